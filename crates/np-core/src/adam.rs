@@ -1,0 +1,216 @@
+//! Adam and AdamW: one arithmetic, two kinds of weight decay.
+
+use candle_core::Tensor;
+use serde::{Deserialize, Serialize};
+
+use crate::error::check;
+use crate::{Decay, Driver, Elementwise, Float, Result};
+
+/// Adam, with coupled weight decay (L2 regularisation).
+///
+/// ```text
+/// g ← g + wd·θ
+/// m ← β₁ m + (1 − β₁) g          m̂ = m / (1 − β₁ᵗ)
+/// v ← β₂ v + (1 − β₂) g²         v̂ = v / (1 − β₂ᵗ)          (AMSGrad: the largest v so far)
+/// θ ← θ − η m̂ / (√v̂ + ε)
+/// ```
+///
+/// t counts the steps in which the tensor had a gradient. As `torch.optim.Adam`, with its defaults. References: Kingma and Ba 2015; Reddi et al. 2018 (AMSGrad).
+///
+/// ```
+/// # fn main() -> np_core::Result<()> {
+/// use candle_core::{DType, Device, Var};
+/// let w = Var::ones(3, DType::F32, &Device::Cpu)?;
+/// let mut adam = np_core::Adam::from_named(vec![("w".into(), w.clone())], np_core::AdamConfig::default())?;
+/// let report = adam.step(&w.as_tensor().sqr()?.sum_all()?.backward()?)?;
+/// assert_eq!(report.absent, 0);
+/// # Ok(())
+/// # }
+/// ```
+pub type Adam = Driver<AdamConfig>;
+
+/// Adam with decoupled weight decay: θ ← θ − η·wd·θ beside Adam's step, not inside its moments.
+///
+/// ```text
+/// θ ← (1 − η wd) θ − η m̂ / (√v̂ + ε)          m̂, v̂ as in [`Adam`]
+/// ```
+///
+/// As `torch.optim.AdamW`, with its defaults (weight decay 0.01). Reference: Loshchilov and Hutter 2019.
+///
+/// ```
+/// # fn main() -> candle_core::Result<()> {
+/// use candle_core::{DType, Device, Var};
+/// use candle_nn::Optimizer;
+/// let w = Var::ones(3, DType::F32, &Device::Cpu)?;
+/// let mut adamw = np_core::AdamW::new(vec![w.clone()], np_core::AdamWConfig { lr: 0.01, ..Default::default() })?;
+/// adamw.backward_step(&w.as_tensor().sqr()?.sum_all()?)?;
+/// # Ok(())
+/// # }
+/// ```
+pub type AdamW = Driver<AdamWConfig>;
+
+/// What both need for a tensor's step.
+#[doc(hidden)]
+#[derive(Debug, Clone, Copy)]
+pub struct Scalars<T> {
+    beta1: T,
+    beta2: T,
+    one_minus_beta1: T,
+    one_minus_beta2: T,
+    /// 1 / (1 − β₁ᵗ)
+    correction1: T,
+    /// 1 / √(1 − β₂ᵗ)
+    correction2: T,
+    eps: T,
+    amsgrad: bool,
+}
+
+impl<T: Float> Scalars<T> {
+    pub(crate) fn new(beta1: f64, beta2: f64, eps: f64, amsgrad: bool, t: u64) -> Self {
+        let t = i32::try_from(t).unwrap_or(i32::MAX);
+        let real = T::from_f64;
+        Self {
+            beta1: real(beta1),
+            beta2: real(beta2),
+            one_minus_beta1: real(1.0 - beta1),
+            one_minus_beta2: real(1.0 - beta2),
+            correction1: real(1.0 / (1.0 - beta1.powi(t))),
+            correction2: real(1.0 / (1.0 - beta2.powi(t)).sqrt()),
+            eps: real(eps),
+            amsgrad,
+        }
+    }
+
+    /// 1 / (1 − β₁ᵗ), what the first moment is multiplied with to give m̂.
+    pub(crate) fn correction1(&self) -> T {
+        self.correction1
+    }
+
+    /// Updates the moments with the gradient in `u`, and turns it into m̂ / (√v̂ + ε).
+    #[inline(always)]
+    pub(crate) fn direction(&self, u: &mut [T], state: &mut [&mut [T]]) {
+        let k = *self;
+        let [m, v, rest @ ..] = state else { return };
+        let moments = u.iter_mut().zip(m.iter_mut()).zip(v.iter_mut());
+        if k.amsgrad
+            && let [top, ..] = rest
+        {
+            for (((u, m), v), top) in moments.zip(top.iter_mut()) {
+                let (m_new, v_new) = k.moments(*u, *m, *v);
+                (*m, *v, *top) = (m_new, v_new, top.max(v_new));
+                *u = m_new * k.correction1 / (top.sqrt() * k.correction2 + k.eps);
+            }
+        } else {
+            for ((u, m), v) in moments {
+                let (m_new, v_new) = k.moments(*u, *m, *v);
+                (*m, *v) = (m_new, v_new);
+                *u = m_new * k.correction1 / (v_new.sqrt() * k.correction2 + k.eps);
+            }
+        }
+    }
+
+    /// m ← β₁ m + (1 − β₁) g and v ← β₂ v + (1 − β₂) g².
+    #[inline(always)]
+    fn moments(&self, g: T, m: T, v: T) -> (T, T) {
+        (self.beta1 * m + self.one_minus_beta1 * g, self.beta2 * v + self.one_minus_beta2 * (g * g))
+    }
+}
+
+impl Scalars<f64> {
+    /// The same on tensors.
+    pub(crate) fn direction_tensor(&self, g: &Tensor, state: &mut [Tensor]) -> candle_core::Result<Tensor> {
+        let [m, v, rest @ ..] = state else { return Ok(g.clone()) };
+        *m = ((&*m * self.beta1)? + (g * self.one_minus_beta1)?)?;
+        *v = ((&*v * self.beta2)? + (g.sqr()? * self.one_minus_beta2)?)?;
+        let second = match rest {
+            [top, ..] if self.amsgrad => {
+                *top = top.maximum(&*v)?;
+                &*top
+            }
+            _ => &*v,
+        };
+        (&*m * self.correction1)? / ((second.sqrt()? * self.correction2)? + self.eps)?
+    }
+}
+
+macro_rules! adam_config {
+    ($(#[$doc:meta])* $config:ident, $kind:literal, $decay:ident, $weight_decay:literal, $decay_doc:literal) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+        #[serde(deny_unknown_fields, default)]
+        pub struct $config {
+            /// η, step size, ≥ 0. Default 10⁻³ (PyTorch).
+            pub lr: f64,
+            /// β₁, decay of the first moment, in [0, 1). Default 0.9 (PyTorch).
+            pub beta1: f64,
+            /// β₂, decay of the second moment, in [0, 1). Default 0.999 (PyTorch).
+            pub beta2: f64,
+            /// ε, added to √v̂, > 0. Default 10⁻⁸ (PyTorch).
+            pub eps: f64,
+            #[doc = $decay_doc]
+            pub weight_decay: f64,
+            /// Divide by the largest second moment so far. Default off (PyTorch).
+            pub amsgrad: bool,
+        }
+
+        impl Default for $config {
+            fn default() -> Self {
+                Self { lr: 1e-3, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: $weight_decay, amsgrad: false }
+            }
+        }
+
+        impl Elementwise for $config {
+            const KIND: &'static str = $kind;
+            type Scalars<T: Float> = Scalars<T>;
+
+            fn validate(&self) -> Result<()> {
+                check(self.lr.is_finite() && self.lr >= 0.0, "lr", "a number ≥ 0", self.lr)?;
+                check((0.0..1.0).contains(&self.beta1), "beta1", "a number in [0, 1)", self.beta1)?;
+                check((0.0..1.0).contains(&self.beta2), "beta2", "a number in [0, 1)", self.beta2)?;
+                check(self.eps > 0.0, "eps", "a number > 0", self.eps)?;
+                check(self.weight_decay >= 0.0, "weight_decay", "a number ≥ 0", self.weight_decay)
+            }
+
+            fn learning_rate(&self) -> f64 {
+                self.lr
+            }
+
+            fn set_learning_rate(&mut self, lr: f64) {
+                self.lr = lr;
+            }
+
+            fn weight_decay(&self) -> Decay {
+                Decay::$decay(self.weight_decay)
+            }
+
+            fn buffers(&self) -> Vec<&'static str> {
+                let all = ["first_moment", "second_moment", "largest_second_moment"];
+                all[..if self.amsgrad { 3 } else { 2 }].to_vec()
+            }
+
+            fn scalars<T: Float>(&self, t: u64) -> Scalars<T> {
+                Scalars::new(self.beta1, self.beta2, self.eps, self.amsgrad, t)
+            }
+
+            #[inline(always)]
+            fn direction<T: Float>(k: &Scalars<T>, u: &mut [T], state: &mut [&mut [T]]) {
+                k.direction(u, state);
+            }
+
+            fn direction_tensor(&self, t: u64, g: &Tensor, state: &mut [Tensor]) -> candle_core::Result<Tensor> {
+                self.scalars::<f64>(t).direction_tensor(g, state)
+            }
+        }
+    };
+}
+
+adam_config!(
+    /// Hyper-parameters of [`Adam`].
+    AdamConfig, "adam", Coupled, 0.0,
+    "wd, coupled weight decay, ≥ 0. Default 0 (PyTorch)."
+);
+adam_config!(
+    /// Hyper-parameters of [`AdamW`].
+    AdamWConfig, "adamw", Decoupled, 0.01,
+    "wd, decoupled weight decay, ≥ 0. Default 0.01 (PyTorch)."
+);

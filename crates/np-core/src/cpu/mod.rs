@@ -1,0 +1,49 @@
+//! How a step is spread over the CPU: fixed chunks, so that no sum depends on the number of threads, and instructions chosen at run time.
+
+use candle_core::{CpuStorage, Layout};
+use rayon::prelude::*;
+
+use crate::float::Element;
+
+/// Elements in a chunk: what one task handles, and the unit in which sums are added up. Part of the arithmetic: another value gives other
+/// rounding.
+pub(crate) const CHUNK: usize = 16 * 1024;
+
+/// Most buffers that an element-wise optimizer may keep.
+pub(crate) const MAX_BUFFERS: usize = 6;
+
+/// Whether `elements` are enough work for waking other threads.
+pub(crate) fn worth_threads(elements: usize) -> bool {
+    elements > 2 * CHUNK && rayon::current_num_threads() > 1
+}
+
+/// Runs `f` on every item, on all threads if there is more than one item, compiled for the best instructions that this CPU has.
+///
+/// No fused multiply-add is ever contracted, so that the instruction set does not change a bit.
+pub(crate) fn for_each<J: Send>(jobs: Vec<J>, f: impl Fn(J) + Sync) {
+    let arch = pulp::Arch::new();
+    if jobs.len() > 1 && rayon::current_num_threads() > 1 {
+        jobs.into_par_iter().for_each(|job| arch.dispatch(|| f(job)));
+    } else {
+        jobs.into_iter().for_each(|job| arch.dispatch(|| f(job)));
+    }
+}
+
+/// The elements of a contiguous tensor's storage.
+pub(crate) fn slice<'a, E: Element>(storage: &'a CpuStorage, layout: &Layout) -> candle_core::Result<&'a [E]> {
+    match (E::slice(storage), layout.contiguous_offsets()) {
+        (Some(data), Some((start, end))) => Ok(&data[start..end]),
+        _ => candle_core::bail!("expected a contiguous {} tensor", E::DTYPE.as_str()),
+    }
+}
+
+/// The elements of a contiguous tensor's storage, to be changed.
+pub(crate) fn slice_mut<'a, E: Element>(
+    storage: &'a mut CpuStorage,
+    layout: &Layout,
+) -> candle_core::Result<&'a mut [E]> {
+    match (E::slice_mut(storage), layout.contiguous_offsets()) {
+        (Some(data), Some((start, end))) => Ok(&mut data[start..end]),
+        _ => candle_core::bail!("expected a contiguous {} tensor", E::DTYPE.as_str()),
+    }
+}

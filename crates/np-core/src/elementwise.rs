@@ -1,0 +1,192 @@
+//! Optimizers that treat every element alike: they give a direction u, and θ ← θ − η·u is done for them.
+
+use std::cell::RefCell;
+
+use candle_core::{CpuStorage, DType, InplaceOp2, Layout, Tensor};
+use half::{bf16, f16};
+use rayon::prelude::*;
+
+use crate::cpu::{self, CHUNK, MAX_BUFFERS};
+use crate::float::{BLOCK, Element};
+use crate::slot::{State, Work, compute_dtype};
+use crate::{Decay, Float, Result, Rule, StepContext};
+
+/// An optimizer whose update of an element depends on that element's parameter, gradient and state alone.
+///
+/// Implementing this gives a [`Rule`]: both computing paths, weight decay, threads, half precision.
+pub trait Elementwise: Clone + Send + Sync + 'static {
+    /// Name in configurations and saved state.
+    const KIND: &'static str;
+
+    /// What is the same for all elements of a tensor in a step, in the type that is computed in.
+    type Scalars<T: Float>: Copy + Send + Sync;
+
+    /// See [`Rule::validate`].
+    ///
+    /// # Errors
+    /// [`crate::Error::Config`] for the first hyper-parameter out of range.
+    fn validate(&self) -> Result<()>;
+    /// See [`Rule::learning_rate`].
+    fn learning_rate(&self) -> f64;
+    /// See [`Rule::set_learning_rate`].
+    fn set_learning_rate(&mut self, lr: f64);
+    /// Weight decay; the driver applies it.
+    fn weight_decay(&self) -> Decay;
+    /// See [`Rule::buffers`].
+    fn buffers(&self) -> Vec<&'static str>;
+
+    /// Bias corrections and the like for the `t`-th step (from 1) of a tensor.
+    fn scalars<T: Float>(&self, t: u64) -> Self::Scalars<T>;
+
+    /// Turns a block of the gradient (coupled decay already added), in `u`, into the direction; `state` holds the block of each buffer.
+    fn direction<T: Float>(k: &Self::Scalars<T>, u: &mut [T], state: &mut [&mut [T]]);
+
+    /// The same on tensors, for devices other than the CPU.
+    ///
+    /// # Errors
+    /// Those of candle's operations.
+    fn direction_tensor(&self, t: u64, g: &Tensor, state: &mut [Tensor]) -> candle_core::Result<Tensor>;
+}
+
+impl<R: Elementwise> Rule for R {
+    const KIND: &'static str = <R as Elementwise>::KIND;
+    type Memory = ();
+
+    fn validate(&self) -> Result<()> {
+        Elementwise::validate(self)
+    }
+
+    fn learning_rate(&self) -> f64 {
+        Elementwise::learning_rate(self)
+    }
+
+    fn set_learning_rate(&mut self, lr: f64) {
+        Elementwise::set_learning_rate(self, lr);
+    }
+
+    fn buffers(&self) -> Vec<&'static str> {
+        Elementwise::buffers(self)
+    }
+
+    fn step(&self, _: &StepContext, work: &mut [Work<'_>], (): &mut ()) -> Result<()> {
+        let elements: usize = work.iter().map(|w| w.grad.elem_count()).sum();
+        // Whole tensors go to threads in one region; the large ones are split further inside it.
+        if cpu::worth_threads(elements) {
+            work.par_iter_mut().try_for_each(|w| step_one(self, w))
+        } else {
+            work.iter_mut().try_for_each(|w| step_one(self, w))
+        }
+    }
+}
+
+fn step_one<R: Elementwise>(rule: &R, w: &mut Work<'_>) -> Result<()> {
+    match (&mut w.slot.state, w.grad.dtype()) {
+        (State::Tensors(_), _) => step_tensor(rule, w),
+        (State::F64(state), _) => step_cpu::<R, f64>(rule, w.slot.steps, w.lr, &w.slot.var, &w.grad, state),
+        (State::F32(state), DType::F16) => step_cpu::<R, f16>(rule, w.slot.steps, w.lr, &w.slot.var, &w.grad, state),
+        (State::F32(state), DType::BF16) => step_cpu::<R, bf16>(rule, w.slot.steps, w.lr, &w.slot.var, &w.grad, state),
+        (State::F32(state), _) => step_cpu::<R, f32>(rule, w.slot.steps, w.lr, &w.slot.var, &w.grad, state),
+    }
+}
+
+fn step_tensor<R: Elementwise>(rule: &R, w: &mut Work<'_>) -> Result<()> {
+    let State::Tensors(state) = &mut w.slot.state else { return Ok(()) };
+    let var = &w.slot.var;
+    let dtype = compute_dtype(var.dtype());
+    let mut theta = var.as_detached_tensor().to_dtype(dtype)?;
+    let mut g = w.grad.to_dtype(dtype)?;
+    match rule.weight_decay() {
+        Decay::Coupled(wd) if wd != 0.0 => g = (g + (&theta * wd)?)?,
+        Decay::Decoupled(wd) if wd != 0.0 => theta = (theta * (1.0 - w.lr * wd))?,
+        _ => {}
+    }
+    let u = rule.direction_tensor(w.slot.steps, &g, state)?;
+    var.set(&(theta - (u * w.lr)?)?.to_dtype(var.dtype())?)?;
+    Ok(())
+}
+
+/// A chunk of one tensor: what one task works on.
+struct Chunk<'a, E: Element> {
+    theta: &'a mut [E],
+    g: &'a [E],
+    state: Vec<&'a mut [E::Compute]>,
+}
+
+/// The in-place operation that candle lends θ and g to.
+struct Step<'a, R: Elementwise, E: Element> {
+    k: R::Scalars<E::Compute>,
+    coupled: E::Compute,
+    keep: E::Compute,
+    lr: E::Compute,
+    state: RefCell<&'a mut [Vec<E::Compute>]>,
+}
+
+fn step_cpu<R: Elementwise, E: Element>(
+    rule: &R,
+    t: u64,
+    lr: f64,
+    var: &candle_core::Var,
+    grad: &Tensor,
+    state: &mut [Vec<E::Compute>],
+) -> Result<()> {
+    let real = <E::Compute as Float>::from_f64;
+    let (coupled, keep) = match rule.weight_decay() {
+        Decay::Coupled(wd) => (wd, 1.0),
+        Decay::Decoupled(wd) => (0.0, 1.0 - lr * wd),
+    };
+    let k = rule.scalars::<E::Compute>(t);
+    let op = Step::<R, E> { k, coupled: real(coupled), keep: real(keep), lr: real(lr), state: RefCell::new(state) };
+    Ok(var.inplace_op2(grad, &op)?)
+}
+
+impl<R: Elementwise, E: Element> InplaceOp2 for Step<'_, R, E> {
+    fn name(&self) -> &'static str {
+        R::KIND
+    }
+
+    fn cpu_fwd(&self, s1: &mut CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> candle_core::Result<()> {
+        let theta = cpu::slice_mut::<E>(s1, l1)?;
+        let g = cpu::slice::<E>(s2, l2)?;
+        let mut state = self.state.borrow_mut();
+        let mut buffers: Vec<_> = state.iter_mut().map(|b| b.chunks_mut(CHUNK)).collect();
+        let chunks: Vec<Chunk<'_, E>> = theta
+            .chunks_mut(CHUNK)
+            .zip(g.chunks(CHUNK))
+            .map(|(theta, g)| Chunk { theta, g, state: buffers.iter_mut().filter_map(Iterator::next).collect() })
+            .collect();
+        let (k, coupled, keep, lr) = (self.k, self.coupled, self.keep, self.lr);
+        cpu::for_each(chunks, |chunk| run::<R, E>(&k, coupled, keep, lr, chunk));
+        Ok(())
+    }
+}
+
+/// Decay, direction and update of one chunk, block by block.
+#[inline(always)]
+fn run<R: Elementwise, E: Element>(
+    k: &R::Scalars<E::Compute>,
+    coupled: E::Compute,
+    keep: E::Compute,
+    lr: E::Compute,
+    mut chunk: Chunk<'_, E>,
+) {
+    let zero = <E::Compute as Float>::ZERO;
+    let (mut u, mut wide_g, mut wide_theta) = ([zero; BLOCK], [zero; BLOCK], [zero; BLOCK]);
+    let mut at = 0;
+    while at < chunk.g.len() {
+        let end = (at + BLOCK).min(chunk.g.len());
+        let g = E::read(&chunk.g[at..end], &mut wide_g);
+        let u = &mut u[..end - at];
+        E::edit(&mut chunk.theta[at..end], &mut wide_theta, |theta| {
+            u.copy_from_slice(g);
+            if coupled != zero {
+                u.iter_mut().zip(theta.iter()).for_each(|(u, theta)| *u += coupled * *theta);
+            }
+            let mut state = chunk.state.iter_mut().map(|b| &mut b[at..end]);
+            let mut blocks: [&mut [E::Compute]; MAX_BUFFERS] =
+                std::array::from_fn(|_| state.next().unwrap_or_default());
+            R::direction(k, u, &mut blocks);
+            theta.iter_mut().zip(u.iter()).for_each(|(theta, u)| *theta = keep * *theta - lr * *u);
+        });
+        at = end;
+    }
+}

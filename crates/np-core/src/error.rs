@@ -1,0 +1,78 @@
+//! What can go wrong, said so that it can be mended.
+
+/// Result of this crate's functions.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// An error of np-core. Messages name the parameter or the key, what was expected and what was found.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A hyper-parameter lies outside its range.
+    #[error("`{key}`: expected {expected}, got `{got}`")]
+    Config {
+        /// Name of the field, dotted where nested (`coefficient.min`).
+        key: String,
+        /// The range or form that is allowed.
+        expected: String,
+        /// The value that was given.
+        got: String,
+    },
+    /// A parameter cannot be optimised as it is.
+    #[error("parameter `{name}`: expected {expected}, got {got}")]
+    Parameter {
+        /// Name of the parameter.
+        name: String,
+        /// What an optimizer needs.
+        expected: String,
+        /// What it was given.
+        got: String,
+    },
+    /// A gradient does not fit its parameter.
+    #[error("gradient of `{name}`: expected {expected}, got {got}")]
+    Gradient {
+        /// Name of the parameter.
+        name: String,
+        /// Shape or data type of the parameter.
+        expected: String,
+        /// Shape or data type of the gradient.
+        got: String,
+    },
+    /// Saved state does not fit this optimizer.
+    #[error("state `{name}`: expected {expected}, got {got}")]
+    State {
+        /// Name of the entry.
+        name: String,
+        /// What this optimizer would have saved.
+        expected: String,
+        /// What was found.
+        got: String,
+    },
+    /// The total number of epochs is needed and was never said.
+    #[error(
+        "`{key}` depends on the share of training done, but the number of epochs was not given; hint: call `begin_epoch(epoch, epochs)`"
+    )]
+    NoEpochs {
+        /// The setting that needs it.
+        key: String,
+    },
+    /// An error of candle.
+    #[error(transparent)]
+    Candle(#[from] candle_core::Error),
+}
+
+impl From<Error> for candle_core::Error {
+    fn from(e: Error) -> Self {
+        match e {
+            Error::Candle(e) => e,
+            other => Self::wrap(other),
+        }
+    }
+}
+
+/// `Ok` if `ok`, else [`Error::Config`] for `key`.
+pub(crate) fn check(ok: bool, key: &str, expected: &str, got: impl std::fmt::Display) -> Result<()> {
+    if ok {
+        return Ok(());
+    }
+    Err(Error::Config { key: key.to_string(), expected: expected.to_string(), got: got.to_string() })
+}

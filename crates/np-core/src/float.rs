@@ -1,0 +1,165 @@
+//! The two number types that optimizers compute in, and the four that parameters are stored in.
+
+use candle_core::{CpuStorage, DType};
+use half::{bf16, f16};
+use std::ops::{Add, AddAssign, Div, Mul, Neg, Sub};
+
+use crate::slot::State;
+
+/// Elements in a block: what fits in the first-level cache beside its state, and the unit of conversion for half-precision parameters.
+pub(crate) const BLOCK: usize = 1024;
+
+/// A number that optimizers compute in: `f32` or `f64`.
+pub trait Float:
+    Copy
+    + Send
+    + Sync
+    + PartialOrd
+    + Default
+    + std::fmt::Debug
+    + Add<Output = Self>
+    + Sub<Output = Self>
+    + Mul<Output = Self>
+    + Div<Output = Self>
+    + Neg<Output = Self>
+    + AddAssign
+    + 'static
+{
+    /// 0.
+    const ZERO: Self;
+    /// 1.
+    const ONE: Self;
+    /// The nearest value to `x`.
+    fn from_f64(x: f64) -> Self;
+    /// Exactly `self`.
+    fn to_f64(self) -> f64;
+    /// |self|.
+    fn abs(self) -> Self;
+    /// √self, correctly rounded.
+    fn sqrt(self) -> Self;
+    /// Neither infinite nor not-a-number.
+    fn is_finite(self) -> bool;
+
+    /// The larger of two; `other` where `self` is not a number.
+    #[inline(always)]
+    fn max(self, other: Self) -> Self {
+        if self > other { self } else { other }
+    }
+
+    /// The smaller of two; `other` where `self` is not a number.
+    #[inline(always)]
+    fn min(self, other: Self) -> Self {
+        if self < other { self } else { other }
+    }
+
+    /// `self` held between `lo` and `hi`; not-a-number stays what it is, as in PyTorch's `clamp`.
+    #[inline(always)]
+    fn clip(self, lo: Self, hi: Self) -> Self {
+        let x = if self < lo { lo } else { self };
+        if x > hi { hi } else { x }
+    }
+}
+
+macro_rules! impl_float {
+    ($t:ty) => {
+        #[allow(clippy::cast_possible_truncation, clippy::cast_lossless)]
+        impl Float for $t {
+            const ZERO: Self = 0.0;
+            const ONE: Self = 1.0;
+            #[inline(always)]
+            fn from_f64(x: f64) -> Self {
+                x as $t
+            }
+            #[inline(always)]
+            fn to_f64(self) -> f64 {
+                self as f64
+            }
+            #[inline(always)]
+            fn abs(self) -> Self {
+                <$t>::abs(self)
+            }
+            #[inline(always)]
+            fn sqrt(self) -> Self {
+                <$t>::sqrt(self)
+            }
+            #[inline(always)]
+            fn is_finite(self) -> bool {
+                <$t>::is_finite(self)
+            }
+        }
+    };
+}
+impl_float!(f32);
+impl_float!(f64);
+
+/// How a parameter is stored: `f32` and `f64` as they are computed with, `f16` and `bf16` widened to `f32` block by block.
+pub(crate) trait Element: Copy + Send + Sync + 'static {
+    type Compute: Float;
+    const DTYPE: DType;
+    /// The buffers of a state of this kind; none if it is of another.
+    fn buffers(state: &mut State) -> &mut [Vec<Self::Compute>];
+    fn slice(storage: &CpuStorage) -> Option<&[Self]>;
+    fn slice_mut(storage: &mut CpuStorage) -> Option<&mut [Self]>;
+    /// `block` (at most [`BLOCK`] long) as numbers to compute with, in `buffer` if they had to be widened.
+    fn read<'a>(block: &'a [Self], buffer: &'a mut [Self::Compute; BLOCK]) -> &'a [Self::Compute];
+    /// Lets `f` change `block` in place, by way of `buffer` if it has to be widened and rounded back.
+    fn edit(block: &mut [Self], buffer: &mut [Self::Compute; BLOCK], f: impl FnOnce(&mut [Self::Compute]));
+}
+
+macro_rules! impl_element {
+    ($t:ty, $dtype:ident) => {
+        impl Element for $t {
+            type Compute = $t;
+            const DTYPE: DType = DType::$dtype;
+            fn buffers(state: &mut State) -> &mut [Vec<Self::Compute>] {
+                if let State::$dtype(buffers) = state { buffers } else { &mut [] }
+            }
+            fn slice(storage: &CpuStorage) -> Option<&[Self]> {
+                if let CpuStorage::$dtype(data) = storage { Some(data) } else { None }
+            }
+            fn slice_mut(storage: &mut CpuStorage) -> Option<&mut [Self]> {
+                if let CpuStorage::$dtype(data) = storage { Some(data) } else { None }
+            }
+            #[inline(always)]
+            fn read<'a>(block: &'a [Self], _: &'a mut [$t; BLOCK]) -> &'a [$t] {
+                block
+            }
+            #[inline(always)]
+            fn edit(block: &mut [Self], _: &mut [$t; BLOCK], f: impl FnOnce(&mut [$t])) {
+                f(block);
+            }
+        }
+    };
+    ($t:ty, $dtype:ident, half) => {
+        impl Element for $t {
+            type Compute = f32;
+            const DTYPE: DType = DType::$dtype;
+            fn buffers(state: &mut State) -> &mut [Vec<Self::Compute>] {
+                if let State::F32(buffers) = state { buffers } else { &mut [] }
+            }
+            fn slice(storage: &CpuStorage) -> Option<&[Self]> {
+                if let CpuStorage::$dtype(data) = storage { Some(data) } else { None }
+            }
+            fn slice_mut(storage: &mut CpuStorage) -> Option<&mut [Self]> {
+                if let CpuStorage::$dtype(data) = storage { Some(data) } else { None }
+            }
+            #[inline(always)]
+            fn read<'a>(block: &'a [Self], buffer: &'a mut [f32; BLOCK]) -> &'a [f32] {
+                let wide = &mut buffer[..block.len()];
+                wide.iter_mut().zip(block).for_each(|(w, x)| *w = x.to_f32());
+                wide
+            }
+            #[inline(always)]
+            fn edit(block: &mut [Self], buffer: &mut [f32; BLOCK], f: impl FnOnce(&mut [f32])) {
+                let wide = &mut buffer[..block.len()];
+                wide.iter_mut().zip(block.iter()).for_each(|(w, x)| *w = x.to_f32());
+                f(wide);
+                block.iter_mut().zip(wide).for_each(|(x, w)| *x = <$t>::from_f32(*w));
+            }
+        }
+    };
+}
+impl_element!(f32, F32);
+impl_element!(f64, F64);
+impl_element!(f16, F16, half);
+impl_element!(bf16, BF16, half);

@@ -1,0 +1,62 @@
+//! Optimizers for [candle](candle_core): NeuroPlastic, its formulations, and the baselines that an ablation is worth.
+//!
+//! Every optimizer is a plain struct of hyper-parameters (its [`Rule`]) on one shared [`Driver`], which alone touches
+//! variables, gradients, names and saved state. Each is a [`candle_nn::Optimizer`], so it drops into any candle training loop:
+//!
+//! ```
+//! use candle_core::{DType, Device, Tensor, Var};
+//! use candle_nn::Optimizer;
+//! use np_core::{NeuroPlastic, NeuroPlasticConfig};
+//!
+//! # fn main() -> candle_core::Result<()> {
+//! let w = Var::from_tensor(&Tensor::new(&[3f32, -2.0], &Device::Cpu)?)?;
+//! let mut optimizer = NeuroPlastic::new(vec![w.clone()], NeuroPlasticConfig { lr: 0.1, ..Default::default() })?;
+//! for _ in 0..100 {
+//!     let loss = w.as_tensor().sqr()?.sum_all()?;
+//!     optimizer.backward_step(&loss)?;
+//! }
+//! assert!(w.as_tensor().abs()?.max_all()?.to_scalar::<f32>()? < 0.1);
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! | optimizer | configuration | state a parameter |
+//! |---|---|---|
+//! | [`NeuroPlastic`] | [`NeuroPlasticConfig`] | 3 numbers, and 1 of scratch (hybrid: up to 5 and 2) |
+//! | [`Sgd`] | [`SgdConfig`] | none, or 1 with momentum |
+//! | [`Adam`] | [`AdamConfig`] | 2, or 3 with AMSGrad |
+//! | [`AdamW`] | [`AdamWConfig`] | 2, or 3 with AMSGrad |
+//!
+//! Whoever chooses the optimizer at run time takes [`OptimizerConfig`], which deserialises from any self-describing format and builds a
+//! boxed [`AnyOptimizer`].
+//!
+//! On the CPU a step works in place, block by block, vectorised, on rayon's threads, and gives the same bits whatever their number;
+//! on CUDA and Metal the same rule runs as tensor operations. Parameters may be `f32`, `f64`, `f16` or `bf16`; the state of the half-precision
+//! ones is kept in `f32`.
+
+mod adam;
+#[cfg(feature = "conform")]
+pub mod conform;
+mod cpu;
+mod driver;
+mod elementwise;
+mod error;
+mod float;
+pub mod neuroplastic;
+mod registry;
+mod rule;
+mod sgd;
+mod slot;
+mod tagged;
+pub mod torch;
+
+pub use adam::{Adam, AdamConfig, AdamW, AdamWConfig};
+pub use driver::Driver;
+pub use elementwise::Elementwise;
+pub use error::{Error, Result};
+pub use float::Float;
+pub use neuroplastic::{NeuroPlastic, NeuroPlasticConfig};
+pub use registry::{AnyOptimizer, OptimizerConfig};
+pub use rule::{Decay, Rule, StepContext, StepReport};
+pub use sgd::{Sgd, SgdConfig};
+pub use slot::{Backend, Work};

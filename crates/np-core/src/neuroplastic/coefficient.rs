@@ -1,0 +1,180 @@
+//! The plasticity coefficient α.
+
+use candle_core::Tensor;
+use serde::{Deserialize, Serialize};
+
+use super::signals::Signals;
+use crate::error::check;
+use crate::{Float, Result, StepContext};
+
+/// How signals become a coefficient.
+///
+/// ```text
+/// α_g = clip(ĝ, α_min, α_max)                           gradient-only
+/// α_f = clip(w_a â + w_g ĝ + w_m m̂, α_min, α_max)       full
+/// α   = α_g + ρ_e · s · (α_f − α_g)                     used; not clipped again
+/// ρ_e = clip((e − 1) / W, 0, 1)                          warm-up gate; 1 when W = 0, 0 in gradient-only mode
+/// ```
+///
+/// With s above 1, α may leave the bounds; that is how the published results were made.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Coefficient {
+    /// Which coefficient is used. Default `full`.
+    pub rule: RuleKind,
+    /// α_min > 0. Default 0.2 (paper).
+    pub min: f64,
+    /// α_max ≥ α_min. Default 2 (paper).
+    pub max: f64,
+    /// s ≥ 0, plasticity scale. Default 1 (published code; its tuned value is 2).
+    pub scale: f64,
+    /// W, epochs over which the full rule is faded in. Default 0 (published code; its tuned value is 2).
+    pub warmup_epochs: f64,
+    /// Whether each element has its own coefficient. Default `element` (paper).
+    pub granularity: Granularity,
+    /// Share of α_max − α_min within which α counts as near a bound; a matter of diagnostics alone. Default 0.05 (published code).
+    pub saturation_threshold: f64,
+}
+
+/// The full rule or its ablation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RuleKind {
+    /// All three signals.
+    #[default]
+    Full,
+    /// The gradient signal alone: α = α_g.
+    GradientOnly,
+}
+
+/// What shares a coefficient.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Granularity {
+    /// Nothing: a coefficient an element.
+    #[default]
+    Element,
+    /// A whole tensor: the mean of the signals over the tensor, then clipped ("scalar modulation").
+    Tensor,
+}
+
+impl Default for Coefficient {
+    fn default() -> Self {
+        Self {
+            rule: RuleKind::Full,
+            min: 0.2,
+            max: 2.0,
+            scale: 1.0,
+            warmup_epochs: 0.0,
+            granularity: Granularity::Element,
+            saturation_threshold: 0.05,
+        }
+    }
+}
+
+impl Coefficient {
+    pub(super) fn validate(&self) -> Result<()> {
+        check(self.min > 0.0, "coefficient.min", "a number > 0", self.min)?;
+        check(
+            self.max >= self.min && self.max.is_finite(),
+            "coefficient.max",
+            "a number ≥ `coefficient.min`",
+            self.max,
+        )?;
+        check(self.scale >= 0.0 && self.scale.is_finite(), "coefficient.scale", "a number ≥ 0", self.scale)?;
+        check(self.warmup_epochs >= 0.0, "coefficient.warmup_epochs", "a number ≥ 0", self.warmup_epochs)?;
+        let key = "coefficient.saturation_threshold";
+        check((0.0..=0.5).contains(&self.saturation_threshold), key, "a number in [0, 0.5]", self.saturation_threshold)
+    }
+
+    /// ρ_e, the warm-up gate.
+    #[must_use]
+    pub fn gate(&self, cx: &StepContext) -> f64 {
+        match self.rule {
+            RuleKind::GradientOnly => 0.0,
+            RuleKind::Full if self.warmup_epochs == 0.0 => 1.0,
+            RuleKind::Full => ((cx.epoch as f64 - 1.0) / self.warmup_epochs).clamp(0.0, 1.0),
+        }
+    }
+
+    /// The values of α up to which, and from which, it counts as near a bound.
+    pub(super) fn near(&self) -> [f64; 2] {
+        let margin = self.saturation_threshold * (self.max - self.min);
+        [self.min + margin, self.max - margin]
+    }
+}
+
+/// Means of |g|, a and |m|/(√v + ε) over a tensor.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Means {
+    pub(super) gradient: f64,
+    pub(super) activity: f64,
+    pub(super) memory: f64,
+}
+
+/// α of one tensor in one step, as a function of its elements: each clipped sum is a constant (for a coefficient a tensor) plus
+/// multiples of the signals (for one an element).
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Alpha<T> {
+    gradient_only: [T; 2],
+    full: [T; 4],
+    blend: T,
+    bounds: [T; 2],
+}
+
+impl<T: Float> Alpha<T> {
+    pub(super) fn new(coefficient: &Coefficient, signals: &Signals, means: Means, gate: f64) -> Self {
+        let [g, a, m] = [means.gradient, means.activity, means.memory].map(|mean| signals.scale(mean));
+        let element = [signals.activity * a, signals.gradient * g, signals.memory * m];
+        let real = T::from_f64;
+        let (gradient_only, full) = match coefficient.granularity {
+            Granularity::Element => ([0.0, g], [0.0, element[0], element[1], element[2]]),
+            Granularity::Tensor => {
+                let mean = element[0] * means.activity + element[1] * means.gradient + element[2] * means.memory;
+                ([g * means.gradient, 0.0], [mean, 0.0, 0.0, 0.0])
+            }
+        };
+        Self {
+            gradient_only: gradient_only.map(real),
+            full: full.map(real),
+            blend: real(gate * coefficient.scale),
+            bounds: [real(coefficient.min), real(coefficient.max)],
+        }
+    }
+
+    /// (α_g, α) of an element with |g|, a, and q = |m|/(√v + ε).
+    #[inline(always)]
+    pub(super) fn at(&self, g_abs: T, a: T, q: T) -> (T, T) {
+        let [lo, hi] = self.bounds;
+        let [constant, k] = self.gradient_only;
+        let alpha_g = (constant + k * g_abs).clip(lo, hi);
+        let [constant, ka, kg, km] = self.full;
+        let alpha_f = (constant + ka * a + kg * g_abs + km * q).clip(lo, hi);
+        (alpha_g, alpha_g + self.blend * (alpha_f - alpha_g))
+    }
+
+    /// The same in another type.
+    pub(super) fn cast<U: Float>(&self) -> Alpha<U> {
+        let cast = |x: T| U::from_f64(x.to_f64());
+        Alpha {
+            gradient_only: self.gradient_only.map(cast),
+            full: self.full.map(cast),
+            blend: cast(self.blend),
+            bounds: self.bounds.map(cast),
+        }
+    }
+}
+
+impl Alpha<f64> {
+    /// [`Alpha::at`] on tensors.
+    pub(super) fn at_tensors(&self, g_abs: &Tensor, a: &Tensor, q: &Tensor) -> candle_core::Result<(Tensor, Tensor)> {
+        let [lo, hi] = self.bounds;
+        let [constant, k] = self.gradient_only;
+        let alpha_g = g_abs.affine(k, constant)?.clamp(lo, hi)?;
+        let [constant, ka, kg, km] = self.full;
+        let sum = ((a.affine(ka, constant)? + g_abs.affine(kg, 0.0)?)? + q.affine(km, 0.0)?)?;
+        let alpha_f = sum.clamp(lo, hi)?;
+        let alpha = (&alpha_g + (alpha_f - &alpha_g)?.affine(self.blend, 0.0)?)?;
+        Ok((alpha_g, alpha))
+    }
+}

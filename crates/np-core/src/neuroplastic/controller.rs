@@ -1,0 +1,78 @@
+//! The learning-rate controller: plasticity changes the step size of a whole group.
+
+use serde::{Deserialize, Serialize};
+
+use super::layers::Group;
+use crate::Result;
+use crate::error::check;
+
+/// A controller of the learning rate.
+///
+/// ```text
+/// ζ = mean( log( max(α, ε) / max(α_g, ε) ) )       signal of a tensor; 0 if not finite, 0 in gradient-only mode
+/// c = clip(1 + k ζ̄, low, high)                     ζ̄: plain mean of ζ over the group's tensors with a gradient
+/// η_eff = η · c
+/// ```
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Controller {
+    /// What shares a multiplier. Default `global`.
+    pub mode: ControllerMode,
+    /// k ≥ 0, how strongly the signal acts. Default 0.1 (published code).
+    pub strength: f64,
+    /// Smallest multiplier, > 0. Default 0.8 (published code).
+    pub low: f64,
+    /// Largest multiplier, ≥ `low`. Default 1.2 (published code).
+    pub high: f64,
+}
+
+/// What shares a multiplier.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ControllerMode {
+    /// All tensors.
+    #[default]
+    Global,
+    /// The tensors of stem, early blocks, late blocks, classifier, each for themselves.
+    Layerwise,
+    /// The classifier; the multiplier of all others is 1.
+    ClassifierOnly,
+}
+
+impl Default for Controller {
+    fn default() -> Self {
+        Self { mode: ControllerMode::Global, strength: 0.1, low: 0.8, high: 1.2 }
+    }
+}
+
+impl Controller {
+    pub(super) fn validate(&self) -> Result<()> {
+        check(self.strength >= 0.0, "controller.strength", "a number ≥ 0", self.strength)?;
+        check(self.low > 0.0, "controller.low", "a number > 0", self.low)?;
+        check(self.high >= self.low, "controller.high", "a number ≥ `controller.low`", self.high)
+    }
+
+    /// For each tensor, from its group and signal: the signal that it is steered by (ζ̄; 0 where nothing steers it), and its multiplier.
+    pub(super) fn steer(&self, tensors: &[(Group, f64)]) -> Vec<Steered> {
+        let of = |member: &dyn Fn(Group) -> bool| {
+            let signals: Vec<f64> = tensors.iter().filter(|(g, _)| member(*g)).map(|(_, zeta)| *zeta).collect();
+            let signal = signals.iter().sum::<f64>() / signals.len().max(1) as f64;
+            Steered { signal, multiplier: (1.0 + self.strength * signal).clamp(self.low, self.high) }
+        };
+        let by_group = Group::ALL.map(|group| match self.mode {
+            ControllerMode::Global => of(&|_| true),
+            ControllerMode::ClassifierOnly if group != Group::Classifier => Steered { signal: 0.0, multiplier: 1.0 },
+            ControllerMode::Layerwise | ControllerMode::ClassifierOnly => of(&|g| g == group),
+        });
+        tensors.iter().map(|(group, _)| by_group[*group as usize]).collect()
+    }
+}
+
+/// What the controller does to a tensor.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Steered {
+    /// ζ̄ of its group.
+    pub(super) signal: f64,
+    /// c.
+    pub(super) multiplier: f64,
+}

@@ -1,0 +1,355 @@
+//! Formulations: how the coefficient α enters the update u.
+
+use serde::{Deserialize, Deserializer, Serialize};
+
+use super::layers::Scope;
+use crate::error::check;
+use crate::{AdamWConfig, Result, SgdConfig, StepContext};
+
+/// How the coefficient enters the update.
+///
+/// | formulation | update |
+/// |---|---|
+/// | direct | u = α ⊙ g |
+/// | bounded residual | u = g + d, d = (α − 1) ⊙ g, held to ‖d‖ ≤ r‖g‖ |
+/// | orthogonal residual | u = g + d, d along the part of (α − α_g) ⊙ g orthogonal to g |
+/// | hybrid | u = b + d, b the update of a base optimizer, d its modulation by α − 1 |
+///
+/// The first three take weight decay as `decay` says, with the strength of [`super::NeuroPlasticConfig::weight_decay`]; a hybrid takes it as its base does.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Formulation {
+    /// u = α ⊙ g. The default.
+    Direct(Direct),
+    /// The gradient, and a bounded residual.
+    BoundedResidual(BoundedResidual),
+    /// The gradient, and a residual orthogonal to it.
+    OrthogonalResidual(OrthogonalResidual),
+    /// A base optimizer, modulated.
+    Hybrid(Hybrid),
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Tagged {
+    Direct(Direct),
+    BoundedResidual(BoundedResidual),
+    OrthogonalResidual(OrthogonalResidual),
+    Hybrid(Hybrid),
+}
+
+impl<'de> Deserialize<'de> for Formulation {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        Ok(match crate::tagged::name_or_map(deserializer)? {
+            Tagged::Direct(x) => Self::Direct(x),
+            Tagged::BoundedResidual(x) => Self::BoundedResidual(x),
+            Tagged::OrthogonalResidual(x) => Self::OrthogonalResidual(x),
+            Tagged::Hybrid(x) => Self::Hybrid(x),
+        })
+    }
+}
+
+/// Where weight decay enters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DecayKind {
+    /// u ← u + wd·θ, before stabilisation. The default (published code).
+    #[default]
+    Coupled,
+    /// θ ← θ − η_eff·wd·θ, before the step.
+    Decoupled,
+}
+
+/// u = α ⊙ g.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Direct {
+    /// Where weight decay enters. Default coupled.
+    pub decay: DecayKind,
+}
+
+/// ```text
+/// d = (α − 1) ⊙ g;  if ‖d‖ > r‖g‖:  d ← d · r‖g‖/(‖d‖ + 10⁻¹²);  u = g + d
+/// ```
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct BoundedResidual {
+    /// r > 0, largest ‖d‖/‖g‖. Default 0.5 (published code).
+    pub max_ratio: f64,
+    /// Where weight decay enters. Default coupled.
+    pub decay: DecayKind,
+}
+
+/// ```text
+/// q = (α − α_g) ⊙ g;   if Σg² ≤ ε:  d = 0
+/// o = q − [Σ(q⊙g)/(Σg² + ε)] g;   matched norm, and ‖o‖ > ε:  o ← o · ‖g‖/(‖o‖ + ε)
+/// d = λ κ o;   if ‖d‖ > r‖g‖:  d ← d · r‖g‖/(‖d‖ + ε);   u = g + d
+/// ```
+///
+/// Elements of q and o that are not finite become 0.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct OrthogonalResidual {
+    /// λ ≥ 0. Default 0.1 (published code).
+    pub strength: f64,
+    /// r > 0, largest ‖d‖/‖g‖. Default 0.5 (published code).
+    pub max_ratio: f64,
+    /// What o is scaled to. Default `raw`.
+    pub norm: ResidualNorm,
+    /// κ over the training. Default `constant`.
+    pub schedule: ResidualSchedule,
+    /// Where weight decay enters. Default coupled.
+    pub decay: DecayKind,
+}
+
+/// The norm that the orthogonal residual is brought to before λ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ResidualNorm {
+    /// Its own.
+    #[default]
+    Raw,
+    /// The gradient's.
+    MatchGradient,
+}
+
+/// κ as a function of the share of training done, p = e/E.
+#[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ResidualSchedule {
+    /// κ = 1.
+    #[default]
+    Constant,
+    /// κ = 0 up to p₀ (default of the published code: 0.3), then rising to 1: min((p − p₀)/(1 − p₀), 1).
+    Late(
+        /// p₀, in [0, 1).
+        f64,
+    ),
+    /// κ = ½ (1 − cos(π p)).
+    Cosine,
+}
+
+/// ```text
+/// z = α − 1;  γ = strength · phase · scope
+/// d = γ z ⊙ t,   t = b  |  μ  |  (clip(‖θ‖/(‖b‖ + 10⁻¹²), 0.5, 1.5) − 1) b
+/// if ‖d‖ > r‖b‖:  d ← d · r‖b‖/(‖d‖ + 10⁻¹²);   u = b + d
+/// ```
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Hybrid {
+    /// The optimizer that gives b and μ. Default AdamW.
+    pub base: Base,
+    /// What is modulated. Default `gain`.
+    pub target: Target,
+    /// The tensors that are modulated. Default all.
+    pub scope: Scope,
+    /// The part of the training in which they are. Default full.
+    pub phase: Phase,
+    /// Strength ≥ 0; with 0 the hybrid is its base optimizer, stabilised. Default 0.15 (published code).
+    pub strength: f64,
+    /// r ≥ 0, largest ‖d‖/‖b‖. Default 0.25 (published code).
+    pub max_ratio: f64,
+}
+
+/// The base optimizer of a hybrid.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Base {
+    /// b = m̂/(√v̂ + ε), μ = m̂; weight decay decoupled.
+    Adamw(BaseAdamw),
+    /// B ← momentum·B + (g + wd·θ); b = μ = B; weight decay inside the gradient and nowhere else.
+    SgdMomentum(BaseSgd),
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum TaggedBase {
+    Adamw(BaseAdamw),
+    SgdMomentum(BaseSgd),
+}
+
+impl<'de> Deserialize<'de> for Base {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        Ok(match crate::tagged::name_or_map(deserializer)? {
+            TaggedBase::Adamw(x) => Self::Adamw(x),
+            TaggedBase::SgdMomentum(x) => Self::SgdMomentum(x),
+        })
+    }
+}
+
+/// AdamW as a base: its learning rate and weight decay are NeuroPlastic's.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct BaseAdamw {
+    /// β₁, in [0, 1). Default 0.9.
+    pub beta1: f64,
+    /// β₂, in [0, 1). Default 0.999.
+    pub beta2: f64,
+    /// ε > 0. Default 10⁻⁸.
+    pub eps: f64,
+}
+
+/// SGD with momentum as a base.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct BaseSgd {
+    /// In [0, 1]. Default 0.9.
+    pub momentum: f64,
+}
+
+/// What a hybrid modulates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Target {
+    /// The base update b.
+    #[default]
+    Gain,
+    /// The base's momentum μ.
+    Momentum,
+    /// b by how far its trust ratio is from 1.
+    TrustRatio,
+}
+
+/// When a hybrid modulates, by p = e/E.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// Always.
+    #[default]
+    Full,
+    /// p ≤ 0.3.
+    Early,
+    /// 0.3 < p < 0.7.
+    Middle,
+    /// p ≥ 0.7.
+    Late,
+}
+
+impl Default for Formulation {
+    fn default() -> Self {
+        Self::Direct(Direct::default())
+    }
+}
+impl Default for BoundedResidual {
+    fn default() -> Self {
+        Self { max_ratio: 0.5, decay: DecayKind::Coupled }
+    }
+}
+impl Default for OrthogonalResidual {
+    fn default() -> Self {
+        let (norm, schedule) = (ResidualNorm::default(), ResidualSchedule::default());
+        Self { strength: 0.1, max_ratio: 0.5, norm, schedule, decay: DecayKind::Coupled }
+    }
+}
+impl Default for Hybrid {
+    fn default() -> Self {
+        let (target, scope, phase) = (Target::default(), Scope::default(), Phase::default());
+        Self { base: Base::Adamw(BaseAdamw::default()), target, scope, phase, strength: 0.15, max_ratio: 0.25 }
+    }
+}
+impl Default for BaseAdamw {
+    fn default() -> Self {
+        Self { beta1: 0.9, beta2: 0.999, eps: 1e-8 }
+    }
+}
+impl Default for BaseSgd {
+    fn default() -> Self {
+        Self { momentum: 0.9 }
+    }
+}
+
+impl ResidualSchedule {
+    /// κ in this epoch.
+    pub(super) fn at(self, cx: &StepContext) -> Result<f64> {
+        let progress = || cx.progress("formulation.orthogonal_residual.schedule");
+        Ok(match self {
+            Self::Constant => 1.0,
+            Self::Late(start) => {
+                let p = progress()?;
+                if p <= start { 0.0 } else { ((p - start) / (1.0 - start).max(1e-12)).min(1.0) }
+            }
+            Self::Cosine => 0.5 * (1.0 - (std::f64::consts::PI * progress()?.clamp(0.0, 1.0)).cos()),
+        })
+    }
+}
+
+impl Phase {
+    /// Whether the phase holds in this epoch.
+    pub(super) fn at(self, cx: &StepContext) -> Result<bool> {
+        let progress = || cx.progress("formulation.hybrid.phase");
+        Ok(match self {
+            Self::Full => true,
+            Self::Early => progress()? <= 0.3,
+            Self::Middle => (0.3 + f64::EPSILON..0.7).contains(&progress()?),
+            Self::Late => progress()? >= 0.7,
+        })
+    }
+}
+
+impl Base {
+    /// The base as an optimizer of its own, without its weight decay.
+    pub(super) fn adamw(&self) -> Option<AdamWConfig> {
+        let Self::Adamw(BaseAdamw { beta1, beta2, eps }) = *self else { return None };
+        Some(AdamWConfig { beta1, beta2, eps, weight_decay: 0.0, ..AdamWConfig::default() })
+    }
+
+    /// The base as an optimizer of its own, without its weight decay.
+    pub(super) fn sgd(&self) -> Option<SgdConfig> {
+        let Self::SgdMomentum(BaseSgd { momentum }) = *self else { return None };
+        Some(SgdConfig { momentum, ..SgdConfig::default() })
+    }
+
+    /// Names of its buffers.
+    pub(super) fn buffers(&self) -> &'static [&'static str] {
+        match self {
+            Self::Adamw(_) => &["base_momentum", "base_variance"],
+            Self::SgdMomentum(_) => &["base_momentum"],
+        }
+    }
+}
+
+impl Formulation {
+    /// Where weight decay enters.
+    #[must_use]
+    pub fn decay(&self) -> DecayKind {
+        match self {
+            Self::Direct(Direct { decay })
+            | Self::BoundedResidual(BoundedResidual { decay, .. })
+            | Self::OrthogonalResidual(OrthogonalResidual { decay, .. }) => *decay,
+            Self::Hybrid(Hybrid { base: Base::Adamw(_), .. }) => DecayKind::Decoupled,
+            Self::Hybrid(Hybrid { base: Base::SgdMomentum(_), .. }) => DecayKind::Coupled,
+        }
+    }
+
+    pub(super) fn validate(&self) -> Result<()> {
+        let positive = |key: &str, x: f64| check(x > 0.0, &format!("formulation.{key}"), "a number > 0", x);
+        let not_negative = |key: &str, x: f64| check(x >= 0.0, &format!("formulation.{key}"), "a number ≥ 0", x);
+        match self {
+            Self::Direct(_) => Ok(()),
+            Self::BoundedResidual(x) => positive("bounded_residual.max_ratio", x.max_ratio),
+            Self::OrthogonalResidual(x) => {
+                not_negative("orthogonal_residual.strength", x.strength)?;
+                positive("orthogonal_residual.max_ratio", x.max_ratio)?;
+                let ResidualSchedule::Late(start) = x.schedule else { return Ok(()) };
+                let key = "formulation.orthogonal_residual.schedule.late";
+                check((0.0..1.0).contains(&start), key, "a number in [0, 1)", start)
+            }
+            Self::Hybrid(x) => {
+                not_negative("hybrid.strength", x.strength)?;
+                not_negative("hybrid.max_ratio", x.max_ratio)?;
+                match &x.base {
+                    Base::Adamw(BaseAdamw { beta1, beta2, eps }) => {
+                        let unit = |key: &str, x: &f64| check((0.0..1.0).contains(x), key, "a number in [0, 1)", x);
+                        unit("formulation.hybrid.base.adamw.beta1", beta1)?;
+                        unit("formulation.hybrid.base.adamw.beta2", beta2)?;
+                        positive("hybrid.base.adamw.eps", *eps)
+                    }
+                    Base::SgdMomentum(BaseSgd { momentum }) => {
+                        let key = "formulation.hybrid.base.sgd_momentum.momentum";
+                        check((0.0..=1.0).contains(momentum), key, "a number in [0, 1]", momentum)
+                    }
+                }
+            }
+        }
+    }
+}

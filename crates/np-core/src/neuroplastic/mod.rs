@@ -1,0 +1,165 @@
+//! NeuroPlastic: traces → signals → coefficient → formulation → controller → stabiliser, each in a file of its own.
+//!
+//! A step is a few passes over all tensors (`passes` says which, `cpu` and `tensors` compute them), with the scalar arithmetic of
+//! the method between them (`step`).
+
+mod coefficient;
+mod controller;
+mod cpu;
+mod diagnostics;
+mod formulation;
+mod layers;
+mod passes;
+mod signals;
+mod stabilizer;
+mod step;
+mod tensors;
+mod traces;
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+pub use coefficient::{Coefficient, Granularity, RuleKind};
+pub use controller::{Controller, ControllerMode};
+pub use diagnostics::Diagnostics;
+pub use formulation::{
+    Base, BaseAdamw, BaseSgd, BoundedResidual, DecayKind, Direct, Formulation, Hybrid, OrthogonalResidual, Phase,
+    ResidualNorm, ResidualSchedule, Target,
+};
+pub use layers::Scope;
+pub use signals::{Normalization, Signals};
+pub use stabilizer::{LayerScale, RmsGain, Stabilizer};
+pub use traces::Traces;
+
+use crate::error::check;
+use crate::{Driver, Result, Rule, StepContext, Work};
+
+/// NeuroPlastic: a gradient step scaled, element by element, by a plasticity coefficient of three normalised signals, and held steady
+/// by a homeostatic stabiliser.
+///
+/// ```text
+/// a ← 0.95 a + 0.05 |g|     m ← 0.9 m + 0.1 g     v ← 0.99 v + 0.01 g²
+/// α_g = clip(ĝ, α_min, α_max)     α_f = clip(w_a â + w_g ĝ + w_m m̂, α_min, α_max)     x̂ = x / (mean(x) + ε)
+/// α = α_g + ρ s (α_f − α_g)
+/// u = α ⊙ g                              (direct; see [`Formulation`] for the others)
+/// u ← u · min(1, U/‖u‖)                  norm clip
+/// θ ← θ − η G u                          G: a gain near 1, see [`Stabilizer`]
+/// ```
+///
+/// Where this departs from the paper, it follows the published code, whose trajectories it reproduces: the momentum and variance have no
+/// bias correction, α may leave its bounds when s exceeds 1, and the warm-up is counted in epochs (call
+/// [`Driver::begin_epoch`]). Signals, norms and means are those of one tensor. A tensor without a gradient is left untouched.
+///
+/// Reference: *NeuroPlastic: A Plasticity-Modulated Optimizer for Biologically Inspired Learning Dynamics*, 2026.
+///
+/// ```
+/// use candle_core::{DType, Device, Var};
+/// use np_core::neuroplastic::{Coefficient, RuleKind};
+/// use np_core::{NeuroPlastic, NeuroPlasticConfig};
+///
+/// # fn main() -> np_core::Result<()> {
+/// // The gradient-only ablation with the bounds of the published runs.
+/// let coefficient = Coefficient { rule: RuleKind::GradientOnly, min: 0.5, max: 1.5, ..Default::default() };
+/// let config = NeuroPlasticConfig { coefficient, ..Default::default() };
+/// let w = Var::ones((4, 4), DType::F32, &Device::Cpu)?;
+/// let mut optimizer = NeuroPlastic::from_named(vec![("w".into(), w.clone())], config)?;
+/// optimizer.begin_epoch(1, 10);
+/// let _ = optimizer.step(&w.as_tensor().sqr()?.sum_all()?.backward()?)?;
+/// assert_eq!(optimizer.diagnostics()["alpha_mean"], 1.0);
+/// # Ok(())
+/// # }
+/// ```
+pub type NeuroPlastic = Driver<NeuroPlasticConfig>;
+
+/// Hyper-parameters of [`NeuroPlastic`], part by part.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct NeuroPlasticConfig {
+    /// η, step size, ≥ 0. Default 0.1 (the tuned value of the published MNIST runs).
+    pub lr: f64,
+    /// wd, strength of weight decay, ≥ 0; the formulation says where it enters. Default 0 (published code).
+    pub weight_decay: f64,
+    /// The running averages.
+    pub traces: Traces,
+    /// What α is made of.
+    pub signals: Signals,
+    /// How signals become α.
+    pub coefficient: Coefficient,
+    /// How α enters the update.
+    pub formulation: Formulation,
+    /// A controller of the learning rate, if any. Default none.
+    pub controller: Option<Controller>,
+    /// How large an update may be.
+    pub stabilizer: Stabilizer,
+}
+
+impl Default for NeuroPlasticConfig {
+    fn default() -> Self {
+        Self {
+            lr: 0.1,
+            weight_decay: 0.0,
+            traces: Traces::default(),
+            signals: Signals::default(),
+            coefficient: Coefficient::default(),
+            formulation: Formulation::default(),
+            controller: None,
+            stabilizer: Stabilizer::default(),
+        }
+    }
+}
+
+impl NeuroPlasticConfig {
+    /// Which of a tensor's buffers holds u between the passes: the first of the scratch.
+    fn u_buffer(&self) -> usize {
+        self.buffers().len()
+    }
+}
+
+impl Rule for NeuroPlasticConfig {
+    const KIND: &'static str = "neuroplastic";
+    type Memory = Diagnostics;
+
+    fn validate(&self) -> Result<()> {
+        check(self.lr.is_finite() && self.lr >= 0.0, "lr", "a number ≥ 0", self.lr)?;
+        check(self.weight_decay >= 0.0, "weight_decay", "a number ≥ 0", self.weight_decay)?;
+        self.traces.validate()?;
+        self.signals.validate()?;
+        self.coefficient.validate()?;
+        self.formulation.validate()?;
+        self.controller.as_ref().map_or(Ok(()), Controller::validate)?;
+        self.stabilizer.validate()
+    }
+
+    fn learning_rate(&self) -> f64 {
+        self.lr
+    }
+
+    fn set_learning_rate(&mut self, lr: f64) {
+        self.lr = lr;
+    }
+
+    fn buffers(&self) -> Vec<&'static str> {
+        let base: &[_] = match &self.formulation {
+            Formulation::Hybrid(hybrid) => hybrid.base.buffers(),
+            _ => &[],
+        };
+        [&["activity_trace", "momentum", "variance"], base].concat()
+    }
+
+    fn scratch(&self) -> usize {
+        if matches!(self.formulation, Formulation::Hybrid(_)) { 2 } else { 1 }
+    }
+
+    fn step(&self, cx: &StepContext, work: &mut [Work<'_>], memory: &mut Diagnostics) -> Result<()> {
+        step::step(self, cx, work, memory)
+    }
+
+    fn reset_diagnostics(memory: &mut Diagnostics) {
+        *memory = Diagnostics::default();
+    }
+
+    fn diagnostics(memory: &Diagnostics) -> BTreeMap<String, f64> {
+        memory.report()
+    }
+}

@@ -1,0 +1,107 @@
+//! The homeostatic stabiliser: how large an update may be.
+
+use serde::{Deserialize, Serialize};
+
+use super::layers::Position;
+use crate::Result;
+use crate::error::check;
+
+/// Norm clip, then RMS gain; either can be switched off (`null`), which is an ablation.
+///
+/// ```text
+/// n = ‖u‖;   if n > U:  u ← u · U/(n + ε)
+/// r = √(mean(u²) + ε);  G = clip(1 + τ (R ℓ − r), 0.5, 1.5)
+/// θ ← θ − η_eff · G · u
+/// ```
+///
+/// With the default τ the gain stays within a few 10⁻⁴ of 1: the norm clip does the work.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Stabilizer {
+    /// U > 0, largest norm of a tensor's update, before η. Default 1 (paper); none: no clip.
+    pub max_update_norm: Option<f64>,
+    /// The gain. Default as [`RmsGain`] says; none: G = 1.
+    pub rms_gain: Option<RmsGain>,
+    /// ε > 0. Default 10⁻⁸ (published code).
+    pub eps: f64,
+}
+
+/// The gain that draws the root mean square of an update towards a target.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RmsGain {
+    /// R > 0, target root mean square. Default 0.02 (published code).
+    pub target: f64,
+    /// τ ≥ 0, adaptation rate. Default 0.01 (published code).
+    pub rate: f64,
+    /// ℓ for the early, middle and late third of the model's tensors, > 0. Default 1 each.
+    pub layer_scale: LayerScale,
+}
+
+/// A factor for each third of the model's tensors, by position.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LayerScale {
+    /// Index < ⌈n/3⌉.
+    pub early: f64,
+    /// ⌈n/3⌉ ≤ index < ⌈2n/3⌉.
+    pub middle: f64,
+    /// Index ≥ ⌈2n/3⌉.
+    pub late: f64,
+}
+
+impl Default for LayerScale {
+    fn default() -> Self {
+        Self { early: 1.0, middle: 1.0, late: 1.0 }
+    }
+}
+
+impl Default for RmsGain {
+    fn default() -> Self {
+        Self { target: 0.02, rate: 0.01, layer_scale: LayerScale::default() }
+    }
+}
+
+impl Default for Stabilizer {
+    fn default() -> Self {
+        Self { max_update_norm: Some(1.0), rms_gain: Some(RmsGain::default()), eps: 1e-8 }
+    }
+}
+
+impl Stabilizer {
+    /// No clip and no gain: u is used as it is.
+    #[must_use]
+    pub fn off() -> Self {
+        Self { max_update_norm: None, rms_gain: None, ..Self::default() }
+    }
+
+    pub(super) fn validate(&self) -> Result<()> {
+        if let Some(u) = self.max_update_norm {
+            check(u > 0.0, "stabilizer.max_update_norm", "a number > 0, or `null`", u)?;
+        }
+        if let Some(gain) = &self.rms_gain {
+            check(gain.target > 0.0, "stabilizer.rms_gain.target", "a number > 0", gain.target)?;
+            check(gain.rate >= 0.0, "stabilizer.rms_gain.rate", "a number ≥ 0", gain.rate)?;
+            let LayerScale { early, middle, late } = gain.layer_scale;
+            let scales = [("early", early), ("middle", middle), ("late", late)];
+            for (third, scale) in scales {
+                check(scale > 0.0, &format!("stabilizer.rms_gain.layer_scale.{third}"), "a number > 0", scale)?;
+            }
+        }
+        check(self.eps > 0.0, "stabilizer.eps", "a number > 0", self.eps)
+    }
+
+    /// What an update with `square_sum` = Σu² over `elements` is multiplied with: clip and gain together.
+    pub(super) fn factor(&self, square_sum: f64, elements: usize, at: Position) -> f64 {
+        let norm = square_sum.sqrt();
+        let clip = match self.max_update_norm {
+            Some(max) if norm > max => max / (norm + self.eps),
+            _ => 1.0,
+        };
+        let Some(gain) = &self.rms_gain else { return clip };
+        let rms = (clip * clip * square_sum / elements.max(1) as f64 + self.eps).sqrt();
+        let LayerScale { early, middle, late } = gain.layer_scale;
+        let target = gain.target * [early, middle, late][at.third()];
+        clip * (1.0 + gain.rate * (target - rms)).clamp(0.5, 1.5)
+    }
+}

@@ -1,0 +1,328 @@
+//! One step: the scalar arithmetic of the method, between the passes.
+
+use candle_core::DType;
+use half::{bf16, f16};
+use rayon::prelude::*;
+
+use super::coefficient::Alpha;
+use super::diagnostics::{Seen, SeenOrthogonal};
+use super::formulation::{
+    Base, BoundedResidual, DecayKind, Formulation, Hybrid, OrthogonalResidual, ResidualNorm, Target,
+};
+use super::layers::{Group, Position};
+use super::passes::{Apply, Combination, Modulation, Passes, Shape, Sums, Watch};
+use super::{Diagnostics, NeuroPlasticConfig, RuleKind, cpu, tensors};
+use crate::slot::State;
+use crate::{Result, StepContext, Work};
+
+/// What a step's formulation depends on beyond its tensors, worked out once.
+struct Plan<'a> {
+    config: &'a NeuroPlasticConfig,
+    /// ρ_e
+    gate: f64,
+    /// κ of the orthogonal residual.
+    kappa: f64,
+    /// Whether a hybrid's phase holds.
+    phase: bool,
+}
+
+/// What the passes leave of a tensor: u in its scratch, and these.
+struct Update {
+    seen: Seen,
+    orthogonal: Option<SeenOrthogonal>,
+    /// γ > 0 and Σd² of a hybrid.
+    modulated: Option<(bool, f64)>,
+    /// ζ
+    signal: f64,
+}
+
+pub(super) fn step(
+    config: &NeuroPlasticConfig,
+    cx: &StepContext,
+    work: &mut [Work<'_>],
+    diagnostics: &mut Diagnostics,
+) -> Result<()> {
+    let (kappa, phase) = match &config.formulation {
+        Formulation::OrthogonalResidual(x) => (x.schedule.at(cx)?, true),
+        Formulation::Hybrid(x) => (1.0, x.phase.at(cx)?),
+        _ => (1.0, true),
+    };
+    let plan = Plan { config, gate: config.coefficient.gate(cx), kappa, phase };
+    let watch = if cx.diagnostics { Watch::Diagnostics } else { Watch::Step };
+    let positions: Vec<Position> =
+        work.iter().map(|w| Position { index: w.slot.index, of: cx.tensors, rank: w.slot.var.dims().len() }).collect();
+
+    let mut updates: Vec<Option<Update>> = (0..work.len()).map(|_| None).collect();
+    for kind in Kind::ALL {
+        let members: Vec<usize> = (0..work.len()).filter(|&i| Kind::of(&work[i]) == kind).collect();
+        if members.is_empty() {
+            continue;
+        }
+        let places: Vec<Position> = members.iter().map(|&i| positions[i]).collect();
+        let mut of_kind: Vec<&mut Work<'_>> = work.iter_mut().filter(|w| Kind::of(w) == kind).collect();
+        let done = match kind {
+            Kind::F32 => cpu::with::<f32, _>(config, watch, &mut of_kind, |passes| plan.run(&places, passes))?,
+            Kind::F64 => cpu::with::<f64, _>(config, watch, &mut of_kind, |passes| plan.run(&places, passes))?,
+            Kind::F16 => cpu::with::<f16, _>(config, watch, &mut of_kind, |passes| plan.run(&places, passes))?,
+            Kind::BF16 => cpu::with::<bf16, _>(config, watch, &mut of_kind, |passes| plan.run(&places, passes))?,
+            Kind::Tensors32 | Kind::Tensors64 => {
+                plan.run(&places, &mut tensors::TensorPasses::new(config, watch, &mut of_kind))?
+            }
+        };
+        for (i, update) in members.into_iter().zip(done) {
+            updates[i] = Some(update);
+        }
+    }
+    let updates: Vec<Update> = updates.into_iter().flatten().collect();
+    plan.apply(work, &positions, &updates, diagnostics)
+}
+
+/// Tensors that go through the passes together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    F32,
+    F64,
+    F16,
+    BF16,
+    Tensors32,
+    Tensors64,
+}
+
+impl Kind {
+    const ALL: [Self; 6] = [Self::F32, Self::F64, Self::F16, Self::BF16, Self::Tensors32, Self::Tensors64];
+
+    fn of(w: &Work<'_>) -> Self {
+        match (&w.slot.state, w.grad.dtype()) {
+            (State::Tensors(_), DType::F64) => Self::Tensors64,
+            (State::Tensors(_), _) => Self::Tensors32,
+            (State::F64(_), _) => Self::F64,
+            (State::F32(_), DType::F16) => Self::F16,
+            (State::F32(_), DType::BF16) => Self::BF16,
+            (State::F32(_), _) => Self::F32,
+        }
+    }
+}
+
+impl Plan<'_> {
+    /// Traces → signals → coefficient → formulation, for all tensors of one kind.
+    fn run(&self, places: &[Position], passes: &mut impl Passes) -> Result<Vec<Update>> {
+        let config = self.config;
+        let wd = if config.formulation.decay() == DecayKind::Coupled { config.weight_decay } else { 0.0 };
+        let traces = passes.traces()?;
+        let modulations: Vec<Modulation> =
+            traces.iter().zip(places).map(|(s, at)| self.modulation(s, *at, wd)).collect();
+        let modulated = passes.modulate(&modulations)?;
+
+        let mut updates = Vec::with_capacity(traces.len());
+        for (first, second) in traces.iter().zip(&modulated) {
+            let seen = Seen {
+                elements: first.elements,
+                alpha: second.alpha,
+                gradient2: first.g2,
+                parameter2: first.theta2,
+                raw_update2: second.out2,
+                delta2: second.delta2,
+                ..Seen::default()
+            };
+            let signal = self.signal(second, first.elements);
+            updates.push(Update { seen, orthogonal: None, modulated: None, signal });
+        }
+        match &config.formulation {
+            Formulation::Direct(_) => {}
+            Formulation::BoundedResidual(x) => bounded(x, wd, passes, &traces, &modulated, &mut updates)?,
+            Formulation::OrthogonalResidual(x) => self.orthogonal(x, wd, passes, &traces, &modulated, &mut updates)?,
+            Formulation::Hybrid(x) => self.hybrid(x, places, passes, &traces, &modulated, &mut updates)?,
+        }
+        Ok(updates)
+    }
+
+    fn modulation(&self, s: &Sums, at: Position, wd: f64) -> Modulation {
+        let NeuroPlasticConfig { coefficient, signals, .. } = self.config;
+        let shape = match &self.config.formulation {
+            Formulation::Direct(_) => Shape::Direct { weight_decay: wd },
+            Formulation::BoundedResidual(_) => Shape::Residual,
+            Formulation::OrthogonalResidual(_) => Shape::Signal,
+            Formulation::Hybrid(x) => {
+                let gamma = self.gamma(x, at);
+                match (x.target, &x.base) {
+                    (Target::Momentum, Base::Adamw(_)) => Shape::Base { kb: 0.0, km: gamma },
+                    (Target::Gain | Target::Momentum, _) => Shape::Base { kb: gamma, km: 0.0 },
+                    (Target::TrustRatio, _) => {
+                        let trust = (s.theta2.sqrt() / (s.b2.sqrt() + TINY)).clamp(0.5, 1.5);
+                        Shape::Base { kb: gamma * (trust - 1.0), km: 0.0 }
+                    }
+                }
+            }
+        };
+        let watched = self.config.controller.is_some() && coefficient.rule == RuleKind::Full;
+        Modulation {
+            alpha: Alpha::new(coefficient, signals, s.means(), self.gate),
+            shape,
+            near: coefficient.near(),
+            log_ratio: watched.then_some(signals.eps),
+        }
+    }
+
+    /// γ = strength · phase · scope.
+    fn gamma(&self, x: &Hybrid, at: Position) -> f64 {
+        if self.phase && x.scope.contains(at) { x.strength } else { 0.0 }
+    }
+
+    /// ζ, the controller's signal of a tensor.
+    fn signal(&self, s: &Sums, elements: usize) -> f64 {
+        let zeta = s.log_ratio / elements.max(1) as f64;
+        if self.config.controller.is_some() && zeta.is_finite() { zeta } else { 0.0 }
+    }
+
+    fn orthogonal(
+        &self,
+        x: &OrthogonalResidual,
+        wd: f64,
+        passes: &mut impl Passes,
+        traces: &[Sums],
+        signals: &[Sums],
+        updates: &mut [Update],
+    ) -> Result<()> {
+        let eps = self.config.signals.eps;
+        let skip = |s: &Sums| s.g2 <= eps;
+        // o = q − [Σ(q⊙g)/(Σg² + ε)] g
+        let project: Vec<_> = traces
+            .iter()
+            .zip(signals)
+            .map(|(s, q)| match skip(s) {
+                true => Combination::default(),
+                false => Combination { x: 1.0, g: -q.out_g / (s.g2 + eps), finite: true, ..Combination::default() },
+            })
+            .collect();
+        let projected = passes.combine(&project)?;
+        let mut sums = Vec::with_capacity(traces.len());
+        for (i, ((s, q), o)) in traces.iter().zip(signals).zip(&projected).enumerate() {
+            let (g, norm) = (s.g2.sqrt(), o.out2.sqrt());
+            let matched = match x.norm {
+                ResidualNorm::MatchGradient if norm > eps => g / (norm + eps),
+                _ => 1.0,
+            };
+            let raw = x.strength * self.kappa * matched;
+            let d = held(raw * norm, x.max_ratio * g, eps) * raw;
+            sums.push(Combination { g: 1.0, x: d, theta: wd, ..Combination::default() });
+            updates[i].seen.delta2 = d * d * o.out2;
+            updates[i].orthogonal = Some(SeenOrthogonal {
+                skipped: skip(s),
+                signal2: q.out2,
+                residual2: matched * matched * o.out2,
+                signal_g: q.out_g,
+                residual_g: matched * o.out_g,
+                gradient2: s.g2,
+            });
+        }
+        finish(passes, &sums, updates)
+    }
+
+    fn hybrid(
+        &self,
+        x: &Hybrid,
+        places: &[Position],
+        passes: &mut impl Passes,
+        traces: &[Sums],
+        modulated: &[Sums],
+        updates: &mut [Update],
+    ) -> Result<()> {
+        let mut sums = Vec::with_capacity(traces.len());
+        for (i, ((s, d), at)) in traces.iter().zip(modulated).zip(places).enumerate() {
+            let hold = held(d.out2.sqrt(), x.max_ratio * s.b2.sqrt(), TINY);
+            sums.push(Combination { b: 1.0, x: hold, ..Combination::default() });
+            updates[i].seen.delta2 = hold * hold * d.out2;
+            updates[i].modulated = Some((self.gamma(x, *at) > 0.0, hold * hold * d.out2));
+        }
+        finish(passes, &sums, updates)
+    }
+
+    /// Controller → stabiliser → θ.
+    fn apply(
+        &self,
+        work: &mut [Work<'_>],
+        positions: &[Position],
+        updates: &[Update],
+        diagnostics: &mut Diagnostics,
+    ) -> Result<()> {
+        let config = self.config;
+        let groups: Vec<_> = positions.iter().zip(updates).map(|(at, u)| (Group::of(*at), u.signal)).collect();
+        let steered = config.controller.as_ref().map(|c| c.steer(&groups));
+        let decoupled = config.formulation.decay() == DecayKind::Decoupled;
+        let mut applies = Vec::with_capacity(work.len());
+        for (i, (w, u)) in work.iter().zip(updates).enumerate() {
+            let multiplier = steered.as_ref().map_or(1.0, |s| s[i].multiplier);
+            let lr = w.lr * multiplier;
+            let keep = if decoupled { 1.0 - lr * config.weight_decay } else { 1.0 };
+            let stabilised = config.stabilizer.factor(u.seen.raw_update2, u.seen.elements, positions[i]);
+            applies.push(Apply { keep, factor: lr * stabilised });
+
+            let mut seen = u.seen;
+            seen.effective_update2 = (multiplier * stabilised).powi(2) * seen.raw_update2;
+            // The SGD hybrid's decay is inside its gradient; it has no term of its own.
+            let inside = matches!(&config.formulation, Formulation::Hybrid(Hybrid { base: Base::SgdMomentum(_), .. }));
+            seen.decay2 = if inside { 0.0 } else { config.weight_decay.powi(2) * seen.parameter2 };
+            seen.parameter2 *= keep * keep;
+            diagnostics.add(&seen);
+            if let Some(orthogonal) = &u.orthogonal {
+                diagnostics.add_orthogonal(orthogonal);
+            }
+            if let Some((active, delta2)) = u.modulated {
+                diagnostics.add_modulated(positions[i], u.seen.elements, active, delta2);
+            }
+            if let (Some(c), Some(steered)) = (&config.controller, &steered) {
+                let clamped = [multiplier <= c.low, multiplier >= c.high];
+                diagnostics.add_controlled(groups[i].0, steered[i].signal, multiplier, clamped);
+            }
+        }
+        let u = config.u_buffer();
+        if crate::cpu::worth_threads(updates.iter().map(|u| u.seen.elements).sum()) {
+            work.par_iter_mut().zip(applies).try_for_each(|(w, how)| apply_one(w, u, how))
+        } else {
+            work.iter_mut().zip(applies).try_for_each(|(w, how)| apply_one(w, u, how))
+        }
+    }
+}
+
+const TINY: f64 = 1e-12;
+
+/// What brings a norm down to `max`, with ε under the division; 1 where it is not above.
+fn held(norm: f64, max: f64, eps: f64) -> f64 {
+    if norm > max { max / (norm + eps) } else { 1.0 }
+}
+
+fn bounded(
+    x: &BoundedResidual,
+    wd: f64,
+    passes: &mut impl Passes,
+    traces: &[Sums],
+    residuals: &[Sums],
+    updates: &mut [Update],
+) -> Result<()> {
+    let mut sums = Vec::with_capacity(traces.len());
+    for (i, (s, d)) in traces.iter().zip(residuals).enumerate() {
+        let hold = held(d.out2.sqrt(), x.max_ratio * s.g2.sqrt(), TINY);
+        sums.push(Combination { g: 1.0, x: hold, theta: wd, ..Combination::default() });
+        updates[i].seen.delta2 = hold * hold * d.out2;
+    }
+    finish(passes, &sums, updates)
+}
+
+/// The last combination: u itself.
+fn finish(passes: &mut impl Passes, sums: &[Combination], updates: &mut [Update]) -> Result<()> {
+    for (update, s) in updates.iter_mut().zip(passes.combine(sums)?) {
+        update.seen.raw_update2 = s.out2;
+    }
+    Ok(())
+}
+
+/// θ ← keep θ − factor u.
+fn apply_one(w: &mut Work<'_>, u: usize, how: Apply) -> Result<()> {
+    match (&w.slot.state, w.grad.dtype()) {
+        (State::Tensors(state), _) => tensors::apply(&w.slot.var, &state[u], how),
+        (State::F64(state), _) => cpu::apply::<f64>(&w.slot.var, &state[u], how),
+        (State::F32(state), DType::F16) => cpu::apply::<f16>(&w.slot.var, &state[u], how),
+        (State::F32(state), DType::BF16) => cpu::apply::<bf16>(&w.slot.var, &state[u], how),
+        (State::F32(state), _) => cpu::apply::<f32>(&w.slot.var, &state[u], how),
+    }
+}

@@ -1,0 +1,201 @@
+//! The passes as tensor operations, for CUDA and Metal; on the CPU they check the passes of `cpu`.
+
+use candle_core::{Tensor, Var};
+
+use super::NeuroPlasticConfig;
+use super::formulation::Formulation;
+use super::passes::{AlphaSums, Apply, Combination, Modulation, Passes, Shape, Sums, Watch};
+use crate::slot::{State, compute_dtype};
+use crate::{Elementwise, Result, Work};
+
+/// All tensors of one type, on one device.
+pub(super) struct TensorPasses<'a, 'w, 's> {
+    config: &'a NeuroPlasticConfig,
+    watch: Watch,
+    work: &'a mut [&'w mut Work<'s>],
+}
+
+/// A tensor's buffers, and what the passes read, in the type that is computed in.
+struct View<'a> {
+    g: Tensor,
+    theta: Tensor,
+    state: &'a mut Vec<Tensor>,
+    steps: u64,
+}
+
+impl<'a, 'w, 's> TensorPasses<'a, 'w, 's> {
+    pub(super) fn new(config: &'a NeuroPlasticConfig, watch: Watch, work: &'a mut [&'w mut Work<'s>]) -> Self {
+        Self { config, watch, work }
+    }
+
+    /// Runs `f` on every tensor; it gives scalars as tensors of no dimension, and all of them cross from the device at once.
+    fn pass(
+        &mut self,
+        f: impl Fn(usize, View<'_>) -> candle_core::Result<Vec<Tensor>>,
+        unpack: impl Fn(&mut Sums, &[f64]),
+    ) -> Result<Vec<Sums>> {
+        let mut scalars = Vec::new();
+        let mut elements = Vec::new();
+        for (i, w) in self.work.iter_mut().enumerate() {
+            let dtype = compute_dtype(w.grad.dtype());
+            let slot = &mut *w.slot;
+            let State::Tensors(state) = &mut slot.state else { continue };
+            elements.push(w.grad.elem_count());
+            if w.grad.elem_count() == 0 {
+                continue;
+            }
+            let (g, theta) = (w.grad.to_dtype(dtype)?, slot.var.as_detached_tensor().to_dtype(dtype)?);
+            scalars.extend(f(i, View { g, theta, state, steps: slot.steps })?);
+        }
+        let filled = elements.iter().filter(|n| **n > 0).count();
+        let values: Vec<f64> = match scalars.is_empty() {
+            true => vec![],
+            false => Tensor::stack(&scalars, 0)?.to_dtype(candle_core::DType::F64)?.to_vec1()?,
+        };
+        let mut each = values.chunks((values.len() / filled.max(1)).max(1));
+        let sums = elements.into_iter().map(|elements| {
+            let mut sums = Sums { elements, ..Sums::default() };
+            if elements > 0
+                && let Some(values) = each.next()
+            {
+                unpack(&mut sums, values);
+            }
+            sums
+        });
+        Ok(sums.collect())
+    }
+}
+
+/// What the base's first buffer is multiplied with to give μ.
+fn momentum_scale(config: &NeuroPlasticConfig, steps: u64) -> f64 {
+    match &config.formulation {
+        Formulation::Hybrid(hybrid) => hybrid.base.adamw().map_or(1.0, |c| c.scalars::<f64>(steps).correction1()),
+        _ => 1.0,
+    }
+}
+
+fn dot(x: &Tensor, y: &Tensor) -> candle_core::Result<Tensor> {
+    (x * y)?.sum_all()
+}
+
+/// Elements that are not finite become 0.
+fn finite(x: &Tensor) -> candle_core::Result<Tensor> {
+    // 0·x is 0 for what is finite, and not a number for the rest.
+    let zero = x.zeros_like()?;
+    (x * 0.0)?.eq(&zero)?.where_cond(x, &zero)
+}
+
+impl Passes for TensorPasses<'_, '_, '_> {
+    fn traces(&mut self) -> Result<Vec<Sums>> {
+        let config = self.config;
+        let (k, eps) = (&config.traces, config.signals.eps);
+        let run = |_: usize, View { g, theta, state, steps }: View<'_>| {
+            let average = |x: &Tensor, decay: f64, new: &Tensor| (x * decay)? + (new * (1.0 - decay))?;
+            state[0] = average(&state[0], k.activity_decay, &g.abs()?)?;
+            state[1] = average(&state[1], k.beta1, &g)?;
+            state[2] = average(&state[2], k.beta2, &g.sqr()?)?;
+            let q = (state[1].abs()? / (state[2].sqrt()? + eps)?)?;
+            let mut b2 = g.sqr()?.sum_all()?.zeros_like()?;
+            if let Formulation::Hybrid(hybrid) = &config.formulation {
+                let last = state.len() - 1;
+                let base = &mut state[3..last - 1];
+                let b = match (hybrid.base.adamw(), hybrid.base.sgd()) {
+                    (Some(adamw), _) => adamw.direction_tensor(steps, &g, base)?,
+                    (_, Some(sgd)) => sgd.direction_tensor(steps, &(&g + (&theta * config.weight_decay)?)?, base)?,
+                    (None, None) => g.clone(),
+                };
+                b2 = b.sqr()?.sum_all()?;
+                state[last] = b;
+            }
+            let sums = vec![
+                g.abs()?.sum_all()?,
+                state[0].sum_all()?,
+                q.sum_all()?,
+                g.sqr()?.sum_all()?,
+                theta.sqr()?.sum_all()?,
+                b2,
+            ];
+            let x = config.u_buffer();
+            state[x] = q;
+            Ok(sums)
+        };
+        self.pass(run, |sums, v| {
+            sums.signals = [v[0], v[1], v[2]];
+            (sums.g2, sums.theta2, sums.b2) = (v[3], v[4], v[5]);
+        })
+    }
+
+    fn modulate(&mut self, each: &[Modulation]) -> Result<Vec<Sums>> {
+        let (config, watch) = (self.config, self.watch);
+        let buffer = config.u_buffer();
+        let run = |i: usize, View { g, theta, state, steps }: View<'_>| {
+            let how = &each[i];
+            let (alpha_g, alpha) = how.alpha.at_tensors(&g.abs()?, &state[0], &state[buffer])?;
+            let delta = ((&alpha - &alpha_g)? * &g)?;
+            let x = match how.shape {
+                Shape::Direct { weight_decay } => ((&alpha * &g)? + (theta * weight_decay)?)?,
+                Shape::Residual => ((&alpha - 1.0)? * &g)?,
+                Shape::Signal => finite(&delta)?,
+                Shape::Base { kb, km } => {
+                    let b = (&state[buffer + 1] * kb)?;
+                    let target = if km == 0.0 { b } else { (b + (&state[3] * (km * momentum_scale(config, steps)))?)? };
+                    ((&alpha - 1.0)? * target)?
+                }
+            };
+            let mut sums = vec![x.sqr()?.sum_all()?, dot(&x, &g)?];
+            let log_ratio = match how.log_ratio {
+                Some(eps) => (alpha.maximum(eps)?.log()? - alpha_g.maximum(eps)?.log()?)?.sum_all()?,
+                None => sums[0].zeros_like()?,
+            };
+            sums.push(log_ratio);
+            if watch == Watch::Diagnostics {
+                let count = |mask: Tensor| mask.to_dtype(alpha.dtype())?.sum_all();
+                sums.extend([
+                    delta.sqr()?.sum_all()?,
+                    alpha.sum_all()?,
+                    alpha.sqr()?.sum_all()?,
+                    alpha.min_all()?,
+                    alpha.max_all()?,
+                    count(alpha.le(how.near[0])?)?,
+                    count(alpha.ge(how.near[1])?)?,
+                ]);
+            }
+            state[buffer] = x;
+            Ok(sums)
+        };
+        self.pass(run, |sums, v| {
+            (sums.out2, sums.out_g, sums.log_ratio) = (v[0], v[1], v[2]);
+            if let [delta2, sum, squares, min, max, near_min, near_max] = v[3..] {
+                sums.delta2 = delta2;
+                sums.alpha = AlphaSums { sum, squares, min, max, near_min, near_max };
+            }
+        })
+    }
+
+    fn combine(&mut self, each: &[Combination]) -> Result<Vec<Sums>> {
+        let buffer = self.config.u_buffer();
+        let run = |i: usize, View { g, theta, state, .. }: View<'_>| {
+            let how = &each[i];
+            let mut x = ((&g * how.g)? + (&state[buffer] * how.x)?)?;
+            if how.b != 0.0 {
+                x = (x + (&state[buffer + 1] * how.b)?)?;
+            }
+            if how.theta != 0.0 {
+                x = (x + (theta * how.theta)?)?;
+            }
+            if how.finite {
+                x = finite(&x)?;
+            }
+            let sums = vec![x.sqr()?.sum_all()?, dot(&x, &g)?];
+            state[buffer] = x;
+            Ok(sums)
+        };
+        self.pass(run, |sums, v| (sums.out2, sums.out_g) = (v[0], v[1]))
+    }
+}
+
+/// θ ← keep θ − factor u.
+pub(super) fn apply(var: &Var, u: &Tensor, how: Apply) -> Result<()> {
+    let theta = var.as_detached_tensor().to_dtype(u.dtype())?;
+    Ok(var.set(&((theta * how.keep)? - (u * how.factor)?)?.to_dtype(var.dtype())?)?)
+}

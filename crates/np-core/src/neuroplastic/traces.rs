@@ -1,0 +1,66 @@
+//! Traces: the running averages that NeuroPlastic keeps of each parameter's gradient.
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::check;
+use crate::{Float, Result};
+
+/// The three running averages, none with a bias correction.
+///
+/// ```text
+/// a ← λ a + (1 − λ) |g|          activity trace
+/// m ← β₁ m + (1 − β₁) g          momentum
+/// v ← β₂ v + (1 − β₂) g²         variance
+/// ```
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Traces {
+    /// λ, decay of the activity trace, in [0, 1). Default 0.95 (published code).
+    pub activity_decay: f64,
+    /// β₁, decay of the momentum, in [0, 1). Default 0.9 (published code).
+    pub beta1: f64,
+    /// β₂, decay of the variance, in [0, 1). Default 0.99 (published code; Adam's is 0.999).
+    pub beta2: f64,
+}
+
+impl Default for Traces {
+    fn default() -> Self {
+        Self { activity_decay: 0.95, beta1: 0.9, beta2: 0.99 }
+    }
+}
+
+impl Traces {
+    pub(super) fn validate(&self) -> Result<()> {
+        let decays = [
+            ("traces.activity_decay", self.activity_decay),
+            ("traces.beta1", self.beta1),
+            ("traces.beta2", self.beta2),
+        ];
+        decays.iter().try_for_each(|(key, x)| check((0.0..1.0).contains(x), key, "a number in [0, 1)", x))
+    }
+}
+
+/// The decays in the type that is computed in, each beside its complement.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Decays<T> {
+    activity: [T; 2],
+    momentum: [T; 2],
+    variance: [T; 2],
+}
+
+impl<T: Float> Decays<T> {
+    pub(super) fn new(traces: &Traces) -> Self {
+        let pair = |x: f64| [T::from_f64(x), T::from_f64(1.0 - x)];
+        Self { activity: pair(traces.activity_decay), momentum: pair(traces.beta1), variance: pair(traces.beta2) }
+    }
+
+    /// The next (a, m, v).
+    #[inline(always)]
+    pub(super) fn update(&self, g: T, a: T, m: T, v: T) -> (T, T, T) {
+        (
+            self.activity[0] * a + self.activity[1] * g.abs(),
+            self.momentum[0] * m + self.momentum[1] * g,
+            self.variance[0] * v + self.variance[1] * (g * g),
+        )
+    }
+}

@@ -1,0 +1,166 @@
+//! The table of optimizers: from a configuration chosen at run time to an optimizer behind one interface.
+
+use std::collections::BTreeMap;
+
+use candle_core::backprop::GradStore;
+use candle_core::{Tensor, Var};
+use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::{AdamConfig, AdamWConfig, Backend, Driver, NeuroPlasticConfig, Result, Rule, SgdConfig, StepReport};
+
+/// An optimizer whose kind is known at run time only. [`Driver`] has the same methods with their documentation.
+pub trait AnyOptimizer: Send {
+    /// Name of the optimizer's kind (`adamw`).
+    fn kind(&self) -> &'static str;
+    /// See [`Driver::step`].
+    ///
+    /// # Errors
+    /// Those of [`Driver::step`].
+    fn step(&mut self, grads: &GradStore) -> Result<StepReport>;
+    /// η.
+    fn lr(&self) -> f64;
+    /// Sets η.
+    fn set_lr(&mut self, lr: f64);
+    /// See [`Driver::begin_epoch`].
+    fn begin_epoch(&mut self, epoch: usize, epochs: usize);
+    /// See [`Driver::diagnostics`].
+    fn diagnostics(&self) -> BTreeMap<String, f64>;
+    /// See [`Driver::absent_gradients`].
+    fn absent_gradients(&self) -> u64;
+    /// See [`Driver::state`].
+    ///
+    /// # Errors
+    /// Those of [`Driver::state`].
+    fn state(&self) -> Result<BTreeMap<String, Tensor>>;
+    /// See [`Driver::load_state`].
+    ///
+    /// # Errors
+    /// Those of [`Driver::load_state`].
+    fn load_state(&mut self, state: &BTreeMap<String, Tensor>) -> Result<()>;
+}
+
+impl<R: Rule> AnyOptimizer for Driver<R> {
+    fn kind(&self) -> &'static str {
+        R::KIND
+    }
+
+    fn step(&mut self, grads: &GradStore) -> Result<StepReport> {
+        Self::step(self, grads)
+    }
+
+    fn lr(&self) -> f64 {
+        self.config().learning_rate()
+    }
+
+    fn set_lr(&mut self, lr: f64) {
+        candle_nn::Optimizer::set_learning_rate(self, lr);
+    }
+
+    fn begin_epoch(&mut self, epoch: usize, epochs: usize) {
+        Self::begin_epoch(self, epoch, epochs);
+    }
+
+    fn diagnostics(&self) -> BTreeMap<String, f64> {
+        Self::diagnostics(self)
+    }
+
+    fn absent_gradients(&self) -> u64 {
+        Self::absent_gradients(self)
+    }
+
+    fn state(&self) -> Result<BTreeMap<String, Tensor>> {
+        Self::state(self)
+    }
+
+    fn load_state(&mut self, state: &BTreeMap<String, Tensor>) -> Result<()> {
+        Self::load_state(self, state)
+    }
+}
+
+macro_rules! registry {
+    ($($(#[$doc:meta])* $variant:ident = $kind:literal => $config:ty;)*) => {
+        /// Configuration of any optimizer of this crate.
+        ///
+        /// Serialises as `{name: {fields}}`; deserialises from that, fields left out taking their defaults, or from a bare `name`.
+        #[derive(Debug, Clone, PartialEq, Serialize)]
+        #[allow(clippy::large_enum_variant)] // a program holds a handful of them
+        pub enum OptimizerConfig {
+            $($(#[$doc])* #[serde(rename = $kind)] $variant($config),)*
+        }
+
+        /// What [`OptimizerConfig`] is read as, once a bare name has become a map.
+        #[derive(Deserialize)]
+        #[allow(clippy::large_enum_variant)]
+        enum Tagged {
+            $(#[serde(rename = $kind)] $variant($config),)*
+        }
+
+        impl<'de> Deserialize<'de> for OptimizerConfig {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+                Ok(match crate::tagged::name_or_map(deserializer)? {
+                    $(Tagged::$variant(config) => Self::$variant(config),)*
+                })
+            }
+        }
+
+        impl OptimizerConfig {
+            /// Names of all kinds.
+            pub const KINDS: &'static [&'static str] = &[$($kind),*];
+
+            /// Each kind with its defaults.
+            #[must_use]
+            pub fn defaults() -> Vec<Self> {
+                vec![$(Self::$variant(<$config>::default())),*]
+            }
+
+            /// Name of this one's kind.
+            #[must_use]
+            pub fn kind(&self) -> &'static str {
+                match self { $(Self::$variant(_) => $kind,)* }
+            }
+
+            /// η.
+            #[must_use]
+            pub fn learning_rate(&self) -> f64 {
+                match self { $(Self::$variant(config) => Rule::learning_rate(config),)* }
+            }
+
+            /// See [`Rule::validate`].
+            ///
+            /// # Errors
+            /// [`crate::Error::Config`] for the first hyper-parameter out of range.
+            pub fn validate(&self) -> Result<()> {
+                match self { $(Self::$variant(config) => Rule::validate(config),)* }
+            }
+
+            /// The optimizer, on `params` in model order.
+            ///
+            /// # Errors
+            /// Those of [`Driver::from_named`].
+            pub fn build(&self, params: Vec<(String, Var)>) -> Result<Box<dyn AnyOptimizer>> {
+                self.build_on(params, Backend::Auto)
+            }
+
+            /// The optimizer, with the choice of how steps are computed.
+            ///
+            /// # Errors
+            /// Those of [`Driver::from_named`].
+            pub fn build_on(&self, params: Vec<(String, Var)>, backend: Backend) -> Result<Box<dyn AnyOptimizer>> {
+                Ok(match self {
+                    $(Self::$variant(config) => Box::new(Driver::with_backend(params, config.clone(), backend)?),)*
+                })
+            }
+        }
+    };
+}
+
+registry! {
+    /// [`crate::NeuroPlastic`].
+    NeuroPlastic = "neuroplastic" => NeuroPlasticConfig;
+    /// [`crate::Sgd`].
+    Sgd = "sgd" => SgdConfig;
+    /// [`crate::Adam`].
+    Adam = "adam" => AdamConfig;
+    /// [`crate::AdamW`].
+    AdamW = "adamw" => AdamWConfig;
+}

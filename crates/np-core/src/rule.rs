@@ -1,0 +1,97 @@
+//! What the driver asks of an optimizer, and what it tells it.
+
+use std::collections::BTreeMap;
+
+use crate::{Result, Work};
+
+/// The arithmetic of one optimizer: a struct of its hyper-parameters that can take a step.
+///
+/// The driver has done everything else by then: found the gradients, checked them, counted the step. An optimizer that treats every
+/// element alike implements [`crate::Elementwise`] instead, in some forty lines, and gets this for nothing.
+pub trait Rule: Clone + Send + Sync + 'static {
+    /// Name in configurations and saved state (`adamw`).
+    const KIND: &'static str;
+
+    /// What is kept from step to step beside the saved state: scratch memory, sums of diagnostics. Not saved.
+    type Memory: Default + Send;
+
+    /// Whether every hyper-parameter lies in its range.
+    ///
+    /// # Errors
+    /// [`crate::Error::Config`] names the first that does not.
+    fn validate(&self) -> Result<()>;
+
+    /// η, the step size before schedules and controllers.
+    fn learning_rate(&self) -> f64;
+
+    /// Sets η.
+    fn set_learning_rate(&mut self, lr: f64);
+
+    /// Names of the tensors of state kept for each parameter, each of the parameter's shape and zero at first.
+    fn buffers(&self) -> Vec<&'static str>;
+
+    /// How many tensors of scratch memory a parameter needs in a step, beside its buffers. They are not saved.
+    fn scratch(&self) -> usize {
+        0
+    }
+
+    /// One step over `work`: the parameters that have a gradient, in model order.
+    ///
+    /// # Errors
+    /// Those of candle's operations, and [`crate::Error::NoEpochs`] where a setting needs the number of epochs.
+    fn step(&self, cx: &StepContext, work: &mut [Work<'_>], memory: &mut Self::Memory) -> Result<()>;
+
+    /// Forgets the diagnostics of the epoch before.
+    fn reset_diagnostics(_memory: &mut Self::Memory) {}
+
+    /// Diagnostics of the epoch so far, by name; empty for most optimizers.
+    fn diagnostics(_memory: &Self::Memory) -> BTreeMap<String, f64> {
+        BTreeMap::new()
+    }
+}
+
+/// Where in the training a step is taken.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct StepContext {
+    /// Epoch e, from 1.
+    pub epoch: usize,
+    /// Total number of epochs E, where it was said.
+    pub epochs: Option<usize>,
+    /// Number of parameter tensors of the model, with gradient or not: layer groups go by position among them.
+    pub tensors: usize,
+    /// Whether diagnostics are wanted.
+    pub diagnostics: bool,
+}
+
+impl StepContext {
+    /// p = e/E, the share of training done at the end of this epoch.
+    ///
+    /// # Errors
+    /// [`crate::Error::NoEpochs`] for `key` where E is not known.
+    pub fn progress(&self, key: &str) -> Result<f64> {
+        match self.epochs {
+            Some(epochs) if epochs > 0 => Ok(self.epoch as f64 / epochs as f64),
+            _ => Err(crate::Error::NoEpochs { key: key.to_string() }),
+        }
+    }
+}
+
+/// What a step did.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[must_use]
+pub struct StepReport {
+    /// Parameters that were updated.
+    pub updated: usize,
+    /// Parameters that had no gradient and were left as they are, state and decay included. Not an error: a branch of a model may be
+    /// unused. All of them, step after step, means a loss that does not depend on the parameters.
+    pub absent: usize,
+}
+
+/// Weight decay: how strong, and where it enters.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Decay {
+    /// wd·θ is added to the gradient (L2 regularisation).
+    Coupled(f64),
+    /// θ ← θ − η·wd·θ, apart from the gradient (AdamW).
+    Decoupled(f64),
+}

@@ -1,0 +1,114 @@
+//! Stochastic gradient descent with momentum.
+
+use candle_core::Tensor;
+use serde::{Deserialize, Serialize};
+
+use crate::error::check;
+use crate::{Decay, Driver, Elementwise, Float, Result};
+
+/// Stochastic gradient descent, with momentum, dampening, Nesterov's look-ahead and coupled weight decay.
+///
+/// ```text
+/// g ← g + wd·θ
+/// B ← μ B + (1 − τ) g          (first step of a tensor: B ← g)
+/// u = B,  or  g + μ B with Nesterov,  or  g without momentum
+/// θ ← θ − η u
+/// ```
+///
+/// As `torch.optim.SGD`, with its defaults but for η, which PyTorch sets to 10⁻³ and is 10⁻² here. References: Polyak 1964; Sutskever et al. 2013.
+///
+/// ```
+/// # fn main() -> np_core::Result<()> {
+/// use candle_core::{DType, Device, Var};
+/// let w = Var::ones(3, DType::F32, &Device::Cpu)?;
+/// let config = np_core::SgdConfig { lr: 0.1, momentum: 0.9, ..Default::default() };
+/// let mut sgd = np_core::Sgd::from_named(vec![("w".into(), w.clone())], config)?;
+/// let report = sgd.step(&w.as_tensor().sqr()?.sum_all()?.backward()?)?;
+/// assert_eq!(report.updated, 1);
+/// assert_eq!(w.to_vec1::<f32>()?, [0.8; 3]);
+/// # Ok(())
+/// # }
+/// ```
+pub type Sgd = Driver<SgdConfig>;
+
+/// Hyper-parameters of [`Sgd`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SgdConfig {
+    /// η, step size, ≥ 0. Default 0.01 (the published baseline; PyTorch's is 10⁻³).
+    pub lr: f64,
+    /// μ, momentum, in [0, 1]. Default 0 (PyTorch).
+    pub momentum: f64,
+    /// τ, dampening, in [0, 1]: how much less of the gradient enters the momentum. Default 0 (PyTorch).
+    pub dampening: f64,
+    /// Nesterov's look-ahead; needs momentum above 0 and no dampening. Default off (PyTorch).
+    pub nesterov: bool,
+    /// wd, coupled weight decay, ≥ 0. Default 0 (PyTorch).
+    pub weight_decay: f64,
+}
+
+impl Default for SgdConfig {
+    fn default() -> Self {
+        Self { lr: 0.01, momentum: 0.0, dampening: 0.0, nesterov: false, weight_decay: 0.0 }
+    }
+}
+
+/// What a tensor's step needs: μ, 1 − τ (1 in a tensor's first step), and whether to look ahead.
+#[doc(hidden)]
+#[derive(Debug, Clone, Copy)]
+pub struct Scalars<T> {
+    momentum: T,
+    fresh: T,
+    nesterov: bool,
+}
+
+impl Elementwise for SgdConfig {
+    const KIND: &'static str = "sgd";
+    type Scalars<T: Float> = Scalars<T>;
+
+    fn validate(&self) -> Result<()> {
+        check(self.lr.is_finite() && self.lr >= 0.0, "lr", "a number ≥ 0", self.lr)?;
+        check((0.0..=1.0).contains(&self.momentum), "momentum", "a number in [0, 1]", self.momentum)?;
+        check((0.0..=1.0).contains(&self.dampening), "dampening", "a number in [0, 1]", self.dampening)?;
+        check(self.weight_decay >= 0.0, "weight_decay", "a number ≥ 0", self.weight_decay)?;
+        let allowed = !self.nesterov || (self.momentum > 0.0 && self.dampening == 0.0);
+        check(allowed, "nesterov", "`false` unless `momentum` > 0 and `dampening` = 0", self.nesterov)
+    }
+
+    fn learning_rate(&self) -> f64 {
+        self.lr
+    }
+
+    fn set_learning_rate(&mut self, lr: f64) {
+        self.lr = lr;
+    }
+
+    fn weight_decay(&self) -> Decay {
+        Decay::Coupled(self.weight_decay)
+    }
+
+    fn buffers(&self) -> Vec<&'static str> {
+        if self.momentum == 0.0 { vec![] } else { vec!["momentum"] }
+    }
+
+    fn scalars<T: Float>(&self, t: u64) -> Scalars<T> {
+        let fresh = if t == 1 { 1.0 } else { 1.0 - self.dampening };
+        Scalars { momentum: T::from_f64(self.momentum), fresh: T::from_f64(fresh), nesterov: self.nesterov }
+    }
+
+    #[inline(always)]
+    fn direction<T: Float>(k: &Scalars<T>, u: &mut [T], state: &mut [&mut [T]]) {
+        let b = &mut state[0];
+        for (u, b) in u.iter_mut().zip(b.iter_mut()) {
+            *b = k.momentum * *b + k.fresh * *u;
+            *u = if k.nesterov { *u + k.momentum * *b } else { *b };
+        }
+    }
+
+    fn direction_tensor(&self, t: u64, g: &Tensor, state: &mut [Tensor]) -> candle_core::Result<Tensor> {
+        let Some(b) = state.first_mut() else { return Ok(g.clone()) };
+        let k = self.scalars::<f64>(t);
+        *b = ((&*b * k.momentum)? + (g * k.fresh)?)?;
+        if k.nesterov { g + (&*b * k.momentum)? } else { Ok(b.clone()) }
+    }
+}
