@@ -1,0 +1,236 @@
+//! What can be wrong with data, or with a request for it.
+//!
+//! Every message names the file or the value, what was expected and what was found; a hint follows where there is something
+//! to do about it.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::dataset::{DATA_DIR_ENV, DataName};
+use crate::idx::Kind;
+
+/// Everything that can go wrong in this crate.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The full set was asked for, but no folder was named.
+    #[error(
+        "`{name}`: expected a data folder for the full set, found none\nhint: pass `--data-dir DIR` or set `{}`; the mini set needs no folder",
+        DATA_DIR_ENV
+    )]
+    NoFolder {
+        /// The data set asked for.
+        name: DataName,
+    },
+    /// The folder, or the data set's folder inside it, is not there.
+    #[error(
+        "`{path}`: expected a folder, found {found}\nhint: the layout is `DIR/mnist/train-images-idx3-ubyte.gz`; name `DIR` by `--data-dir` or `{}`",
+        DATA_DIR_ENV
+    )]
+    MissingFolder {
+        /// The folder looked for.
+        path: PathBuf,
+        /// What is there instead.
+        found: &'static str,
+    },
+    /// A data file is missing under each of the names it may have.
+    #[error(
+        "`{folder}`: expected a file `{}`, found neither\nhint: copy it there, or name another folder by `--data-dir` or `{}`",
+        looked_for.join("` or `"),
+        DATA_DIR_ENV
+    )]
+    MissingFile {
+        /// The data set's folder.
+        folder: PathBuf,
+        /// The names looked for, in that order.
+        looked_for: Vec<String>,
+    },
+    /// The operating system refused to open or to read a file.
+    #[error("`{path}`: could not be read")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The bytes do not start like an IDX file.
+    #[error("`{path}`: expected an IDX file of {expected} (magic `{}`), found `{found}`", expected.magic())]
+    NotIdx {
+        /// The file.
+        path: PathBuf,
+        /// What the file should hold.
+        expected: Kind,
+        /// The first bytes, in hexadecimal, or how few there are.
+        found: String,
+    },
+    /// An IDX file, but its values are not unsigned bytes.
+    #[error("`{path}`: expected unsigned bytes (IDX type `0x08`), found IDX type `{found:#04x}`")]
+    WrongType {
+        /// The file.
+        path: PathBuf,
+        /// The type code in the header.
+        found: u8,
+    },
+    /// An IDX file whose number of dimensions is neither that of images nor that of labels.
+    #[error("`{path}`: expected {expected}, {}-dimensional, found {found} dimensions", expected.rank())]
+    WrongRank {
+        /// The file.
+        path: PathBuf,
+        /// What the file should hold.
+        expected: Kind,
+        /// The number of dimensions in the header.
+        found: u8,
+    },
+    /// Images where labels belong, or labels where images belong.
+    #[error("`{path}`: expected {expected}, found {found}\nhint: the images and labels files may have been swapped")]
+    Mislabelled {
+        /// The file.
+        path: PathBuf,
+        /// What the file should hold.
+        expected: Kind,
+        /// What it does hold.
+        found: Kind,
+    },
+    /// The header promises more than this crate is willing to hold.
+    #[error("`{path}`: expected at most {expected} bytes, found a header that promises {found}")]
+    TooLarge {
+        /// The file.
+        path: PathBuf,
+        /// The limit in bytes.
+        expected: u64,
+        /// The bytes that the header promises.
+        found: u128,
+    },
+    /// Fewer bytes than the header promises, counted after decompression.
+    #[error("`{path}`: expected {expected} bytes, found {found}\nhint: the file is cut short; copy it again")]
+    Truncated {
+        /// The file.
+        path: PathBuf,
+        /// Header and payload in bytes.
+        expected: u64,
+        /// The bytes that were there.
+        found: u64,
+    },
+    /// More bytes than the header promises, counted after decompression.
+    #[error("`{path}`: expected {expected} bytes, found more")]
+    Trailing {
+        /// The file.
+        path: PathBuf,
+        /// Header and payload in bytes.
+        expected: u64,
+    },
+    /// A gzip stream that breaks off or fails its checksum.
+    #[error("`{path}`: expected a whole gzip stream, found `{found}`\nhint: the file is damaged; copy it again")]
+    CorruptGzip {
+        /// The file.
+        path: PathBuf,
+        /// What the decompressor said.
+        found: String,
+    },
+    /// A file without a single example.
+    #[error("`{path}`: expected at least 1 example, found 0")]
+    Empty {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Images of another height or width.
+    #[error("`{path}`: expected images of {}×{} pixels, found {}×{}", expected[0], expected[1], found[0], found[1])]
+    WrongImageSize {
+        /// The file.
+        path: PathBuf,
+        /// Height and width in pixels.
+        expected: [usize; 2],
+        /// Height and width in the header.
+        found: [usize; 2],
+    },
+    /// The two files of a split disagree about the number of examples.
+    #[error("`{path}`: expected {expected} labels, one for each image of `{images}`, found {found}")]
+    CountMismatch {
+        /// The labels file.
+        path: PathBuf,
+        /// The images file.
+        images: PathBuf,
+        /// The number of images.
+        expected: usize,
+        /// The number of labels.
+        found: usize,
+    },
+    /// A label that names no class.
+    #[error("`{path}`: expected labels from 0 to {}, found {found} at example {index}", expected.saturating_sub(1))]
+    LabelOutOfRange {
+        /// The labels file.
+        path: PathBuf,
+        /// The number of classes.
+        expected: usize,
+        /// The label.
+        found: u8,
+        /// Where it is, from 0.
+        index: usize,
+    },
+    /// A word that names no variant of an enum.
+    #[error("{key}: expected {expected}, found `{found}`")]
+    UnknownName {
+        /// What was being named.
+        key: &'static str,
+        /// The words that would do.
+        expected: &'static str,
+        /// The word as given.
+        found: String,
+    },
+    /// A fraction of a data set outside of its range.
+    #[error("fraction: expected {expected}, found `{found}`")]
+    Fraction {
+        /// The range.
+        expected: &'static str,
+        /// The fraction as given.
+        found: f64,
+    },
+    /// A subset that would hold nothing.
+    #[error("fraction: expected at least 1 example, found 0 (`{fraction}` of {len})")]
+    EmptySubset {
+        /// The fraction as given.
+        fraction: f64,
+        /// The number of examples it was taken of.
+        len: usize,
+    },
+    /// A class with fewer examples than were asked for.
+    #[error("class {class}: expected at least {expected} examples, found {found}")]
+    ClassTooSmall {
+        /// The class.
+        class: u8,
+        /// The number of examples asked for.
+        expected: usize,
+        /// The number it has.
+        found: usize,
+    },
+    /// More examples than an index of 32 bits can tell apart.
+    #[error("data set: expected at most {} examples, found {found}", u32::MAX)]
+    TooManyExamples {
+        /// The number of examples.
+        found: usize,
+    },
+    /// An index past the end of a split.
+    #[error("batch: expected indices below {expected}, found {found}")]
+    IndexOutOfRange {
+        /// The number of examples in the split.
+        expected: usize,
+        /// The index.
+        found: u32,
+    },
+    /// A normalisation for another number of channels.
+    #[error("normalisation: expected {expected} channels, as the images have, found {found}")]
+    ChannelMismatch {
+        /// The channels of the images.
+        expected: usize,
+        /// The channels of the normalisation.
+        found: usize,
+    },
+    /// A mean or a standard deviation that cannot normalise anything.
+    #[error("normalisation: expected {expected}, found `{found}`")]
+    Normalization {
+        /// What a valid one looks like.
+        expected: &'static str,
+        /// The values as given.
+        found: String,
+    },
+}

@@ -1,0 +1,47 @@
+//! The data sets of the NeuroPlastic experiments, and seeded batches over them.
+//!
+//! Two sets, MNIST and Fashion-MNIST, each from two sources: `mini`, 2,000 + 1,000 real images embedded in this crate, so that
+//! everything runs offline; and `full`, the published IDX files in a folder. Images stay bytes until a batch needs them. Nothing
+//! here knows a tensor library, reads the environment or touches the network. The embedded images have licences of their own,
+//! which lie beside them in `mini/`.
+//!
+//! One epoch, from nothing to normalised pixels:
+//!
+//! ```
+//! use std::num::NonZeroUsize;
+//! use np_data::{DataName, DataSet, Error, Normalization, Source, batches, epoch_order, subset};
+//!
+//! # fn main() -> Result<(), Error> {
+//! let data = DataSet::load(DataName::FashionMnist, Source::Mini, None)?;
+//! assert_eq!(data.title, "Fashion-MNIST (mini)");
+//! assert!(data.is_official());
+//!
+//! let (seed, epoch) = (41, 0);
+//! let examples = subset(data.train.len(), 0.25, seed)?; // a quarter of the training set, fixed by the seed
+//! let order = epoch_order(&examples, seed, epoch); // and shuffled anew in every epoch
+//!
+//! let (mut pixels, mut labels) = (Vec::new(), Vec::new()); // reused by every batch
+//! let mut seen = 0;
+//! for batch in batches(&order, NonZeroUsize::new(128).unwrap()) {
+//!     Normalization::HALF.fill(&data.train, batch, &mut pixels, &mut labels)?;
+//!     assert_eq!(pixels.len(), labels.len() * 28 * 28); // B×1×28×28, from −1 to 1
+//!     seen += labels.len();
+//! }
+//! assert_eq!(seen, 500);
+//! # Ok(())
+//! # }
+//! ```
+
+mod batch;
+mod dataset;
+pub mod digest;
+mod error;
+pub mod idx;
+mod mini;
+mod sample;
+
+pub use batch::{Normalization, batches};
+pub use dataset::{DATA_DIR_ENV, DataName, DataSet, Source, Split};
+pub use digest::known_digest;
+pub use error::Error;
+pub use sample::{Holdout, balanced_subset, epoch_order, holdout, stratified_subset, subset};

@@ -1,0 +1,150 @@
+//! A table of broken data folders: every error names the file, what was expected and what was found.
+
+#![allow(clippy::unwrap_used)] // the helpers, too, are tests
+
+use std::fs;
+use std::io::Write;
+use std::path::Path;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use np_data::{DataName, DataSet, Error, Source, idx};
+
+const IMAGES: &str = "train-images-idx3-ubyte";
+const LABELS: &str = "train-labels-idx1-ubyte";
+
+fn images(count: usize) -> Vec<u8> {
+    idx::encode(&[count, 28, 28], &vec![7; count * 28 * 28])
+}
+
+fn labels(count: u8) -> Vec<u8> {
+    idx::encode(&[count.into()], &(0..count).map(|i| i % 10).collect::<Vec<u8>>())
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+/// A folder with three training and two test examples, all in order.
+fn healthy() -> tempfile::TempDir {
+    let dir = tempfile::tempdir().unwrap();
+    let mnist = dir.path().join("mnist");
+    fs::create_dir(&mnist).unwrap();
+    fs::write(mnist.join(IMAGES), images(3)).unwrap();
+    fs::write(mnist.join(LABELS), labels(3)).unwrap();
+    fs::write(mnist.join("t10k-images-idx3-ubyte"), images(2)).unwrap();
+    fs::write(mnist.join("t10k-labels-idx1-ubyte.gz"), gzip(&labels(2))).unwrap();
+    dir
+}
+
+fn load(dir: &Path) -> Result<DataSet, Error> {
+    DataSet::load(DataName::Mnist, Source::Full, Some(dir))
+}
+
+fn message(dir: &Path) -> String {
+    let message = load(dir).unwrap_err().to_string();
+    assert!(!message.ends_with('.'), "{message}");
+    message
+}
+
+#[test]
+fn a_small_folder_loads_plain_and_gzip_alike() {
+    let dir = healthy();
+    let plain = load(dir.path()).unwrap();
+    assert_eq!((plain.train.len(), plain.test.len()), (3, 2));
+    assert_eq!(plain.train.labels, [0, 1, 2]);
+    assert_eq!((plain.train.shape, plain.classes, plain.title.as_str()), ([1, 28, 28], 10, "MNIST"));
+    assert!(!plain.is_official());
+
+    // the bytes decide, not the name
+    fs::write(dir.path().join("mnist").join(IMAGES), gzip(&images(3))).unwrap();
+    assert_eq!(load(dir.path()).unwrap(), plain);
+}
+
+#[test]
+fn every_broken_file_is_named_with_what_was_expected_and_found() {
+    let with_label = |label| idx::encode(&[3], &[0, label, 2]);
+    let cut = |mut bytes: Vec<u8>, by: usize| {
+        bytes.truncate(bytes.len() - by);
+        bytes
+    };
+    let flip = |mut bytes: Vec<u8>, at: usize| {
+        bytes[at] ^= 0xff;
+        bytes
+    };
+    let sum_at = gzip(&images(3)).len() - 8;
+    let table: Vec<(&str, Vec<u8>, &str, &str)> = vec![
+        (IMAGES, vec![], "an IDX file of images (magic `0x00000803`)", "`0 bytes`"),
+        (IMAGES, vec![0, 0], "an IDX file of images", "`2 bytes`"),
+        (IMAGES, b"<html>not found</html>".to_vec(), "an IDX file of images (magic `0x00000803`)", "`0x3c68746d`"),
+        (LABELS, gzip(b"<html>not found</html>"), "an IDX file of labels (magic `0x00000801`)", "`0x3c68746d`"),
+        (IMAGES, flip(images(3), 0), "an IDX file of images (magic `0x00000803`)", "`0xff000803`"),
+        (IMAGES, [&[0, 0, 0x0d], &images(3)[3..]].concat(), "unsigned bytes (IDX type `0x08`)", "IDX type `0x0d`"),
+        (IMAGES, idx::encode(&[3, 784], &[0; 3 * 784]), "images, 3-dimensional", "2 dimensions"),
+        (LABELS, idx::encode(&[], &[]), "labels, 1-dimensional", "0 dimensions"),
+        (LABELS, idx::encode(&[1; 255], &[0]), "labels, 1-dimensional", "255 dimensions"),
+        (LABELS, images(3), "labels", "images"),
+        (IMAGES, labels(3), "images", "labels"),
+        (IMAGES, gzip(&labels(3)), "images", "labels"),
+        (IMAGES, idx::encode(&[usize::MAX; 3], &[]), "at most 2147483648 bytes", "79228162458924105385300197375"),
+        (IMAGES, images(3)[..9].to_vec(), "16 bytes", "found 9"),
+        (IMAGES, cut(images(3), 1), "2368 bytes", "found 2367"),
+        (IMAGES, gzip(&cut(images(3), 1)), "2368 bytes", "found 2367"),
+        (IMAGES, images(3)[..16].to_vec(), "2368 bytes", "found 16"),
+        (IMAGES, [images(3), vec![0]].concat(), "2368 bytes", "found more"),
+        (LABELS, gzip(&[labels(3), vec![0; 1 << 20]].concat()), "11 bytes", "found more"),
+        (IMAGES, cut(gzip(&images(3)), 4), "a whole gzip stream", "found `"),
+        (IMAGES, gzip(&images(3))[..2].to_vec(), "a whole gzip stream", "found `"),
+        (IMAGES, flip(gzip(&images(3)), sum_at), "a whole gzip stream", "checksum"),
+        (IMAGES, [gzip(&images(3)), b"tail".to_vec()].concat(), "a whole gzip stream", "found `"),
+        (IMAGES, idx::encode(&[0, 28, 28], &[]), "at least 1 example", "found 0"),
+        (IMAGES, idx::encode(&[3, 32, 32], &[0; 3 * 32 * 32]), "images of 28×28 pixels", "found 32×32"),
+        (IMAGES, idx::encode(&[3, 28, 0], &[]), "images of 28×28 pixels", "found 28×0"),
+        (LABELS, labels(4), "3 labels, one for each image of", "found 4"),
+        (LABELS, idx::encode(&[0], &[]), "3 labels, one for each image of", "found 0"),
+        (LABELS, with_label(10), "labels from 0 to 9", "found 10 at example 1"),
+        (LABELS, with_label(255), "labels from 0 to 9", "found 255 at example 1"),
+    ];
+    for (file, bytes, expected, found) in table {
+        let dir = healthy();
+        fs::write(dir.path().join("mnist").join(file), bytes).unwrap();
+        let message = message(dir.path());
+        for part in [file, &format!("expected {expected}"), found] {
+            assert!(message.contains(part), "`{message}` lacks `{part}`");
+        }
+    }
+}
+
+#[test]
+fn missing_folders_and_files_say_where_to_put_them() {
+    let error = DataSet::load(DataName::FashionMnist, Source::Full, None).unwrap_err().to_string();
+    for part in ["`fashion-mnist`: expected a data folder", "found none", "hint: ", "`--data-dir DIR`", "`NP_DATA_DIR`"]
+    {
+        assert!(error.contains(part), "`{error}` lacks `{part}`");
+    }
+
+    let dir = healthy();
+    let error = message(&dir.path().join("nowhere"));
+    assert!(error.contains("nowhere`: expected a folder, found nothing\nhint: "), "{error}");
+    assert!(error.contains("`NP_DATA_DIR`"), "{error}");
+
+    let error = DataSet::load(DataName::FashionMnist, Source::Full, Some(dir.path())).unwrap_err().to_string();
+    assert!(error.contains("fashion-mnist`: expected a folder, found nothing\nhint: "), "{error}");
+
+    let error = message(&dir.path().join("mnist").join(IMAGES));
+    assert!(error.contains("expected a folder, found a file\nhint: "), "{error}");
+
+    fs::remove_file(dir.path().join("mnist").join(LABELS)).unwrap();
+    let error = message(dir.path());
+    for part in ["mnist`", &format!("`{LABELS}.gz` or `{LABELS}`"), "found neither", "hint: ", "`NP_DATA_DIR`"] {
+        assert!(error.contains(part), "`{error}` lacks `{part}`");
+    }
+
+    // a folder under a file's name: the operating system's own words are the source of the error
+    fs::create_dir(dir.path().join("mnist").join(LABELS)).unwrap();
+    let error = load(dir.path()).unwrap_err();
+    assert!(error.to_string().contains(&format!("{LABELS}`: could not be read")), "{error}");
+    assert!(std::error::Error::source(&error).is_some());
+}
