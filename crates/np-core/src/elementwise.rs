@@ -92,6 +92,9 @@ fn step_one<R: Elementwise>(rule: &R, w: &mut Work<'_>) -> Result<()> {
 fn step_tensor<R: Elementwise>(rule: &R, w: &mut Work<'_>) -> Result<()> {
     let State::Tensors(state) = &mut w.slot.state else { return Ok(()) };
     let var = &w.slot.var;
+    if var.elem_count() == 0 {
+        return Ok(());
+    }
     let dtype = compute_dtype(var.dtype());
     let mut theta = var.as_detached_tensor().to_dtype(dtype)?;
     let mut g = w.grad.to_dtype(dtype)?;
@@ -155,7 +158,11 @@ impl<R: Elementwise, E: Element> InplaceOp2 for Step<'_, R, E> {
             .map(|(theta, g)| Chunk { theta, g, state: buffers.iter_mut().filter_map(Iterator::next).collect() })
             .collect();
         let (k, coupled, keep, lr) = (self.k, self.coupled, self.keep, self.lr);
-        cpu::for_each(chunks, |chunk| run::<R, E>(&k, coupled, keep, lr, chunk));
+        cpu::for_each(
+            chunks,
+            #[inline(always)]
+            |chunk| run::<R, E>(&k, coupled, keep, lr, chunk),
+        );
         Ok(())
     }
 }
@@ -176,17 +183,22 @@ fn run<R: Elementwise, E: Element>(
         let end = (at + BLOCK).min(chunk.g.len());
         let g = E::read(&chunk.g[at..end], &mut wide_g);
         let u = &mut u[..end - at];
-        E::edit(&mut chunk.theta[at..end], &mut wide_theta, |theta| {
-            u.copy_from_slice(g);
-            if coupled != zero {
-                u.iter_mut().zip(theta.iter()).for_each(|(u, theta)| *u += coupled * *theta);
-            }
-            let mut state = chunk.state.iter_mut().map(|b| &mut b[at..end]);
-            let mut blocks: [&mut [E::Compute]; MAX_BUFFERS] =
-                std::array::from_fn(|_| state.next().unwrap_or_default());
-            R::direction(k, u, &mut blocks);
-            theta.iter_mut().zip(u.iter()).for_each(|(theta, u)| *theta = keep * *theta - lr * *u);
-        });
+        E::edit(
+            &mut chunk.theta[at..end],
+            &mut wide_theta,
+            #[inline(always)]
+            |theta| {
+                u.copy_from_slice(g);
+                if coupled != zero {
+                    u.iter_mut().zip(theta.iter()).for_each(|(u, theta)| *u += coupled * *theta);
+                }
+                let mut state = chunk.state.iter_mut().map(|b| &mut b[at..end]);
+                let mut blocks: [&mut [E::Compute]; MAX_BUFFERS] =
+                    std::array::from_fn(|_| state.next().unwrap_or_default());
+                R::direction(k, u, &mut blocks);
+                theta.iter_mut().zip(u.iter()).for_each(|(theta, u)| *theta = keep * *theta - lr * *u);
+            },
+        );
         at = end;
     }
 }

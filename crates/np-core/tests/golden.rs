@@ -1,4 +1,5 @@
 //! Golden trajectories, replayed on both backends. The files in `golden/` are a few of a larger set that `np conform` reads.
+#![allow(clippy::unwrap_used)]
 
 use np_core::Backend;
 use np_core::conform::{Report, replay};

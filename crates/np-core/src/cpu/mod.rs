@@ -22,10 +22,17 @@ pub(crate) fn worth_threads(elements: usize) -> bool {
 /// No fused multiply-add is ever contracted, so that the instruction set does not change a bit.
 pub(crate) fn for_each<J: Send>(jobs: Vec<J>, f: impl Fn(J) + Sync) {
     let arch = pulp::Arch::new();
+    // What runs inside `dispatch` gets the instructions only if it is inlined into it: hence the attributes here and at each caller.
+    let run = |job| {
+        arch.dispatch(
+            #[inline(always)]
+            || f(job),
+        );
+    };
     if jobs.len() > 1 && rayon::current_num_threads() > 1 {
-        jobs.into_par_iter().for_each(|job| arch.dispatch(|| f(job)));
+        jobs.into_par_iter().for_each(run);
     } else {
-        jobs.into_iter().for_each(|job| arch.dispatch(|| f(job)));
+        jobs.into_iter().for_each(run);
     }
 }
 

@@ -4,15 +4,15 @@ use candle_core::{CpuStorage, InplaceOp1, Layout, Storage, Var};
 
 use super::coefficient::Alpha;
 use super::formulation::Formulation;
-use super::passes::{Apply, Combination, Modulation, Passes, Shape, Sums, Watch};
+use super::passes::{AlphaSums, Apply, Combination, Modulation, Passes, Shape, Sums, Watch};
 use super::traces::Decays;
 use super::{NeuroPlasticConfig, Target};
 use crate::cpu::{self, CHUNK};
 use crate::float::{BLOCK, Element};
 use crate::{Elementwise, Float, Result, Work, adam, sgd};
 
-/// Sums within a block are kept in this many lanes, whatever the width of the machine's registers.
-const LANES: usize = 8;
+/// Sums within a block are kept in this many lanes, whatever the width of the machine's registers: enough to hide an addition's latency.
+const LANES: usize = 32;
 
 /// One tensor's memory.
 struct Memory<'a, E: Element> {
@@ -100,6 +100,8 @@ struct Block<'a, T> {
     base: [&'a mut [T]; 2],
     x: &'a mut [T],
     b: &'a mut [T],
+    /// Memory to work in, a block long each.
+    spare: [&'a mut [T]; 3],
 }
 
 impl<E: Element> CpuPasses<'_, E> {
@@ -120,7 +122,11 @@ impl<E: Element> CpuPasses<'_, E> {
                 chunks.push(Chunk { tensor, g, theta, state, sums });
             }
         }
-        cpu::for_each(chunks, |chunk: Chunk<'_, E>| run(chunk, base, &f));
+        cpu::for_each(
+            chunks,
+            #[inline(always)]
+            |chunk: Chunk<'_, E>| run(chunk, base, &f),
+        );
         let mut partial = partial.into_iter();
         self.tensors
             .iter()
@@ -137,6 +143,7 @@ impl<E: Element> CpuPasses<'_, E> {
 fn run<E: Element>(mut chunk: Chunk<'_, E>, base: usize, f: &impl Fn(usize, &mut Block<'_, E::Compute>, &mut Sums)) {
     let zero = <E::Compute as Float>::ZERO;
     let (mut wide_g, mut wide_theta) = ([zero; BLOCK], [zero; BLOCK]);
+    let mut spare = [[zero; BLOCK]; 3];
     let mut at = 0;
     while at < chunk.g.len() {
         let end = (at + BLOCK).min(chunk.g.len());
@@ -146,7 +153,8 @@ fn run<E: Element>(mut chunk: Chunk<'_, E>, base: usize, f: &impl Fn(usize, &mut
         let mut next = |present: bool| if present { state.next().unwrap_or_default() } else { &mut [] };
         let (a, m, v) = (next(true), next(true), next(true));
         let base = [next(base > 0), next(base > 1)];
-        let mut block = Block { g, theta, a, m, v, base, x: next(true), b: next(true) };
+        let spare = spare.each_mut().map(|s| &mut s[..]);
+        let mut block = Block { g, theta, a, m, v, base, x: next(true), b: next(true), spare };
         f(chunk.tensor, &mut block, chunk.sums);
         at = end;
     }
@@ -159,80 +167,101 @@ impl<E: Element> Passes for CpuPasses<'_, E> {
         let base: Vec<_> = self.tensors.iter().map(|m| m.base).collect();
         let trust = matches!(&self.config.formulation, Formulation::Hybrid(h) if h.target == Target::TrustRatio);
         let theta2 = trust || self.watch == Watch::Diagnostics;
-        Ok(self.pass(|tensor, block, sums| {
-            trace(&k, eps, block, sums);
-            if let Some(base) = &base[tensor] {
-                base_update(base, block, sums);
-            }
-            if theta2 {
-                sums.theta2 += square_sum(block.theta);
-            }
-        }))
+        Ok(self.pass(
+            #[inline(always)]
+            |tensor, block, sums| {
+                trace(&k, eps, block, sums);
+                if let Some(base) = &base[tensor] {
+                    base_update(base, block, sums);
+                }
+                if theta2 {
+                    sums.theta2 += square_sum(block.theta);
+                }
+            },
+        ))
     }
 
     fn modulate(&mut self, each: &[Modulation]) -> Result<Vec<Sums>> {
         let watch = self.watch;
         let scale: Vec<_> = self.tensors.iter().map(|m| m.base.map_or(1.0, |b| b.momentum_scale())).collect();
-        Ok(self.pass(|tensor, block, sums| match watch {
-            Watch::Step => modulate::<_, false>(&each[tensor], scale[tensor], block, sums),
-            Watch::Diagnostics => modulate::<_, true>(&each[tensor], scale[tensor], block, sums),
-        }))
+        Ok(self.pass(
+            #[inline(always)]
+            |tensor, block, sums| match watch {
+                Watch::Step => modulate::<_, false>(&each[tensor], scale[tensor], block, sums),
+                Watch::Diagnostics => modulate::<_, true>(&each[tensor], scale[tensor], block, sums),
+            },
+        ))
     }
 
     fn combine(&mut self, each: &[Combination]) -> Result<Vec<Sums>> {
-        Ok(self.pass(|tensor, block, sums| combine(&each[tensor], block, sums)))
+        Ok(self.pass(
+            #[inline(always)]
+            |tensor, block, sums| combine(&each[tensor], block, sums),
+        ))
     }
 }
 
+/// Σ f(x), in lanes.
 #[inline(always)]
-fn total<T: Float>(lanes: [T; LANES]) -> f64 {
+fn sum<T: Float>(xs: &[T], f: impl Fn(T) -> T) -> f64 {
+    let mut lanes = [T::ZERO; LANES];
+    let (body, rest) = xs.as_chunks::<LANES>();
+    for x in body {
+        for l in 0..LANES {
+            lanes[l] += f(x[l]);
+        }
+    }
+    rest.iter().zip(&mut lanes).for_each(|(x, lane)| *lane += f(*x));
     lanes.iter().map(|x| x.to_f64()).sum()
+}
+
+/// Σ x y, in lanes.
+#[inline(always)]
+fn dot<T: Float>(xs: &[T], ys: &[T]) -> f64 {
+    let mut lanes = [T::ZERO; LANES];
+    let ((xs, x_rest), (ys, y_rest)) = (xs.as_chunks::<LANES>(), ys.as_chunks::<LANES>());
+    for (x, y) in xs.iter().zip(ys) {
+        for l in 0..LANES {
+            lanes[l] += x[l] * y[l];
+        }
+    }
+    x_rest.iter().zip(y_rest).zip(&mut lanes).for_each(|((x, y), lane)| *lane += *x * *y);
+    lanes.iter().map(|x| x.to_f64()).sum()
+}
+
+/// `f` folded over `xs` from `start`, in lanes; for minimum and maximum.
+#[inline(always)]
+fn fold<T: Float>(xs: &[T], start: f64, f: impl Fn(T, T) -> T) -> f64 {
+    let mut lanes = [T::from_f64(start); LANES];
+    let (body, rest) = xs.as_chunks::<LANES>();
+    for x in body {
+        for l in 0..LANES {
+            lanes[l] = f(x[l], lanes[l]);
+        }
+    }
+    rest.iter().zip(&mut lanes).for_each(|(x, lane)| *lane = f(*x, *lane));
+    lanes.into_iter().reduce(f).map_or(start, T::to_f64)
 }
 
 #[inline(always)]
 fn square_sum<T: Float>(xs: &[T]) -> f64 {
-    let mut sum = [T::ZERO; LANES];
-    let (body, rest) = xs.as_chunks::<LANES>();
-    for x in body {
-        for l in 0..LANES {
-            sum[l] += x[l] * x[l];
-        }
-    }
-    for (l, x) in rest.iter().enumerate() {
-        sum[l] += *x * *x;
-    }
-    total(sum)
+    sum(xs, |x| x * x)
 }
 
 /// Traces and q, with Σ|g|, Σa, Σq, Σg².
 #[inline(always)]
 fn trace<T: Float>(k: &Decays<T>, eps: T, block: &mut Block<'_, T>, sums: &mut Sums) {
-    let mut lanes = [[T::ZERO; LANES]; 4];
-    let mut one = |l: usize, g: T, a: &mut T, m: &mut T, v: &mut T, q: &mut T| {
-        (*a, *m, *v) = k.update(g, *a, *m, *v);
-        *q = m.abs() / (v.sqrt() + eps);
-        lanes[0][l] += g.abs();
-        lanes[1][l] += *a;
-        lanes[2][l] += *q;
-        lanes[3][l] += g * g;
-    };
-    let (g, g_rest) = block.g.as_chunks::<LANES>();
-    let (a, a_rest) = block.a.as_chunks_mut::<LANES>();
-    let (m, m_rest) = block.m.as_chunks_mut::<LANES>();
-    let (v, v_rest) = block.v.as_chunks_mut::<LANES>();
-    let (q, q_rest) = block.x.as_chunks_mut::<LANES>();
-    for ((((g, a), m), v), q) in g.iter().zip(a).zip(m).zip(v).zip(q) {
-        for l in 0..LANES {
-            one(l, g[l], &mut a[l], &mut m[l], &mut v[l], &mut q[l]);
-        }
+    let n = block.g.len();
+    let (g, a, m) = (&block.g[..n], &mut block.a[..n], &mut block.m[..n]);
+    let (v, q) = (&mut block.v[..n], &mut block.x[..n]);
+    for i in 0..n {
+        (a[i], m[i], v[i]) = k.update(g[i], a[i], m[i], v[i]);
+        q[i] = m[i].abs() / (v[i].sqrt() + eps);
     }
-    let rest = g_rest.iter().zip(a_rest).zip(m_rest).zip(v_rest).zip(q_rest).enumerate();
-    rest.for_each(|(l, ((((g, a), m), v), q))| one(l, *g, a, m, v, q));
-    let [g1, a1, q1, g2] = lanes.map(total);
-    for (sum, x) in sums.signals.iter_mut().zip([g1, a1, q1]) {
-        *sum += x;
+    for (total, x) in sums.signals.iter_mut().zip([sum(g, T::abs), sum(a, |x| x), sum(q, |x| x)]) {
+        *total += x;
     }
-    sums.g2 += g2;
+    sums.g2 += square_sum(g);
 }
 
 /// The base optimizer's update into b, with Σb².
@@ -264,92 +293,103 @@ fn modulate<T: Float, const WATCH: bool>(
         sums.log_ratio += log_ratio(&alpha, eps, block);
     }
     let near = how.near.map(T::from_f64);
-    let (b, m) = (&*block.b, &*block.base[0]);
-    let (g, theta) = (block.g, block.theta);
+    let real = T::from_f64;
     match how.shape {
         Shape::Direct { weight_decay } if weight_decay != 0.0 => {
-            let wd = T::from_f64(weight_decay);
-            shaped::<T, WATCH>(&alpha, near, g, block.a, block.x, sums, |i, _, alpha, g| alpha * g + wd * theta[i]);
+            let (wd, theta) = (real(weight_decay), &block.theta[..block.g.len()]);
+            shaped::<T, WATCH>(
+                &alpha,
+                near,
+                block,
+                sums,
+                #[inline(always)]
+                |i, _, alpha, g| alpha * g + wd * theta[i],
+            );
         }
-        Shape::Direct { .. } => {
-            shaped::<T, WATCH>(&alpha, near, g, block.a, block.x, sums, |_, _, alpha, g| alpha * g);
-        }
-        Shape::Residual => {
-            shaped::<T, WATCH>(&alpha, near, g, block.a, block.x, sums, |_, _, alpha, g| (alpha - T::ONE) * g);
-        }
-        Shape::Signal => shaped::<T, WATCH>(&alpha, near, g, block.a, block.x, sums, |_, alpha_g, alpha, g| {
-            let q = (alpha - alpha_g) * g;
-            if q.is_finite() { q } else { T::ZERO }
-        }),
+        Shape::Direct { .. } => shaped::<T, WATCH>(
+            &alpha,
+            near,
+            block,
+            sums,
+            #[inline(always)]
+            |_, _, alpha, g| alpha * g,
+        ),
+        Shape::Residual => shaped::<T, WATCH>(
+            &alpha,
+            near,
+            block,
+            sums,
+            #[inline(always)]
+            |_, _, alpha, g| (alpha - T::ONE) * g,
+        ),
+        Shape::Signal => shaped::<T, WATCH>(
+            &alpha,
+            near,
+            block,
+            sums,
+            #[inline(always)]
+            |_, alpha_g, alpha, g| {
+                let q = (alpha - alpha_g) * g;
+                if q.is_finite() { q } else { T::ZERO }
+            },
+        ),
         Shape::Base { kb, km } => {
-            let (kb, km) = (T::from_f64(kb), T::from_f64(km * momentum_scale));
-            shaped::<T, WATCH>(&alpha, near, g, block.a, block.x, sums, |i, _, alpha, _| {
-                (alpha - T::ONE) * (kb * b[i] + km * m[i])
-            });
+            let (kb, km) = (real(kb), real(km * momentum_scale));
+            let target = std::mem::take(&mut block.spare[2]);
+            for (i, t) in target.iter_mut().enumerate().take(block.g.len()) {
+                *t = kb * block.b[i] + km * block.base[0][i];
+            }
+            shaped::<T, WATCH>(
+                &alpha,
+                near,
+                block,
+                sums,
+                #[inline(always)]
+                |i, _, alpha, _| (alpha - T::ONE) * target[i],
+            );
+            block.spare[2] = target;
         }
     }
 }
 
 /// Writes `f(i, α_g, α, g)` over q, with Σx², Σx g, and, if watched, Σδ² and the statistics of α.
 #[inline(always)]
-#[allow(clippy::too_many_arguments)]
 fn shaped<T: Float, const WATCH: bool>(
     alpha: &Alpha<T>,
     near: [T; 2],
-    g: &[T],
-    a: &[T],
-    x: &mut [T],
+    block: &mut Block<'_, T>,
     sums: &mut Sums,
     f: impl Fn(usize, T, T, T) -> T,
 ) {
-    // Sums of α are taken about one of the block's own values: a constant α has deviation 0, not what rounding makes of it.
-    let pivot = match (g.first(), a.first(), x.first()) {
-        (Some(g), Some(a), Some(q)) => alpha.at(g.abs(), *a, *q).1,
-        _ => return,
-    };
-    let mut out = [[T::ZERO; LANES]; 2];
-    let mut watched = [[T::ZERO; LANES]; 5];
-    let mut extremes = [[T::from_f64(f64::INFINITY); LANES], [T::from_f64(f64::NEG_INFINITY); LANES]];
-    let mut one = |i: usize, l: usize, g: T, a: T, x: &mut T| {
-        let (alpha_g, alpha) = alpha.at(g.abs(), a, *x);
-        *x = f(i, alpha_g, alpha, g);
-        out[0][l] += *x * *x;
-        out[1][l] += *x * g;
+    let n = block.g.len();
+    let (g, a, x) = (&block.g[..n], &block.a[..n], &mut block.x[..n]);
+    let [used, delta, _] = &mut block.spare;
+    let (used, delta) = (&mut used[..n], &mut delta[..n]);
+    for i in 0..n {
+        let (alpha_g, alpha) = alpha.at(g[i].abs(), a[i], x[i]);
+        x[i] = f(i, alpha_g, alpha, g[i]);
         if WATCH {
-            let delta = (alpha - alpha_g) * g;
-            watched[0][l] += delta * delta;
-            let off = alpha - pivot;
-            watched[1][l] += off;
-            watched[2][l] += off * off;
-            watched[3][l] += if alpha <= near[0] { T::ONE } else { T::ZERO };
-            watched[4][l] += if alpha >= near[1] { T::ONE } else { T::ZERO };
-            extremes[0][l] = alpha.min(extremes[0][l]);
-            extremes[1][l] = alpha.max(extremes[1][l]);
-        }
-    };
-    let (g_body, g_rest) = g.as_chunks::<LANES>();
-    let (a_body, a_rest) = a.as_chunks::<LANES>();
-    let (x_body, x_rest) = x.as_chunks_mut::<LANES>();
-    for (i, ((g, a), x)) in g_body.iter().zip(a_body).zip(x_body).enumerate() {
-        for l in 0..LANES {
-            one(i * LANES + l, l, g[l], a[l], &mut x[l]);
+            used[i] = alpha;
+            delta[i] = (alpha - alpha_g) * g[i];
         }
     }
-    let start = g_body.len() * LANES;
-    for (l, ((g, a), x)) in g_rest.iter().zip(a_rest).zip(x_rest).enumerate() {
-        one(start + l, l, *g, *a, x);
-    }
-    sums.out2 += total(out[0]);
-    sums.out_g += total(out[1]);
-    if WATCH {
-        let [delta2, off, off2, near_min, near_max] = watched.map(total);
-        sums.delta2 += delta2;
-        let (n, c) = (g.len() as f64, pivot.to_f64());
-        let (sum, squares) = (n * c + off, n * c * c + 2.0 * c * off + off2);
-        let fold = |lanes: [T; LANES], f: fn(f64, f64) -> f64| lanes.iter().map(|x| x.to_f64()).reduce(f);
-        let min = fold(extremes[0], f64::min).unwrap_or(f64::INFINITY);
-        let max = fold(extremes[1], f64::max).unwrap_or(f64::NEG_INFINITY);
-        sums.alpha.add(&super::passes::AlphaSums { sum, squares, min, max, near_min, near_max });
+    sums.out2 += square_sum(x);
+    sums.out_g += dot(x, g);
+    if WATCH && n > 0 {
+        sums.delta2 += square_sum(delta);
+        // Sums of α are taken about one of the block's own values: a constant α has deviation 0, not what rounding makes of it.
+        let pivot = used[0];
+        let (off, off2) = (sum(used, |x| x - pivot), sum(used, |x| (x - pivot) * (x - pivot)));
+        let (n, c) = (n as f64, pivot.to_f64());
+        let one_if = |yes: bool| if yes { T::ONE } else { T::ZERO };
+        sums.alpha.add(&AlphaSums {
+            sum: n * c + off,
+            squares: n * c * c + 2.0 * c * off + off2,
+            min: fold(used, f64::INFINITY, T::min),
+            max: fold(used, f64::NEG_INFINITY, T::max),
+            near_min: sum(used, |x| one_if(x <= near[0])),
+            near_max: sum(used, |x| one_if(x >= near[1])),
+        });
     }
 }
 
@@ -385,16 +425,7 @@ fn combine<T: Float>(how: &Combination, block: &mut Block<'_, T>, sums: &mut Sum
         block.x.iter_mut().for_each(|x| *x = if x.is_finite() { *x } else { T::ZERO });
     }
     sums.out2 += square_sum(block.x);
-    let mut dot = [T::ZERO; LANES];
-    let (x, x_rest) = block.x.as_chunks::<LANES>();
-    let (g, g_rest) = block.g.as_chunks::<LANES>();
-    for (x, g) in x.iter().zip(g) {
-        for l in 0..LANES {
-            dot[l] += x[l] * g[l];
-        }
-    }
-    x_rest.iter().zip(g_rest).enumerate().for_each(|(l, (x, g))| dot[l] += *x * *g);
-    sums.out_g += total(dot);
+    sums.out_g += dot(block.x, block.g);
 }
 
 /// The in-place operation that candle lends θ to.
@@ -419,14 +450,23 @@ impl<E: Element> InplaceOp1 for ApplyTo<'_, E> {
         let theta = cpu::slice_mut::<E>(storage, layout)?;
         let chunks: Vec<_> = theta.chunks_mut(CHUNK).zip(self.u.chunks(CHUNK)).collect();
         let (keep, factor) = (self.keep, self.factor);
-        cpu::for_each(chunks, |(theta, u)| {
-            let mut wide = [<E::Compute as Float>::ZERO; BLOCK];
-            for (theta, u) in theta.chunks_mut(BLOCK).zip(u.chunks(BLOCK)) {
-                E::edit(theta, &mut wide, |theta| {
-                    theta.iter_mut().zip(u).for_each(|(theta, u)| *theta = keep * *theta - factor * *u);
-                });
-            }
-        });
+        cpu::for_each(
+            chunks,
+            #[inline(always)]
+            |(theta, u)| {
+                let mut wide = [<E::Compute as Float>::ZERO; BLOCK];
+                for (theta, u) in theta.chunks_mut(BLOCK).zip(u.chunks(BLOCK)) {
+                    E::edit(
+                        theta,
+                        &mut wide,
+                        #[inline(always)]
+                        |theta| {
+                            theta.iter_mut().zip(u).for_each(|(theta, u)| *theta = keep * *theta - factor * *u);
+                        },
+                    );
+                }
+            },
+        );
         Ok(())
     }
 }

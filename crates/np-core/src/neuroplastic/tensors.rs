@@ -196,6 +196,9 @@ impl Passes for TensorPasses<'_, '_, '_> {
 
 /// θ ← keep θ − factor u.
 pub(super) fn apply(var: &Var, u: &Tensor, how: Apply) -> Result<()> {
+    if var.elem_count() == 0 {
+        return Ok(());
+    }
     let theta = var.as_detached_tensor().to_dtype(u.dtype())?;
     Ok(var.set(&((theta * how.keep)? - (u * how.factor)?)?.to_dtype(var.dtype())?)?)
 }

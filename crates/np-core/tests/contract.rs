@@ -1,0 +1,235 @@
+//! The contract that every optimizer keeps. A new one adds a row to the registry, and, if it has settings that change its arithmetic, a row to
+//! `common::variants`.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use candle_core::backprop::GradStore;
+use candle_core::{DType, Device, Tensor, Var};
+use common::{gradients, parameters, tensor, values, variants};
+use np_core::{AnyOptimizer, Backend, OptimizerConfig};
+
+const STEPS_PER_EPOCH: u64 = 3;
+const EPOCHS: usize = 4;
+
+/// Steps `from..to` of a training of four epochs.
+fn train(optimizer: &mut dyn AnyOptimizer, params: &[(String, Var)], steps: std::ops::Range<u64>) {
+    for step in steps {
+        if step.is_multiple_of(STEPS_PER_EPOCH) {
+            optimizer.begin_epoch((step / STEPS_PER_EPOCH) as usize + 1, EPOCHS);
+        }
+        let report = optimizer.step(&gradients(params, step)).unwrap();
+        assert_eq!(report.updated + report.absent, params.len());
+    }
+}
+
+fn trained(config: &OptimizerConfig, dtype: DType, backend: Backend) -> Vec<Vec<f64>> {
+    let params = parameters(dtype);
+    let mut optimizer = config.build_on(params.clone(), backend).unwrap();
+    train(optimizer.as_mut(), &params, 0..12);
+    values(&params)
+}
+
+fn worst(a: &[Vec<f64>], b: &[Vec<f64>]) -> f64 {
+    let pairs = a.iter().flatten().zip(b.iter().flatten());
+    pairs.map(|(x, y)| (x - y).abs() / (1.0 + x.abs())).fold(0.0, f64::max)
+}
+
+#[test]
+fn resumed_training_has_the_same_bits() {
+    for (name, config) in variants() {
+        let whole = trained(&config, DType::F32, Backend::Auto);
+        let params = parameters(DType::F32);
+        let mut first = config.build(params.clone()).unwrap();
+        train(first.as_mut(), &params, 0..6);
+        let state = first.state().unwrap();
+        let mut second = config.build(params.clone()).unwrap();
+        second.load_state(&state).unwrap();
+        train(second.as_mut(), &params, 6..12);
+        assert_eq!(values(&params), whole, "{name}");
+    }
+}
+
+#[test]
+fn threads_do_not_change_a_bit() {
+    for (name, config) in variants() {
+        let on = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| trained(&config, DType::F32, Backend::Auto))
+        };
+        let one = on(1);
+        assert_eq!(one, on(2), "{name}");
+        assert_eq!(one, on(5), "{name}");
+    }
+}
+
+#[test]
+fn tensor_path_agrees_with_cpu_path() {
+    for (name, config) in variants() {
+        // 12 steps of single-precision rounding; an error in a formula shows in the third digit.
+        for (dtype, allowed) in [(DType::F64, 1e-12), (DType::F32, 2e-5)] {
+            let difference = worst(&trained(&config, dtype, Backend::Auto), &trained(&config, dtype, Backend::Tensors));
+            assert!(difference < allowed, "{name} in {dtype:?}: {difference:e}");
+        }
+    }
+}
+
+#[test]
+fn half_precision_follows_single_precision() {
+    for (name, config) in variants() {
+        let single = trained(&config, DType::F32, Backend::Auto);
+        // 8 and 11 bits of mantissa, rounded at each of 12 steps, on parameters up to 1.
+        for (dtype, allowed) in [(DType::BF16, 0.1), (DType::F16, 0.02)] {
+            let difference = worst(&single, &trained(&config, dtype, Backend::Auto));
+            assert!(difference < allowed, "{name} in {dtype:?}: {difference:e}");
+            let paths = worst(&trained(&config, dtype, Backend::Tensors), &trained(&config, dtype, Backend::Auto));
+            assert!(paths < allowed, "{name} in {dtype:?}, by tensors: {paths:e}");
+        }
+    }
+}
+
+#[test]
+fn quadratic_is_minimised() {
+    for (name, config) in variants() {
+        let w = Var::from_tensor(&tensor(&[20], 3, DType::F32)).unwrap();
+        let loss = || w.as_tensor().sqr().unwrap().sum_all().unwrap();
+        let before = loss().to_scalar::<f32>().unwrap();
+        let mut optimizer = config.build(vec![("w".into(), w.clone())]).unwrap();
+        for step in 0..200 {
+            if step % 20 == 0 {
+                optimizer.begin_epoch(step / 20 + 1, 10);
+            }
+            let _ = optimizer.step(&loss().backward().unwrap()).unwrap();
+        }
+        let after = loss().to_scalar::<f32>().unwrap();
+        assert!(after < 0.7 * before, "{name}: {before} → {after}");
+    }
+}
+
+#[test]
+fn absent_gradient_leaves_everything_untouched() {
+    for (name, config) in variants() {
+        let params = parameters(DType::F32);
+        let mut optimizer = config.build(params.clone()).unwrap();
+        optimizer.begin_epoch(1, 2);
+        let (before, state) = (values(&params), format!("{:?}", optimizer.state().unwrap().keys()));
+        let report = optimizer.step(&GradStore::default()).unwrap();
+        assert_eq!((report.updated, report.absent), (0, params.len()), "{name}");
+        assert_eq!(optimizer.absent_gradients(), params.len() as u64, "{name}");
+        assert_eq!(values(&params), before, "{name}");
+        assert_eq!(format!("{:?}", optimizer.state().unwrap().keys()), state, "{name}");
+    }
+}
+
+#[test]
+fn huge_gradients_stay_within_the_clip() {
+    for (name, config) in variants() {
+        let OptimizerConfig::NeuroPlastic(plastic) = &config else { continue };
+        let Some(limit) = plastic.stabilizer.max_update_norm else { continue };
+        let w = Var::from_tensor(&tensor(&[40, 50], 3, DType::F32)).unwrap();
+        let before = w.as_tensor().copy().unwrap();
+        let mut optimizer = config.build(vec![("w".into(), w.clone())]).unwrap();
+        optimizer.begin_epoch(1, 2);
+        let mut grads = GradStore::default();
+        grads.insert(w.as_tensor(), (tensor(&[40, 50], 4, DType::F32) * 1e15).unwrap());
+        let _ = optimizer.step(&grads).unwrap();
+        let step =
+            (w.as_tensor() - before).unwrap().sqr().unwrap().sum_all().unwrap().to_scalar::<f32>().unwrap().sqrt();
+        // ‖G u‖ ≤ 1.5 U, times the largest multiplier of a controller, plus a decoupled decay of 0.05 · 0.01 · ‖θ‖.
+        let most = 1.5 * 1.2 * limit * plastic.lr + plastic.lr * plastic.weight_decay * 45.0;
+        assert!(f64::from(step) <= most, "{name}: {step} > {most}");
+    }
+}
+
+#[test]
+fn a_wrong_gradient_changes_nothing_and_is_named() {
+    for (name, config) in variants() {
+        let params = parameters(DType::F32);
+        let mut optimizer = config.build(params.clone()).unwrap();
+        optimizer.begin_epoch(1, 2);
+        let before = values(&params);
+        let mut grads = gradients(&params, 0);
+        grads.insert(params[2].1.as_tensor(), Tensor::zeros((701, 70), DType::F32, &Device::Cpu).unwrap());
+        let error = optimizer.step(&grads).unwrap_err().to_string();
+        assert_eq!(error, "gradient of `fc.weight`: expected shape [70, 701], got shape [701, 70]", "{name}");
+        grads.insert(params[2].1.as_tensor(), Tensor::zeros((70, 701), DType::F64, &Device::Cpu).unwrap());
+        let error = optimizer.step(&grads).unwrap_err().to_string();
+        assert_eq!(error, "gradient of `fc.weight`: expected f32, got f64", "{name}");
+        assert_eq!(values(&params), before, "{name}");
+    }
+}
+
+#[test]
+fn state_that_does_not_fit_is_named() {
+    let params = parameters(DType::F32);
+    let mut optimizer = OptimizerConfig::AdamW(Default::default()).build(params).unwrap();
+    let good = optimizer.state().unwrap();
+    let mut state = good.clone();
+    state.remove("head.bias.first_moment");
+    let error = optimizer.load_state(&state).unwrap_err().to_string();
+    assert_eq!(error, "state `head.bias.first_moment`: expected shape [5], got nothing");
+    let mut state = good.clone();
+    state.insert("head.bias.first_moment".into(), Tensor::zeros(6, DType::F32, &Device::Cpu).unwrap());
+    let error = optimizer.load_state(&state).unwrap_err().to_string();
+    assert_eq!(error, "state `head.bias.first_moment`: expected shape [5], got shape [6]");
+    let mut state = good;
+    state.insert("tail.bias.first_moment".into(), Tensor::zeros(6, DType::F32, &Device::Cpu).unwrap());
+    assert!(optimizer.load_state(&state).is_err());
+}
+
+#[test]
+fn configurations_survive_a_round_trip() {
+    for (name, config) in variants() {
+        let text = serde_json::to_string(&config).unwrap();
+        assert_eq!(serde_json::from_str::<OptimizerConfig>(&text).unwrap(), config, "{name}: {text}");
+        config.validate().unwrap();
+    }
+    for kind in OptimizerConfig::KINDS {
+        let bare: OptimizerConfig = serde_json::from_str(&format!("\"{kind}\"")).unwrap();
+        assert_eq!(bare.kind(), *kind);
+    }
+    let unknown = serde_json::from_str::<OptimizerConfig>(r#"{"sgd": {"momentun": 0.9}}"#).unwrap_err().to_string();
+    assert!(unknown.contains("unknown field `momentun`, expected one of `lr`, `momentum`"), "{unknown}");
+}
+
+#[test]
+fn hyper_parameters_out_of_range_are_named() {
+    let cases = [
+        (r#"{"sgd": {"lr": -1}}"#, "`lr`: expected a number ≥ 0, got `-1`"),
+        (
+            r#"{"sgd": {"nesterov": true}}"#,
+            "`nesterov`: expected `false` unless `momentum` > 0 and `dampening` = 0, got `true`",
+        ),
+        (r#"{"adam": {"beta2": 1.0}}"#, "`beta2`: expected a number in [0, 1), got `1`"),
+        (
+            r#"{"neuroplastic": {"signals": {"memory": 0.5}}}"#,
+            "`signals`: expected weights `activity`, `gradient`, `memory` that sum to 1, got `1.3`",
+        ),
+        (
+            r#"{"neuroplastic": {"coefficient": {"min": 3}}}"#,
+            "`coefficient.max`: expected a number ≥ `coefficient.min`, got `2`",
+        ),
+    ];
+    for (text, expected) in cases {
+        let config: OptimizerConfig = serde_json::from_str(text).unwrap();
+        assert_eq!(config.validate().unwrap_err().to_string(), expected);
+    }
+}
+
+#[test]
+fn phases_need_the_number_of_epochs() {
+    let text = r#"{"neuroplastic": {"formulation": {"hybrid": {"phase": "late"}}}}"#;
+    let config: OptimizerConfig = serde_json::from_str(text).unwrap();
+    let params = parameters(DType::F32);
+    let mut optimizer = config.build(params.clone()).unwrap();
+    let error = optimizer.step(&gradients(&params, 0)).unwrap_err().to_string();
+    assert!(error.contains("`formulation.hybrid.phase`") && error.contains("begin_epoch"), "{error}");
+}
+
+#[test]
+fn a_parameter_given_twice_is_refused() {
+    let w = Var::zeros(2, DType::F32, &Device::Cpu).unwrap();
+    let twice = vec![("a".to_string(), w.clone()), ("b".to_string(), w)];
+    let error = OptimizerConfig::Sgd(Default::default()).build(twice).err().unwrap().to_string();
+    assert_eq!(error, "parameter `b`: expected each parameter once, got a second one");
+}
