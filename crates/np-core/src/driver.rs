@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, HashSet};
 use candle_core::backprop::GradStore;
 use candle_core::{Tensor, Var};
 
-use crate::slot::{Slot, State};
-use crate::{Backend, Error, Result, Rule, StepContext, StepReport, Work};
+use crate::gradients::{self, Verdict};
+use crate::slot::{GradientMap, Slot, State};
+use crate::{Backend, Error, Options, Result, Rule, StepContext, StepOutcome, StepReport, Training, Work};
 
 /// An optimizer: a [`Rule`] applied to named parameters in model order.
 ///
@@ -28,8 +29,14 @@ pub struct Driver<R: Rule> {
     backend: Backend,
     slots: Vec<Slot>,
     memory: R::Memory,
+    options: Options,
     step: u64,
     absent: u64,
+    skipped: u64,
+    /// Calls of `step` since the last update, where gradients are accumulated.
+    calls: usize,
+    /// Epochs done, as the schedule counts them.
+    position: f64,
     epoch: usize,
     epochs: Option<usize>,
     watch: bool,
@@ -62,44 +69,106 @@ impl<R: Rule> Driver<R> {
             }
             slots.push(Slot::new(name, var, index, buffers, backend)?);
         }
-        let memory = R::Memory::default();
-        Ok(Self { rule, backend, slots, memory, step: 0, absent: 0, epoch: 1, epochs: None, watch: true })
+        Ok(Self {
+            rule,
+            backend,
+            slots,
+            memory: R::Memory::default(),
+            options: Options::default(),
+            step: 0,
+            absent: 0,
+            skipped: 0,
+            calls: 0,
+            position: 0.0,
+            epoch: 1,
+            epochs: None,
+            watch: true,
+        })
+    }
+
+    /// Takes `options` from here on: groups, clipping, accumulation, schedule.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a setting out of range, or a group that matches no parameter.
+    pub fn with_options(mut self, options: Options) -> Result<Self> {
+        options.validate(&self.names().collect::<Vec<_>>())?;
+        for slot in &mut self.slots {
+            slot.settings = options.of(&slot.name, slot.var.dims().len());
+        }
+        self.options = options;
+        Ok(self)
     }
 
     /// One step with the gradients that `grads` holds. A parameter without one is left untouched: no update, no decay, no change of state.
     ///
     /// # Errors
-    /// [`Error::Gradient`] where a gradient's shape or type is not its parameter's, before anything has changed; errors of candle.
+    /// [`Error::Gradient`] where a gradient's shape or type is not its parameter's, or, if [`NonFinite::Error`](crate::NonFinite) asks for it, where one
+    /// is not finite; nothing has changed then. Errors of candle.
     pub fn step(&mut self, grads: &GradStore) -> Result<StepReport> {
+        let mut found = gradients::find(&self.slots, grads)?;
+        let calls = self.options.accumulate.0.get();
+        if calls > 1 {
+            gradients::accumulate(&mut self.slots, &found, calls)?;
+            self.calls += 1;
+            if self.calls < calls {
+                return Ok(StepReport { outcome: StepOutcome::Accumulated, ..StepReport::default() });
+            }
+            found = gradients::accumulated(&self.slots)?;
+        }
+        let report = match gradients::judge(&self.slots, &found, &self.options) {
+            Ok(Verdict::Use { map, norm }) => self.update(found, map, norm),
+            Ok(Verdict::Skip { norm }) => {
+                self.skipped += 1;
+                Ok(StepReport { outcome: StepOutcome::Skipped, gradient_norm: Some(norm), ..StepReport::default() })
+            }
+            Err(e) => Err(e),
+        };
+        if calls > 1 {
+            self.calls = 0;
+            gradients::settle(&mut self.slots)?;
+        }
+        report
+    }
+
+    fn update(&mut self, found: Vec<Option<Tensor>>, map: GradientMap, norm: Option<f64>) -> Result<StepReport> {
         let cx =
             StepContext { epoch: self.epoch, epochs: self.epochs, tensors: self.slots.len(), diagnostics: self.watch };
-        let found: Vec<Option<Tensor>> = self
-            .slots
-            .iter()
-            .map(|slot| grads.get(slot.var.as_tensor()).map(|g| slot.checked_grad(g)).transpose())
-            .collect::<Result<_>>()?;
-        let lr = self.rule.learning_rate();
+        let lr = self.effective_lr();
         let mut work: Vec<Work<'_>> = self
             .slots
             .iter_mut()
             .zip(found)
-            .filter_map(|(slot, grad)| grad.map(|grad| Work { slot, grad, lr }))
+            .filter_map(|(slot, grad)| grad.map(|grad| Work { lr: lr * slot.settings.lr_scale, slot, grad, map }))
             .collect();
         for w in &mut work {
             w.slot.steps += 1;
         }
         let updated = work.len();
         self.rule.step(&cx, &mut work, &mut self.memory)?;
-        let report = StepReport { updated, absent: self.slots.len() - updated };
+        let frozen = self.slots.iter().filter(|s| s.settings.training == Training::Frozen).count();
+        let absent = self.slots.len() - updated - frozen;
         self.step += 1;
-        self.absent += report.absent as u64;
-        Ok(report)
+        self.absent += absent as u64;
+        Ok(StepReport { outcome: StepOutcome::Updated, updated, absent, gradient_norm: norm })
+    }
+
+    /// η with the schedule's factor: what the next step takes, before groups and controller.
+    pub fn effective_lr(&self) -> f64 {
+        let epochs = self.epochs.map_or(f64::INFINITY, |n| n as f64);
+        self.rule.learning_rate() * self.options.schedule.factor(self.position, epochs)
+    }
+
+    /// Moves the schedule to `position`: epochs done, fractions allowed. [`Driver::begin_epoch`] moves it to the epoch's start; a schedule by
+    /// steps calls this before each.
+    pub fn at(&mut self, position: f64) {
+        self.position = position;
     }
 
     /// Says that epoch `epoch` (from 1) of `epochs` begins, and resets the diagnostics. Warm-up, phases and the schedules of
     /// formulations go by it; a training that never calls this stays in epoch 1.
     pub fn begin_epoch(&mut self, epoch: usize, epochs: usize) {
         (self.epoch, self.epochs) = (epoch, Some(epochs));
+        self.position = epoch.saturating_sub(1) as f64;
         R::reset_diagnostics(&mut self.memory);
     }
 
@@ -121,6 +190,11 @@ impl<R: Rule> Driver<R> {
     /// How often, over all steps so far, a parameter had no gradient.
     pub fn absent_gradients(&self) -> u64 {
         self.absent
+    }
+
+    /// How many steps were skipped because a gradient was not finite.
+    pub fn skipped_steps(&self) -> u64 {
+        self.skipped
     }
 
     /// Diagnostics since [`Driver::begin_epoch`], by name; empty for optimizers that keep none.

@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use crate::cpu::{self, CHUNK, MAX_BUFFERS};
 use crate::float::{BLOCK, Element};
-use crate::slot::{State, Work, compute_dtype};
+use crate::slot::{GradientMap, State, Work, compute_dtype};
 use crate::{Decay, Float, Result, Rule, StepContext};
 
 /// An optimizer whose update of an element depends on that element's parameter, gradient and state alone.
@@ -80,16 +80,17 @@ impl<R: Elementwise> Rule for R {
 }
 
 fn step_one<R: Elementwise>(rule: &R, w: &mut Work<'_>) -> Result<()> {
-    match (&mut w.slot.state, w.grad.dtype()) {
+    match (&w.slot.state, w.grad.dtype()) {
         (State::Tensors(_), _) => step_tensor(rule, w),
-        (State::F64(state), _) => step_cpu::<R, f64>(rule, w.slot.steps, w.lr, &w.slot.var, &w.grad, state),
-        (State::F32(state), DType::F16) => step_cpu::<R, f16>(rule, w.slot.steps, w.lr, &w.slot.var, &w.grad, state),
-        (State::F32(state), DType::BF16) => step_cpu::<R, bf16>(rule, w.slot.steps, w.lr, &w.slot.var, &w.grad, state),
-        (State::F32(state), _) => step_cpu::<R, f32>(rule, w.slot.steps, w.lr, &w.slot.var, &w.grad, state),
+        (State::F64(_), _) => step_cpu::<R, f64>(rule, w),
+        (State::F32(_), DType::F16) => step_cpu::<R, f16>(rule, w),
+        (State::F32(_), DType::BF16) => step_cpu::<R, bf16>(rule, w),
+        (State::F32(_), _) => step_cpu::<R, f32>(rule, w),
     }
 }
 
 fn step_tensor<R: Elementwise>(rule: &R, w: &mut Work<'_>) -> Result<()> {
+    let decay = decay(rule, w);
     let State::Tensors(state) = &mut w.slot.state else { return Ok(()) };
     let var = &w.slot.var;
     if var.elem_count() == 0 {
@@ -97,8 +98,8 @@ fn step_tensor<R: Elementwise>(rule: &R, w: &mut Work<'_>) -> Result<()> {
     }
     let dtype = compute_dtype(var.dtype());
     let mut theta = var.as_detached_tensor().to_dtype(dtype)?;
-    let mut g = w.grad.to_dtype(dtype)?;
-    match rule.weight_decay() {
+    let mut g = w.map.apply_tensor(w.grad.to_dtype(dtype)?)?;
+    match decay {
         Decay::Coupled(wd) if wd != 0.0 => g = (g + (&theta * wd)?)?,
         Decay::Decoupled(wd) if wd != 0.0 => theta = (theta * (1.0 - w.lr * wd))?,
         _ => {}
@@ -117,29 +118,38 @@ struct Chunk<'a, E: Element> {
 
 /// The in-place operation that candle lends θ and g to.
 struct Step<'a, R: Elementwise, E: Element> {
-    k: R::Scalars<E::Compute>,
-    coupled: E::Compute,
-    keep: E::Compute,
-    lr: E::Compute,
+    scalars: Scalars<R::Scalars<E::Compute>, E::Compute>,
     state: RefCell<&'a mut [Vec<E::Compute>]>,
 }
 
-fn step_cpu<R: Elementwise, E: Element>(
-    rule: &R,
-    t: u64,
-    lr: f64,
-    var: &candle_core::Var,
-    grad: &Tensor,
-    state: &mut [Vec<E::Compute>],
-) -> Result<()> {
+/// What is the same for all elements: the rule's part, and the driver's.
+#[derive(Clone, Copy)]
+struct Scalars<K, T> {
+    k: K,
+    map: GradientMap,
+    coupled: T,
+    keep: T,
+    lr: T,
+}
+
+fn step_cpu<R: Elementwise, E: Element>(rule: &R, w: &mut Work<'_>) -> Result<()> {
     let real = <E::Compute as Float>::from_f64;
-    let (coupled, keep) = match rule.weight_decay() {
+    let (coupled, keep) = match decay(rule, w) {
         Decay::Coupled(wd) => (wd, 1.0),
-        Decay::Decoupled(wd) => (0.0, 1.0 - lr * wd),
+        Decay::Decoupled(wd) => (0.0, 1.0 - w.lr * wd),
     };
-    let k = rule.scalars::<E::Compute>(t);
-    let op = Step::<R, E> { k, coupled: real(coupled), keep: real(keep), lr: real(lr), state: RefCell::new(state) };
-    Ok(var.inplace_op2(grad, &op)?)
+    let (k, map, lr) = (rule.scalars::<E::Compute>(w.slot.steps), w.map, real(w.lr));
+    let state = RefCell::new(E::buffers(&mut w.slot.state));
+    let op = Step::<R, E> { scalars: Scalars { k, map, coupled: real(coupled), keep: real(keep), lr }, state };
+    Ok(w.slot.var.inplace_op2(&w.grad, &op)?)
+}
+
+/// The rule's decay with this parameter's strength.
+fn decay<R: Elementwise>(rule: &R, w: &Work<'_>) -> Decay {
+    match rule.weight_decay() {
+        Decay::Coupled(wd) => Decay::Coupled(w.weight_decay(wd)),
+        Decay::Decoupled(wd) => Decay::Decoupled(w.weight_decay(wd)),
+    }
 }
 
 impl<R: Elementwise, E: Element> InplaceOp2 for Step<'_, R, E> {
@@ -157,11 +167,11 @@ impl<R: Elementwise, E: Element> InplaceOp2 for Step<'_, R, E> {
             .zip(g.chunks(CHUNK))
             .map(|(theta, g)| Chunk { theta, g, state: buffers.iter_mut().filter_map(Iterator::next).collect() })
             .collect();
-        let (k, coupled, keep, lr) = (self.k, self.coupled, self.keep, self.lr);
+        let scalars = self.scalars;
         cpu::for_each(
             chunks,
             #[inline(always)]
-            |chunk| run::<R, E>(&k, coupled, keep, lr, chunk),
+            |chunk| run::<R, E>(&scalars, chunk),
         );
         Ok(())
     }
@@ -169,13 +179,8 @@ impl<R: Elementwise, E: Element> InplaceOp2 for Step<'_, R, E> {
 
 /// Decay, direction and update of one chunk, block by block.
 #[inline(always)]
-fn run<R: Elementwise, E: Element>(
-    k: &R::Scalars<E::Compute>,
-    coupled: E::Compute,
-    keep: E::Compute,
-    lr: E::Compute,
-    mut chunk: Chunk<'_, E>,
-) {
+fn run<R: Elementwise, E: Element>(scalars: &Scalars<R::Scalars<E::Compute>, E::Compute>, mut chunk: Chunk<'_, E>) {
+    let Scalars { k, map, coupled, keep, lr } = *scalars;
     let zero = <E::Compute as Float>::ZERO;
     let (mut u, mut wide_g, mut wide_theta) = ([zero; BLOCK], [zero; BLOCK], [zero; BLOCK]);
     let mut at = 0;
@@ -189,13 +194,14 @@ fn run<R: Elementwise, E: Element>(
             #[inline(always)]
             |theta| {
                 u.copy_from_slice(g);
+                map.apply(u);
                 if coupled != zero {
                     u.iter_mut().zip(theta.iter()).for_each(|(u, theta)| *u += coupled * *theta);
                 }
                 let mut state = chunk.state.iter_mut().map(|b| &mut b[at..end]);
                 let mut blocks: [&mut [E::Compute]; MAX_BUFFERS] =
                     std::array::from_fn(|_| state.next().unwrap_or_default());
-                R::direction(k, u, &mut blocks);
+                R::direction(&k, u, &mut blocks);
                 theta.iter_mut().zip(u.iter()).for_each(|(theta, u)| *theta = keep * *theta - lr * *u);
             },
         );

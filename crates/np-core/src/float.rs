@@ -4,7 +4,7 @@ use candle_core::{CpuStorage, DType};
 use half::{bf16, f16};
 use std::ops::{Add, AddAssign, Div, Mul, Neg, Sub};
 
-use crate::slot::State;
+use crate::slot::{GradientMap, State};
 
 /// Elements in a block: what fits in the first-level cache beside its state, and the unit of conversion for half-precision parameters.
 pub(crate) const BLOCK: usize = 1024;
@@ -100,8 +100,26 @@ pub(crate) trait Element: Copy + Send + Sync + 'static {
     fn buffers(state: &mut State) -> &mut [Vec<Self::Compute>];
     fn slice(storage: &CpuStorage) -> Option<&[Self]>;
     fn slice_mut(storage: &mut CpuStorage) -> Option<&mut [Self]>;
+    /// Elements of a storage of the computing type.
+    fn compute_slice_mut(storage: &mut CpuStorage) -> Option<&mut [Self::Compute]>;
     /// `block` (at most [`BLOCK`] long) as numbers to compute with, in `buffer` if they had to be widened.
     fn read<'a>(block: &'a [Self], buffer: &'a mut [Self::Compute; BLOCK]) -> &'a [Self::Compute];
+    /// The same through `map`.
+    #[inline(always)]
+    fn read_mapped<'a>(
+        block: &'a [Self],
+        map: GradientMap,
+        buffer: &'a mut [Self::Compute; BLOCK],
+    ) -> &'a [Self::Compute] {
+        if map == GradientMap::IDENTITY {
+            return Self::read(block, buffer);
+        }
+        Self::widen(block, buffer);
+        map.apply(&mut buffer[..block.len()]);
+        &buffer[..block.len()]
+    }
+    /// Copies `block` to `buffer`.
+    fn widen(block: &[Self], buffer: &mut [Self::Compute; BLOCK]);
     /// Lets `f` change `block` in place, by way of `buffer` if it has to be widened and rounded back.
     fn edit(block: &mut [Self], buffer: &mut [Self::Compute; BLOCK], f: impl FnOnce(&mut [Self::Compute]));
 }
@@ -117,12 +135,19 @@ macro_rules! impl_element {
             fn slice(storage: &CpuStorage) -> Option<&[Self]> {
                 if let CpuStorage::$dtype(data) = storage { Some(data) } else { None }
             }
+            fn compute_slice_mut(storage: &mut CpuStorage) -> Option<&mut [Self::Compute]> {
+                if let CpuStorage::$dtype(data) = storage { Some(data) } else { None }
+            }
             fn slice_mut(storage: &mut CpuStorage) -> Option<&mut [Self]> {
                 if let CpuStorage::$dtype(data) = storage { Some(data) } else { None }
             }
             #[inline(always)]
             fn read<'a>(block: &'a [Self], _: &'a mut [$t; BLOCK]) -> &'a [$t] {
                 block
+            }
+            #[inline(always)]
+            fn widen(block: &[Self], buffer: &mut [$t; BLOCK]) {
+                buffer[..block.len()].copy_from_slice(block);
             }
             #[inline(always)]
             fn edit(block: &mut [Self], _: &mut [$t; BLOCK], f: impl FnOnce(&mut [$t])) {
@@ -140,14 +165,20 @@ macro_rules! impl_element {
             fn slice(storage: &CpuStorage) -> Option<&[Self]> {
                 if let CpuStorage::$dtype(data) = storage { Some(data) } else { None }
             }
+            fn compute_slice_mut(storage: &mut CpuStorage) -> Option<&mut [Self::Compute]> {
+                if let CpuStorage::F32(data) = storage { Some(data) } else { None }
+            }
             fn slice_mut(storage: &mut CpuStorage) -> Option<&mut [Self]> {
                 if let CpuStorage::$dtype(data) = storage { Some(data) } else { None }
             }
             #[inline(always)]
             fn read<'a>(block: &'a [Self], buffer: &'a mut [f32; BLOCK]) -> &'a [f32] {
-                let wide = &mut buffer[..block.len()];
-                wide.iter_mut().zip(block).for_each(|(w, x)| *w = x.to_f32());
-                wide
+                Self::widen(block, buffer);
+                &buffer[..block.len()]
+            }
+            #[inline(always)]
+            fn widen(block: &[Self], buffer: &mut [f32; BLOCK]) {
+                buffer.iter_mut().zip(block).for_each(|(w, x)| *w = x.to_f32());
             }
             #[inline(always)]
             fn edit(block: &mut [Self], buffer: &mut [f32; BLOCK], f: impl FnOnce(&mut [f32])) {

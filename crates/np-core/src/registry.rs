@@ -6,7 +6,9 @@ use candle_core::backprop::GradStore;
 use candle_core::{Tensor, Var};
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::{AdamConfig, AdamWConfig, Backend, Driver, NeuroPlasticConfig, Result, Rule, SgdConfig, StepReport};
+use crate::{
+    AdamConfig, AdamWConfig, Backend, Driver, NeuroPlasticConfig, Options, Result, Rule, SgdConfig, StepReport,
+};
 
 /// An optimizer whose kind is known at run time only. [`Driver`] has the same methods with their documentation.
 pub trait AnyOptimizer: Send {
@@ -23,6 +25,14 @@ pub trait AnyOptimizer: Send {
     fn set_lr(&mut self, lr: f64);
     /// See [`Driver::begin_epoch`].
     fn begin_epoch(&mut self, epoch: usize, epochs: usize);
+    /// See [`Driver::at`].
+    fn at(&mut self, position: f64);
+    /// See [`Driver::effective_lr`].
+    fn effective_lr(&self) -> f64;
+    /// See [`Driver::watch`].
+    fn watch(&mut self, watch: bool);
+    /// See [`Driver::skipped_steps`].
+    fn skipped_steps(&self) -> u64;
     /// See [`Driver::diagnostics`].
     fn diagnostics(&self) -> BTreeMap<String, f64>;
     /// See [`Driver::absent_gradients`].
@@ -58,6 +68,22 @@ impl<R: Rule> AnyOptimizer for Driver<R> {
 
     fn begin_epoch(&mut self, epoch: usize, epochs: usize) {
         Self::begin_epoch(self, epoch, epochs);
+    }
+
+    fn at(&mut self, position: f64) {
+        Self::at(self, position);
+    }
+
+    fn effective_lr(&self) -> f64 {
+        Self::effective_lr(self)
+    }
+
+    fn watch(&mut self, watch: bool) {
+        Self::watch(self, watch);
+    }
+
+    fn skipped_steps(&self) -> u64 {
+        Self::skipped_steps(self)
     }
 
     fn diagnostics(&self) -> BTreeMap<String, f64> {
@@ -146,8 +172,23 @@ macro_rules! registry {
             /// # Errors
             /// Those of [`Driver::from_named`].
             pub fn build_on(&self, params: Vec<(String, Var)>, backend: Backend) -> Result<Box<dyn AnyOptimizer>> {
+                self.build_with(params, Options::default(), backend)
+            }
+
+            /// The optimizer, with what surrounds its rule.
+            ///
+            /// # Errors
+            /// Those of [`Driver::from_named`] and [`Driver::with_options`].
+            pub fn build_with(
+                &self,
+                params: Vec<(String, Var)>,
+                options: Options,
+                backend: Backend,
+            ) -> Result<Box<dyn AnyOptimizer>> {
                 Ok(match self {
-                    $(Self::$variant(config) => Box::new(Driver::with_backend(params, config.clone(), backend)?),)*
+                    $(Self::$variant(config) => {
+                        Box::new(Driver::with_backend(params, config.clone(), backend)?.with_options(options)?)
+                    })*
                 })
             }
         }

@@ -76,15 +76,31 @@ impl StepContext {
     }
 }
 
-/// What a step did.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// What a call of `step` did.
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 #[must_use]
 pub struct StepReport {
+    /// What became of the gradients.
+    pub outcome: StepOutcome,
     /// Parameters that were updated.
     pub updated: usize,
     /// Parameters that had no gradient and were left as they are, state and decay included. Not an error: a branch of a model may be
     /// unused. All of them, step after step, means a loss that does not depend on the parameters.
     pub absent: usize,
+    /// ‖g‖ over all parameters together, before clipping; there if [`crate::Options`] clip by norm or look for non-finite numbers.
+    pub gradient_norm: Option<f64>,
+}
+
+/// What became of the gradients of a call of `step`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum StepOutcome {
+    /// The parameters were updated.
+    #[default]
+    Updated,
+    /// The gradients were added to those of the calls before; a later call updates.
+    Accumulated,
+    /// A gradient was not finite, and the policy is to skip: nothing changed.
+    Skipped,
 }
 
 /// Weight decay: how strong, and where it enters.

@@ -2,7 +2,8 @@
 
 use candle_core::{DType, Tensor, Var};
 
-use crate::{Error, Result};
+use crate::options::Settings;
+use crate::{Error, Float, Result};
 
 /// How steps are computed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -32,6 +33,11 @@ pub(crate) struct Slot {
     /// Steps taken with a gradient for this parameter.
     pub(crate) steps: u64,
     pub(crate) state: State,
+    /// What the groups say of it.
+    pub(crate) settings: Settings,
+    /// Mean of the gradients since the last update, where gradients are accumulated; and whether there was one.
+    pub(crate) accumulated: Option<Tensor>,
+    pub(crate) has_gradient: bool,
 }
 
 /// One parameter's part in a step: the parameter, its gradient (detached, contiguous, checked) and its state.
@@ -39,7 +45,45 @@ pub(crate) struct Slot {
 pub struct Work<'a> {
     pub(crate) slot: &'a mut Slot,
     pub(crate) grad: Tensor,
+    /// η of this parameter: schedule and group included.
     pub(crate) lr: f64,
+    pub(crate) map: GradientMap,
+}
+
+impl Work<'_> {
+    /// wd of this parameter, where the optimizer's is `default`.
+    pub(crate) fn weight_decay(&self, default: f64) -> f64 {
+        self.slot.settings.weight_decay.unwrap_or(default)
+    }
+}
+
+/// g ← clip(scale · g, ±limit), applied wherever a gradient is read.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct GradientMap {
+    pub(crate) scale: f64,
+    pub(crate) limit: f64,
+}
+
+impl GradientMap {
+    pub(crate) const IDENTITY: Self = Self { scale: 1.0, limit: f64::INFINITY };
+
+    /// On a block that is computed with.
+    #[inline(always)]
+    pub(crate) fn apply<T: Float>(self, block: &mut [T]) {
+        if self == Self::IDENTITY {
+            return;
+        }
+        let (scale, limit) = (T::from_f64(self.scale), T::from_f64(self.limit));
+        for x in block {
+            *x = (scale * *x).clip(-limit, limit);
+        }
+    }
+
+    /// On a tensor.
+    pub(crate) fn apply_tensor(self, g: Tensor) -> candle_core::Result<Tensor> {
+        let g = if self.scale == 1.0 { g } else { (g * self.scale)? };
+        if self.limit == f64::INFINITY { Ok(g) } else { g.clamp(-self.limit, self.limit) }
+    }
 }
 
 /// The type that a parameter's state is kept and computed in.
@@ -97,7 +141,8 @@ impl Slot {
             return Err(Error::Parameter { name, expected: "a contiguous tensor".to_string(), got });
         }
         let state = State::zeros(&var, buffers, backend)?;
-        Ok(Self { name, var, index, steps: 0, state })
+        let (settings, accumulated) = (Settings::default(), None);
+        Ok(Self { name, var, index, steps: 0, state, settings, accumulated, has_gradient: false })
     }
 
     /// The gradient as rules want it: of the parameter's shape and type, contiguous, without its graph.

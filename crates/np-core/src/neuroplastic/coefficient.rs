@@ -123,6 +123,12 @@ pub(super) struct Alpha<T> {
 }
 
 impl<T: Float> Alpha<T> {
+    /// α = α_g = 1 everywhere: plasticity switched off.
+    pub(super) fn one() -> Self {
+        let (one, zero) = (T::ONE, T::ZERO);
+        Self { gradient_only: [one, zero], full: [one, zero, zero, zero], blend: zero, bounds: [one, one] }
+    }
+
     pub(super) fn new(coefficient: &Coefficient, signals: &Signals, means: Means, gate: f64) -> Self {
         let [g, a, m] = [means.gradient, means.activity, means.memory].map(|mean| signals.scale(mean));
         let element = [signals.activity * a, signals.gradient * g, signals.memory * m];

@@ -8,6 +8,7 @@ mod controller;
 mod cpu;
 mod diagnostics;
 mod formulation;
+mod kernels;
 mod layers;
 mod passes;
 mod signals;

@@ -12,6 +12,7 @@ use super::formulation::{
 use super::layers::{Group, Position};
 use super::passes::{Apply, Combination, Modulation, Passes, Shape, Sums, Watch};
 use super::{Diagnostics, NeuroPlasticConfig, RuleKind, cpu, tensors};
+use crate::options::Plasticity;
 use crate::slot::State;
 use crate::{Result, StepContext, Work};
 
@@ -24,6 +25,14 @@ struct Plan<'a> {
     kappa: f64,
     /// Whether a hybrid's phase holds.
     phase: bool,
+}
+
+/// A tensor's place in the model, and what the groups say of it.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    at: Position,
+    weight_decay: f64,
+    plasticity: Plasticity,
 }
 
 /// What the passes leave of a tensor: u in its scratch, and these.
@@ -49,8 +58,14 @@ pub(super) fn step(
     };
     let plan = Plan { config, gate: config.coefficient.gate(cx), kappa, phase };
     let watch = if cx.diagnostics { Watch::Diagnostics } else { Watch::Step };
-    let positions: Vec<Position> =
-        work.iter().map(|w| Position { index: w.slot.index, of: cx.tensors, rank: w.slot.var.dims().len() }).collect();
+    let places: Vec<Place> = work
+        .iter()
+        .map(|w| Place {
+            at: Position { index: w.slot.index, of: cx.tensors, rank: w.slot.var.dims().len() },
+            weight_decay: w.weight_decay(config.weight_decay),
+            plasticity: w.slot.settings.plasticity,
+        })
+        .collect();
 
     let mut updates: Vec<Option<Update>> = (0..work.len()).map(|_| None).collect();
     for kind in Kind::ALL {
@@ -58,15 +73,15 @@ pub(super) fn step(
         if members.is_empty() {
             continue;
         }
-        let places: Vec<Position> = members.iter().map(|&i| positions[i]).collect();
+        let of_members: Vec<Place> = members.iter().map(|&i| places[i]).collect();
         let mut of_kind: Vec<&mut Work<'_>> = work.iter_mut().filter(|w| Kind::of(w) == kind).collect();
         let done = match kind {
-            Kind::F32 => cpu::with::<f32, _>(config, watch, &mut of_kind, |passes| plan.run(&places, passes))?,
-            Kind::F64 => cpu::with::<f64, _>(config, watch, &mut of_kind, |passes| plan.run(&places, passes))?,
-            Kind::F16 => cpu::with::<f16, _>(config, watch, &mut of_kind, |passes| plan.run(&places, passes))?,
-            Kind::BF16 => cpu::with::<bf16, _>(config, watch, &mut of_kind, |passes| plan.run(&places, passes))?,
+            Kind::F32 => cpu::with::<f32, _>(config, watch, &mut of_kind, |passes| plan.run(&of_members, passes))?,
+            Kind::F64 => cpu::with::<f64, _>(config, watch, &mut of_kind, |passes| plan.run(&of_members, passes))?,
+            Kind::F16 => cpu::with::<f16, _>(config, watch, &mut of_kind, |passes| plan.run(&of_members, passes))?,
+            Kind::BF16 => cpu::with::<bf16, _>(config, watch, &mut of_kind, |passes| plan.run(&of_members, passes))?,
             Kind::Tensors32 | Kind::Tensors64 => {
-                plan.run(&places, &mut tensors::TensorPasses::new(config, watch, &mut of_kind))?
+                plan.run(&of_members, &mut tensors::TensorPasses::new(config, watch, &mut of_kind))?
             }
         };
         for (i, update) in members.into_iter().zip(done) {
@@ -74,7 +89,7 @@ pub(super) fn step(
         }
     }
     let updates: Vec<Update> = updates.into_iter().flatten().collect();
-    plan.apply(work, &positions, &updates, diagnostics)
+    plan.apply(work, &places, &updates, diagnostics)
 }
 
 /// Tensors that go through the passes together.
@@ -105,12 +120,11 @@ impl Kind {
 
 impl Plan<'_> {
     /// Traces → signals → coefficient → formulation, for all tensors of one kind.
-    fn run(&self, places: &[Position], passes: &mut impl Passes) -> Result<Vec<Update>> {
+    fn run(&self, places: &[Place], passes: &mut impl Passes) -> Result<Vec<Update>> {
         let config = self.config;
-        let wd = if config.formulation.decay() == DecayKind::Coupled { config.weight_decay } else { 0.0 };
         let traces = passes.traces()?;
         let modulations: Vec<Modulation> =
-            traces.iter().zip(places).map(|(s, at)| self.modulation(s, *at, wd)).collect();
+            traces.iter().zip(places).map(|(s, place)| self.modulation(s, place)).collect();
         let modulated = passes.modulate(&modulations)?;
 
         let mut updates = Vec::with_capacity(traces.len());
@@ -129,21 +143,28 @@ impl Plan<'_> {
         }
         match &config.formulation {
             Formulation::Direct(_) => {}
-            Formulation::BoundedResidual(x) => bounded(x, wd, passes, &traces, &modulated, &mut updates)?,
-            Formulation::OrthogonalResidual(x) => self.orthogonal(x, wd, passes, &traces, &modulated, &mut updates)?,
+            Formulation::BoundedResidual(x) => self.bounded(x, places, passes, &traces, &modulated, &mut updates)?,
+            Formulation::OrthogonalResidual(x) => {
+                self.orthogonal(x, places, passes, &traces, &modulated, &mut updates)?
+            }
             Formulation::Hybrid(x) => self.hybrid(x, places, passes, &traces, &modulated, &mut updates)?,
         }
         Ok(updates)
     }
 
-    fn modulation(&self, s: &Sums, at: Position, wd: f64) -> Modulation {
+    /// wd where it is coupled to the update, else 0.
+    fn coupled(&self, place: &Place) -> f64 {
+        if self.config.formulation.decay() == DecayKind::Coupled { place.weight_decay } else { 0.0 }
+    }
+
+    fn modulation(&self, s: &Sums, place: &Place) -> Modulation {
         let NeuroPlasticConfig { coefficient, signals, .. } = self.config;
         let shape = match &self.config.formulation {
-            Formulation::Direct(_) => Shape::Direct { weight_decay: wd },
+            Formulation::Direct(_) => Shape::Direct { weight_decay: self.coupled(place) },
             Formulation::BoundedResidual(_) => Shape::Residual,
             Formulation::OrthogonalResidual(_) => Shape::Signal,
             Formulation::Hybrid(x) => {
-                let gamma = self.gamma(x, at);
+                let gamma = self.gamma(x, place.at);
                 match (x.target, &x.base) {
                     (Target::Momentum, Base::Adamw(_)) => Shape::Base { kb: 0.0, km: gamma },
                     (Target::Gain | Target::Momentum, _) => Shape::Base { kb: gamma, km: 0.0 },
@@ -155,12 +176,11 @@ impl Plan<'_> {
             }
         };
         let watched = self.config.controller.is_some() && coefficient.rule == RuleKind::Full;
-        Modulation {
-            alpha: Alpha::new(coefficient, signals, s.means(), self.gate),
-            shape,
-            near: coefficient.near(),
-            log_ratio: watched.then_some(signals.eps),
-        }
+        let alpha = match place.plasticity {
+            Plasticity::On => Alpha::new(coefficient, signals, s.means(), self.gate),
+            Plasticity::Off => Alpha::one(),
+        };
+        Modulation { alpha, shape, near: coefficient.near(), log_ratio: watched.then_some(signals.eps) }
     }
 
     /// γ = strength · phase · scope.
@@ -174,10 +194,29 @@ impl Plan<'_> {
         if self.config.controller.is_some() && zeta.is_finite() { zeta } else { 0.0 }
     }
 
+    fn bounded(
+        &self,
+        x: &BoundedResidual,
+        places: &[Place],
+        passes: &mut impl Passes,
+        traces: &[Sums],
+        residuals: &[Sums],
+        updates: &mut [Update],
+    ) -> Result<()> {
+        let mut sums = Vec::with_capacity(traces.len());
+        for (i, (s, d)) in traces.iter().zip(residuals).enumerate() {
+            let hold = held(d.out2.sqrt(), x.max_ratio * s.g2.sqrt(), TINY);
+            let theta = self.coupled(&places[i]);
+            sums.push(Combination { g: 1.0, x: hold, theta, ..Combination::default() });
+            updates[i].seen.delta2 = hold * hold * d.out2;
+        }
+        finish(passes, &sums, updates)
+    }
+
     fn orthogonal(
         &self,
         x: &OrthogonalResidual,
-        wd: f64,
+        places: &[Place],
         passes: &mut impl Passes,
         traces: &[Sums],
         signals: &[Sums],
@@ -204,7 +243,8 @@ impl Plan<'_> {
             };
             let raw = x.strength * self.kappa * matched;
             let d = held(raw * norm, x.max_ratio * g, eps) * raw;
-            sums.push(Combination { g: 1.0, x: d, theta: wd, ..Combination::default() });
+            let theta = self.coupled(&places[i]);
+            sums.push(Combination { g: 1.0, x: d, theta, ..Combination::default() });
             updates[i].seen.delta2 = d * d * o.out2;
             updates[i].orthogonal = Some(SeenOrthogonal {
                 skipped: skip(s),
@@ -221,18 +261,18 @@ impl Plan<'_> {
     fn hybrid(
         &self,
         x: &Hybrid,
-        places: &[Position],
+        places: &[Place],
         passes: &mut impl Passes,
         traces: &[Sums],
         modulated: &[Sums],
         updates: &mut [Update],
     ) -> Result<()> {
         let mut sums = Vec::with_capacity(traces.len());
-        for (i, ((s, d), at)) in traces.iter().zip(modulated).zip(places).enumerate() {
+        for (i, ((s, d), place)) in traces.iter().zip(modulated).zip(places).enumerate() {
             let hold = held(d.out2.sqrt(), x.max_ratio * s.b2.sqrt(), TINY);
             sums.push(Combination { b: 1.0, x: hold, ..Combination::default() });
             updates[i].seen.delta2 = hold * hold * d.out2;
-            updates[i].modulated = Some((self.gamma(x, *at) > 0.0, hold * hold * d.out2));
+            updates[i].modulated = Some((self.gamma(x, place.at) > 0.0, hold * hold * d.out2));
         }
         finish(passes, &sums, updates)
     }
@@ -241,34 +281,34 @@ impl Plan<'_> {
     fn apply(
         &self,
         work: &mut [Work<'_>],
-        positions: &[Position],
+        places: &[Place],
         updates: &[Update],
         diagnostics: &mut Diagnostics,
     ) -> Result<()> {
         let config = self.config;
-        let groups: Vec<_> = positions.iter().zip(updates).map(|(at, u)| (Group::of(*at), u.signal)).collect();
+        let groups: Vec<_> = places.iter().zip(updates).map(|(place, u)| (Group::of(place.at), u.signal)).collect();
         let steered = config.controller.as_ref().map(|c| c.steer(&groups));
         let decoupled = config.formulation.decay() == DecayKind::Decoupled;
         let mut applies = Vec::with_capacity(work.len());
         for (i, (w, u)) in work.iter().zip(updates).enumerate() {
             let multiplier = steered.as_ref().map_or(1.0, |s| s[i].multiplier);
             let lr = w.lr * multiplier;
-            let keep = if decoupled { 1.0 - lr * config.weight_decay } else { 1.0 };
-            let stabilised = config.stabilizer.factor(u.seen.raw_update2, u.seen.elements, positions[i]);
+            let keep = if decoupled { 1.0 - lr * places[i].weight_decay } else { 1.0 };
+            let stabilised = config.stabilizer.factor(u.seen.raw_update2, u.seen.elements, places[i].at);
             applies.push(Apply { keep, factor: lr * stabilised });
 
             let mut seen = u.seen;
             seen.effective_update2 = (multiplier * stabilised).powi(2) * seen.raw_update2;
             // The SGD hybrid's decay is inside its gradient; it has no term of its own.
             let inside = matches!(&config.formulation, Formulation::Hybrid(Hybrid { base: Base::SgdMomentum(_), .. }));
-            seen.decay2 = if inside { 0.0 } else { config.weight_decay.powi(2) * seen.parameter2 };
+            seen.decay2 = if inside { 0.0 } else { places[i].weight_decay.powi(2) * seen.parameter2 };
             seen.parameter2 *= keep * keep;
             diagnostics.add(&seen);
             if let Some(orthogonal) = &u.orthogonal {
                 diagnostics.add_orthogonal(orthogonal);
             }
             if let Some((active, delta2)) = u.modulated {
-                diagnostics.add_modulated(positions[i], u.seen.elements, active, delta2);
+                diagnostics.add_modulated(places[i].at, u.seen.elements, active, delta2);
             }
             if let (Some(c), Some(steered)) = (&config.controller, &steered) {
                 let clamped = [multiplier <= c.low, multiplier >= c.high];
@@ -289,23 +329,6 @@ const TINY: f64 = 1e-12;
 /// What brings a norm down to `max`, with ε under the division; 1 where it is not above.
 fn held(norm: f64, max: f64, eps: f64) -> f64 {
     if norm > max { max / (norm + eps) } else { 1.0 }
-}
-
-fn bounded(
-    x: &BoundedResidual,
-    wd: f64,
-    passes: &mut impl Passes,
-    traces: &[Sums],
-    residuals: &[Sums],
-    updates: &mut [Update],
-) -> Result<()> {
-    let mut sums = Vec::with_capacity(traces.len());
-    for (i, (s, d)) in traces.iter().zip(residuals).enumerate() {
-        let hold = held(d.out2.sqrt(), x.max_ratio * s.g2.sqrt(), TINY);
-        sums.push(Combination { g: 1.0, x: hold, theta: wd, ..Combination::default() });
-        updates[i].seen.delta2 = hold * hold * d.out2;
-    }
-    finish(passes, &sums, updates)
 }
 
 /// The last combination: u itself.

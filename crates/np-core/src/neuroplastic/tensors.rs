@@ -21,6 +21,7 @@ struct View<'a> {
     theta: Tensor,
     state: &'a mut Vec<Tensor>,
     steps: u64,
+    weight_decay: f64,
 }
 
 impl<'a, 'w, 's> TensorPasses<'a, 'w, 's> {
@@ -44,8 +45,10 @@ impl<'a, 'w, 's> TensorPasses<'a, 'w, 's> {
             if w.grad.elem_count() == 0 {
                 continue;
             }
-            let (g, theta) = (w.grad.to_dtype(dtype)?, slot.var.as_detached_tensor().to_dtype(dtype)?);
-            scalars.extend(f(i, View { g, theta, state, steps: slot.steps })?);
+            let g = w.map.apply_tensor(w.grad.to_dtype(dtype)?)?;
+            let theta = slot.var.as_detached_tensor().to_dtype(dtype)?;
+            let weight_decay = slot.settings.weight_decay.unwrap_or(self.config.weight_decay);
+            scalars.extend(f(i, View { g, theta, state, steps: slot.steps, weight_decay })?);
         }
         let filled = elements.iter().filter(|n| **n > 0).count();
         let values: Vec<f64> = match scalars.is_empty() {
@@ -89,7 +92,7 @@ impl Passes for TensorPasses<'_, '_, '_> {
     fn traces(&mut self) -> Result<Vec<Sums>> {
         let config = self.config;
         let (k, eps) = (&config.traces, config.signals.eps);
-        let run = |_: usize, View { g, theta, state, steps }: View<'_>| {
+        let run = |_: usize, View { g, theta, state, steps, weight_decay }: View<'_>| {
             let average = |x: &Tensor, decay: f64, new: &Tensor| (x * decay)? + (new * (1.0 - decay))?;
             state[0] = average(&state[0], k.activity_decay, &g.abs()?)?;
             state[1] = average(&state[1], k.beta1, &g)?;
@@ -101,7 +104,7 @@ impl Passes for TensorPasses<'_, '_, '_> {
                 let base = &mut state[3..last - 1];
                 let b = match (hybrid.base.adamw(), hybrid.base.sgd()) {
                     (Some(adamw), _) => adamw.direction_tensor(steps, &g, base)?,
-                    (_, Some(sgd)) => sgd.direction_tensor(steps, &(&g + (&theta * config.weight_decay)?)?, base)?,
+                    (_, Some(sgd)) => sgd.direction_tensor(steps, &(&g + (&theta * weight_decay)?)?, base)?,
                     (None, None) => g.clone(),
                 };
                 b2 = b.sqr()?.sum_all()?;
@@ -128,7 +131,7 @@ impl Passes for TensorPasses<'_, '_, '_> {
     fn modulate(&mut self, each: &[Modulation]) -> Result<Vec<Sums>> {
         let (config, watch) = (self.config, self.watch);
         let buffer = config.u_buffer();
-        let run = |i: usize, View { g, theta, state, steps }: View<'_>| {
+        let run = |i: usize, View { g, theta, state, steps, .. }: View<'_>| {
             let how = &each[i];
             let (alpha_g, alpha) = how.alpha.at_tensors(&g.abs()?, &state[0], &state[buffer])?;
             let delta = ((&alpha - &alpha_g)? * &g)?;

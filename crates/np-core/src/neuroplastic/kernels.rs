@@ -1,0 +1,281 @@
+//! The passes on one block: arithmetic over slices that fit in cache, written so that it vectorises.
+//!
+//! Every loop is over one or a few slices with no branch in it, sums apart from what is summed; everything is inlined into the caller that has chosen
+//! the instructions.
+
+use super::NeuroPlasticConfig;
+use super::coefficient::Alpha;
+use super::formulation::Formulation;
+use super::passes::{AlphaSums, Combination, Modulation, Shape, Sums};
+use super::traces::Decays;
+use crate::{Elementwise, Float, adam, sgd};
+
+/// Sums within a block are kept in this many lanes, whatever the width of the machine's registers: enough to hide an addition's latency.
+const LANES: usize = 32;
+
+/// The base optimizer's constants for a tensor's step.
+#[derive(Clone, Copy)]
+pub(super) enum BaseScalars<T> {
+    Adamw(adam::Scalars<T>),
+    Sgd { k: sgd::Scalars<T>, weight_decay: T },
+}
+
+impl<T: Float> BaseScalars<T> {
+    pub(super) fn new(config: &NeuroPlasticConfig, t: u64, weight_decay: Option<f64>) -> Option<Self> {
+        let Formulation::Hybrid(hybrid) = &config.formulation else { return None };
+        let adamw = hybrid.base.adamw().map(|c| Self::Adamw(c.scalars(t)));
+        let weight_decay = T::from_f64(weight_decay.unwrap_or(config.weight_decay));
+        adamw.or_else(|| hybrid.base.sgd().map(|c| Self::Sgd { k: c.scalars(t), weight_decay }))
+    }
+}
+
+impl<T: Float> BaseScalars<T> {
+    /// What the first buffer is multiplied with to give μ.
+    pub(super) fn momentum_scale(&self) -> f64 {
+        match self {
+            Self::Adamw(k) => k.correction1().to_f64(),
+            Self::Sgd { .. } => 1.0,
+        }
+    }
+}
+
+/// A block of a chunk, in the type that is computed in.
+pub(super) struct Block<'a, T> {
+    pub(super) g: &'a [T],
+    pub(super) theta: &'a [T],
+    pub(super) a: &'a mut [T],
+    pub(super) m: &'a mut [T],
+    pub(super) v: &'a mut [T],
+    pub(super) base: [&'a mut [T]; 2],
+    pub(super) x: &'a mut [T],
+    pub(super) b: &'a mut [T],
+    /// Memory to work in, a block long each.
+    pub(super) spare: [&'a mut [T]; 3],
+}
+
+/// Σ f(x), in lanes.
+#[inline(always)]
+fn sum<T: Float>(xs: &[T], f: impl Fn(T) -> T) -> f64 {
+    let mut lanes = [T::ZERO; LANES];
+    let (body, rest) = xs.as_chunks::<LANES>();
+    for x in body {
+        for l in 0..LANES {
+            lanes[l] += f(x[l]);
+        }
+    }
+    rest.iter().zip(&mut lanes).for_each(|(x, lane)| *lane += f(*x));
+    lanes.iter().map(|x| x.to_f64()).sum()
+}
+
+/// Σ x y, in lanes.
+#[inline(always)]
+fn dot<T: Float>(xs: &[T], ys: &[T]) -> f64 {
+    let mut lanes = [T::ZERO; LANES];
+    let ((xs, x_rest), (ys, y_rest)) = (xs.as_chunks::<LANES>(), ys.as_chunks::<LANES>());
+    for (x, y) in xs.iter().zip(ys) {
+        for l in 0..LANES {
+            lanes[l] += x[l] * y[l];
+        }
+    }
+    x_rest.iter().zip(y_rest).zip(&mut lanes).for_each(|((x, y), lane)| *lane += *x * *y);
+    lanes.iter().map(|x| x.to_f64()).sum()
+}
+
+/// `f` folded over `xs` from `start`, in lanes; for minimum and maximum.
+#[inline(always)]
+fn fold<T: Float>(xs: &[T], start: f64, f: impl Fn(T, T) -> T) -> f64 {
+    let mut lanes = [T::from_f64(start); LANES];
+    let (body, rest) = xs.as_chunks::<LANES>();
+    for x in body {
+        for l in 0..LANES {
+            lanes[l] = f(x[l], lanes[l]);
+        }
+    }
+    rest.iter().zip(&mut lanes).for_each(|(x, lane)| *lane = f(*x, *lane));
+    lanes.into_iter().reduce(f).map_or(start, T::to_f64)
+}
+
+#[inline(always)]
+pub(super) fn square_sum<T: Float>(xs: &[T]) -> f64 {
+    sum(xs, |x| x * x)
+}
+
+/// Traces and q, with Σ|g|, Σa, Σq, Σg².
+#[inline(always)]
+pub(super) fn trace<T: Float>(k: &Decays<T>, eps: T, block: &mut Block<'_, T>, sums: &mut Sums) {
+    let n = block.g.len();
+    let (g, a, m) = (&block.g[..n], &mut block.a[..n], &mut block.m[..n]);
+    let (v, q) = (&mut block.v[..n], &mut block.x[..n]);
+    for i in 0..n {
+        (a[i], m[i], v[i]) = k.update(g[i], a[i], m[i], v[i]);
+        q[i] = m[i].abs() / (v[i].sqrt() + eps);
+    }
+    for (total, x) in sums.signals.iter_mut().zip([sum(g, T::abs), sum(a, |x| x), sum(q, |x| x)]) {
+        *total += x;
+    }
+    sums.g2 += square_sum(g);
+}
+
+/// The base optimizer's update into b, with Σb².
+#[inline(always)]
+pub(super) fn base_update<T: Float>(base: &BaseScalars<T>, block: &mut Block<'_, T>, sums: &mut Sums) {
+    let b = &mut *block.b;
+    b.copy_from_slice(block.g);
+    match base {
+        BaseScalars::Adamw(k) => k.direction(b, &mut block.base),
+        BaseScalars::Sgd { k, weight_decay } => {
+            if *weight_decay != T::ZERO {
+                b.iter_mut().zip(block.theta).for_each(|(b, theta)| *b += *weight_decay * *theta);
+            }
+            crate::SgdConfig::direction(k, b, &mut block.base);
+        }
+    }
+    sums.b2 += square_sum(b);
+}
+
+#[inline(always)]
+pub(super) fn modulate<T: Float, const WATCH: bool>(
+    how: &Modulation,
+    momentum_scale: f64,
+    block: &mut Block<'_, T>,
+    sums: &mut Sums,
+) {
+    let alpha = how.alpha.cast::<T>();
+    if let Some(eps) = how.log_ratio {
+        sums.log_ratio += log_ratio(&alpha, eps, block);
+    }
+    let near = how.near.map(T::from_f64);
+    let real = T::from_f64;
+    match how.shape {
+        Shape::Direct { weight_decay } if weight_decay != 0.0 => {
+            let (wd, theta) = (real(weight_decay), &block.theta[..block.g.len()]);
+            shaped::<T, WATCH>(
+                &alpha,
+                near,
+                block,
+                sums,
+                #[inline(always)]
+                |i, _, alpha, g| alpha * g + wd * theta[i],
+            );
+        }
+        Shape::Direct { .. } => shaped::<T, WATCH>(
+            &alpha,
+            near,
+            block,
+            sums,
+            #[inline(always)]
+            |_, _, alpha, g| alpha * g,
+        ),
+        Shape::Residual => shaped::<T, WATCH>(
+            &alpha,
+            near,
+            block,
+            sums,
+            #[inline(always)]
+            |_, _, alpha, g| (alpha - T::ONE) * g,
+        ),
+        Shape::Signal => shaped::<T, WATCH>(
+            &alpha,
+            near,
+            block,
+            sums,
+            #[inline(always)]
+            |_, alpha_g, alpha, g| {
+                let q = (alpha - alpha_g) * g;
+                if q.is_finite() { q } else { T::ZERO }
+            },
+        ),
+        Shape::Base { kb, km } => {
+            let (kb, km) = (real(kb), real(km * momentum_scale));
+            let target = std::mem::take(&mut block.spare[2]);
+            for (i, t) in target.iter_mut().enumerate().take(block.g.len()) {
+                *t = kb * block.b[i] + km * block.base[0][i];
+            }
+            shaped::<T, WATCH>(
+                &alpha,
+                near,
+                block,
+                sums,
+                #[inline(always)]
+                |i, _, alpha, _| (alpha - T::ONE) * target[i],
+            );
+            block.spare[2] = target;
+        }
+    }
+}
+
+/// Writes `f(i, α_g, α, g)` over q, with Σx², Σx g, and, if watched, Σδ² and the statistics of α.
+#[inline(always)]
+fn shaped<T: Float, const WATCH: bool>(
+    alpha: &Alpha<T>,
+    near: [T; 2],
+    block: &mut Block<'_, T>,
+    sums: &mut Sums,
+    f: impl Fn(usize, T, T, T) -> T,
+) {
+    let n = block.g.len();
+    let (g, a, x) = (&block.g[..n], &block.a[..n], &mut block.x[..n]);
+    let [used, delta, _] = &mut block.spare;
+    let (used, delta) = (&mut used[..n], &mut delta[..n]);
+    for i in 0..n {
+        let (alpha_g, alpha) = alpha.at(g[i].abs(), a[i], x[i]);
+        x[i] = f(i, alpha_g, alpha, g[i]);
+        if WATCH {
+            used[i] = alpha;
+            delta[i] = (alpha - alpha_g) * g[i];
+        }
+    }
+    sums.out2 += square_sum(x);
+    sums.out_g += dot(x, g);
+    if WATCH && n > 0 {
+        sums.delta2 += square_sum(delta);
+        // Sums of α are taken about one of the block's own values: a constant α has deviation 0, not what rounding makes of it.
+        let pivot = used[0];
+        let (off, off2) = (sum(used, |x| x - pivot), sum(used, |x| (x - pivot) * (x - pivot)));
+        let (n, c) = (n as f64, pivot.to_f64());
+        let one_if = |yes: bool| if yes { T::ONE } else { T::ZERO };
+        sums.alpha.add(&AlphaSums {
+            sum: n * c + off,
+            squares: n * c * c + 2.0 * c * off + off2,
+            min: fold(used, f64::INFINITY, T::min),
+            max: fold(used, f64::NEG_INFINITY, T::max),
+            near_min: sum(used, |x| one_if(x <= near[0])),
+            near_max: sum(used, |x| one_if(x >= near[1])),
+        });
+    }
+}
+
+/// Σ log(max(α, ε)/max(α_g, ε)), as logarithms of products of sixteen: a logarithm costs as much as everything else together.
+#[inline(always)]
+fn log_ratio<T: Float>(alpha: &Alpha<T>, eps: f64, block: &Block<'_, T>) -> f64 {
+    let mut sum = 0.0;
+    for ((g, a), q) in block.g.chunks(16).zip(block.a.chunks(16)).zip(block.x.chunks(16)) {
+        let (mut above, mut below) = (1.0, 1.0);
+        for ((g, a), q) in g.iter().zip(a).zip(q) {
+            let (alpha_g, alpha) = alpha.at(g.abs(), *a, *q);
+            above *= alpha.to_f64().max(eps);
+            below *= alpha_g.to_f64().max(eps);
+        }
+        sum += (above / below).ln();
+    }
+    sum
+}
+
+/// x ← kg g + kx x + kb b + kθ θ, with Σx² and Σx g.
+#[inline(always)]
+pub(super) fn combine<T: Float>(how: &Combination, block: &mut Block<'_, T>, sums: &mut Sums) {
+    let [kg, kx, kb, kt] = [how.g, how.x, how.b, how.theta].map(T::from_f64);
+    if kb == T::ZERO {
+        block.x.iter_mut().zip(block.g).for_each(|(x, g)| *x = kg * *g + kx * *x);
+    } else {
+        block.x.iter_mut().zip(block.b.iter()).for_each(|(x, b)| *x = kb * *b + kx * *x);
+    }
+    if kt != T::ZERO {
+        block.x.iter_mut().zip(block.theta).for_each(|(x, theta)| *x += kt * *theta);
+    }
+    if how.finite {
+        block.x.iter_mut().for_each(|x| *x = if x.is_finite() { *x } else { T::ZERO });
+    }
+    sums.out2 += square_sum(block.x);
+    sums.out_g += dot(block.x, block.g);
+}

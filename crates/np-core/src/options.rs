@@ -1,0 +1,184 @@
+//! What surrounds a rule, for every optimizer: groups, clipping, non-finite gradients, accumulation, schedule.
+
+use std::num::NonZeroUsize;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::check;
+use crate::{Error, Result, Schedule};
+
+/// Settings of the driver, the same for every optimizer; given to [`crate::Driver::with_options`].
+///
+/// A step goes: accumulate → look for numbers that are not finite → clip → rule, with η times the schedule's factor.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Options {
+    /// Settings for some of the parameters; of the groups that match a name, the last to give a setting decides it. Default none.
+    pub groups: Vec<Group>,
+    /// Which tensors decay. Default all.
+    pub decay_scope: DecayScope,
+    /// Gradient clipping. Default none.
+    pub clip: Option<Clip>,
+    /// What to do about a gradient with numbers that are not finite. Default `propagate`, which costs nothing.
+    pub non_finite: NonFinite,
+    /// Gradients are averaged over this many calls of `step`, and the last of them updates. Default 1.
+    pub accumulate: Accumulate,
+    /// η over the training. Default constant.
+    pub schedule: Schedule,
+}
+
+/// Settings for the parameters whose names match a glob.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Group {
+    /// Glob over names: `*` any run of characters, `?` any one, `{a,b}` either, `[ab]` one of these. `*.bias`, `layer[12].*`.
+    #[serde(rename = "match")]
+    pub pattern: String,
+    /// Factor on η, ≥ 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lr_scale: Option<f64>,
+    /// wd in place of the optimizer's, ≥ 0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weight_decay: Option<f64>,
+    /// Whether NeuroPlastic's coefficient acts; `off` is α = 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plasticity: Option<Plasticity>,
+    /// Whether the parameters are trained at all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub training: Option<Training>,
+}
+
+/// Whether the plasticity coefficient acts on a parameter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Plasticity {
+    /// It does.
+    #[default]
+    On,
+    /// α = 1: the update is the gradient, or the hybrid's base, stabilised.
+    Off,
+}
+
+/// Whether a parameter is trained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Training {
+    /// It is.
+    #[default]
+    Trained,
+    /// Its gradient is ignored, and neither it nor its state changes.
+    Frozen,
+}
+
+/// Which tensors weight decay acts on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DecayScope {
+    /// All.
+    #[default]
+    All,
+    /// Those with at least two dimensions: no decay of biases and of normalisation's scales. A group's `weight_decay` comes before this.
+    Matrices,
+}
+
+/// Gradient clipping.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Clip {
+    /// All gradients are scaled by min(1, c/(‖g‖ + 10⁻⁶)), ‖g‖ the norm over all parameters together (`clip_grad_norm_`).
+    Norm(f64),
+    /// Each number is held to [−c, c] (`clip_grad_value_`).
+    Value(f64),
+}
+
+/// What to do about a gradient with numbers that are not finite.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum NonFinite {
+    /// Nothing: they reach the parameters.
+    #[default]
+    Propagate,
+    /// An error that names the parameter; nothing has changed.
+    Error,
+    /// The step is skipped and counted; nothing else has changed.
+    Skip,
+}
+
+/// Number of calls of `step` that make an update.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Accumulate(pub NonZeroUsize);
+
+impl Default for Accumulate {
+    fn default() -> Self {
+        Self(NonZeroUsize::MIN)
+    }
+}
+
+impl Options {
+    /// Whether every setting lies in its range, and each group matches one of `names`.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for the first that does not.
+    pub(crate) fn validate(&self, names: &[&str]) -> Result<()> {
+        for (i, group) in self.groups.iter().enumerate() {
+            let key = |field: &str| format!("groups.{i}.{field}");
+            if let Some(scale) = group.lr_scale {
+                check(scale >= 0.0 && scale.is_finite(), &key("lr_scale"), "a number ≥ 0", scale)?;
+            }
+            if let Some(decay) = group.weight_decay {
+                check(decay >= 0.0 && decay.is_finite(), &key("weight_decay"), "a number ≥ 0", decay)?;
+            }
+            if !names.is_empty() && !names.iter().any(|name| group.matches(name)) {
+                let some: Vec<_> = names.iter().take(8).copied().collect();
+                let expected = format!("a glob that matches a parameter ({}{})", some.join(", "), dots(names.len()));
+                return Err(Error::Config { key: key("match"), expected, got: group.pattern.clone() });
+            }
+        }
+        if let Some(Clip::Norm(c) | Clip::Value(c)) = self.clip {
+            check(c > 0.0, "clip", "a number > 0", c)?;
+        }
+        self.schedule.validate()
+    }
+
+    /// What the groups say of parameter `name` with `rank` dimensions.
+    pub(crate) fn of(&self, name: &str, rank: usize) -> Settings {
+        let mut settings = Settings::default();
+        if self.decay_scope == DecayScope::Matrices && rank < 2 {
+            settings.weight_decay = Some(0.0);
+        }
+        for group in self.groups.iter().filter(|g| g.matches(name)) {
+            settings.lr_scale = group.lr_scale.unwrap_or(settings.lr_scale);
+            settings.weight_decay = group.weight_decay.or(settings.weight_decay);
+            settings.plasticity = group.plasticity.unwrap_or(settings.plasticity);
+            settings.training = group.training.unwrap_or(settings.training);
+        }
+        settings
+    }
+}
+
+fn dots(names: usize) -> &'static str {
+    if names > 8 { ", …" } else { "" }
+}
+
+impl Group {
+    fn matches(&self, name: &str) -> bool {
+        fast_glob::glob_match(&self.pattern, name)
+    }
+}
+
+/// What holds for one parameter once all groups have been looked at.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Settings {
+    pub(crate) lr_scale: f64,
+    pub(crate) weight_decay: Option<f64>,
+    pub(crate) plasticity: Plasticity,
+    pub(crate) training: Training,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        let (plasticity, training) = (Plasticity::default(), Training::default());
+        Self { lr_scale: 1.0, weight_decay: None, plasticity, training }
+    }
+}

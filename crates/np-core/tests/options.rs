@@ -1,0 +1,208 @@
+//! What surrounds every rule: groups, clipping, non-finite gradients, accumulation, schedules.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use candle_core::backprop::GradStore;
+use candle_core::{DType, Var};
+use common::{gradients, parameters, values, variants};
+use np_core::{AnyOptimizer, Backend, OptimizerConfig, Options, StepOutcome};
+
+fn options(json: &str) -> Options {
+    serde_json::from_str(json).unwrap()
+}
+
+fn build(config: &OptimizerConfig, params: &[(String, Var)], json: &str) -> Box<dyn AnyOptimizer> {
+    let mut optimizer = config.build_with(params.to_vec(), options(json), Backend::Auto).unwrap();
+    optimizer.begin_epoch(1, 4);
+    optimizer
+}
+
+fn after(config: &OptimizerConfig, json: &str, grads: impl Fn(&[(String, Var)]) -> Vec<GradStore>) -> Vec<Vec<f64>> {
+    let params = parameters(DType::F32);
+    let mut optimizer = build(config, &params, json);
+    for grads in grads(&params) {
+        let _ = optimizer.step(&grads).unwrap();
+    }
+    values(&params)
+}
+
+fn three(params: &[(String, Var)]) -> Vec<GradStore> {
+    (0..3).map(|step| gradients(params, step)).collect()
+}
+
+fn scaled(params: &[(String, Var)], grads: &GradStore, factor: f64) -> GradStore {
+    let mut out = GradStore::default();
+    for (_, var) in params {
+        if let Some(g) = grads.get(var.as_tensor()) {
+            out.insert(var.as_tensor(), if g.elem_count() == 0 { g.clone() } else { (g * factor).unwrap() });
+        }
+    }
+    out
+}
+
+fn close(a: &[Vec<f64>], b: &[Vec<f64>], name: &str) {
+    for (x, y) in a.iter().flatten().zip(b.iter().flatten()) {
+        assert!((x - y).abs() < 1e-5, "{name}: {x} against {y}");
+    }
+}
+
+#[test]
+fn frozen_parameters_do_not_move() {
+    for (name, config) in variants() {
+        let before = values(&parameters(DType::F32));
+        let json = r#"{"groups": [{"match": "conv.*", "training": "frozen"}]}"#;
+        let now = after(&config, json, three);
+        assert_eq!(now[..2], before[..2], "{name}");
+        assert_ne!(now[2], before[2], "{name}");
+    }
+}
+
+#[test]
+fn learning_rate_scale_zero_stops_a_group() {
+    for (name, config) in variants() {
+        let before = values(&parameters(DType::F32));
+        let now = after(&config, r#"{"groups": [{"match": "head.{weight,bias}", "lr_scale": 0}]}"#, three);
+        assert_eq!(now[5..], before[5..], "{name}");
+        assert_ne!(now[0], before[0], "{name}");
+    }
+}
+
+#[test]
+fn decay_can_be_kept_off_vectors() {
+    let adamw: OptimizerConfig = serde_json::from_str(r#"{"adamw": {"weight_decay": 0.5}}"#).unwrap();
+    let none: OptimizerConfig = serde_json::from_str(r#"{"adamw": {"weight_decay": 0}}"#).unwrap();
+    let (all, without) = (after(&adamw, "{}", three), after(&none, "{}", three));
+    let matrices = after(&adamw, r#"{"decay_scope": "matrices"}"#, three);
+    for (i, (_, shape)) in common::SHAPES.iter().enumerate() {
+        assert_eq!(matrices[i], if shape.len() >= 2 { all[i].clone() } else { without[i].clone() });
+    }
+    let group = r#"{"decay_scope": "matrices", "groups": [{"match": "head.bias", "weight_decay": 0.5}]}"#;
+    assert_eq!(after(&adamw, group, three)[6], all[6]);
+}
+
+#[test]
+fn plasticity_off_is_the_gradient_alone() {
+    // With α = 1, no stabiliser and no decay, direct NeuroPlastic is plain SGD.
+    let json = r#"{"neuroplastic": {"lr": 0.05, "stabilizer": {"max_update_norm": null, "rms_gain": null}}}"#;
+    let plastic: OptimizerConfig = serde_json::from_str(json).unwrap();
+    let sgd: OptimizerConfig = serde_json::from_str(r#"{"sgd": {"lr": 0.05}}"#).unwrap();
+    let off = after(&plastic, r#"{"groups": [{"match": "*", "plasticity": "off"}]}"#, three);
+    assert_eq!(off, after(&sgd, "{}", three));
+}
+
+#[test]
+fn clipping_by_norm_is_scaling_the_gradients() {
+    for (name, config) in variants() {
+        let params = parameters(DType::F32);
+        let mut optimizer = build(&config, &params, r#"{"clip": {"norm": 0.5}}"#);
+        let grads = gradients(&params, 0);
+        let report = optimizer.step(&grads).unwrap();
+        let norm = report.gradient_norm.unwrap();
+        let squares = |v: &Var| grads.get(v.as_tensor()).unwrap().to_dtype(DType::F64).unwrap().sqr().unwrap();
+        let expected: f64 = params.iter().map(|(_, v)| squares(v).sum_all().unwrap().to_scalar::<f64>().unwrap()).sum();
+        assert!((norm - expected.sqrt()).abs() < 1e-9 * norm, "{name}: {norm}");
+        let clipped = values(&params);
+        let factor = 0.5 / (norm + 1e-6);
+        let by_hand = after(&config, "{}", |params| vec![scaled(params, &gradients(params, 0), factor)]);
+        close(&clipped, &by_hand, &name);
+    }
+}
+
+#[test]
+fn clipping_by_value_holds_each_number() {
+    for (name, config) in variants() {
+        let clipped = after(&config, r#"{"clip": {"value": 0.1}}"#, three);
+        let by_hand = after(&config, "{}", |params| {
+            let hold = |grads: GradStore| {
+                let mut out = GradStore::default();
+                for (_, var) in params {
+                    if let Some(g) = grads.get(var.as_tensor()) {
+                        out.insert(var.as_tensor(), g.clamp(-0.1, 0.1).unwrap());
+                    }
+                }
+                out
+            };
+            three(params).into_iter().map(hold).collect()
+        });
+        close(&clipped, &by_hand, &name);
+    }
+}
+
+#[test]
+fn gradients_that_are_not_finite() {
+    for (name, config) in variants() {
+        let params = parameters(DType::F32);
+        let before = values(&params);
+        let bad = || {
+            let grads = gradients(&params, 0);
+            let nan = (params[5].1.as_tensor() * f64::NAN).unwrap();
+            let mut all = scaled(&params, &grads, 1.0);
+            all.insert(params[5].1.as_tensor(), nan);
+            all
+        };
+        let mut optimizer = build(&config, &params, r#"{"non_finite": "skip"}"#);
+        assert_eq!(optimizer.step(&bad()).unwrap().outcome, StepOutcome::Skipped, "{name}");
+        assert_eq!(optimizer.skipped_steps(), 1, "{name}");
+        assert_eq!(values(&params), before, "{name}");
+        let mut optimizer = build(&config, &params, r#"{"non_finite": "error"}"#);
+        let error = optimizer.step(&bad()).unwrap_err().to_string();
+        assert_eq!(error, "gradient of `head.weight`: expected finite numbers, got numbers whose squares sum to NaN");
+        assert_eq!(values(&params), before, "{name}");
+    }
+}
+
+#[test]
+fn accumulation_averages() {
+    for (name, config) in variants() {
+        for dtype in [DType::F32, DType::F16] {
+            let params = parameters(dtype);
+            let mut optimizer = build(&config, &params, r#"{"accumulate": 2}"#);
+            let grads = gradients(&params, 0);
+            let half = optimizer.step(&scaled(&params, &grads, 0.5)).unwrap();
+            assert_eq!(half.outcome, StepOutcome::Accumulated, "{name}");
+            let whole = optimizer.step(&scaled(&params, &grads, 1.5)).unwrap();
+            assert_eq!(whole.outcome, StepOutcome::Updated, "{name}");
+            let once = parameters(dtype);
+            let _ = build(&config, &once, "{}").step(&gradients(&once, 0)).unwrap();
+            if dtype == DType::F32 {
+                close(&values(&params), &values(&once), &name);
+            }
+        }
+    }
+}
+
+#[test]
+fn schedules_scale_the_learning_rate() {
+    for (name, config) in variants() {
+        let params = parameters(DType::F32);
+        let mut optimizer = build(&config, &params, r#"{"schedule": {"step": {"every": 2, "gamma": 0.5}}}"#);
+        let base = config.learning_rate();
+        let at = |epoch: usize, optimizer: &mut Box<dyn AnyOptimizer>| {
+            optimizer.begin_epoch(epoch, 4);
+            optimizer.effective_lr() / base
+        };
+        assert_eq!([1, 2, 3, 4].map(|e| at(e, &mut optimizer)), [1.0, 1.0, 0.5, 0.5], "{name}");
+        let mut warm = build(&config, &params, r#"{"schedule": {"constant": {"warmup": 1}}}"#);
+        warm.at(0.25);
+        assert_eq!(warm.effective_lr(), base * 0.25, "{name}");
+    }
+}
+
+#[test]
+fn bad_options_are_named() {
+    let sgd: OptimizerConfig = serde_json::from_str("\"sgd\"").unwrap();
+    let cases = [
+        (
+            r#"{"groups": [{"match": "haed.*"}]}"#,
+            "`groups.0.match`: expected a glob that matches a parameter (conv.weight, conv.bias, fc.weight, scale, nothing, \
+             head.weight, head.bias), got `haed.*`",
+        ),
+        (r#"{"groups": [{"match": "*", "lr_scale": -1}]}"#, "`groups.0.lr_scale`: expected a number ≥ 0, got `-1`"),
+        (r#"{"clip": {"norm": 0}}"#, "`clip`: expected a number > 0, got `0`"),
+    ];
+    for (json, expected) in cases {
+        let error = sgd.build_with(parameters(DType::F32), options(json), Backend::Auto).err().unwrap();
+        assert_eq!(error.to_string(), expected);
+    }
+}
