@@ -1,0 +1,282 @@
+//! Two arms of a plan, paired by seed: what differs, by how much, and whether that many seeds can say so.
+//!
+//! A [`Comparison`] holds the numbers, unrounded; [`Comparison::render`] turns them into text. Nothing is dropped silently: runs that
+//! diverged, failed, or are missing are counted in every group and named in its warnings.
+
+mod metric;
+mod render;
+
+pub use metric::{Metric, UnknownMetric};
+pub use render::{Format, UnknownFormat};
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::stats::{self, Bootstrap, FlipMethod, Interval, SignFlip};
+use crate::{Outcome, PlannedRun, Record};
+
+/// The level that warnings speak of.
+const LEVEL: f64 = 0.05;
+
+/// What can be wrong with the question.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum CompareError {
+    /// No run has that arm.
+    #[error("no arm `{got}`\nhint: the plan has {}", quoted(expected))]
+    UnknownArm {
+        /// The arms that there are.
+        expected: Vec<String>,
+        /// The arm asked for.
+        got: String,
+    },
+    /// An arm against itself.
+    #[error("arm `{0}` is compared with itself")]
+    SameArm(String),
+    /// Two runs of one arm that no axis tells apart.
+    #[error("arm `{arm}` has two runs of seed `{seed}` at {axes}\nhint: every swept key must be an axis of the plan")]
+    Ambiguous {
+        /// The arm.
+        arm: String,
+        /// The seed.
+        seed: u64,
+        /// The group's axes, as a report prints them.
+        axes: String,
+    },
+}
+
+fn quoted(names: &[String]) -> String {
+    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+}
+
+/// What is compared, and how.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Question {
+    /// The arm in question, the minuend of every difference.
+    pub arm: String,
+    /// The arm that it is compared with.
+    pub baseline: String,
+    /// The number that each run is judged by.
+    pub metric: Metric,
+    /// How intervals are made.
+    pub bootstrap: Bootstrap,
+}
+
+/// Two arms compared, a group for every combination of the other axes.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Comparison {
+    /// The arm in question.
+    pub arm: String,
+    /// What it is compared with.
+    pub baseline: String,
+    /// The number compared.
+    pub metric: Metric,
+    /// How intervals were made.
+    pub bootstrap: Bootstrap,
+    /// The groups, in the plan's order.
+    pub groups: Vec<Group>,
+}
+
+/// The runs of both arms that agree in all axes.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Group {
+    /// The values of the axes.
+    pub axes: BTreeMap<String, Value>,
+    /// The arm in question.
+    pub arm: ArmSummary,
+    /// What it is compared with.
+    pub baseline: ArmSummary,
+    /// arm − baseline over the seeds that both have; `None` if there is no such seed.
+    pub difference: Option<Difference>,
+    /// What a reader must know before believing the difference.
+    pub warnings: Vec<String>,
+}
+
+/// One arm in one group.
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
+pub struct ArmSummary {
+    /// Value of every finished run, by seed.
+    pub values: BTreeMap<u64, f64>,
+    /// Mean of `values`.
+    pub mean: Option<f64>,
+    /// Sample standard deviation of `values`.
+    pub std: Option<f64>,
+    /// Seeds of runs whose training diverged, or whose value is not finite.
+    pub diverged: Vec<u64>,
+    /// Seeds of runs that failed.
+    pub failed: Vec<u64>,
+    /// Seeds of runs without a record.
+    pub missing: Vec<u64>,
+}
+
+/// A paired difference, arm − baseline.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Difference {
+    /// The difference of every pair, by seed.
+    pub values: BTreeMap<u64, f64>,
+    /// Mean difference.
+    pub mean: f64,
+    /// Sample standard deviation of the differences; `None` for one pair.
+    pub std: Option<f64>,
+    /// Bootstrap interval of the mean difference; `None` for one pair.
+    pub interval: Option<Interval>,
+    /// Two-sided sign-flip test.
+    pub test: SignFlip,
+    /// The p value adjusted (Holm) for the number of groups that have one.
+    pub p_holm: f64,
+    /// The smallest p value that so many pairs can give.
+    pub smallest_p: f64,
+}
+
+impl Comparison {
+    /// Compares two arms over the runs of a plan, as [`crate::Store::records_of`] gives them.
+    ///
+    /// # Errors
+    ///
+    /// [`CompareError`] if the question does not fit the plan. Missing, failed and diverged runs are no errors.
+    pub fn new(question: Question, runs: &[(PlannedRun, Option<Record>)]) -> Result<Self, CompareError> {
+        let Question { arm, baseline, metric, bootstrap } = question;
+        if arm == baseline {
+            return Err(CompareError::SameArm(arm));
+        }
+        for name in [&arm, &baseline] {
+            if !runs.iter().any(|(run, _)| run.arm == *name) {
+                let mut expected: Vec<String> = Vec::new();
+                for (run, _) in runs.iter().filter(|(run, _)| run.arm != *name) {
+                    if !expected.contains(&run.arm) {
+                        expected.push(run.arm.clone());
+                    }
+                }
+                return Err(CompareError::UnknownArm { expected, got: name.clone() });
+            }
+        }
+        let mut groups: Vec<(BTreeMap<String, Value>, [ArmSummary; 2])> = Vec::new();
+        for (run, record) in runs {
+            let side = match &run.arm {
+                name if *name == arm => 0,
+                name if *name == baseline => 1,
+                _ => continue,
+            };
+            let at = groups.iter().position(|(axes, _)| *axes == run.axes).unwrap_or_else(|| {
+                groups.push((run.axes.clone(), <[ArmSummary; 2]>::default()));
+                groups.len() - 1
+            });
+            if !groups[at].1[side].add(run.seed, record.as_ref(), metric) {
+                let (arm, axes) = (run.arm.clone(), render::axes_text(&run.axes));
+                return Err(CompareError::Ambiguous { arm, seed: run.seed, axes });
+            }
+        }
+        let names = [arm.as_str(), baseline.as_str()];
+        let mut groups: Vec<Group> = groups.into_iter().map(|(axes, sides)| group(axes, sides, &bootstrap)).collect();
+        adjust(&mut groups);
+        for group in &mut groups {
+            group.warnings = warnings(group, names, metric, &bootstrap);
+        }
+        Ok(Self { arm, baseline, metric, bootstrap, groups })
+    }
+}
+
+impl ArmSummary {
+    /// How many finished runs there are.
+    #[must_use]
+    pub fn n(&self) -> usize {
+        self.values.len()
+    }
+
+    /// Takes up a run; `false` if its seed is there already.
+    fn add(&mut self, seed: u64, record: Option<&Record>, metric: Metric) -> bool {
+        let taken = self.values.contains_key(&seed)
+            || [&self.diverged, &self.failed, &self.missing].iter().any(|seeds| seeds.contains(&seed));
+        match record.map(|r| (&r.outcome, metric.of(r))) {
+            None => self.missing.push(seed),
+            Some((Outcome::Failed { .. }, _)) => self.failed.push(seed),
+            Some((Outcome::Finished, Some(value))) if value.is_finite() => {
+                self.values.insert(seed, value);
+            }
+            Some(_) => self.diverged.push(seed),
+        }
+        !taken
+    }
+
+    fn summed_up(mut self) -> Self {
+        let values: Vec<f64> = self.values.values().copied().collect();
+        self.mean = stats::mean(&values);
+        self.std = stats::sample_std(&values);
+        self
+    }
+}
+
+fn group(axes: BTreeMap<String, Value>, [arm, baseline]: [ArmSummary; 2], bootstrap: &Bootstrap) -> Group {
+    let (arm, baseline) = (arm.summed_up(), baseline.summed_up());
+    let pairs = stats::paired_differences(&arm.values, &baseline.values);
+    let differences: Vec<f64> = pairs.iter().map(|(_, d)| *d).collect();
+    let difference = stats::mean(&differences).zip(stats::sign_flip(&differences)).map(|(mean, test)| Difference {
+        mean,
+        std: stats::sample_std(&differences),
+        interval: bootstrap.interval_of_mean(&differences),
+        test,
+        p_holm: test.p,
+        smallest_p: stats::smallest_p(differences.len()),
+        values: pairs.into_iter().collect(),
+    });
+    Group { axes, arm, baseline, difference, warnings: Vec::new() }
+}
+
+fn adjust(groups: &mut [Group]) {
+    let mut differences: Vec<&mut Difference> = groups.iter_mut().filter_map(|g| g.difference.as_mut()).collect();
+    let p: Vec<f64> = differences.iter().map(|d| d.test.p).collect();
+    for (difference, adjusted) in differences.iter_mut().zip(stats::holm(&p)) {
+        difference.p_holm = adjusted;
+    }
+}
+
+fn warnings(group: &Group, names: [&str; 2], metric: Metric, bootstrap: &Bootstrap) -> Vec<String> {
+    let mut out = Vec::new();
+    for (name, side) in names.into_iter().zip([&group.arm, &group.baseline]) {
+        for (what, seeds) in [("diverged", &side.diverged), ("failed", &side.failed), ("missing", &side.missing)] {
+            if !seeds.is_empty() {
+                out.push(format!("`{name}`: {what}, and left out of its mean: {}", seeds_text(seeds)));
+            }
+        }
+    }
+    let unpaired: Vec<u64> = group
+        .arm
+        .values
+        .keys()
+        .filter(|seed| !group.baseline.values.contains_key(seed))
+        .chain(group.baseline.values.keys().filter(|seed| !group.arm.values.contains_key(seed)))
+        .copied()
+        .collect();
+    match &group.difference {
+        None => out.push("no seed is finished in both arms: nothing to compare".into()),
+        Some(difference) => {
+            if !unpaired.is_empty() {
+                out.push(format!("without a partner, and left out of the difference: {}", seeds_text(&unpaired)));
+            }
+            let n = difference.values.len();
+            if difference.smallest_p > LEVEL {
+                let p = difference.smallest_p;
+                out.push(format!("n = {n}: a two-sided sign-flip test cannot go below p = {p}, whatever the data"));
+            }
+            if difference.interval.is_some() && bootstrap.is_range(n) {
+                out.push(format!(
+                    "n = {n}: the interval is the range of the {n} differences, too short to be relied on"
+                ));
+            }
+            if let FlipMethod::Drawn(flips) = difference.test.method {
+                out.push(format!("n = {n}: p is from {flips} random flips, not from all of them"));
+            }
+        }
+    }
+    if metric.selects_on_test() {
+        out.push(format!("{} picks an epoch by the test split: too good on average", metric.title()));
+    }
+    out
+}
+
+fn seeds_text(seeds: &[u64]) -> String {
+    let list = seeds.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
+    if seeds.len() == 1 { format!("seed {list}") } else { format!("seeds {list}") }
+}

@@ -1,0 +1,33 @@
+//! What an experiment leaves behind: the plan that says which runs belong to it, one record a run, and the statistics
+//! that compare them.
+//!
+//! | here | what |
+//! |---|---|
+//! | [`Plan`], [`Record`] | the two files, as types |
+//! | [`Store`] | reading and writing them, so that nothing is half written and nothing doubtful is read |
+//! | [`stats`] | mean, spread, bootstrap interval, exact sign-flip test, Holm |
+//! | [`compare`] | two arms of a plan, paired by seed: `np compare` |
+//!
+//! Nothing here trains or knows candle, so that whoever only reads results (`cargo xtask figures`, a notebook by way of the
+//! JSON) builds in seconds. It is the seam between
+//! what trains and what draws.
+
+mod atomic;
+pub mod compare;
+mod float;
+mod plan;
+mod record;
+pub mod stats;
+mod store;
+
+pub use atomic::write_atomic;
+pub use plan::{Plan, PlannedRun, Stale};
+pub use record::{DataInfo, Epoch, Machine, ModelInfo, Outcome, Phases, Provenance, Record};
+pub use store::{Kind, Store, StoreError};
+
+/// Version of the JSON layout of plans and records. A reader refuses a newer one.
+pub const SCHEMA: u32 = 1;
+
+/// Version of what a run means: raised whenever the same configuration would give other numbers (a changed initialisation,
+/// shuffle, or rule), so that old records are not taken for new ones. Part of every run's id.
+pub const SEMANTICS: u32 = 1;

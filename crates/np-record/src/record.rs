@@ -1,0 +1,198 @@
+//! A record: everything that one run leaves behind.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+use crate::plan::{canonical, hex};
+
+/// One finished, diverged or failed run.
+///
+/// `config`, `data`, `outcome` and `epochs` are decided by the plan, the data and the machine's arithmetic; they are the same, bit for
+/// bit, however often and on however many threads the run is made, and [`Record::result_sha256`] is their digest. `timing` and
+/// `provenance` say how this one was made.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Record {
+    /// [`crate::SCHEMA`] of the writer.
+    pub schema: u32,
+    /// The run's id, see [`crate::PlannedRun::id_of`].
+    pub id: String,
+    /// [`crate::SEMANTICS`] of the writer.
+    pub semantics: u32,
+    /// The resolved configuration.
+    pub config: Value,
+    /// The data that it was trained and tested on.
+    pub data: DataInfo,
+    /// The model that was trained.
+    pub model: ModelInfo,
+    /// How the run ended.
+    pub outcome: Outcome,
+    /// Metrics, an entry a completed epoch.
+    pub epochs: Vec<Epoch>,
+    /// Digest of the deterministic part, see [`Record::digest_result`].
+    pub result_sha256: String,
+    /// Wall time of each completed epoch by phase; as long as `epochs`.
+    pub timing: Vec<Phases>,
+    /// Who, where, with what.
+    pub provenance: Provenance,
+}
+
+/// The data set of a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataInfo {
+    /// Name as in the configuration (`mnist`, `fashion-mnist`).
+    pub name: String,
+    /// Name as a caption prints it (`Fashion-MNIST (mini, embedded)`).
+    pub title: String,
+    /// SHA-256 over pixels and labels of both splits, in hex.
+    pub digest: String,
+    /// Training examples used, after the fraction was taken.
+    pub train_examples: usize,
+    /// Test examples used.
+    pub test_examples: usize,
+}
+
+/// The model of a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ModelInfo {
+    /// As a caption prints it (`MLP 784-256-256-10`).
+    pub title: String,
+    /// Number of trainable parameters.
+    pub parameters: usize,
+}
+
+/// How a run ended.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
+pub enum Outcome {
+    /// Every epoch was trained.
+    Finished,
+    /// The training loss stopped being a finite number. A result, not an error.
+    Diverged {
+        /// Epoch (from 1) in which it happened.
+        epoch: usize,
+        /// Optimizer step (from 1, over the whole run) whose loss was not finite.
+        step: usize,
+    },
+    /// The run could not go on, for a reason that is not its configuration's arithmetic. Planned again, it is tried again.
+    Failed {
+        /// What went wrong.
+        reason: String,
+    },
+}
+
+/// Metrics of one completed epoch.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Epoch {
+    /// From 1.
+    pub epoch: usize,
+    /// Optimizer steps taken so far, over the whole run.
+    pub steps: usize,
+    /// Learning rate in the epoch's last step, before any controller.
+    #[serde(with = "crate::float")]
+    pub lr: f64,
+    /// Mean cross-entropy (nats) over the training examples as they were trained on: with dropout, before each one's update.
+    #[serde(with = "crate::float")]
+    pub train_loss: f64,
+    /// Share of training examples classified rightly, measured like `train_loss`; 0 to 1.
+    #[serde(with = "crate::float")]
+    pub train_accuracy: f64,
+    /// Mean cross-entropy (nats) on the test split at the end of the epoch, without dropout.
+    #[serde(with = "crate::float")]
+    pub test_loss: f64,
+    /// Share of the test split classified rightly at the end of the epoch; 0 to 1.
+    #[serde(with = "crate::float")]
+    pub test_accuracy: f64,
+    /// The optimizer's own account of the epoch (`alpha_mean`, `effective_update_norm`, …); empty for optimizers that give none.
+    #[serde(with = "crate::float::map")]
+    pub diagnostics: BTreeMap<String, f64>,
+}
+
+/// Wall time in seconds, by phase.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Phases {
+    /// Preparing batches.
+    pub data: f64,
+    /// Forward passes of training.
+    pub forward: f64,
+    /// Backward passes.
+    pub backward: f64,
+    /// Optimizer steps.
+    pub optimizer: f64,
+    /// Evaluation on the test split.
+    pub evaluation: f64,
+}
+
+/// How a record was made.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Provenance {
+    /// The machine.
+    pub machine: Machine,
+    /// Threads that the run computed on.
+    pub threads: usize,
+    /// Commit of the source tree that built `np`, where it was built from one.
+    pub commit: Option<String>,
+    /// Whether that tree had changes that were not committed.
+    pub dirty: Option<bool>,
+    /// Versions of what the numbers depend on (`np`, `candle`, `rustc`).
+    pub versions: BTreeMap<String, String>,
+    /// The command that asked for the run, without paths of the machine.
+    pub command: String,
+    /// Start, RFC 3339 in UTC.
+    pub started: String,
+}
+
+/// The machine of a run. No host name: records are published.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Machine {
+    /// Processor model, as the system names it.
+    pub cpu: String,
+    /// Logical cores.
+    pub cores: usize,
+    /// Operating system and architecture (`linux x86_64`).
+    pub os: String,
+}
+
+impl Record {
+    /// SHA-256, in hex, of what must not depend on threads or on the day: configuration, data, model, outcome and epochs.
+    #[must_use]
+    pub fn digest_result(&self) -> String {
+        let part = serde_json::json!({
+            "config": canonical(&self.config),
+            "data": self.data.digest,
+            "model": self.model.title,
+            "outcome": self.outcome,
+            "epochs": self.epochs,
+        });
+        hex(&Sha256::digest(part.to_string()))
+    }
+
+    /// The last completed epoch, if there is one.
+    #[must_use]
+    pub fn last(&self) -> Option<&Epoch> {
+        self.epochs.last()
+    }
+
+    /// Whether a plan that holds this run need not train it again: finished or diverged, not failed.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        !matches!(self.outcome, Outcome::Failed { .. })
+    }
+}
+
+impl Phases {
+    /// All phases together.
+    #[must_use]
+    pub fn total(&self) -> f64 {
+        self.data + self.forward + self.backward + self.optimizer + self.evaluation
+    }
+}

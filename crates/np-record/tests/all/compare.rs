@@ -1,0 +1,162 @@
+//! Comparisons of made-up runs: pairing, counting, warning, printing.
+
+use crate::common::{record, run, sealed};
+use np_record::compare::{CompareError, Comparison, Format, Metric, Question};
+use np_record::stats::Bootstrap;
+use np_record::{Outcome, PlannedRun, Record};
+use serde_json::{Value, json};
+
+type Runs = Vec<(PlannedRun, Option<Record>)>;
+
+/// The final accuracies that the published code gives on Fashion-MNIST.
+const FULL: [f64; 3] = [0.8740, 0.8779, 0.8808];
+const GRADIENT_ONLY: [f64; 3] = [0.8711, 0.8738, 0.8771];
+
+fn arms(axes: &[(&str, Value)]) -> Runs {
+    let of = |arm: &str, values: [f64; 3]| {
+        let runs = (41..).zip(values).map(|(seed, value)| (run(arm, seed, axes), value));
+        runs.map(|(run, value)| (run.clone(), Some(record(&run, value)))).collect::<Runs>()
+    };
+    [of("full", FULL), of("gradient-only", GRADIENT_ONLY)].concat()
+}
+
+fn ask(metric: Metric) -> Question {
+    let (arm, baseline) = ("full".into(), "gradient-only".into());
+    Question { arm, baseline, metric, bootstrap: Bootstrap::default() }
+}
+
+#[test]
+fn three_seeds() {
+    let comparison = Comparison::new(ask(Metric::FinalTestAccuracy), &arms(&[])).unwrap();
+    let [group] = &comparison.groups[..] else { panic!("one group") };
+    let difference = group.difference.as_ref().unwrap();
+    // By hand: (0.0029 + 0.0041 + 0.0037) / 3
+    assert!((difference.mean - 0.003_566_666_666_666_7).abs() < 1e-15);
+    assert_eq!((difference.test.p, difference.smallest_p, difference.p_holm), (0.25, 0.25, 0.25));
+    let interval = difference.interval.unwrap();
+    assert!((interval.low - 0.0029).abs() < 1e-12 && (interval.high - 0.0041).abs() < 1e-12);
+    assert_eq!(
+        group.warnings,
+        [
+            "n = 3: a two-sided sign-flip test cannot go below p = 0.25, whatever the data",
+            "n = 3: the interval is the range of the 3 differences, too short to be relied on"
+        ]
+    );
+}
+
+#[test]
+fn text() {
+    let comparison = Comparison::new(ask(Metric::FinalTestAccuracy), &arms(&[])).unwrap();
+    let want = "\
+final test accuracy (%, more is better): `full` against `gradient-only`, paired by seed
+
+        full  gradient-only  n  difference (points)   95 % interval     p  p Holm  smallest p
+87.76 ± 0.34   87.40 ± 0.30  3                +0.36  [+0.29, +0.41]  0.25    0.25        0.25
+
+warning: n = 3: a two-sided sign-flip test cannot go below p = 0.25, whatever the data
+warning: n = 3: the interval is the range of the 3 differences, too short to be relied on
+mean ± sample standard deviation; 10000 bootstrap resamples of the paired differences
+p: two-sided sign-flip test; Holm over 1 comparison
+";
+    assert_eq!(comparison.render(Format::Text), want);
+}
+
+#[test]
+fn markdown_csv_and_json_hold_the_same_groups() {
+    let runs = [arms(&[("data.fraction", json!(0.1))]), arms(&[("data.fraction", json!(1.0))])].concat();
+    let comparison = Comparison::new(ask(Metric::FinalTrainLoss), &runs).unwrap();
+    assert_eq!(comparison.groups.len(), 2);
+    let markdown = comparison.render(Format::Markdown);
+    assert!(markdown.contains("| data.fraction | full | gradient-only |"), "{markdown}");
+    assert!(markdown.contains("| 0.1 | 0.3333 ± 0.0000 | 0.3333 ± 0.0000 | 3 | +0.0000 |"), "{markdown}");
+    assert_eq!(markdown.matches("cannot go below").count(), 1, "said once for both groups: {markdown}");
+
+    let csv = comparison.render(Format::Csv);
+    let lines: Vec<Vec<&str>> = csv.lines().map(|line| line.split(',').collect()).collect();
+    assert_eq!(lines.len(), 3);
+    assert_eq!(lines[0][..4], ["data.fraction", "metric", "arm", "baseline"]);
+    assert_eq!(lines[2][..6], ["1.0", "final-train-loss", "full", "gradient-only", "3", "0.3333333333333333"]);
+
+    let json: Value = serde_json::from_str(&comparison.render(Format::Json)).unwrap();
+    assert_eq!(json["groups"][1]["axes"]["data.fraction"], json!(1.0));
+    assert_eq!(json["groups"][1]["arm"]["values"]["42"], json!(1.0 / 3.0));
+    assert_eq!(json["metric"], "final-train-loss");
+}
+
+#[test]
+fn what_is_not_compared_is_told() {
+    let mut runs = arms(&[]);
+    if let Some(record) = &mut runs[0].1 {
+        record.outcome = Outcome::Diverged { epoch: 2, step: 11 };
+    }
+    if let Some(record) = &mut runs[1].1 {
+        record.outcome = Outcome::Failed { reason: "killed".into() };
+    }
+    runs[5].1 = None;
+    if let Some(record) = &mut runs[3].1 {
+        record.epochs[1].test_accuracy = f64::NAN;
+    }
+    let comparison = Comparison::new(ask(Metric::FinalTestAccuracy), &runs).unwrap();
+    let group = &comparison.groups[0];
+    assert_eq!((&group.arm.diverged[..], &group.arm.failed[..]), (&[41][..], &[42][..]));
+    assert_eq!((&group.baseline.diverged[..], &group.baseline.missing[..]), (&[41][..], &[43][..]));
+    assert!(group.difference.is_none());
+    let text = comparison.render(Format::Text);
+    for part in [
+        "88.08, 1 diverged, 1 failed",
+        "87.38, 1 diverged, 1 missing",
+        "warning: `full`: diverged, and left out of its mean: seed 41",
+        "warning: no seed is finished in both arms: nothing to compare",
+        "Holm over 0 comparisons",
+    ] {
+        assert!(text.contains(part), "{part}:\n{text}");
+    }
+}
+
+#[test]
+fn unpaired_seeds_are_told() {
+    let mut runs = arms(&[]);
+    runs.push((run("full", 50, &[]), Some(record(&run("full", 50, &[]), 0.9))));
+    let comparison = Comparison::new(ask(Metric::FinalTestAccuracy), &runs).unwrap();
+    let group = &comparison.groups[0];
+    assert_eq!((group.arm.n(), group.difference.as_ref().unwrap().values.len()), (4, 3));
+    assert!(group.warnings[0].contains("without a partner, and left out of the difference: seed 50"));
+}
+
+#[test]
+fn questions_that_do_not_fit() {
+    let mut runs = arms(&[]);
+    let other = Question { baseline: "sgd".into(), ..ask(Metric::default()) };
+    let message = Comparison::new(other, &runs).unwrap_err().to_string();
+    assert_eq!(message, "no arm `sgd`\nhint: the plan has `full`, `gradient-only`");
+    let same = Question { baseline: "full".into(), ..ask(Metric::default()) };
+    assert!(matches!(Comparison::new(same, &runs), Err(CompareError::SameArm(_))));
+    runs.push(runs[0].clone());
+    let error = Comparison::new(ask(Metric::default()), &runs).unwrap_err();
+    assert!(matches!(error, CompareError::Ambiguous { seed: 41, .. }), "{error}");
+}
+
+#[test]
+fn a_selected_epoch_is_called_selected() {
+    let comparison = Comparison::new(ask(Metric::BestTestAccuracy), &arms(&[])).unwrap();
+    let group = &comparison.groups[0];
+    // The first epoch of every record is 0.001 better than the last.
+    assert!((group.arm.mean.unwrap() - (FULL.iter().sum::<f64>() / 3.0 + 0.001)).abs() < 1e-12);
+    assert!(group.warnings.iter().any(|w| w.contains("picks an epoch by the test split")));
+}
+
+#[test]
+fn names() {
+    for metric in Metric::ALL {
+        assert_eq!(metric.key().parse(), Ok(metric));
+        assert_eq!(serde_json::to_value(metric).unwrap(), metric.key());
+    }
+    for format in Format::ALL {
+        assert_eq!(format.key().parse(), Ok(format));
+    }
+    let message = "accuracy".parse::<Metric>().unwrap_err().to_string();
+    assert!(message.starts_with("no metric `accuracy`\nhint: one of `final-test-accuracy`, "), "{message}");
+    assert!("yaml".parse::<Format>().is_err());
+    let nothing = Record { epochs: Vec::new(), timing: Vec::new(), ..record(&run("full", 1, &[]), 0.5) };
+    assert!(Metric::ALL.iter().all(|metric| metric.of(&sealed(nothing.clone())).is_none()));
+}

@@ -1,0 +1,5 @@
+//! Tests through the public interface, in one binary.
+
+mod common;
+mod compare;
+mod store;
