@@ -1,0 +1,108 @@
+//! What varies within an arm: swept keys, from the file or the command line, and values that the command line sets.
+
+use serde_json::{Map, Value};
+
+use crate::{
+    document::{Document, KeyPath, snippet},
+    error::{Fault, Place, Problem, Result, suggest},
+    explain::show,
+    spec::PARTS,
+    tree::{Origin, Tree, split},
+};
+
+/// A swept key with its values.
+#[derive(Debug)]
+pub(crate) struct Axis {
+    pub(crate) key: String,
+    pub(crate) values: Vec<Value>,
+    pub(crate) origin: Origin,
+}
+
+/// The axes of a file, with those of the command line beside them or in their place.
+pub(crate) fn axes(
+    sweep: &Map<String, Value>,
+    tree: &Tree,
+    document: &Document,
+    options: &[String],
+) -> Result<Vec<Axis>> {
+    let mut axes = Vec::new();
+    for (key, values) in sweep {
+        let path = vec!["sweep".to_owned(), key.clone()];
+        let place = || tree.place(&path, document);
+        let Value::Array(values) = values else {
+            let problem = Problem::Expected { expected: "a list of values".into(), got: show(values) };
+            return Err(Fault { place: place(), key: Some(path.join(".")), problem, hint: None }.into());
+        };
+        known_part(key, place())?;
+        axes.push(Axis { key: key.clone(), values: values.clone(), origin: tree.origin(&path) });
+        not_empty(values, &place(), &path.join("."))?;
+    }
+    for text in options {
+        let option = format!("--sweep {text}");
+        let place = Place::Option(option.clone());
+        let (key, list) = assignment(text, &place, "--sweep optimizer.lr=0.1,0.03")?;
+        known_part(key, place.clone())?;
+        let Value::Array(values) = snippet(&format!("[{list}]"), &place)? else { continue };
+        not_empty(&values, &place, key)?;
+        let axis = Axis { key: key.to_owned(), values, origin: Origin::Option(option) };
+        match axes.iter_mut().find(|old| old.key == axis.key) {
+            Some(old) => *old = axis,
+            None => axes.push(axis),
+        }
+    }
+    Ok(axes)
+}
+
+fn not_empty(values: &[Value], place: &Place, key: &str) -> Result<()> {
+    match values {
+        [] => {
+            let fault = Fault::new(place.clone(), "expected at least one value, got an empty list").key(key);
+            Err(fault.hint("list the values, or leave the key out").into())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// The values that the command line sets: where, what, and the option that says so.
+pub(crate) fn sets(options: &[String]) -> Result<Vec<(KeyPath, Value, Origin)>> {
+    let set = |text: &String| {
+        let option = format!("--set {text}");
+        let place = Place::Option(option.clone());
+        let (key, value) = assignment(text, &place, "--set optimizer.lr=0.05")?;
+        known_part(key, place.clone())?;
+        Ok((split(key), snippet(value, &place)?, Origin::Option(option)))
+    };
+    options.iter().map(set).collect()
+}
+
+/// `key=value`, taken apart.
+fn assignment<'a>(text: &'a str, place: &Place, example: &str) -> Result<(&'a str, &'a str)> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.trim().is_empty() => Ok((key.trim(), value)),
+        _ => Err(Fault::new(place.clone(), "expected `key=value`").hint(format!("as in `{example}`")).into()),
+    }
+}
+
+/// A path that an override may set starts with a part of a run.
+fn known_part(key: &str, place: Place) -> Result<()> {
+    let head = key.split('.').next().unwrap_or_default();
+    if PARTS.contains(&head) {
+        return Ok(());
+    }
+    let fault = Fault::new(place, "there is no such key").key(key);
+    let fault = match head {
+        "seed" | "seeds" => fault.hint("say `--seeds 41,42`, or `seeds: […]` in the file"),
+        _ => fault.hint_if(suggest(head, PARTS)),
+    };
+    Err(fault.into())
+}
+
+/// Every combination of the axes' values, the last axis running fastest.
+pub(crate) fn grid(axes: &[Axis]) -> Vec<Vec<Value>> {
+    axes.iter().fold(vec![Vec::new()], |combinations, axis| {
+        combinations
+            .iter()
+            .flat_map(|begun| axis.values.iter().map(|value| [begun.as_slice(), std::slice::from_ref(value)].concat()))
+            .collect()
+    })
+}

@@ -1,0 +1,198 @@
+//! The command line: options as typed, and one module a command.
+//!
+//! What a command makes goes to standard output; how it goes on, and what is wrong, to standard error. Exit codes: 0 done, 1 a run
+//! failed or the machine refused, 2 something written is wrong, 130 interrupted.
+
+mod compare;
+mod optimizers;
+mod plan;
+mod run;
+mod show;
+
+use std::{
+    io::Write as _,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use clap::{Args, Parser, Subcommand};
+use np_record::Store;
+
+use crate::{
+    error::{Error, Result},
+    provenance::Caller,
+    spec::{Request, default_store},
+    worker::Job,
+};
+
+/// Trains, plans and compares the experiments of NeuroPlastic.
+///
+/// An experiment is a YAML file: a question, arms, seeds. Each of its runs leaves one record, a JSON file named after a hash of
+/// everything that decides its numbers; a run that has a record is not trained again.
+#[derive(Debug, Parser)]
+#[command(name = "np", version, max_term_width = 100, after_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  np plan experiments/fig2-sanity.yaml
+  np run experiments/fig2-sanity.yaml
+  np run experiments/fig2-sanity.yaml --set optimizer.lr=0.05 --seeds 41,42,43,44
+  np compare experiments/fig2-sanity.yaml --metric final-train-loss";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Run(run::Args),
+    Plan(plan::Args),
+    Compare(compare::Args),
+    Show(show::Args),
+    Optimizers(optimizers::Args),
+    #[command(hide = true)]
+    Exec(ExecArgs),
+}
+
+/// An experiment and what the command line changes about it.
+#[derive(Debug, Args)]
+struct ExperimentArgs {
+    /// The experiment, a YAML file
+    file: PathBuf,
+    #[command(flatten)]
+    overrides: OverrideArgs,
+    #[command(flatten)]
+    place: PlaceArgs,
+}
+
+#[derive(Debug, Args)]
+struct OverrideArgs {
+    /// One of the file's scales [default: quick]
+    #[arg(long, value_name = "NAME")]
+    scale: Option<String>,
+    /// Set a value in every run; the kind of model or optimizer may be left out: `optimizer.lr=0.05`
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Try several values of a key: `optimizer.lr=0.1,0.03`
+    #[arg(long, value_name = "KEY=A,B")]
+    sweep: Vec<String>,
+    /// Keep this arm only; may be given more than once
+    #[arg(long, value_name = "NAME")]
+    arm: Vec<String>,
+    /// These seeds instead of the file's
+    #[arg(long, value_name = "41,42")]
+    seeds: Option<String>,
+}
+
+/// Where records and data are.
+#[derive(Debug, Args)]
+struct PlaceArgs {
+    /// Folder of plans and records [default: `experiments/records/SCALE` above the file, else `records/SCALE` beside it]
+    #[arg(long, value_name = "DIR")]
+    store: Option<PathBuf>,
+    /// Folder of the published data files, for `source: full`: `DIR/mnist/train-images-idx3-ubyte.gz`, …
+    #[arg(long, value_name = "DIR", env = np_data::DATA_DIR_ENV)]
+    data_dir: Option<PathBuf>,
+}
+
+/// Trains one run of a plan. Started by `np run`.
+#[derive(Debug, Args)]
+struct ExecArgs {
+    /// Name of a plan in the store
+    plan: String,
+    /// Which of its runs, from 0
+    index: usize,
+    /// Id that the run must have
+    #[arg(long)]
+    id: Option<String>,
+    /// Folder of plans and records
+    #[arg(long)]
+    store: PathBuf,
+    /// Folder of the published data files
+    #[arg(long, env = np_data::DATA_DIR_ENV)]
+    data_dir: Option<PathBuf>,
+    /// Threads that the run computes on; those of `RAYON_NUM_THREADS`
+    #[arg(long, default_value_t = 1)]
+    threads: usize,
+    /// What the record says about the command, as JSON
+    #[arg(long, value_parser = caller, default_value = "{\"command\":\"np exec\"}")]
+    caller: Caller,
+}
+
+fn caller(text: &str) -> std::result::Result<Caller, String> {
+    serde_json::from_str(text).map_err(|error| error.to_string())
+}
+
+/// Runs the command that the process was started with.
+#[must_use]
+pub fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Run(args) => run::run(&args),
+        Command::Plan(args) => plan::plan(&args),
+        Command::Compare(args) => compare::compare(&args),
+        Command::Show(args) => show::show(&args),
+        Command::Optimizers(args) => optimizers::optimizers(&args),
+        Command::Exec(args) => exec(&args),
+    };
+    match result {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {}", error.to_string().replace("\nhint: ", "\n  hint: "));
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+fn exec(args: &ExecArgs) -> Result<ExitCode> {
+    let store = Store::open(&args.store)?;
+    let job = Job {
+        plan: &args.plan,
+        index: args.index,
+        id: args.id.as_deref(),
+        data_dir: args.data_dir.as_deref(),
+        threads: args.threads,
+        caller: &args.caller,
+    };
+    crate::exec(&store, &job)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+impl OverrideArgs {
+    fn request(&self, file: &Path) -> Request {
+        Request {
+            file: file.to_owned(),
+            scale: self.scale.clone(),
+            set: self.set.clone(),
+            sweep: self.sweep.clone(),
+            arms: self.arm.clone(),
+            seeds: self.seeds.clone(),
+        }
+    }
+}
+
+impl ExperimentArgs {
+    fn request(&self) -> Request {
+        self.overrides.request(&self.file)
+    }
+
+    fn store(&self) -> Result<Store> {
+        let folder = self.place.store.clone().unwrap_or_else(|| default_store(&self.file, self.request().scale()));
+        Ok(Store::open(folder)?)
+    }
+}
+
+/// Prints what the command makes. A reader that has seen enough (`| head`) is no error.
+fn print(text: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Error::io("standard output")(error)),
+        _ => Ok(()),
+    }
+}
+
+/// A path as people like to read it: relative to the current folder where it is inside.
+fn short(path: &Path) -> String {
+    let here = std::env::current_dir().ok();
+    let inside = here.and_then(|here| path.strip_prefix(here).ok().map(Path::to_owned));
+    inside.filter(|inside| !inside.as_os_str().is_empty()).unwrap_or_else(|| path.to_owned()).display().to_string()
+}

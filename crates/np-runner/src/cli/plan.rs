@@ -1,0 +1,81 @@
+//! `np plan`: what `np run` would do, and what it would cost.
+
+use std::process::ExitCode;
+
+use clap::Args as ClapArgs;
+use np_record::{Outcome, PlannedRun, Record};
+
+use super::{ExperimentArgs, print, short};
+use crate::{
+    Costs, Planned, Share, cores,
+    error::{Error, Result},
+    missing, plan as make_plan,
+    screen::human,
+    table::table,
+    worker::plain,
+};
+
+/// Show the runs of an experiment: which are done, and what the rest would cost
+///
+/// Nothing is trained or written. Costs are estimated from the timings of the store's records.
+#[derive(Debug, ClapArgs)]
+pub(super) struct Args {
+    #[command(flatten)]
+    experiment: ExperimentArgs,
+    /// Print the plan as JSON, every run with its whole configuration
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn plan(args: &Args) -> Result<ExitCode> {
+    let request = args.experiment.request();
+    let Planned { plan, examples } = make_plan(&request, args.experiment.place.data_dir.as_deref())?;
+    if args.json {
+        let text = serde_json::to_string_pretty(&plan).map_err(|error| Error::io("plan")(error.into()))?;
+        print(&format!("{text}\n"))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let store = args.experiment.store()?;
+    let costs = Costs::of(&store)?;
+    let axes: Vec<String> = plan.runs.first().map(|run| run.axes.keys().cloned().collect()).unwrap_or_default();
+    let records = store.records_of(&plan)?;
+    let rows: Vec<Vec<String>> =
+        records.iter().zip(&examples).map(|((run, record), &n)| row(run, record, n, &costs)).collect();
+    let tail = ["seed", "state", "time"];
+    let header: Vec<&str> = ["id", "arm"].into_iter().chain(axes.iter().map(String::as_str)).chain(tail).collect();
+    print(&table(&header, &["seed", "time"], &rows))?;
+
+    let todo = missing(&plan, &store)?;
+    eprintln!("{} ({}), records in `{}`", plan.experiment, plan.scale, short(store.root()));
+    if todo.is_empty() {
+        eprintln!("nothing to train: every run has its record");
+        return Ok(ExitCode::SUCCESS);
+    }
+    let cost: Option<f64> = todo.iter().map(|&index| costs.of_run(&plan.runs[index], examples[index])).sum();
+    let jobs = Share::of(cores(), todo.len(), None, None).jobs;
+    let about = match cost {
+        Some(seconds) => format!("about {}, {jobs} at a time", human(seconds / jobs as f64)),
+        None => "no record of the like to estimate the time from".to_owned(),
+    };
+    eprintln!("{} to train: {about}", todo.len());
+    Ok(ExitCode::SUCCESS)
+}
+
+fn row(run: &PlannedRun, record: &Option<Record>, examples: usize, costs: &Costs) -> Vec<String> {
+    let mut row = vec![run.id.clone(), run.arm.clone()];
+    row.extend(run.axes.values().map(plain));
+    row.push(run.seed.to_string());
+    let (state, time) = match record {
+        Some(record) if record.is_done() => {
+            let seconds = record.timing.iter().map(np_record::Phases::total).sum();
+            let diverged = matches!(record.outcome, Outcome::Diverged { .. });
+            (if diverged { "diverged" } else { "done" }, human(seconds))
+        }
+        other => {
+            let state = if other.is_some() { "failed" } else { "missing" };
+            (state, costs.of_run(run, examples).map_or_else(|| "?".into(), |seconds| format!("~{}", human(seconds))))
+        }
+    };
+    row.extend([state.to_owned(), time]);
+    row
+}

@@ -1,0 +1,126 @@
+//! `np run`: trains what has no record yet, and prints what came out.
+
+use std::{path::Path, process::ExitCode};
+
+use clap::Args as ClapArgs;
+use np_record::{Plan, Store};
+
+use super::{ExperimentArgs, print, short};
+use crate::{
+    Costs, Launch, Planned, Screen, Share, Tally, cores, error::Result, missing, plan, provenance::Caller, results,
+    screen::human, spec::Request, worker::label,
+};
+
+/// Train every run of an experiment that has no record yet, and print the results
+///
+/// Breaking it off (Ctrl-C) loses only the runs that are under way; the same command goes on from there. With overrides, the
+/// plan is kept under a name of its own, beside that of the file as written; records are shared.
+#[derive(Debug, ClapArgs)]
+pub(super) struct Args {
+    #[command(flatten)]
+    experiment: ExperimentArgs,
+    /// Runs at a time [default: one a core]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    jobs: Option<u16>,
+    /// Threads of each run [default: 1, more if there are fewer runs than cores]; results do not depend on it
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    threads: Option<u16>,
+}
+
+pub(super) fn run(args: &Args) -> Result<ExitCode> {
+    let request = args.experiment.request();
+    let data_dir = args.experiment.place.data_dir.as_deref();
+    let planned = plan(&request, data_dir)?;
+    let store = args.experiment.store()?;
+    let todo = missing(&planned.plan, &store)?;
+    if store.read_plan(&planned.plan.experiment)?.as_ref() != Some(&planned.plan) {
+        store.write_plan(&planned.plan)?;
+    }
+    let share = Share::of(cores(), todo.len(), args.jobs.map(usize::from), args.threads.map(usize::from));
+    announce(&planned, &store, &todo, share)?;
+    let mut tally = Tally::default();
+    if !todo.is_empty() {
+        let caller = Caller::of(command(&request));
+        let launch = Launch { plan: &planned.plan, store: &store, share, data_dir, caller: &caller };
+        tally = launch.train(&todo, &mut Screen::new(todo.len()))?;
+    }
+    print(&results(&planned.plan, &store)?)?;
+    Ok(conclude(&planned.plan, &store, &tally))
+}
+
+/// Says what is about to happen.
+fn announce(planned: &Planned, store: &Store, todo: &[usize], share: Share) -> Result<()> {
+    let Planned { plan, examples } = planned;
+    let runs = plan.runs.len();
+    eprintln!("{} ({}): {runs} runs, records in `{}`", plan.experiment, plan.scale, short(store.root()));
+    if todo.is_empty() {
+        eprintln!("nothing to train: every run has its record");
+        return Ok(());
+    }
+    let costs = Costs::of(store)?;
+    let cost: Option<f64> = todo.iter().map(|&index| costs.of_run(&plan.runs[index], examples[index])).sum();
+    let about = cost.map(|seconds| format!(", about {}", human(seconds / share.jobs as f64))).unwrap_or_default();
+    let Share { jobs, threads } = share;
+    let each = if threads == 1 { "1 thread".to_owned() } else { format!("{threads} threads") };
+    eprintln!("training {}, {jobs} at a time on {each} each{about}", todo.len());
+    Ok(())
+}
+
+/// Says how it went, and what is left to do.
+fn conclude(plan: &Plan, store: &Store, tally: &Tally) -> ExitCode {
+    for &index in &tally.diverged {
+        eprintln!("diverged, which is a result: {} ({})", label(&plan.runs[index]), plan.runs[index].id);
+    }
+    for (index, reason) in &tally.failed {
+        eprintln!("failed: {} ({}): {reason}", label(&plan.runs[*index]), plan.runs[*index].id);
+    }
+    if tally.interrupted {
+        let left = missing(plan, store).map_or(0, |left| left.len());
+        eprintln!(
+            "interrupted: {} runs are kept, {left} are left\n  hint: the same command goes on",
+            plan.runs.len() - left
+        );
+        return ExitCode::from(130);
+    }
+    if tally.failed.is_empty() {
+        return ExitCode::SUCCESS;
+    }
+    eprintln!(
+        "{} of the runs failed\n  hint: once the reason is mended, the same command tries them again",
+        tally.failed.len()
+    );
+    ExitCode::FAILURE
+}
+
+/// The command as records keep it: without the machine's paths.
+fn command(request: &Request) -> String {
+    let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let mut file = name(&request.file);
+    let folder = std::path::absolute(&request.file).ok().and_then(|path| path.parent().map(name));
+    if folder.as_deref() == Some("experiments") {
+        file = format!("experiments/{file}");
+    }
+    let mut words = vec!["np run".to_owned(), file];
+    words.extend(request.scale.iter().map(|scale| format!("--scale {scale}")));
+    words.extend(request.overrides());
+    words.join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_is_kept_without_the_machines_paths() {
+        let request = |file: &str| Request {
+            file: file.into(),
+            scale: Some("cpu".into()),
+            set: vec!["optimizer.lr=0.5".into()],
+            seeds: Some("1,2".into()),
+            ..Request::default()
+        };
+        let tail = "--scale cpu --set optimizer.lr=0.5 --seeds 1,2";
+        assert_eq!(command(&request("/home/me/lab/experiments/a.yaml")), format!("np run experiments/a.yaml {tail}"));
+        assert_eq!(command(&request("/home/me/a.yaml")), format!("np run a.yaml {tail}"));
+    }
+}

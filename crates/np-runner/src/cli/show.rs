@@ -1,0 +1,170 @@
+//! `np show`: one record, readable.
+
+use std::{
+    fmt::Write as _,
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
+
+use clap::Args as ClapArgs;
+use np_record::{Outcome, Record, Store};
+
+use super::{print, short};
+use crate::{
+    error::{Error, Fault, Place, Result},
+    screen::human,
+    table::table,
+};
+
+/// Show a record: configuration, metrics of every epoch, time, and where it comes from
+#[derive(Debug, ClapArgs)]
+pub(super) struct Args {
+    /// Id of a run, or enough of its beginning
+    id: String,
+    /// Folder of plans and records [default: every `experiments/records/*` of this folder or one above it]
+    #[arg(long, value_name = "DIR")]
+    store: Option<PathBuf>,
+    /// Print the record as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+pub(super) fn show(args: &Args) -> Result<ExitCode> {
+    let (store, record) = find(args)?;
+    if args.json {
+        let text = serde_json::to_string_pretty(&record).map_err(|error| Error::io("record")(error.into()))?;
+        print(&format!("{text}\n"))?;
+    } else {
+        print(&readable(&record))?;
+    }
+    eprintln!("from `{}`", short(store.root()));
+    Ok(ExitCode::SUCCESS)
+}
+
+fn find(args: &Args) -> Result<(Store, Record)> {
+    let folders = match &args.store {
+        Some(folder) => vec![folder.clone()],
+        None => stores(),
+    };
+    let place = || Place::Option(format!("np show {}", args.id));
+    let mut found: Vec<(Store, String)> = Vec::new();
+    for folder in &folders {
+        let store = Store::open(folder)?;
+        let ids = store.ids()?.into_iter().filter(|id| id.starts_with(&args.id));
+        found.extend(ids.map(|id| (store.clone(), id)));
+    }
+    found.dedup_by(|a, b| a.1 == b.1);
+    match found.as_slice() {
+        [(store, id)] => {
+            let record = store.read_record(id)?.ok_or_else(|| Fault::new(place(), "the record has gone"))?;
+            Ok((store.clone(), record))
+        }
+        [] => {
+            let looked: Vec<String> = folders.iter().map(|folder| format!("`{}`", short(folder))).collect();
+            let looked = if looked.is_empty() {
+                "no store was found".into()
+            } else {
+                format!("looked in {}", looked.join(", "))
+            };
+            let fault = Fault::new(place(), format!("no record has such an id ({looked})"));
+            Err(fault.hint("`np plan FILE` lists ids; `--store DIR` names a store").into())
+        }
+        many => {
+            let ids: Vec<String> = many.iter().take(4).map(|(_, id)| format!("`{id}`")).collect();
+            Err(Fault::new(place(), format!("{} records have such an id: {}, …", many.len(), ids.join(", "))).into())
+        }
+    }
+}
+
+/// Every store of the project that the current folder is in.
+fn stores() -> Vec<PathBuf> {
+    let here = std::env::current_dir().unwrap_or_default();
+    let home = here.ancestors().map(|folder| folder.join("experiments").join("records")).find(|folder| folder.is_dir());
+    let entries = home.as_deref().map(Path::read_dir).and_then(std::result::Result::ok).into_iter().flatten();
+    let mut stores: Vec<PathBuf> =
+        entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| path.is_dir()).collect();
+    stores.sort();
+    stores
+}
+
+fn readable(record: &Record) -> String {
+    let mut text = String::new();
+    let outcome = match &record.outcome {
+        Outcome::Finished => "finished".to_owned(),
+        Outcome::Diverged { epoch, step } => format!("diverged at step {step}, in epoch {epoch}"),
+        Outcome::Failed { reason } => format!("failed: {reason}"),
+    };
+    let machine = &record.provenance.machine;
+    let commit = match (&record.provenance.commit, record.provenance.dirty) {
+        (Some(commit), Some(true)) => format!("{commit}, with uncommitted changes"),
+        (Some(commit), _) => commit.clone(),
+        (None, _) => "unknown".to_owned(),
+    };
+    let versions: Vec<String> =
+        record.provenance.versions.iter().map(|(name, version)| format!("{name} {version}")).collect();
+    for (name, value) in [
+        ("run", record.id.clone()),
+        ("outcome", outcome),
+        ("model", format!("{}, {} parameters", record.model.title, record.model.parameters)),
+        (
+            "data",
+            format!(
+                "{}, {} training and {} test examples",
+                record.data.title, record.data.train_examples, record.data.test_examples
+            ),
+        ),
+        ("digest", record.data.digest.clone()),
+        ("result", record.result_sha256.clone()),
+        ("started", record.provenance.started.clone()),
+        ("command", record.provenance.command.clone()),
+        (
+            "machine",
+            format!(
+                "{}, {} cores, {}, on {} threads",
+                machine.cpu, machine.cores, machine.os, record.provenance.threads
+            ),
+        ),
+        ("commit", commit),
+        ("versions", versions.join(", ")),
+    ] {
+        let _ = writeln!(text, "{name:9}{value}");
+    }
+    let config = serde_yaml::to_string(&record.config).unwrap_or_default();
+    let _ = write!(text, "\n{config}\n");
+    let rows: Vec<Vec<String>> = record
+        .epochs
+        .iter()
+        .zip(&record.timing)
+        .map(|(epoch, time)| {
+            vec![
+                epoch.epoch.to_string(),
+                epoch.steps.to_string(),
+                format!("{:.4}", epoch.train_loss),
+                format!("{:.2}", epoch.train_accuracy * 100.0),
+                format!("{:.4}", epoch.test_loss),
+                format!("{:.2}", epoch.test_accuracy * 100.0),
+                format!("{:.2}", time.total()),
+            ]
+        })
+        .collect();
+    let header = ["epoch", "steps", "train loss", "train %", "test loss", "test %", "seconds"];
+    text.push_str(&table(&header, &header, &rows));
+    if let Some(last) = record.last().filter(|last| !last.diagnostics.is_empty()) {
+        let _ = writeln!(text, "\ndiagnostics of epoch {}", last.epoch);
+        let rows: Vec<Vec<String>> =
+            last.diagnostics.iter().map(|(name, value)| vec![name.clone(), format!("{value:.6}")]).collect();
+        text.push_str(&table(&["", " "], &[" "], &rows));
+    }
+    let sum = |phase: fn(&np_record::Phases) -> f64| human(record.timing.iter().map(phase).sum());
+    let _ = writeln!(
+        text,
+        "\ntime: data {}, forward {}, backward {}, optimizer {}, evaluation {}; in all {}",
+        sum(|phases| phases.data),
+        sum(|phases| phases.forward),
+        sum(|phases| phases.backward),
+        sum(|phases| phases.optimizer),
+        sum(|phases| phases.evaluation),
+        sum(np_record::Phases::total),
+    );
+    text
+}

@@ -1,0 +1,133 @@
+//! The settings of one run, typed, with every default in one place.
+//!
+//! What is here decides the numbers that a run gives, and all of it goes into the run's id; nothing else does.
+
+use std::num::NonZeroUsize;
+
+use np_core::OptimizerConfig;
+use np_data::{DataName, Source};
+use np_models::MlpConfig;
+use serde::{Deserialize, Serialize};
+
+/// One run: what it learns from, what learns, how long, by which rule, from which seed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RunConfig {
+    /// The data set, and how much of it.
+    #[serde(default)]
+    pub data: DataConfig,
+    /// The model.
+    #[serde(default)]
+    pub model: ModelConfig,
+    /// The length of the training and its batches.
+    #[serde(default)]
+    pub train: TrainConfig,
+    /// The optimizer; there is no default.
+    pub optimizer: OptimizerConfig,
+    /// Seed of everything random: the subset, the initialisation, the order of examples, dropout.
+    pub seed: u64,
+}
+
+/// The data set of a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DataConfig {
+    /// Which one. Default `mnist`.
+    pub name: DataName,
+    /// `mini`, the images embedded in this program, or `full`, the published files. Default `mini`.
+    pub source: Source,
+    /// Share of the training split that is trained on, above 0, at most 1; drawn by the run's seed, and for one seed nested
+    /// across fractions. Default 1.
+    pub fraction: f64,
+}
+
+impl Default for DataConfig {
+    fn default() -> Self {
+        Self { name: DataName::Mnist, source: Source::Mini, fraction: 1.0 }
+    }
+}
+
+/// The model of a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ModelConfig {
+    /// A multi-layer perceptron with ReLU and dropout.
+    Mlp(MlpConfig),
+}
+
+impl Default for ModelConfig {
+    fn default() -> Self {
+        Self::Mlp(MlpConfig::default())
+    }
+}
+
+/// The length of a training and its batches.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TrainConfig {
+    /// Passes over the training examples, 1 or more. Default 10 (the published protocol).
+    pub epochs: u32,
+    /// Examples a step, 1 or more; the last batch of an epoch may be smaller. Default 128 (the published protocol).
+    pub batch_size: usize,
+    /// Examples a forward pass of the evaluation, 1 or more: memory and speed only, up to rounding. Default 1000.
+    pub eval_batch_size: usize,
+}
+
+impl Default for TrainConfig {
+    fn default() -> Self {
+        Self { epochs: 10, batch_size: 128, eval_batch_size: 1000 }
+    }
+}
+
+/// A setting with a value out of its range.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct OutOfRange {
+    /// Dotted path in the configuration.
+    pub(crate) key: String,
+    /// The range, in words.
+    pub(crate) expected: String,
+    /// The value.
+    pub(crate) got: String,
+}
+
+impl RunConfig {
+    /// Checks what types cannot: every range.
+    pub(crate) fn validate(&self) -> Result<(), OutOfRange> {
+        let check = |ok: bool, key: &str, expected: &str, got: &dyn std::fmt::Display| match ok {
+            true => Ok(()),
+            false => Err(OutOfRange { key: key.into(), expected: expected.into(), got: got.to_string() }),
+        };
+        let Self { data, model, train, optimizer, .. } = self;
+        let share = data.fraction > 0.0 && data.fraction <= 1.0;
+        check(share, "data.fraction", "a number above 0 and at most 1", &data.fraction)?;
+        check(train.epochs > 0, "train.epochs", "1 or more", &train.epochs)?;
+        check(train.batch_size > 0, "train.batch_size", "1 or more", &train.batch_size)?;
+        check(train.eval_batch_size > 0, "train.eval_batch_size", "1 or more", &train.eval_batch_size)?;
+        let ModelConfig::Mlp(mlp) = model;
+        mlp.validate().map_err(|error| match error {
+            // `hidden[2]` is `hidden.2` in a dotted path
+            np_models::Error::Config { field, expected, got } => {
+                OutOfRange { key: format!("model.mlp.{}", field.replace('[', ".").replace(']', "")), expected, got }
+            }
+            other => OutOfRange { key: "model.mlp".into(), expected: "a valid model".into(), got: other.to_string() },
+        })?;
+        optimizer.validate().map_err(|error| match error {
+            np_core::Error::Config { key, expected, got } => {
+                OutOfRange { key: format!("optimizer.{}.{key}", optimizer.kind()), expected, got }
+            }
+            other => {
+                OutOfRange { key: "optimizer".into(), expected: "a valid optimizer".into(), got: other.to_string() }
+            }
+        })
+    }
+
+    /// Examples a step, as the data crate wants it.
+    pub(crate) fn batch_size(&self) -> NonZeroUsize {
+        NonZeroUsize::new(self.train.batch_size).unwrap_or(NonZeroUsize::MIN)
+    }
+
+    /// Examples a forward pass of the evaluation.
+    pub(crate) fn eval_batch_size(&self) -> NonZeroUsize {
+        NonZeroUsize::new(self.train.eval_batch_size).unwrap_or(NonZeroUsize::MIN)
+    }
+}

@@ -1,0 +1,286 @@
+//! A YAML file as a tree of JSON values, with the line and column of everything in it.
+//!
+//! The values come from `serde_yaml`; `saphyr-parser` walks the same text once more for the places, and for what a tree cannot
+//! hold (a key twice, a key that is not text). What the keys mean is for [`crate::spec`].
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+};
+
+use saphyr_parser::{Event, Marker, Parser};
+use serde_json::{Map, Number, Value};
+use sha2::{Digest, Sha256};
+
+use crate::error::{Error, Fault, Place, Result};
+
+/// The way to a value: the keys, and the positions in lists, from the top.
+pub(crate) type KeyPath = Vec<String>;
+
+/// A YAML file, read.
+#[derive(Debug, Clone)]
+pub(crate) struct Document {
+    /// The file as the user named it.
+    pub(crate) path: PathBuf,
+    /// SHA-256 of its bytes, in hex.
+    pub(crate) sha256: String,
+    /// What it says; always a map.
+    pub(crate) value: Value,
+    marks: Marks,
+}
+
+/// Line and column of every key and list item.
+type Marks = BTreeMap<KeyPath, (usize, usize)>;
+
+impl Document {
+    /// Reads `path`. Fails with a [`Fault`] if there is no such file, or if it is not YAML that JSON can hold.
+    pub(crate) fn read(path: &Path) -> Result<Self> {
+        let whole = || Place::File(path.to_owned(), None);
+        let bytes = fs::read(path).map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => {
+                Fault::new(whole(), "there is no such file").hint_if(neighbours(path)).into()
+            }
+            std::io::ErrorKind::IsADirectory => {
+                Fault::new(whole(), "expected a file, got a folder").hint_if(neighbours(&path.join("x"))).into()
+            }
+            _ => Error::Io { path: path.to_owned(), source: error },
+        })?;
+        let sha256 = Sha256::digest(&bytes).iter().map(|b| format!("{b:02x}")).collect();
+        let text = String::from_utf8(bytes).map_err(|error| {
+            let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+            let line = good.iter().filter(|b| **b == b'\n').count() + 1;
+            let column = good.iter().rev().take_while(|b| **b != b'\n').count() + 1;
+            let place = Place::File(path.to_owned(), Some((line, column)));
+            Fault::new(place, "not UTF-8 text").hint("save the file as UTF-8")
+        })?;
+        let (value, marks) = parse(&text, &|at| Place::File(path.to_owned(), at))?;
+        if !value.is_object() {
+            return Err(Fault::new(whole(), "expected a map of keys at the top").hint(LAYOUT).into());
+        }
+        Ok(Self { path: path.to_owned(), sha256, value, marks })
+    }
+
+    /// Where `path` stands in the file, or the nearest thing around it.
+    pub(crate) fn place(&self, path: &[String]) -> Place {
+        let at = (0..=path.len()).rev().find_map(|n| self.marks.get(&path[..n]).copied());
+        Place::File(self.path.clone(), at)
+    }
+}
+
+const LAYOUT: &str = "an experiment has `name`, `question`, `data`, `model`, `train`, `seeds` and `arms`";
+
+/// The value of a YAML snippet that was typed into an option.
+pub(crate) fn snippet(text: &str, place: &Place) -> Result<Value, Box<Fault>> {
+    Ok(parse(text, &|_| place.clone())?.0)
+}
+
+/// Parses `text`; `place` turns a line and a column into the place that a fault names.
+fn parse(text: &str, place: &dyn Fn(Option<(usize, usize)>) -> Place) -> Result<(Value, Marks), Box<Fault>> {
+    let marks = Walk::new(place).walk(text)?;
+    let tree: serde_yaml::Value = serde_yaml::from_str(text).map_err(|error| {
+        let at = error.location().map(|l| (l.line(), l.column()));
+        Fault::new(place(at), format!("not valid YAML: {}", without_place(&error.to_string())))
+    })?;
+    let near = |path: &[String]| place((0..=path.len()).rev().find_map(|n| marks.get(&path[..n]).copied()));
+    let value = to_json(tree, &mut Vec::new(), &near)?;
+    Ok((value, marks))
+}
+
+/// `message` without its closing `at line 3 column 4`, which the place already says.
+fn without_place(message: &str) -> &str {
+    message.split(" at line ").next().unwrap_or(message)
+}
+
+fn to_json(
+    value: serde_yaml::Value,
+    path: &mut KeyPath,
+    near: &dyn Fn(&[String]) -> Place,
+) -> Result<Value, Box<Fault>> {
+    use serde_yaml::Value as Yaml;
+    let fault = |path: &KeyPath, text: &str| Box::new(Fault::new(near(path), text).key(path.join(".")));
+    Ok(match value {
+        Yaml::Null => Value::Null,
+        Yaml::Bool(b) => Value::Bool(b),
+        Yaml::String(s) => Value::String(s),
+        Yaml::Number(n) => Value::Number(if let Some(u) = n.as_u64() {
+            u.into()
+        } else if let Some(i) = n.as_i64() {
+            i.into()
+        } else {
+            n.as_f64()
+                .and_then(Number::from_f64)
+                .ok_or_else(|| fault(path, &format!("expected a finite number, got `{n}`")))?
+        }),
+        Yaml::Sequence(items) => {
+            let mut list = Vec::with_capacity(items.len());
+            for (i, item) in items.into_iter().enumerate() {
+                path.push(i.to_string());
+                list.push(to_json(item, path, near)?);
+                path.pop();
+            }
+            Value::Array(list)
+        }
+        Yaml::Mapping(entries) => {
+            let mut map = Map::new();
+            for (key, item) in entries {
+                let Yaml::String(key) = key else {
+                    return Err(fault(path, "expected keys that are text; put others in quotes"));
+                };
+                path.push(key.clone());
+                map.insert(key, to_json(item, path, near)?);
+                path.pop();
+            }
+            Value::Object(map)
+        }
+        Yaml::Tagged(tagged) => return Err(fault(path, &format!("YAML tags have no meaning here: `{}`", tagged.tag))),
+    })
+}
+
+/// One walk over the events of a text, for the places of its keys and for keys written twice.
+struct Walk<'a> {
+    marks: Marks,
+    path: KeyPath,
+    open: Vec<Open>,
+    place: &'a dyn Fn(Option<(usize, usize)>) -> Place,
+}
+
+/// A list or map that the walk is inside of.
+enum Open {
+    /// With the position of the next item.
+    List(usize),
+    /// With the keys so far, and whether the next event is a key.
+    Map(BTreeSet<String>, bool),
+}
+
+impl<'a> Walk<'a> {
+    fn new(place: &'a dyn Fn(Option<(usize, usize)>) -> Place) -> Self {
+        Self { marks: Marks::new(), path: KeyPath::new(), open: Vec::new(), place }
+    }
+
+    fn walk(mut self, text: &str) -> Result<Marks, Box<Fault>> {
+        for event in Parser::new_from_str(text) {
+            let (event, span) = event.map_err(|error| {
+                let text = format!("not valid YAML: {}", error.info());
+                Fault::new((self.place)(Some(at(*error.marker()))), text)
+            })?;
+            match event {
+                Event::Scalar(text, ..) => self.node(Some(&text), span.start, None)?,
+                Event::Alias(_) => self.node(None, span.start, None)?,
+                Event::SequenceStart(..) => self.node(None, span.start, Some(Open::List(0)))?,
+                Event::MappingStart(..) => self.node(None, span.start, Some(Open::Map(BTreeSet::new(), true)))?,
+                Event::SequenceEnd | Event::MappingEnd => {
+                    self.open.pop();
+                    self.leave();
+                }
+                _ => {}
+            }
+        }
+        Ok(self.marks)
+    }
+
+    /// A scalar, or the start of a list or map (`opens`).
+    fn node(&mut self, scalar: Option<&str>, start: Marker, opens: Option<Open>) -> Result<(), Box<Fault>> {
+        let place = || (self.place)(Some(at(start)));
+        match self.open.last_mut() {
+            Some(Open::Map(keys, next_is_key @ true)) => {
+                let Some(key) = scalar else {
+                    return Err(Box::new(Fault::new(place(), "expected a key that is text")));
+                };
+                if !keys.insert(key.to_owned()) {
+                    let fault = Fault::new(place(), "this key stands here twice").key(dotted(&self.path, key));
+                    return Err(Box::new(fault.hint("keep one of the two")));
+                }
+                *next_is_key = false;
+                self.path.push(key.to_owned());
+                self.marks.insert(self.path.clone(), at(start));
+                return Ok(());
+            }
+            Some(Open::List(next)) => {
+                self.path.push(next.to_string());
+                self.marks.insert(self.path.clone(), at(start));
+                *next += 1;
+            }
+            Some(Open::Map(..)) | None => {}
+        }
+        match opens {
+            Some(open) => self.open.push(open),
+            None => self.leave(),
+        }
+        Ok(())
+    }
+
+    /// The value at the end of the path is complete.
+    fn leave(&mut self) {
+        match self.open.last_mut() {
+            Some(Open::Map(_, next_is_key)) => *next_is_key = true,
+            Some(Open::List(_)) => {}
+            None => return,
+        }
+        self.path.pop();
+    }
+}
+
+fn at(marker: Marker) -> (usize, usize) {
+    (marker.line(), marker.col() + 1)
+}
+
+fn dotted(path: &[String], key: &str) -> String {
+    path.iter().map(String::as_str).chain([key]).collect::<Vec<_>>().join(".")
+}
+
+/// The experiment files in the folder of `path`, as a hint.
+fn neighbours(path: &Path) -> Option<String> {
+    let folder = match path.parent()? {
+        folder if folder.as_os_str().is_empty() => Path::new("."),
+        folder => folder,
+    };
+    let mut files: Vec<String> = fs::read_dir(folder)
+        .ok()?
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .filter(|name| name.ends_with(".yaml"))
+        .collect();
+    files.sort();
+    crate::error::suggest(&path.file_name()?.to_string_lossy(), files)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn read(text: &str) -> Result<(Value, Marks), Box<Fault>> {
+        parse(text, &|at| Place::File("t.yaml".into(), at))
+    }
+
+    #[test]
+    fn values_and_places_agree() {
+        let (value, marks) = read("a: 1\nb:\n  c: [x, 2.5, {d: true}]\n  e: -3\n# end\nf: {}\n").unwrap();
+        assert_eq!(value, json!({"a": 1, "b": {"c": ["x", 2.5, {"d": true}], "e": -3}, "f": {}}));
+        let key = |path: &str| path.split('.').map(String::from).collect::<Vec<_>>();
+        assert_eq!(marks[&key("b.c.2.d")], (3, 16));
+        assert_eq!(marks[&key("b.e")], (4, 3));
+        assert_eq!(marks[&key("f")], (6, 1));
+    }
+
+    #[test]
+    fn what_json_cannot_hold_is_refused_at_its_place() {
+        for (text, expect) in [
+            ("a: 1\nb: {c: 1, c: 2}\n", "t.yaml:2:11: `b.c`: this key stands here twice\n  hint: keep one of the two"),
+            ("a:\n  b: .nan\n", "t.yaml:2:3: `a.b`: expected a finite number, got `.nan`"),
+            ("a:\n  [1, 2]: 3\n", "t.yaml:2:3: expected a key that is text"),
+            ("a:\n  1: 3\n", "t.yaml:1:1: `a`: expected keys that are text; put others in quotes"),
+            ("a: !big 3\n", "t.yaml:1:1: `a`: YAML tags have no meaning here: `!big`"),
+        ] {
+            assert_eq!(read(text).unwrap_err().to_string(), expect);
+        }
+        assert!(read("a: [1, 2\nb: 3").unwrap_err().to_string().starts_with("t.yaml:2:"));
+    }
+
+    #[test]
+    fn aliases_are_expanded() {
+        let (value, _) = read("a: &x {b: 1}\nc: *x\nd: 1\n").unwrap();
+        assert_eq!(value, json!({"a": {"b": 1}, "c": {"b": 1}, "d": 1}));
+    }
+}

@@ -1,0 +1,214 @@
+//! What can go wrong, in words for the person who can mend it.
+//!
+//! A [`Fault`] is a mistake in something that someone wrote (a file, an option): where, which key, what was expected, what
+//! stands there, and how to mend it. Everything else is an [`Error`] of the machine or of a run.
+
+use std::{fmt, io, path::PathBuf};
+
+/// The result of this crate's functions.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// Anything that stops a command.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// Something that was written is wrong; nothing has been trained or stored.
+    #[error(transparent)]
+    Fault(#[from] Box<Fault>),
+    /// A file or a process could not be used.
+    #[error("`{path}`: {source}")]
+    Io {
+        /// The file, or the program.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The store of records refused.
+    #[error(transparent)]
+    Record(#[from] np_record::StoreError),
+    /// A data set could not be used.
+    #[error(transparent)]
+    Data(#[from] np_data::Error),
+    /// An optimizer could not be built or could not step.
+    #[error(transparent)]
+    Optimizer(#[from] np_core::Error),
+    /// A model could not be built.
+    #[error(transparent)]
+    Model(#[from] np_models::Error),
+    /// A tensor operation failed.
+    #[error("{0}")]
+    Tensor(String),
+    /// A worker can no longer tell its launcher how it goes on.
+    #[error("the launcher has gone")]
+    Orphaned,
+}
+
+impl Error {
+    /// The exit code of a command that ends with this error: 2 where something written has to be changed, else 1.
+    #[must_use]
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Fault(_) => 2,
+            _ => 1,
+        }
+    }
+
+    /// Wraps an input or output error with the file that it is about.
+    pub(crate) fn io(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io { path, source }
+    }
+}
+
+impl From<Fault> for Error {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(Box::new(fault))
+    }
+}
+
+impl From<candle_core::Error> for Error {
+    /// Keeps candle's message without the backtrace that it carries under `RUST_BACKTRACE`.
+    fn from(error: candle_core::Error) -> Self {
+        let mut error = error;
+        loop {
+            error = match error {
+                candle_core::Error::WithBacktrace { inner, .. } | candle_core::Error::Context { inner, .. } => *inner,
+                other => return Self::Tensor(other.to_string()),
+            };
+        }
+    }
+}
+
+/// A mistake in a file or an option.
+///
+/// Prints as `place: key: problem`, with a second line `hint: …` where there is one.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub struct Fault {
+    /// Where it stands.
+    pub place: Place,
+    /// Dotted path of the key, where it is about one.
+    pub key: Option<String>,
+    /// What is wrong.
+    pub problem: Problem,
+    /// How to mend it.
+    pub hint: Option<String>,
+}
+
+/// Where a fault stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// In a file, at a line and a column (both from 1) where they are known.
+    File(PathBuf, Option<(usize, usize)>),
+    /// In an option, given as typed (`--set optimizer.lr=fast`).
+    Option(String),
+}
+
+/// What is wrong at a place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Problem {
+    /// One thing was expected, another stands there.
+    Expected {
+        /// In words: `a number`, `one of …`.
+        expected: String,
+        /// As written.
+        got: String,
+    },
+    /// A sentence of its own.
+    Other(String),
+}
+
+impl Fault {
+    /// A fault of the whole of `place`.
+    pub(crate) fn new(place: Place, problem: impl Into<String>) -> Self {
+        Self { place, key: None, problem: Problem::Other(problem.into()), hint: None }
+    }
+
+    pub(crate) fn key(mut self, key: impl Into<String>) -> Self {
+        self.key = Some(key.into());
+        self
+    }
+
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.hint = Some(hint.into());
+        self
+    }
+
+    pub(crate) fn hint_if(mut self, hint: Option<String>) -> Self {
+        self.hint = hint.or(self.hint);
+        self
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: ", self.place)?;
+        if let Some(key) = &self.key {
+            write!(f, "`{key}`: ")?;
+        }
+        match &self.problem {
+            Problem::Expected { expected, got } => write!(f, "expected {expected}, got {got}")?,
+            Problem::Other(text) => f.write_str(text)?,
+        }
+        match &self.hint {
+            Some(hint) => write!(f, "\n  hint: {hint}"),
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path, Some((line, column))) => write!(f, "{}:{line}:{column}", path.display()),
+            Self::File(path, None) => write!(f, "{}", path.display()),
+            Self::Option(option) => write!(f, "`{option}`"),
+        }
+    }
+}
+
+/// `did you mean …` where one of `choices` is close to `word`, else the list of them.
+pub(crate) fn suggest<S: AsRef<str>>(word: &str, choices: impl IntoIterator<Item = S>) -> Option<String> {
+    let choices: Vec<String> = choices.into_iter().map(|c| c.as_ref().to_owned()).collect();
+    let word = word.to_lowercase();
+    // Slips of the finger, or a common beginning (`warmup` for `warmup_epochs`).
+    let likeness = |choice: &String| {
+        let slips = strsim::osa_distance(&word, &choice.to_lowercase());
+        let slip = if slips <= (word.chars().count() / 3).max(1) { 1.0 - 0.01 * slips as f64 } else { 0.0 };
+        strsim::jaro_winkler(&word, &choice.to_lowercase()).max(slip)
+    };
+    let best = choices.iter().max_by(|a, b| likeness(a).total_cmp(&likeness(b)))?;
+    if likeness(best) > 0.82 {
+        return Some(format!("did you mean `{best}`?"));
+    }
+    Some(format!("{} {}", if choices.len() == 1 { "there is only" } else { "choose from" }, list(&choices)))
+}
+
+/// `` `a`, `b`, `c` ``
+pub(crate) fn list<S: AsRef<str>>(words: impl IntoIterator<Item = S>) -> String {
+    words.into_iter().map(|w| format!("`{}`", w.as_ref())).collect::<Vec<_>>().join(", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_says_place_key_problem_and_hint() {
+        let fault = Fault {
+            place: Place::File("a.yaml".into(), Some((3, 7))),
+            key: Some("train.epochs".into()),
+            problem: Problem::Expected { expected: "a whole number".into(), got: "`many`".into() },
+            hint: Some("say `10`".into()),
+        };
+        let text = "a.yaml:3:7: `train.epochs`: expected a whole number, got `many`\n  hint: say `10`";
+        assert_eq!(fault.to_string(), text);
+        assert_eq!(Error::from(fault).exit_code(), 2);
+    }
+
+    #[test]
+    fn a_near_miss_is_named_and_a_far_one_lists_the_choices() {
+        assert_eq!(suggest("fashoin-mnist", ["mnist", "fashion-mnist"]).unwrap(), "did you mean `fashion-mnist`?");
+        assert_eq!(suggest("zebra", ["mnist", "cifar"]).unwrap(), "choose from `mnist`, `cifar`");
+        assert_eq!(suggest("x", Vec::<&str>::new()), None);
+    }
+}

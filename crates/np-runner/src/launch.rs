@@ -1,0 +1,231 @@
+//! The local launcher: worker processes of this very program, as many at a time as fit the cores.
+//!
+//! A worker is `np exec PLAN INDEX`. It trains one run and writes the record itself, so a launcher that dies loses nothing that
+//! is finished, and workers notice at their next line that nobody listens.
+
+use std::{
+    collections::BTreeMap,
+    io::{BufRead as _, BufReader, Read as _},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::mpsc::{Receiver, Sender, channel},
+    thread,
+    time::Instant,
+};
+
+use np_record::{Outcome, Plan, PlannedRun, Store};
+
+use crate::{
+    error::{Error, Result},
+    event::Event,
+    provenance::Caller,
+    screen::Screen,
+    worker::failed,
+};
+
+/// How runs are spread over the machine.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Share {
+    /// Runs at a time.
+    pub jobs: usize,
+    /// Threads of each.
+    pub threads: usize,
+}
+
+impl Share {
+    /// Shares `cores` out among `runs`, with what was asked for.
+    ///
+    /// By default a run gets one thread: two runs of a small model on a core each are faster than one after the other on two.
+    /// Left-over cores go to the runs when there are fewer runs than cores.
+    #[must_use]
+    pub fn of(cores: usize, runs: usize, jobs: Option<usize>, threads: Option<usize>) -> Self {
+        let cores = cores.max(1);
+        let jobs = jobs.unwrap_or(cores / threads.unwrap_or(1).max(1)).clamp(1, runs.max(1));
+        Self { jobs, threads: threads.unwrap_or(cores / jobs).max(1) }
+    }
+}
+
+/// Everything that a launch needs to know.
+#[derive(Debug)]
+pub struct Launch<'a> {
+    /// The plan, as it is in the store.
+    pub plan: &'a Plan,
+    /// Where plan and records are.
+    pub store: &'a Store,
+    /// How runs are spread over the machine.
+    pub share: Share,
+    /// Folder of the published data files.
+    pub data_dir: Option<&'a Path>,
+    /// What records say about this command.
+    pub caller: &'a Caller,
+}
+
+/// How a launch went.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Runs that finished every epoch.
+    pub finished: usize,
+    /// Runs that diverged, by their place in the plan. A result.
+    pub diverged: Vec<usize>,
+    /// Runs that failed, by their place in the plan, with the reason.
+    pub failed: Vec<(usize, String)>,
+    /// Whether the user broke it off.
+    pub interrupted: bool,
+}
+
+/// What reaches the launcher.
+enum Message {
+    Said(usize, Event),
+    /// A worker has closed its output; with what it wrote to its standard error.
+    Ended(usize, String),
+    Interrupted,
+}
+
+/// A worker that is running.
+struct Worker {
+    child: Child,
+    started: Instant,
+    outcome: Option<Outcome>,
+}
+
+impl Launch<'_> {
+    /// Trains the runs at these places of the plan, and returns when all have ended or the user has broken it off.
+    ///
+    /// # Errors
+    /// [`Error::Io`] if no worker can be started, [`Error::Record`] if the record of a worker that died cannot be written. A
+    /// failed run is no error: it is counted.
+    pub fn train(&self, todo: &[usize], screen: &mut Screen) -> Result<Tally> {
+        let program = std::env::current_exe().map_err(Error::io("np"))?;
+        let (sender, receiver) = channel();
+        let interrupt = sender.clone();
+        // Fails only where a handler is set already; the default one then ends the launcher, and the workers with it.
+        let _ = ctrlc::set_handler(move || {
+            let _ = interrupt.send(Message::Interrupted);
+        });
+        let mut running = BTreeMap::new();
+        let result = self.work(todo, &program, &sender, &receiver, &mut running, screen);
+        for worker in running.values_mut() {
+            let _ = worker.child.kill();
+            let _ = worker.child.wait();
+        }
+        screen.close();
+        result
+    }
+
+    fn work(
+        &self,
+        todo: &[usize],
+        program: &Path,
+        sender: &Sender<Message>,
+        receiver: &Receiver<Message>,
+        running: &mut BTreeMap<usize, Worker>,
+        screen: &mut Screen,
+    ) -> Result<Tally> {
+        let mut tally = Tally::default();
+        let mut waiting = todo.iter().copied();
+        loop {
+            while running.len() < self.share.jobs
+                && let Some(index) = waiting.next()
+            {
+                let child = self.spawn(index, program, sender)?;
+                running.insert(index, Worker { child, started: Instant::now(), outcome: None });
+                screen.begins(index, &self.plan.runs[index]);
+            }
+            if running.is_empty() {
+                return Ok(tally);
+            }
+            match receiver.recv() {
+                Ok(Message::Said(index, event)) => {
+                    screen.event(index, &event);
+                    if let (Event::Recorded { outcome }, Some(worker)) = (event, running.get_mut(&index)) {
+                        worker.outcome = Some(outcome);
+                    }
+                }
+                Ok(Message::Ended(index, stderr)) => {
+                    let Some(mut worker) = running.remove(&index) else { continue };
+                    let status = worker.child.wait().map_err(Error::io(program))?;
+                    let run = &self.plan.runs[index];
+                    let outcome = match worker.outcome {
+                        Some(outcome) => outcome,
+                        None => self.bury(run, status, &stderr)?,
+                    };
+                    screen.ends(index, run, &outcome, worker.started.elapsed());
+                    match outcome {
+                        Outcome::Finished => tally.finished += 1,
+                        Outcome::Diverged { .. } => tally.diverged.push(index),
+                        Outcome::Failed { reason } => tally.failed.push((index, reason)),
+                    }
+                }
+                Ok(Message::Interrupted) | Err(_) => {
+                    tally.interrupted = true;
+                    return Ok(tally);
+                }
+            }
+        }
+    }
+
+    /// Starts the worker of one run, and the threads that listen to it.
+    fn spawn(&self, index: usize, program: &Path, sender: &Sender<Message>) -> Result<Child> {
+        let mut command = Command::new(program);
+        command.args(["exec", &self.plan.experiment, &index.to_string()]);
+        command.args(["--id", &self.plan.runs[index].id]);
+        command.arg("--store").arg(self.store.root());
+        command.args(["--threads", &self.share.threads.to_string()]);
+        command.args(["--caller", &serde_json::to_string(self.caller).unwrap_or_default()]);
+        if let Some(folder) = self.data_dir {
+            command.arg("--data-dir").arg(folder);
+        }
+        command.env("RAYON_NUM_THREADS", self.share.threads.to_string());
+        // Candle's error texts carry a backtrace otherwise.
+        command.env_remove("RUST_BACKTRACE").env_remove("RUST_LIB_BACKTRACE");
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().map_err(Error::io(PathBuf::from(program)))?;
+        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+        let errors = thread::spawn(move || {
+            let mut text = Vec::new();
+            stderr.map(|mut pipe| pipe.read_to_end(&mut text));
+            String::from_utf8_lossy(&text).into_owned()
+        });
+        let sender = sender.clone();
+        thread::spawn(move || {
+            for line in stdout.into_iter().flat_map(|pipe| BufReader::new(pipe).lines()).map_while(Result::ok) {
+                if let Some(event) = Event::hear(&line) {
+                    let _ = sender.send(Message::Said(index, event));
+                }
+            }
+            let _ = sender.send(Message::Ended(index, errors.join().unwrap_or_default()));
+        });
+        Ok(child)
+    }
+
+    /// Records a run whose worker died without a record: killed, out of memory, a bug.
+    fn bury(&self, run: &PlannedRun, status: ExitStatus, stderr: &str) -> Result<Outcome> {
+        let said = stderr.lines().map(str::trim).find(|line| !line.is_empty());
+        let reason = match said {
+            Some(said) => format!("the worker ended early ({status}): {said}"),
+            None => format!("the worker ended early ({status})"),
+        };
+        self.store.write_record(&failed(run, reason.clone(), self.caller.provenance(self.share.threads)))?;
+        Ok(Outcome::Failed { reason })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cores_are_shared_out() {
+        let share = |cores, runs, jobs, threads| {
+            let Share { jobs, threads } = Share::of(cores, runs, jobs, threads);
+            (jobs, threads)
+        };
+        assert_eq!(share(2, 12, None, None), (2, 1));
+        assert_eq!(share(8, 2, None, None), (2, 4), "left-over cores are used");
+        assert_eq!(share(8, 99, None, Some(4)), (2, 4));
+        assert_eq!(share(8, 99, Some(2), None), (2, 4));
+        assert_eq!(share(2, 99, Some(3), Some(5)), (3, 5), "as asked, whatever the machine");
+        assert_eq!(share(2, 99, Some(0), Some(0)), (1, 1));
+        assert_eq!(share(1, 0, None, None), (1, 1));
+    }
+}

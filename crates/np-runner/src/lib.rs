@@ -1,0 +1,41 @@
+//! Experiments, from a YAML file to records: the library behind the `np` command.
+//!
+//! ```text
+//! FILE.yaml ─ document, tree, spec ─► Plan ─ launch ─► worker processes ─ train ─► one Record a run
+//! ```
+//!
+//! A file is read into a [tree that knows its lines](document), its scale, arms, swept values and overrides are
+//! [laid over one another](tree), and each run's tree becomes a typed, checked [`RunConfig`]: nothing downstream parses or
+//! defaults again. [`plan()`] gives every run its id, a hash of that configuration and of the data, so that a run is trained once,
+//! whoever asks for it. [`Launch`] trains what has no record yet, each run in a process of its own ([`exec`]), and [`train()`] is the loop.
+//!
+//! Optimizers, models, data sets and the layout of records belong to the sister crates; drawing to `xtask`.
+
+mod axes;
+pub mod cli;
+mod config;
+mod document;
+mod error;
+mod event;
+mod explain;
+mod launch;
+mod planning;
+mod provenance;
+mod screen;
+mod spec;
+mod summary;
+mod table;
+mod train;
+mod tree;
+mod worker;
+
+pub use config::{DataConfig, ModelConfig, RunConfig, TrainConfig};
+pub use error::{Error, Fault, Place, Problem, Result};
+pub use launch::{Launch, Share, Tally};
+pub use planning::{Planned, missing, plan};
+pub use provenance::{Caller, cores};
+pub use screen::Screen;
+pub use spec::{DEFAULT_SCALE, Request, default_store};
+pub use summary::{Costs, results};
+pub use train::{News, Trained, train};
+pub use worker::{Job, exec};

@@ -1,0 +1,127 @@
+//! Who makes a record, where, with what: the machine, the source, the versions, the command, the time.
+//!
+//! The commit is asked of git when a command starts and handed to its workers, so that all records of a sweep agree and a commit made
+//! meanwhile changes nothing. Only changes to what `np` is built from make a tree dirty: records and figures are its products.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::Path,
+    process::Command,
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+use np_record::{Machine, Provenance};
+use serde::{Deserialize, Serialize};
+
+/// What a command tells its workers about itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Caller {
+    /// The command that asked for the runs, without paths of the machine.
+    pub command: String,
+    /// Commit of the source tree.
+    pub commit: Option<String>,
+    /// Whether that tree's code has changes that are not committed.
+    pub dirty: Option<bool>,
+}
+
+impl Caller {
+    /// Describes this build, for a command as it is to be recorded.
+    #[must_use]
+    pub fn of(command: String) -> Self {
+        let home = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let commit = git(home, &["rev-parse", "HEAD"]);
+        let code = ["status", "--porcelain", "--", ":/crates", ":/Cargo.toml", ":/Cargo.lock"];
+        let dirty = commit.as_ref().and_then(|_| git(home, &code)).map(|changes| !changes.is_empty());
+        Self { command, commit, dirty }
+    }
+
+    /// The provenance of a run that starts now on so many threads.
+    #[must_use]
+    pub fn provenance(&self, threads: usize) -> Provenance {
+        let versions = [("np", env!("CARGO_PKG_VERSION")), ("candle", env!("NP_CANDLE")), ("rustc", env!("NP_RUSTC"))];
+        Provenance {
+            machine: machine(),
+            threads,
+            commit: self.commit.clone(),
+            dirty: self.dirty,
+            versions: BTreeMap::from(versions.map(|(name, version)| (name.to_owned(), version.to_owned()))),
+            command: self.command.clone(),
+            started: rfc3339(SystemTime::now()),
+        }
+    }
+}
+
+/// The output of a git command in `folder`; `None` without git or outside a work tree.
+fn git(folder: &Path, arguments: &[&str]) -> Option<String> {
+    let output = Command::new("git").arg("-C").arg(folder).args(arguments).output().ok()?;
+    output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+/// Logical cores that this process may use.
+#[must_use]
+pub fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+fn machine() -> Machine {
+    let cpu = fs::read_to_string("/proc/cpuinfo").ok().and_then(|text| cpu_model(&text));
+    Machine {
+        cpu: cpu.unwrap_or_else(|| std::env::consts::ARCH.to_owned()),
+        cores: cores(),
+        os: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
+    }
+}
+
+fn cpu_model(cpuinfo: &str) -> Option<String> {
+    let line = cpuinfo.lines().find(|line| line.starts_with("model name"))?;
+    let (_, model) = line.split_once(':')?;
+    Some(model.split_whitespace().collect::<Vec<_>>().join(" ")).filter(|model| !model.is_empty())
+}
+
+/// A time as RFC 3339 writes it, in UTC, to the second.
+fn rfc3339(time: SystemTime) -> String {
+    let seconds = time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    let (days, second) = (seconds / 86_400, seconds % 86_400);
+    // Days since 0000-03-01: a year that ends with February puts the leap day last (Howard Hinnant, "chrono-compatible
+    // low-level date algorithms").
+    let shifted = days + 719_468;
+    let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    let (hour, minute) = (second / 3600, second / 60 % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{:02}Z", second % 60)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn times_read_as_the_calendar_has_them() {
+        // `date -u -d @N +%FT%TZ`
+        for (seconds, text) in [
+            (0, "1970-01-01T00:00:00Z"),
+            (951_782_399, "2000-02-28T23:59:59Z"),
+            (951_782_400, "2000-02-29T00:00:00Z"),
+            (1_709_251_199, "2024-02-29T23:59:59Z"),
+            (1_767_225_599, "2025-12-31T23:59:59Z"),
+            (4_107_542_400, "2100-03-01T00:00:00Z"),
+        ] {
+            assert_eq!(rfc3339(UNIX_EPOCH + Duration::from_secs(seconds)), text);
+        }
+    }
+
+    #[test]
+    fn the_processor_has_its_own_name() {
+        let text = "processor\t: 0\nmodel name\t: Some  CPU @ 2.00GHz\nmodel name\t: other\n";
+        assert_eq!(cpu_model(text).unwrap(), "Some CPU @ 2.00GHz");
+        assert_eq!(cpu_model("processor: 0\n"), None);
+    }
+}

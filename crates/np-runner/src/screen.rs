@@ -1,0 +1,153 @@
+//! How a sweep looks on standard error while it runs: bars on a terminal, one plain line a run anywhere else.
+
+use std::{
+    collections::BTreeMap,
+    io::IsTerminal as _,
+    time::{Duration, Instant},
+};
+
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use np_record::{Epoch, Outcome, PlannedRun};
+
+use crate::{event::Event, worker::label};
+
+/// The progress of a sweep.
+#[derive(Debug)]
+pub struct Screen {
+    bars: Option<(MultiProgress, ProgressBar)>,
+    runs: BTreeMap<usize, Run>,
+    total: usize,
+    ended: usize,
+    started: Instant,
+}
+
+/// One run in progress.
+#[derive(Debug)]
+struct Run {
+    bar: Option<ProgressBar>,
+    last: Option<Epoch>,
+}
+
+impl Screen {
+    /// A screen for `total` runs.
+    #[must_use]
+    pub fn new(total: usize) -> Self {
+        let bars = std::io::stderr().is_terminal().then(|| {
+            let all = MultiProgress::new();
+            let bar = all.add(ProgressBar::new(total as u64));
+            bar.set_style(style("{bar:24} {pos}/{len} runs · {elapsed} {msg}"));
+            bar.enable_steady_tick(Duration::from_millis(500));
+            (all, bar)
+        });
+        Self { bars, runs: BTreeMap::new(), total, ended: 0, started: Instant::now() }
+    }
+
+    /// A worker has started.
+    pub(crate) fn begins(&mut self, index: usize, run: &PlannedRun) {
+        let bar = self.bars.as_ref().map(|(all, total)| {
+            let epochs = run.config.pointer("/train/epochs").and_then(serde_json::Value::as_u64);
+            let bar = all.insert_before(total, ProgressBar::new(epochs.unwrap_or(1)));
+            bar.set_style(style("{bar:24} {pos}/{len} {prefix}  {msg}"));
+            bar.set_prefix(label(run));
+            bar.tick();
+            bar
+        });
+        self.runs.insert(index, Run { bar, last: None });
+    }
+
+    /// A worker has said something.
+    pub(crate) fn event(&mut self, index: usize, event: &Event) {
+        let Some(run) = self.runs.get_mut(&index) else { return };
+        if let Event::Epoch { metrics, seconds } = event {
+            if let Some(bar) = &run.bar {
+                let left = bar.length().unwrap_or(0).saturating_sub(metrics.epoch as u64);
+                bar.set_position(metrics.epoch as u64);
+                bar.set_message(format!("{} · {} left", numbers(metrics), human(seconds * left as f64)));
+            }
+            run.last = Some(metrics.clone());
+        }
+    }
+
+    /// A worker has ended.
+    pub(crate) fn ends(&mut self, index: usize, run: &PlannedRun, outcome: &Outcome, took: Duration) {
+        self.ended += 1;
+        let seen = self.runs.remove(&index);
+        let last = seen.as_ref().and_then(|seen| seen.last.as_ref());
+        let how = match (outcome, last) {
+            (Outcome::Finished, Some(last)) => numbers(last),
+            (Outcome::Finished, None) => "finished".to_owned(),
+            (Outcome::Diverged { epoch, step }, _) => format!("diverged at step {step}, in epoch {epoch}"),
+            (Outcome::Failed { reason }, _) => format!("failed: {reason}"),
+        };
+        let line = format!("[{}/{}] {}: {how} · {}", self.ended, self.total, label(run), human(took.as_secs_f64()));
+        let left = human(self.left());
+        match &self.bars {
+            Some((all, total)) => {
+                if let Some(bar) = seen.and_then(|seen| seen.bar) {
+                    all.remove(&bar);
+                }
+                let _ = all.println(line);
+                total.inc(1);
+                total.set_message(format!("· {left} left"));
+            }
+            None if self.ended < self.total => eprintln!("{line} · {left} left in all"),
+            None => eprintln!("{line}"),
+        }
+    }
+
+    /// Everything has ended.
+    pub(crate) fn close(&mut self) {
+        if let Some((all, total)) = self.bars.take() {
+            total.finish_and_clear();
+            let _ = all.clear();
+        }
+    }
+
+    /// Estimated seconds to the end, from the pace so far.
+    fn left(&self) -> f64 {
+        // Runs that are under way are half done on average.
+        let done = self.ended as f64 + self.runs.len() as f64 / 2.0;
+        (self.total as f64 - done) * self.started.elapsed().as_secs_f64() / done.max(0.5)
+    }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("━━─")
+}
+
+fn numbers(epoch: &Epoch) -> String {
+    format!("accuracy {:.2} %, loss {:.4}", epoch.test_accuracy * 100.0, epoch.test_loss)
+}
+
+/// A time as people say it: `0.4 s`, `12 s`, `3 min 20 s`, `2 h 5 min`.
+#[must_use]
+pub(crate) fn human(seconds: f64) -> String {
+    if seconds < 10.0 {
+        return format!("{:.1} s", seconds.max(0.0));
+    }
+    let whole = seconds.round() as u64;
+    match whole {
+        0..60 => format!("{whole} s"),
+        60..3600 => format!("{} min {} s", whole / 60, whole % 60),
+        _ => format!("{} h {} min", whole / 3600, whole / 60 % 60),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_said_as_people_say_them() {
+        for (seconds, text) in [
+            (-1.0, "0.0 s"),
+            (0.44, "0.4 s"),
+            (11.6, "12 s"),
+            (59.7, "1 min 0 s"),
+            (200.0, "3 min 20 s"),
+            (7500.0, "2 h 5 min"),
+        ] {
+            assert_eq!(human(seconds), text);
+        }
+    }
+}

@@ -1,0 +1,275 @@
+//! An experiment file, read: its head, its arms and axes, and the tree of each run.
+//!
+//! Layers, each over the one before: the file's base, the scale, the arm, the swept values, `--set`, the seed. What comes out is
+//! typed and in range; [`crate::planning`] turns it into runs with ids.
+
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
+
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use crate::{
+    axes::{Axis, axes, grid, sets},
+    config::RunConfig,
+    document::{Document, KeyPath},
+    error::{Error, Fault, Place, Problem, Result, list, suggest},
+    explain::{read, refuse, show},
+    tree::{Origin, Tree, split},
+};
+
+/// The scale of a run that asks for none. A file without it under `scales` is meant as it stands.
+pub const DEFAULT_SCALE: &str = "quick";
+
+/// The parts of an experiment that a run is made of.
+pub(crate) const PARTS: [&str; 4] = ["data", "model", "train", "optimizer"];
+
+/// An experiment as asked for: a file, a scale, and what the command line changes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Request {
+    /// The experiment file.
+    pub file: PathBuf,
+    /// Name of the scale; none means [`DEFAULT_SCALE`].
+    pub scale: Option<String>,
+    /// `key=value`, laid over every run.
+    pub set: Vec<String>,
+    /// `key=a,b`, a further axis, or another list for one of the file's.
+    pub sweep: Vec<String>,
+    /// The arms to keep; empty for all.
+    pub arms: Vec<String>,
+    /// The seeds instead of the file's; as typed.
+    pub seeds: Option<String>,
+}
+
+impl Request {
+    /// The name of the scale.
+    #[must_use]
+    pub fn scale(&self) -> &str {
+        self.scale.as_deref().unwrap_or(DEFAULT_SCALE)
+    }
+
+    /// The options that change what is run, as typed.
+    pub(crate) fn overrides(&self) -> Vec<String> {
+        let with = |option: &'static str, values: &[String]| {
+            values.iter().map(move |value| format!("{option} {value}")).collect::<Vec<_>>()
+        };
+        let seeds: Vec<String> = self.seeds.iter().cloned().collect();
+        [with("--set", &self.set), with("--sweep", &self.sweep), with("--arm", &self.arms), with("--seeds", &seeds)]
+            .concat()
+    }
+}
+
+/// An experiment, resolved.
+#[derive(Debug, Clone)]
+pub(crate) struct Spec {
+    pub(crate) name: String,
+    pub(crate) question: String,
+    pub(crate) document: Document,
+    /// In the order of arms, axes, seeds.
+    pub(crate) runs: Vec<SpecRun>,
+}
+
+/// One run of an experiment.
+#[derive(Debug, Clone)]
+pub(crate) struct SpecRun {
+    pub(crate) arm: String,
+    pub(crate) axes: Vec<(String, Value)>,
+    pub(crate) config: RunConfig,
+    /// What the configuration was read from, to say where a value comes from.
+    pub(crate) tree: Tree,
+}
+
+/// The keys of an experiment file.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Head {
+    name: String,
+    question: String,
+    #[serde(default, rename = "data")]
+    _data: Option<Value>,
+    #[serde(default, rename = "model")]
+    _model: Option<Value>,
+    #[serde(default, rename = "train")]
+    _train: Option<Value>,
+    #[serde(default, rename = "optimizer")]
+    _optimizer: Option<Value>,
+    seeds: Vec<u64>,
+    arms: Map<String, Value>,
+    #[serde(default)]
+    sweep: Map<String, Value>,
+    #[serde(default)]
+    scales: Map<String, Value>,
+}
+
+impl Spec {
+    /// Reads and resolves an experiment.
+    pub(crate) fn load(request: &Request) -> Result<Self> {
+        let document = Document::read(&request.file)?;
+        let mut tree = Tree::of(&document);
+        let written: Head = read(&tree, &document)?;
+        lay_scale(&mut tree, &document, request, &written)?;
+        let head: Head = read(&tree, &document)?;
+        check_name(&head, &document)?;
+
+        let seeds = seeds(&head, &tree, &document, request)?;
+        let axes = axes(&head.sweep, &tree, &document, &request.sweep)?;
+        let sets = sets(&request.set)?;
+        let mut runs = Vec::new();
+        let mut seen = BTreeSet::new();
+        for arm in arms(&head, &tree, &document, request)? {
+            let mut base = tree.pick(&PARTS);
+            let patch = tree.part(&["arms".into(), arm.clone()]);
+            if let Some(patch) = patch.filter(|patch| patch.value.is_object()) {
+                base.overlay(&[], patch);
+            }
+            for values in grid(&axes) {
+                let mut tree = base.clone();
+                for (axis, value) in axes.iter().zip(values) {
+                    tree.overlay(&tree.resolve(&split(&axis.key)), Tree::new(value, axis.origin.clone()));
+                }
+                for (key, value, origin) in &sets {
+                    tree.overlay(&tree.resolve(key), Tree::new(value.clone(), origin.clone()));
+                }
+                for &seed in &seeds {
+                    let run = resolve(&arm, &axes, tree.clone(), seed, &document)?;
+                    // `--set` on a swept key makes its values equal: one run stays.
+                    let label = serde_json::to_string(&(&run.arm, &run.axes, seed)).unwrap_or_default();
+                    if seen.insert(label) {
+                        runs.push(run);
+                    }
+                }
+            }
+        }
+        Ok(Self { name: head.name, question: head.question, document, runs })
+    }
+}
+
+/// Types and checks one run.
+fn resolve(arm: &str, axes: &[Axis], mut tree: Tree, seed: u64, document: &Document) -> Result<SpecRun> {
+    if tree.get(&["optimizer".into()]).is_none() {
+        let place = document.place(&["arms".into(), arm.into()]);
+        let hint = format!("choose from {}, as in `optimizer: adamw`", list(np_core::OptimizerConfig::KINDS));
+        return Err(Fault::new(place, "neither the arm nor the base has an optimizer")
+            .key("optimizer")
+            .hint(hint)
+            .into());
+    }
+    tree.overlay(&["seed".into()], Tree::new(seed.into(), Origin::File(vec!["seeds".into()])));
+    let config: RunConfig = read(&tree, document)?;
+    config.validate().map_err(|bad| refuse(&tree, document, &bad.key, &bad.expected, &bad.got))?;
+    let whole = Tree::new(serde_json::to_value(&config).unwrap_or_default(), Origin::File(KeyPath::new()));
+    let label = |axis: &Axis| {
+        let path = whole.resolve(&split(&axis.key));
+        whole.get(&path).map(|value| (axis.key.clone(), value.clone())).ok_or_else(|| {
+            let fault =
+                Fault::new(tree.place(&path, document), "this key is swept, and there is no such key in the run");
+            Error::from(fault.key(path.join(".")).hint(format!("leave out the arm `{arm}`, or the axis")))
+        })
+    };
+    let axes = axes.iter().map(label).collect::<Result<_>>()?;
+    Ok(SpecRun { arm: arm.to_owned(), axes, config, tree })
+}
+
+fn lay_scale(tree: &mut Tree, document: &Document, request: &Request, head: &Head) -> Result<()> {
+    let scale = request.scale();
+    let path = vec!["scales".to_owned(), scale.to_owned()];
+    match tree.part(&path) {
+        Some(patch) => {
+            if let Some(key) = ["name", "scales"].into_iter().find(|key| patch.value.get(key).is_some()) {
+                let place = patch.place(&[key.to_owned()], document);
+                return Err(Fault::new(place, "a scale cannot change this")
+                    .key(format!("scales.{scale}.{key}"))
+                    .into());
+            }
+            if !patch.value.is_null() {
+                tree.overlay(&[], patch);
+            }
+            Ok(())
+        }
+        None if scale == DEFAULT_SCALE => Ok(()),
+        None => {
+            let known: BTreeSet<&str> = head.scales.keys().map(String::as_str).chain([DEFAULT_SCALE]).collect();
+            let place = Place::Option(format!("--scale {scale}"));
+            let text = format!("`{}` has no scale `{scale}`", document.path.display());
+            Err(Fault::new(place, text).hint_if(suggest(scale, known)).into())
+        }
+    }
+}
+
+fn check_name(head: &Head, document: &Document) -> Result<()> {
+    let stem = document.path.file_stem().unwrap_or_default().to_string_lossy();
+    if head.name == stem {
+        return Ok(());
+    }
+    let problem = Problem::Expected { expected: format!("the file's name, `{stem}`"), got: format!("`{}`", head.name) };
+    let hint = Some("rename the file or the experiment; plans are kept under that name".to_owned());
+    Err(Fault { place: document.place(&["name".into()]), key: Some("name".into()), problem, hint }.into())
+}
+
+fn arms(head: &Head, tree: &Tree, document: &Document, request: &Request) -> Result<Vec<String>> {
+    if head.arms.is_empty() {
+        let place = tree.place(&["arms".into()], document);
+        let hint = "an arm is a name and what is special about it, as in `arms: {baseline: {optimizer: sgd}}`";
+        return Err(Fault::new(place, "expected at least one arm, got none").key("arms").hint(hint).into());
+    }
+    for (name, patch) in &head.arms {
+        let path = ["arms".to_owned(), name.clone()];
+        if !patch.is_object() && !patch.is_null() {
+            return Err(refuse(tree, document, &path.join("."), "a map of keys", &show(patch)).into());
+        }
+        if let Some(key) = patch.as_object().and_then(|map| map.keys().find(|key| !PARTS.contains(&key.as_str()))) {
+            let at = [&path[..], std::slice::from_ref(key)].concat();
+            let fault = Fault::new(tree.place(&at, document), "there is no such key").key(at.join("."));
+            return Err(fault.hint_if(suggest(key, PARTS)).into());
+        }
+    }
+    for name in &request.arms {
+        if !head.arms.contains_key(name) {
+            let place = Place::Option(format!("--arm {name}"));
+            let text = format!("`{}` has no arm `{name}`", document.path.display());
+            return Err(Fault::new(place, text).hint_if(suggest(name, head.arms.keys())).into());
+        }
+    }
+    Ok(head.arms.keys().filter(|name| request.arms.is_empty() || request.arms.contains(name)).cloned().collect())
+}
+
+fn seeds(head: &Head, tree: &Tree, document: &Document, request: &Request) -> Result<Vec<u64>> {
+    let (seeds, place) = match &request.seeds {
+        None => (head.seeds.clone(), tree.place(&["seeds".into()], document)),
+        Some(text) => {
+            let place = Place::Option(format!("--seeds {text}"));
+            let seed = |word: &str| {
+                word.trim().parse::<u64>().map_err(|_| {
+                    let problem =
+                        Problem::Expected { expected: "whole numbers, 0 or more".into(), got: format!("`{word}`") };
+                    let hint = Some("as in `--seeds 41,42,43`".into());
+                    Error::from(Fault { place: place.clone(), key: None, problem, hint })
+                })
+            };
+            (text.split(',').map(seed).collect::<Result<_>>()?, place)
+        }
+    };
+    if seeds.is_empty() {
+        let hint = "as in `seeds: [41, 42, 43]`";
+        return Err(Fault::new(place, "expected at least one seed, got none").key("seeds").hint(hint).into());
+    }
+    if let Some(twice) = seeds.iter().enumerate().find_map(|(i, seed)| seeds[..i].contains(seed).then_some(seed)) {
+        return Err(Fault::new(place, format!("seed `{twice}` stands here twice")).key("seeds").into());
+    }
+    Ok(seeds)
+}
+
+/// The folder that an experiment's records go to by default, and why.
+#[must_use]
+pub fn default_store(file: &Path, scale: &str) -> PathBuf {
+    let absolute = std::path::absolute(file).unwrap_or_else(|_| file.to_owned());
+    let folder = absolute.parent().unwrap_or(Path::new("."));
+    let home = folder.ancestors().find(|ancestor| ancestor.join("experiments").is_dir());
+    let records = match home {
+        Some(home) => home.join("experiments").join("records"),
+        None => folder.join("records"),
+    };
+    records.join(scale)
+}

@@ -1,0 +1,193 @@
+//! One run, from configuration and data to metrics: the training loop.
+//!
+//! Everything random comes from the run's seed, and nothing depends on threads or time but the timings. Files, processes and
+//! records are for [`crate::worker`].
+
+use std::time::Instant;
+
+use candle_core::{Device, Tensor};
+use np_data::{DataSet, Normalization, Split, batches, epoch_order, subset};
+use np_models::{Mlp, Mode, Model, cross_entropy, loss_and_correct};
+use np_record::{DataInfo, Epoch, ModelInfo, Outcome, Phases};
+
+use crate::{
+    config::{ModelConfig, RunConfig},
+    error::Result,
+};
+
+/// What a training gave.
+#[derive(Debug, Clone)]
+pub struct Trained {
+    /// The data as used.
+    pub data: DataInfo,
+    /// The model.
+    pub model: ModelInfo,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// An entry a completed epoch.
+    pub epochs: Vec<Epoch>,
+    /// Wall time of each completed epoch; as long as `epochs`.
+    pub timing: Vec<Phases>,
+}
+
+/// What is said while a training goes on.
+#[derive(Debug)]
+pub enum News<'a> {
+    /// It begins.
+    Begins(&'a ModelInfo, &'a DataInfo),
+    /// An epoch is complete.
+    Epoch(&'a Epoch, &'a Phases),
+}
+
+/// Trains one run.
+///
+/// `watch` hears how it goes; an error of its ends the training.
+///
+/// # Errors
+/// Those of data, model, optimizer and `watch`. A loss that is not finite is none: it is [`Outcome::Diverged`].
+pub fn train(config: &RunConfig, data: &DataSet, watch: &mut dyn FnMut(News<'_>) -> Result<()>) -> Result<Trained> {
+    let RunConfig { train, seed, .. } = config;
+    let device = Device::Cpu;
+    let examples = subset(data.train.len(), config.data.fraction, *seed)?;
+    let ModelConfig::Mlp(mlp) = &config.model;
+    let model = Mlp::new(data.train.image_len(), data.classes, mlp, *seed, &device)?;
+    let mut optimizer = config.optimizer.build(model.parameters())?;
+
+    let about_model = ModelInfo { title: model.title(), parameters: model.num_parameters() };
+    let about_data = DataInfo {
+        name: data.name.to_string(),
+        title: data.title.clone(),
+        digest: data.digest.clone(),
+        train_examples: examples.len(),
+        test_examples: data.test.len(),
+    };
+    watch(News::Begins(&about_model, &about_data))?;
+
+    let mut steps = 0;
+    let mut batch = Batch::default();
+    let (mut epochs, mut timing) = (Vec::new(), Vec::new());
+    let mut outcome = Outcome::Finished;
+    'training: for epoch in 1..=train.epochs {
+        let mut clock = Clock::start();
+        let order = epoch_order(&examples, *seed, epoch - 1);
+        let mut total = Total::default();
+        optimizer.begin_epoch(epoch as usize, train.epochs as usize);
+        for indices in batches(&order, config.batch_size()) {
+            let (images, labels) = batch.load(&data.train, indices, &device)?;
+            clock.lap(|phases| &mut phases.data);
+
+            let logits = model.forward(&images, Mode::Train { step: steps as u64 })?;
+            let loss = cross_entropy(&logits, &labels)?;
+            let score = loss_and_correct(&logits, &labels)?;
+            clock.lap(|phases| &mut phases.forward);
+            steps += 1;
+            if !score.loss.is_finite() {
+                outcome = Outcome::Diverged { epoch: epoch as usize, step: steps };
+                break 'training;
+            }
+            total.add(score.loss, score.correct, indices.len());
+
+            let gradients = loss.backward()?;
+            clock.lap(|phases| &mut phases.backward);
+
+            let _ = optimizer.step(&gradients)?;
+            clock.lap(|phases| &mut phases.optimizer);
+        }
+        let test = evaluate(&model, &data.test, config, &mut batch, &device)?;
+        clock.lap(|phases| &mut phases.evaluation);
+
+        let diagnostics = optimizer.diagnostics().into_iter().filter(|(_, value)| value.is_finite()).collect();
+        let done = Epoch {
+            epoch: epoch as usize,
+            steps,
+            lr: optimizer.lr(),
+            train_loss: total.loss(),
+            train_accuracy: total.accuracy(),
+            test_loss: test.loss(),
+            test_accuracy: test.accuracy(),
+            diagnostics,
+        };
+        watch(News::Epoch(&done, &clock.phases))?;
+        // The last step of an epoch can be the one that breaks the model: its own loss was still finite.
+        let broken = !done.test_loss.is_finite();
+        epochs.push(done);
+        timing.push(clock.phases);
+        if broken {
+            outcome = Outcome::Diverged { epoch: epoch as usize, step: steps };
+            break;
+        }
+    }
+    Ok(Trained { data: about_data, model: about_model, outcome, epochs, timing })
+}
+
+/// Loss and accuracy on a whole split, without dropout.
+fn evaluate(model: &dyn Model, split: &Split, config: &RunConfig, batch: &mut Batch, device: &Device) -> Result<Total> {
+    let all: Vec<u32> = (0..).take(split.len()).collect();
+    let mut total = Total::default();
+    for indices in batches(&all, config.eval_batch_size()) {
+        let (images, labels) = batch.load(split, indices, device)?;
+        let score = loss_and_correct(&model.forward(&images, Mode::Eval)?, &labels)?;
+        total.add(score.loss, score.correct, indices.len());
+    }
+    Ok(total)
+}
+
+/// The buffers that batches are prepared in.
+#[derive(Default)]
+struct Batch {
+    pixels: Vec<f32>,
+    labels: Vec<u32>,
+}
+
+impl Batch {
+    /// The images \[n, c·h·w\] and labels \[n\] at `indices`.
+    fn load(&mut self, split: &Split, indices: &[u32], device: &Device) -> Result<(Tensor, Tensor)> {
+        Normalization::HALF.fill(split, indices, &mut self.pixels, &mut self.labels)?;
+        let images = Tensor::from_slice(&self.pixels, (indices.len(), split.image_len()), device)?;
+        let labels = Tensor::from_slice(&self.labels, indices.len(), device)?;
+        Ok((images, labels))
+    }
+}
+
+/// Sums over examples.
+#[derive(Default)]
+struct Total {
+    loss: f64,
+    correct: usize,
+    examples: usize,
+}
+
+impl Total {
+    fn add(&mut self, mean_loss: f64, correct: usize, examples: usize) {
+        self.loss += mean_loss * examples as f64;
+        self.correct += correct;
+        self.examples += examples;
+    }
+
+    fn loss(&self) -> f64 {
+        self.loss / self.examples as f64
+    }
+
+    fn accuracy(&self) -> f64 {
+        self.correct as f64 / self.examples as f64
+    }
+}
+
+/// Adds up the wall time of an epoch by phase.
+struct Clock {
+    last: Instant,
+    phases: Phases,
+}
+
+impl Clock {
+    fn start() -> Self {
+        Self { last: Instant::now(), phases: Phases::default() }
+    }
+
+    /// Books the time since the last lap on a phase.
+    fn lap(&mut self, phase: impl FnOnce(&mut Phases) -> &mut f64) {
+        let now = Instant::now();
+        *phase(&mut self.phases) += (now - self.last).as_secs_f64();
+        self.last = now;
+    }
+}

@@ -1,0 +1,141 @@
+//! A worker process: trains one run of a plan that is in the store, and writes its record there.
+
+use std::path::Path;
+
+use np_data::DataSet;
+use np_record::{DataInfo, ModelInfo, Outcome, Phases, PlannedRun, Provenance, Record, SCHEMA, SEMANTICS, Store};
+
+use crate::{
+    config::{ModelConfig, RunConfig},
+    error::{Error, Fault, Place, Result},
+    event::Event,
+    provenance::Caller,
+    train::{News, Trained, train},
+};
+
+/// What a worker is to do.
+#[derive(Debug, Clone, Copy)]
+pub struct Job<'a> {
+    /// Name of a plan in the store.
+    pub plan: &'a str,
+    /// Which of its runs, from 0.
+    pub index: usize,
+    /// The id that the run is expected to have: the plan may have been replaced since the launcher read it.
+    pub id: Option<&'a str>,
+    /// Folder of the published data files.
+    pub data_dir: Option<&'a Path>,
+    /// Threads that the run computes on, for its record.
+    pub threads: usize,
+    /// What the record says about the command.
+    pub caller: &'a Caller,
+}
+
+/// Trains one run and writes its record; a run that fails is recorded as failed.
+///
+/// # Errors
+/// [`Error::Fault`] if there is no such run, [`Error::Record`] if the store refuses, [`Error::Orphaned`] if the launcher is gone, and
+/// whatever made the run fail, once that is recorded.
+pub fn exec(store: &Store, job: &Job<'_>) -> Result<()> {
+    let Job { plan, index, .. } = *job;
+    let nowhere = || Place::Option(format!("np exec {plan} {index}"));
+    let found = store.read_plan(plan)?.ok_or_else(|| Fault::new(nowhere(), "the store has no such plan"))?;
+    let run = found.runs.get(index).ok_or_else(|| {
+        Fault::new(nowhere(), format!("expected a run from 0 to {}", found.runs.len().saturating_sub(1)))
+    })?;
+    if job.id.is_some_and(|id| id != run.id) {
+        return Err(Fault::new(nowhere(), "the plan was replaced while its runs were trained").into());
+    }
+    let provenance = job.caller.provenance(job.threads);
+    match attempt(run, job.data_dir) {
+        Ok(trained) => {
+            let record = record(run, trained, provenance);
+            store.write_record(&record)?;
+            Event::Recorded { outcome: record.outcome }.say()
+        }
+        Err(Error::Orphaned) => Err(Error::Orphaned),
+        Err(error) => {
+            store.write_record(&failed(run, error.to_string(), provenance))?;
+            Event::Recorded { outcome: Outcome::Failed { reason: error.to_string() } }.say()?;
+            Err(error)
+        }
+    }
+}
+
+fn attempt(run: &PlannedRun, data_dir: Option<&Path>) -> Result<Trained> {
+    let place = || Place::Option(format!("run {}", run.id));
+    let config: RunConfig = serde_json::from_value(run.config.clone())
+        .map_err(|error| Fault::new(place(), format!("planned by another version of np: {error}")))?;
+    let data = DataSet::load(config.data.name, config.data.source, data_dir)?;
+    if data.digest != run.data_digest {
+        return Err(Fault::new(place(), "the data has changed since the run was planned").hint("run it again").into());
+    }
+    train(&config, &data, &mut |news| match news {
+        News::Begins(model, data) => Event::Begins { model: model.title.clone(), examples: data.train_examples }.say(),
+        News::Epoch(metrics, phases) => Event::Epoch { metrics: metrics.clone(), seconds: phases.total() }.say(),
+    })
+}
+
+fn record(run: &PlannedRun, trained: Trained, provenance: Provenance) -> Record {
+    let Trained { data, model, outcome, epochs, timing } = trained;
+    let timing = timing.into_iter().map(rounded).collect();
+    let mut record = Record {
+        schema: SCHEMA,
+        id: run.id.clone(),
+        semantics: SEMANTICS,
+        config: run.config.clone(),
+        data,
+        model,
+        outcome,
+        epochs,
+        result_sha256: String::new(),
+        timing,
+        provenance,
+    };
+    record.result_sha256 = record.digest_result();
+    record
+}
+
+/// The record of a run that could not be made.
+#[must_use]
+pub(crate) fn failed(run: &PlannedRun, reason: String, provenance: Provenance) -> Record {
+    let config: Option<RunConfig> = serde_json::from_value(run.config.clone()).ok();
+    let (name, title) = config.as_ref().map_or_else(Default::default, |config| {
+        (config.data.name.to_string(), config.data.name.title(config.data.source).to_owned())
+    });
+    let data = DataInfo { name, title, digest: run.data_digest.clone(), train_examples: 0, test_examples: 0 };
+    let kind = match config.map(|config| config.model) {
+        Some(ModelConfig::Mlp(_)) => "MLP",
+        None => "",
+    };
+    let model = ModelInfo { title: kind.into(), parameters: 0 };
+    let outcome = Outcome::Failed { reason };
+    record(run, Trained { data, model, outcome, epochs: Vec::new(), timing: Vec::new() }, provenance)
+}
+
+/// Microseconds are enough, and keep records small.
+fn rounded(phases: Phases) -> Phases {
+    let round = |seconds: f64| (seconds * 1e6).round() / 1e6;
+    Phases {
+        data: round(phases.data),
+        forward: round(phases.forward),
+        backward: round(phases.backward),
+        optimizer: round(phases.optimizer),
+        evaluation: round(phases.evaluation),
+    }
+}
+
+/// A run as a person knows it: arm, swept values, seed.
+#[must_use]
+pub(crate) fn label(run: &PlannedRun) -> String {
+    let mut label = run.arm.clone();
+    for value in run.axes.values() {
+        label.push_str(&format!(" · {}", plain(value)));
+    }
+    format!("{label} · seed {}", run.seed)
+}
+
+/// A value without quotes.
+#[must_use]
+pub(crate) fn plain(value: &serde_json::Value) -> String {
+    value.as_str().map_or_else(|| value.to_string(), str::to_owned)
+}

@@ -1,0 +1,153 @@
+//! What the commands print, end to end.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod common;
+
+use common::{Lab, TINY, text};
+
+fn trained() -> Lab {
+    let lab = Lab::new(TINY);
+    lab.good(&["run", "tiny.yaml"]);
+    lab
+}
+
+#[test]
+fn plan_says_what_is_done_and_what_the_rest_costs() {
+    let lab = Lab::new(TINY);
+    let (table, said) = lab.good(&["plan", "tiny.yaml"]);
+    assert_eq!(table.lines().count(), 5, "{table}");
+    assert_eq!(table.matches("missing").count(), 4, "{table}");
+    assert!(said.contains("4 to train: no record of the like"), "{said}");
+    assert!(!lab.path("records").exists(), "a plan writes nothing");
+
+    lab.good(&["run", "tiny.yaml", "--seeds", "1"]);
+    let (table, said) = lab.good(&["plan", "tiny.yaml"]);
+    assert_eq!((table.matches("done").count(), table.matches("missing").count()), (2, 2), "{table}");
+    assert!(said.contains("2 to train: about "), "{said}");
+}
+
+#[test]
+fn plan_resolves_overrides_and_axes() {
+    let lab = Lab::new(TINY);
+    let json = |args: &[&str]| -> serde_json::Value {
+        let args = [&["plan", "tiny.yaml", "--json"], args].concat();
+        serde_json::from_str(&lab.good(&args).0).unwrap()
+    };
+    let plain = json(&[]);
+    assert_eq!(plain["experiment"], "tiny");
+    let order: Vec<String> =
+        plain["runs"].as_array().unwrap().iter().map(|r| format!("{} {}", r["arm"], r["seed"])).collect();
+    assert_eq!(order, ["\"full\" 1", "\"full\" 2", "\"sgd\" 1", "\"sgd\" 2"]);
+    assert_eq!(plain["runs"][0]["config"]["train"]["eval_batch_size"], 1000, "defaults are spelled out");
+
+    let swept =
+        json(&["--set", "optimizer.lr=0.5", "--sweep", "data.fraction=0.05,0.1", "--seeds", "9", "--arm", "sgd"]);
+    assert_ne!(swept["experiment"], "tiny", "the plan of the file as written stays");
+    let runs = swept["runs"].as_array().unwrap();
+    let axes: Vec<&serde_json::Value> = runs.iter().map(|run| &run["axes"]["data.fraction"]).collect();
+    assert_eq!(axes, [0.05, 0.1]);
+    assert!(runs.iter().all(|run| run["config"]["optimizer"]["sgd"]["lr"] == 0.5));
+
+    let fixed = json(&["--sweep", "optimizer.lr=0.1,0.2", "--set", "optimizer.lr=0.1", "--seeds", "9"]);
+    assert_eq!(fixed["runs"].as_array().unwrap().len(), 2, "a value that is set is no longer swept");
+
+    let swapped = json(&["--set", "optimizer=adamw"]);
+    assert_eq!(swapped["runs"][0]["id"], swapped["runs"][2]["id"], "the same run in two arms");
+}
+
+#[test]
+fn lists_can_be_swept_and_an_arm_can_say_nothing() {
+    let text = TINY.replace("arms:\n", "optimizer: adam\narms:\n  plain:\n");
+    let lab = Lab::new(text);
+    let args = ["plan", "tiny.yaml", "--json", "--arm", "plain", "--seeds", "1", "--sweep", "model.hidden=[8],[16, 4]"];
+    let plan: serde_json::Value = serde_json::from_str(&lab.good(&args).0).unwrap();
+    let hidden: Vec<String> = plan["runs"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|run| run["config"]["model"]["mlp"]["hidden"].to_string())
+        .collect();
+    assert_eq!(hidden, ["[8]", "[16,4]"]);
+    assert!(plan["runs"][0]["config"]["optimizer"]["adam"]["lr"].is_number());
+}
+
+#[test]
+fn one_run_in_two_arms_is_trained_once() {
+    let lab = Lab::new(TINY);
+    let (table, said) = lab.good(&["run", "tiny.yaml", "--set", "optimizer=adamw", "--seeds", "1"]);
+    assert!(said.contains("2 runs") && said.contains("training 1,"), "{said}");
+    assert_eq!(table.lines().count(), 3, "{table}");
+    assert!(!lab.path("records/quick/plans/tiny.json").exists());
+}
+
+#[test]
+fn scales_lie_over_everything() {
+    let text = format!(
+        "{TINY}scales:\n  paper: {{train: {{epochs: 1}}, seeds: [5], arms: {{sgd: {{optimizer: {{sgd: {{lr: 0.3}}}}}}}}}}\n"
+    );
+    let lab = Lab::new(text);
+    let (plan, _) = lab.good(&["plan", "tiny.yaml", "--scale", "paper", "--json"]);
+    let plan: serde_json::Value = serde_json::from_str(&plan).unwrap();
+    assert_eq!(plan["scale"], "paper");
+    let runs = plan["runs"].as_array().unwrap();
+    assert_eq!(runs.len(), 2);
+    let sgd = &runs[1]["config"];
+    assert_eq!((&sgd["seed"], &sgd["train"]["epochs"]), (&5.into(), &1.into()));
+    assert_eq!(
+        sgd["optimizer"]["sgd"],
+        serde_json::json!({
+            "lr": 0.3, "momentum": 0.9, "dampening": 0.0, "nesterov": false, "weight_decay": 0.0
+        })
+    );
+}
+
+#[test]
+fn compare_prints_every_format() {
+    let lab = trained();
+    for format in ["text", "markdown", "csv", "json"] {
+        let (out, _) = lab.good(&["compare", "tiny.yaml", "--format", format]);
+        assert!(out.contains("full") && out.contains("sgd"), "{format}: {out}");
+    }
+    let (by_plan, _) = lab.good(&["compare", "records/quick/plans/tiny.json"]);
+    assert_eq!(by_plan, lab.good(&["compare", "tiny.yaml"]).0);
+    let (turned, _) = lab.good(&["compare", "tiny.yaml", "--against", "full", "--format", "json"]);
+    let turned: serde_json::Value = serde_json::from_str(&turned).unwrap();
+    assert_eq!((&turned["arm"], &turned["baseline"]), (&"sgd".into(), &"full".into()));
+}
+
+#[test]
+fn show_prints_a_record_by_the_beginning_of_its_id() {
+    let lab = trained();
+    let id = lab.results("records/quick").into_keys().next().unwrap();
+    let (out, _) = lab.good(&["show", &id[..6], "--store", "records/quick"]);
+    for part in [id.as_str(), "finished", "np run tiny.yaml", "MLP 784-16-10", "test loss", "optimizer:"] {
+        assert!(out.contains(part), "{part}: {out}");
+    }
+    let (json, _) = lab.good(&["show", &id, "--store", "records/quick", "--json"]);
+    let record: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let provenance = record["provenance"].to_string();
+    assert!(!provenance.contains(&*lab.path("").to_string_lossy()), "no paths of the machine: {provenance}");
+}
+
+#[test]
+fn optimizers_prints_what_an_experiment_can_say() {
+    let lab = Lab::new(TINY);
+    let (names, _) = lab.good(&["optimizers"]);
+    assert!(names.lines().any(|name| name == "neuroplastic"), "{names}");
+    for name in names.lines() {
+        let (yaml, _) = lab.good(&["optimizers", name]);
+        let settings: serde_yaml::Value = serde_yaml::from_str(&yaml).unwrap();
+        let json = serde_json::to_string(&settings["optimizer"]).unwrap();
+        let set = format!("optimizer={json}");
+        lab.good(&["plan", "tiny.yaml", "--set", &set]);
+    }
+}
+
+#[test]
+fn help_has_examples() {
+    let lab = Lab::new(TINY);
+    let output = lab.np(&["--help"]);
+    assert!(text(&output.stdout).contains("np run experiments/fig2-sanity.yaml"));
+    assert!(!text(&output.stdout).contains("exec"), "the worker's command is not for people");
+}

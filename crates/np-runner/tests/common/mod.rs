@@ -1,0 +1,102 @@
+//! A laboratory in a temporary folder: an experiment file, a store, and the real `np`.
+
+#![allow(dead_code, reason = "each test file uses its part")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+use tempfile::TempDir;
+
+/// A tiny experiment: two arms, two seeds, seconds in all.
+pub(crate) const TINY: &str = "\
+name: tiny
+question: Does it run?
+data: {name: mnist, source: mini, fraction: 0.05}
+model: {mlp: {hidden: [16], dropout: 0.1}}
+train: {epochs: 2, batch_size: 32}
+seeds: [1, 2]
+arms:
+  full: {optimizer: {neuroplastic: {lr: 0.1, coefficient: {scale: 2.0, warmup_epochs: 1}}}}
+  sgd: {optimizer: {sgd: {lr: 0.05, momentum: 0.9}}}
+";
+
+/// A temporary folder with an experiment in it.
+pub(crate) struct Lab {
+    dir: TempDir,
+}
+
+impl Lab {
+    /// A laboratory whose only experiment is `tiny.yaml`, with this text.
+    pub(crate) fn new(text: impl AsRef<[u8]>) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("tiny.yaml"), text).unwrap();
+        Self { dir }
+    }
+
+    /// A path in the laboratory.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// The `np` command, in the laboratory's folder.
+    pub(crate) fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_np"));
+        command.current_dir(self.dir.path()).args(args).env_remove("NP_DATA_DIR").env("RUST_BACKTRACE", "1");
+        command
+    }
+
+    /// Runs `np` to its end.
+    pub(crate) fn np(&self, args: &[&str]) -> Output {
+        self.command(args).output().unwrap()
+    }
+
+    /// Runs `np`, which must succeed; its standard output and error.
+    pub(crate) fn good(&self, args: &[&str]) -> (String, String) {
+        let output = self.np(args);
+        let (out, err) = (text(&output.stdout), text(&output.stderr));
+        assert!(output.status.success(), "np {args:?}: {}\n{out}\n{err}", output.status);
+        (out, err)
+    }
+
+    /// Every file of a store, with its content.
+    pub(crate) fn files(&self, store: &str) -> BTreeMap<PathBuf, Vec<u8>> {
+        let mut files = BTreeMap::new();
+        collect(&self.path(store), &mut files);
+        files
+    }
+
+    /// `result_sha256` of every record of a store, by id.
+    pub(crate) fn results(&self, store: &str) -> BTreeMap<String, String> {
+        let records = self.files(&format!("{store}/runs"));
+        let parse = |bytes: &Vec<u8>| serde_json::from_slice::<serde_json::Value>(bytes).unwrap();
+        let pair = |record: serde_json::Value| (word(&record["id"]), word(&record["result_sha256"]));
+        // Beside records there may be the temporary file of one that is being written.
+        let whole = records.iter().filter(|(path, _)| path.extension().is_some_and(|extension| extension == "json"));
+        whole.map(|(_, bytes)| pair(parse(bytes))).collect()
+    }
+}
+
+/// Bytes as text.
+pub(crate) fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn word(value: &serde_json::Value) -> String {
+    value.as_str().unwrap().to_owned()
+}
+
+fn collect(folder: &Path, files: &mut BTreeMap<PathBuf, Vec<u8>>) {
+    for entry in fs::read_dir(folder).into_iter().flatten() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            collect(&path, files);
+        } else {
+            files.insert(path.clone(), fs::read(&path).unwrap());
+        }
+    }
+}

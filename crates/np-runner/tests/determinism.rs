@@ -1,0 +1,132 @@
+//! A run gives the same bits however often, at whatever number of jobs and threads, and however it was broken off.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod common;
+
+use std::{
+    fs,
+    process::{Child, Command, Stdio},
+    thread,
+    time::Duration,
+};
+
+use common::{Lab, TINY, text};
+
+/// Wide enough that two threads do share the work.
+fn wide() -> String {
+    TINY.replace("hidden: [16]", "hidden: [256, 64]").replace("batch_size: 32", "batch_size: 64")
+}
+
+#[test]
+fn jobs_and_threads_do_not_change_a_bit() {
+    let lab = Lab::new(wide());
+    let mut all = Vec::new();
+    for (store, jobs, threads) in [("one", "1", "1"), ("jobs", "2", "1"), ("threads", "1", "2"), ("three", "1", "3")] {
+        lab.good(&["run", "tiny.yaml", "--store", store, "--jobs", jobs, "--threads", threads]);
+        all.push(lab.results(store));
+    }
+    assert_eq!(all[0].len(), 4);
+    for other in &all[1..] {
+        assert_eq!(*other, all[0]);
+    }
+}
+
+#[test]
+fn a_second_run_trains_nothing_and_touches_nothing() {
+    let lab = Lab::new(TINY);
+    let (first, _) = lab.good(&["run", "tiny.yaml", "--store", "store"]);
+    let before = lab.files("store");
+    let times = |lab: &Lab| -> Vec<_> {
+        lab.files("store").keys().map(|path| fs::metadata(path).unwrap().modified().unwrap()).collect()
+    };
+    let modified = times(&lab);
+    let (second, said) = lab.good(&["run", "tiny.yaml", "--store", "store"]);
+    assert!(said.contains("nothing to train"), "{said}");
+    assert_eq!(first, second, "the same table");
+    assert_eq!(lab.files("store"), before);
+    assert_eq!(times(&lab), modified);
+}
+
+/// A sweep that has just written its first record.
+fn started(lab: &Lab, store: &str) -> Child {
+    let mut launcher = lab.command(&["run", "tiny.yaml", "--store", store, "--jobs", "1", "--threads", "1"]);
+    let launcher = launcher.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    for _ in 0..3000 {
+        if !lab.results(store).is_empty() {
+            break;
+        }
+        thread::sleep(Duration::from_millis(5));
+    }
+    launcher
+}
+
+#[test]
+fn a_sweep_that_was_killed_goes_on_to_the_same_end() {
+    let text = TINY.replace("epochs: 2", "epochs: 20").replace("[1, 2]", "[1, 2, 3]");
+    let lab = Lab::new(text);
+    lab.good(&["run", "tiny.yaml", "--store", "whole", "--jobs", "1", "--threads", "1"]);
+
+    let mut launcher = started(&lab, "cut");
+    launcher.kill().unwrap();
+    launcher.wait().unwrap();
+    let kept = lab.results("cut");
+    assert!(!kept.is_empty() && kept.len() < 6, "killed in the middle, with {} records", kept.len());
+
+    lab.good(&["run", "tiny.yaml", "--store", "cut", "--jobs", "2"]);
+    assert_eq!(lab.results("cut"), lab.results("whole"));
+}
+
+#[cfg(unix)]
+#[test]
+fn an_interrupted_sweep_keeps_what_is_done_and_says_how_to_go_on() {
+    let lab = Lab::new(TINY.replace("epochs: 2", "epochs: 20").replace("[1, 2]", "[1, 2, 3]"));
+    let launcher = started(&lab, "store");
+    let kill = format!("kill -INT {}", launcher.id());
+    assert!(Command::new("sh").args(["-c", &kill]).status().unwrap().success());
+    let output = launcher.wait_with_output().unwrap();
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(130), "{said}");
+    assert!(said.contains("interrupted: ") && said.contains("hint: the same command goes on"), "{said}");
+    let kept = lab.results("store").len();
+    assert!((1..6).contains(&kept), "{kept}");
+    thread::sleep(Duration::from_millis(300));
+    assert_eq!(lab.results("store").len(), kept, "the workers have ended too");
+}
+
+#[test]
+fn a_divergence_is_a_result() {
+    let lab = Lab::new(TINY);
+    let args = ["run", "tiny.yaml", "--store", "store", "--arm", "sgd", "--set", "optimizer.lr=1e30", "--seeds", "7"];
+    let (table, said) = lab.good(&args);
+    assert!(said.contains("diverged, which is a result: sgd · seed 7"), "{said}");
+    assert!(table.contains("1 diverged"), "{table}");
+    let (_, again) = lab.good(&args);
+    assert!(again.contains("nothing to train"), "{again}");
+}
+
+#[test]
+fn a_failure_is_recorded_and_tried_again() {
+    let lab = Lab::new(TINY);
+    lab.good(&["run", "tiny.yaml", "--store", "store", "--arm", "sgd"]);
+    // A plan whose data has another digest than this program's: what a change of data after planning looks like.
+    let path = lab
+        .path("store/plans")
+        .join(fs::read_dir(lab.path("store/plans")).unwrap().next().unwrap().unwrap().file_name());
+    let mut plan: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    let id = plan["runs"][0]["id"].as_str().unwrap().to_owned();
+    plan["runs"][0]["data_digest"] = "0".into();
+    fs::write(&path, plan.to_string()).unwrap();
+    let name = path.file_stem().unwrap().to_string_lossy().into_owned();
+    let output = lab.np(&["exec", &name, "0", "--store", "store"]);
+    assert_eq!(output.status.code(), Some(2));
+    let other = lab.np(&["exec", &name, "0", "--id", "0", "--store", "store"]);
+    assert!(text(&other.stderr).contains("the plan was replaced"), "a worker trains what its launcher meant");
+    let record = fs::read_to_string(lab.path("store/runs").join(format!("{id}.json"))).unwrap();
+    assert!(record.contains("\"failed\"") && record.contains("the data has changed"), "{record}");
+
+    let (listed, _) = lab.good(&["plan", "tiny.yaml", "--store", "store", "--arm", "sgd"]);
+    assert!(listed.contains("failed"), "{listed}");
+    let (_, said) = lab.good(&["run", "tiny.yaml", "--store", "store", "--arm", "sgd"]);
+    assert!(said.contains("training 1"), "{said}");
+}

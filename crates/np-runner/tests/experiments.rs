@@ -1,0 +1,49 @@
+//! The experiments of this repository: each one plans at its default scale, and figures share the runs that they can share.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use np_record::Plan;
+use np_runner::{Request, plan};
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../experiments")
+}
+
+fn planned(name: &str) -> Plan {
+    let request = Request { file: folder().join(format!("{name}.yaml")), ..Request::default() };
+    plan(&request, None).unwrap().plan
+}
+
+fn ids(plan: &Plan) -> BTreeSet<&str> {
+    plan.runs.iter().map(|run| run.id.as_str()).collect()
+}
+
+#[test]
+fn every_experiment_plans_and_says_what_to_expect_and_what_it_costs() {
+    let files = fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().path());
+    let files: Vec<PathBuf> = files.filter(|path| path.extension().is_some_and(|e| e == "yaml")).collect();
+    assert!(!files.is_empty());
+    for path in files {
+        let text = fs::read_to_string(&path).unwrap();
+        let head: String = text.lines().take_while(|line| line.starts_with('#')).collect();
+        assert!(head.contains("Expected") && head.contains("Cost"), "{}", path.display());
+        let plan = planned(&path.file_stem().unwrap().to_string_lossy());
+        assert!(plan.question.ends_with('?'), "{}", plan.question);
+        assert!(!plan.runs.is_empty());
+    }
+}
+
+#[test]
+fn figures_share_their_runs() {
+    let (sanity, low, dynamics) = (planned("fig2-sanity"), planned("fig3-low-data"), planned("fig6-dynamics"));
+    let (sanity, low, dynamics) = (ids(&sanity), ids(&low), ids(&dynamics));
+    assert_eq!((sanity.len(), low.len(), dynamics.len()), (18, 24, 6), "no two runs of a figure are the same");
+    assert!(dynamics.is_subset(&sanity), "figure 6 is drawn from figure 2's runs");
+    assert!(dynamics.is_subset(&low), "the whole training set is figure 2's run");
+}
