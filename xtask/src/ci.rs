@@ -1,0 +1,64 @@
+//! `cargo xtask ci`: every check, in the order in which they fail fastest. What passes here passes in CI.
+
+use std::env;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::tidy;
+
+/// A check that is a cargo command.
+struct Check {
+    heading: &'static str,
+    arguments: &'static [&'static str],
+    /// A variable of the environment, and its value.
+    with: Option<(&'static str, &'static str)>,
+    hint: &'static str,
+}
+
+const CHECKS: [Check; 4] = [
+    Check { heading: "format", arguments: &["fmt", "--all", "--check"], with: None, hint: "run `cargo fmt --all`" },
+    Check {
+        heading: "lints",
+        arguments: &["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"],
+        with: None,
+        hint: "each warning above says what it wants",
+    },
+    Check {
+        heading: "documentation",
+        arguments: &["doc", "--workspace", "--no-deps", "--document-private-items", "--locked"],
+        with: Some(("RUSTDOCFLAGS", "-D warnings")),
+        hint: "each warning above says what it wants",
+    },
+    Check {
+        heading: "tests",
+        arguments: &["test", "--workspace", "--locked"],
+        with: None,
+        hint: "run the named test alone with `cargo test NAME`",
+    },
+];
+
+/// Runs the command.
+pub(crate) fn run(root: &Path) -> Result<()> {
+    let [format, rest @ ..] = &CHECKS;
+    cargo(root, format)?;
+    println!("\n== tidy");
+    tidy::run(root)?;
+    rest.iter().try_for_each(|check| cargo(root, check))?;
+    println!("\nall checks passed");
+    Ok(())
+}
+
+fn cargo(root: &Path, check: &Check) -> Result<()> {
+    let shown = format!("cargo {}", check.arguments.join(" "));
+    println!("\n== {}: {shown}", check.heading);
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(&cargo);
+    command.args(check.arguments).envs(check.with).current_dir(root);
+    let status = command.status().with_context(|| format!("cannot start `{}`", cargo.display()))?;
+    if !status.success() {
+        bail!("check `{}` failed: `{shown}` ended with {status}\nhint: {}", check.heading, check.hint);
+    }
+    Ok(())
+}

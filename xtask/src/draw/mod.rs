@@ -1,0 +1,26 @@
+//! One small vocabulary of charts that every figure is written in.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`theme`] | colours, sizes, and how each arm looks, everywhere the same |
+//! | [`canvas`] | a page in pixels at 300 dpi: lines, shapes, text; out come SVG and PNG |
+//! | [`font`] | the embedded fonts, registered and measured |
+//! | [`equation`] | a line of mathematics: subscripts, superscripts, hats |
+//! | [`axis`] | ranges and ticks |
+//! | [`chart`] | what can be drawn into axes: curves with bands, points with intervals |
+//! | [`panel`] | axes with letter and title, filled with layers; panels in a grid above one legend |
+//! | [`diagram`] | boxes, lanes and arrows |
+//!
+//! A new kind of chart (bars, a heat map, a forest) is one more `Layer` of [`chart`]; a new look is a line of [`theme`].
+
+pub(crate) mod axis;
+pub(crate) mod canvas;
+pub(crate) mod chart;
+pub(crate) mod diagram;
+pub(crate) mod equation;
+pub(crate) mod font;
+pub(crate) mod panel;
+pub(crate) mod theme;
+
+/// A point in pixels, from the upper left corner.
+pub(crate) type Point = (f64, f64);

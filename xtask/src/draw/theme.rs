@@ -1,0 +1,143 @@
+//! How everything looks: the colours of Okabe and Ito, sizes in pixels at 300 dpi, and one look an arm.
+//!
+//! A panel is 6.2 inches wide and is often printed at half that width, so nothing is smaller than 13 points.
+
+use anyhow::{Result, bail};
+use plotters::style::RGBColor;
+
+/// Pixels an inch of a PNG, and the unit of every length here.
+pub(crate) const DPI: f64 = 300.0;
+/// Width of a panel: 6.2 inches.
+pub(crate) const PANEL_WIDTH: f64 = 6.2 * DPI;
+
+/// Text and axes.
+pub(crate) const INK: RGBColor = RGBColor(34, 34, 34);
+/// Secondary text and marks that belong to no arm.
+pub(crate) const GREY: RGBColor = RGBColor(102, 102, 102);
+/// Grid lines.
+pub(crate) const GRID: RGBColor = RGBColor(228, 228, 228);
+/// The page.
+pub(crate) const PAPER: RGBColor = RGBColor(255, 255, 255);
+
+// Okabe, M. and Ito, K. (2008), Color Universal Design; yellow is left out, it vanishes on white.
+const BLACK: RGBColor = RGBColor(0, 0, 0);
+const ORANGE: RGBColor = RGBColor(230, 159, 0);
+const SKY: RGBColor = RGBColor(86, 180, 233);
+const GREEN: RGBColor = RGBColor(0, 158, 115);
+const BLUE: RGBColor = RGBColor(0, 114, 178);
+const VERMILLION: RGBColor = RGBColor(213, 94, 0);
+const PURPLE: RGBColor = RGBColor(204, 121, 167);
+
+/// Type size of tick labels and legends.
+pub(crate) const SMALL: f64 = 54.0;
+/// Type size of axis names and titles.
+pub(crate) const NORMAL: f64 = 60.0;
+/// Type size of panel letters.
+pub(crate) const LARGE: f64 = 80.0;
+
+/// Width of axes and ticks.
+pub(crate) const HAIR: f64 = 4.0;
+/// Width of curves.
+pub(crate) const LINE: f64 = 8.0;
+/// Half the size of a marker.
+pub(crate) const MARKER: f64 = 15.5;
+/// Opacity of bands.
+pub(crate) const BAND: f64 = 0.16;
+
+/// The shape of a marker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Marker {
+    /// A disc.
+    Circle,
+    /// A square.
+    Square,
+    /// A triangle on its base.
+    Triangle,
+    /// A triangle on its tip.
+    TriangleDown,
+    /// A square on its tip.
+    Diamond,
+}
+
+/// The pattern of a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Dash {
+    /// Unbroken.
+    Solid,
+    /// Long strokes.
+    Long,
+    /// Short strokes.
+    Short,
+    /// Long and short in turn.
+    Mixed,
+}
+
+impl Dash {
+    /// Lengths of strokes and gaps in turn; empty for an unbroken line.
+    pub(crate) fn pattern(self) -> &'static [f64] {
+        match self {
+            Dash::Solid => &[],
+            Dash::Long => &[34.0, 16.0],
+            Dash::Short => &[10.0, 13.0],
+            Dash::Mixed => &[34.0, 13.0, 10.0, 13.0],
+        }
+    }
+}
+
+/// How an arm looks, in every figure.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Look {
+    /// Name in legends and captions.
+    pub(crate) label: &'static str,
+    /// Colour of lines, markers and bands.
+    pub(crate) colour: RGBColor,
+    /// Shape of markers.
+    pub(crate) marker: Marker,
+    /// Pattern of lines.
+    pub(crate) dash: Dash,
+}
+
+const fn look(label: &'static str, colour: RGBColor, marker: Marker, dash: Dash) -> Look {
+    Look { label, colour, marker, dash }
+}
+
+/// The arms that figures know. An arm that stands in no figure together with another may share its look.
+const ARMS: [(&str, Look); 10] = [
+    ("full", look("full rule", BLUE, Marker::Circle, Dash::Solid)),
+    ("neuroplastic", look("NeuroPlastic", BLUE, Marker::Circle, Dash::Solid)),
+    ("gradient-only", look("gradient-only", VERMILLION, Marker::Square, Dash::Long)),
+    ("gradient-only-matched", look("gradient-only, matched bounds", GREEN, Marker::Triangle, Dash::Short)),
+    ("gradient-only-step", look("gradient-only, matched step", PURPLE, Marker::Diamond, Dash::Mixed)),
+    ("gradient-only-tuned", look("gradient-only, own best rate", ORANGE, Marker::TriangleDown, Dash::Long)),
+    ("sgd", look("SGD", ORANGE, Marker::TriangleDown, Dash::Long)),
+    ("sgd-momentum", look("SGD with momentum", ORANGE, Marker::TriangleDown, Dash::Long)),
+    ("adam", look("Adam", SKY, Marker::Diamond, Dash::Mixed)),
+    ("adamw", look("AdamW", BLACK, Marker::Triangle, Dash::Short)),
+];
+
+/// The look of an arm.
+pub(crate) fn arm(name: &str) -> Result<Look> {
+    match ARMS.iter().find(|(known, _)| *known == name) {
+        Some((_, look)) => Ok(*look),
+        None => bail!("arm `{name}` has no look\nhint: give it a row in `ARMS` of xtask/src/draw/theme.rs"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_arms_of_one_figure_differ_in_colour_marker_and_dash_together() {
+        for figure in [
+            &["full", "gradient-only", "gradient-only-matched", "gradient-only-step", "gradient-only-tuned"][..],
+            &["neuroplastic", "sgd-momentum", "adam", "adamw"],
+        ] {
+            let looks: Vec<Look> = figure.iter().map(|name| arm(name).unwrap()).collect();
+            for (i, a) in looks.iter().enumerate() {
+                assert!(looks[..i].iter().all(|b| a.colour != b.colour && a.marker != b.marker && a.label != b.label));
+            }
+        }
+        assert!(arm("unheard-of").unwrap_err().to_string().contains("hint: give it a row"));
+    }
+}

@@ -1,0 +1,218 @@
+//! What stands below a figure: what is shown, what it was made from, and what it cannot show.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+
+use anyhow::Result;
+use np_record::compare::{Comparison, Format, Metric, Question};
+use np_record::stats::{self, Bootstrap};
+use np_record::{Outcome, Record};
+use serde_json::Value;
+
+use super::Scale;
+use super::runs::{Quantity, Runs};
+use crate::draw::theme;
+
+/// The arm that all others are compared with.
+const SUBJECT: &str = "full";
+
+/// A caption in the making.
+pub(crate) struct Caption<'a> {
+    number: u8,
+    scale: Scale,
+    runs: &'a Runs,
+    text: String,
+    tables: Vec<Section>,
+}
+
+enum Section {
+    Comparison(Metric),
+    Last(Vec<Quantity>),
+}
+
+impl<'a> Caption<'a> {
+    /// Begins with the figure's number and title.
+    pub(crate) fn new(number: u8, title: &str, scale: Scale, runs: &'a Runs) -> Self {
+        Self { number, scale, runs, text: format!("**Figure {number}. {title}.**"), tables: Vec::new() }
+    }
+
+    /// Sentences on what is shown.
+    pub(crate) fn text(mut self, text: &str) -> Self {
+        let _ = write!(self.text, " {text}");
+        self
+    }
+
+    /// What means and bands are, to which the seeds are added.
+    pub(crate) fn bands(mut self, what: &str) -> Self {
+        let seeds: BTreeSet<u64> = self.runs.runs.iter().map(|(run, _)| run.seed).collect();
+        let list = seeds.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
+        let _ = write!(self.text, " Over {} seeds ({list}): {what}.", seeds.len());
+        self
+    }
+
+    /// A table that compares the full rule with every other arm.
+    pub(crate) fn comparison(mut self, metric: Metric) -> Self {
+        self.tables.push(Section::Comparison(metric));
+        self
+    }
+
+    /// A table of what the last epoch was like.
+    pub(crate) fn last_epoch(mut self, quantities: &[Quantity]) -> Self {
+        self.tables.push(Section::Last(quantities.to_vec()));
+        self
+    }
+
+    /// The whole caption, as Markdown.
+    pub(crate) fn finish(self) -> Result<String> {
+        let mut out = format!("{}\n", self.text);
+        for table in &self.tables {
+            out.push('\n');
+            match table {
+                Section::Comparison(metric) => out.push_str(&self.compare(*metric)?),
+                Section::Last(quantities) => out.push_str(&self.last(quantities)?),
+            }
+        }
+        let _ = write!(out, "\nNotes:\n\n");
+        for note in self.notes() {
+            let _ = writeln!(out, "- {note}");
+        }
+        let _ = write!(out, "\nMade from:\n\n");
+        for line in self.sources() {
+            let _ = writeln!(out, "- {line}");
+        }
+        Ok(out)
+    }
+
+    fn compare(&self, metric: Metric) -> Result<String> {
+        let arms = self.runs.arms();
+        if !arms.iter().any(|arm| arm == SUBJECT) {
+            return Ok(String::new());
+        }
+        let runs: Vec<_> = self.runs.runs.iter().map(|(run, record)| (run.clone(), Some(record.clone()))).collect();
+        let mut parts = Vec::new();
+        for baseline in arms.into_iter().filter(|arm| arm != SUBJECT) {
+            let question = Question { arm: SUBJECT.into(), baseline, metric, bootstrap: Bootstrap::default() };
+            parts.push(Comparison::new(question, &runs)?.render(Format::Markdown));
+        }
+        Ok(parts.join("\n"))
+    }
+
+    fn last(&self, quantities: &[Quantity]) -> Result<String> {
+        let keys: Vec<String> = quantities.iter().map(|q| format!("`{}`", q.key())).collect();
+        let mut out =
+            format!("Last epoch, mean ± sample standard deviation over seeds:\n\n| arm | {} |\n", keys.join(" | "));
+        let _ = writeln!(out, "| :-- | {} |", vec!["--:"; keys.len()].join(" | "));
+        for arm in self.runs.arms() {
+            let cells = quantities.iter().map(|quantity| {
+                let values: Vec<f64> = self.runs.last(&arm, *quantity).into_values().collect();
+                match (stats::mean(&values), stats::sample_std(&values)) {
+                    (Some(mean), Some(std)) => format!("{mean:.3} ± {std:.3}"),
+                    (Some(mean), None) => format!("{mean:.3}"),
+                    _ => "-".into(),
+                }
+            });
+            let _ = writeln!(out, "| {} | {} |", theme::arm(&arm)?.label, cells.collect::<Vec<_>>().join(" | "));
+        }
+        Ok(out)
+    }
+
+    fn notes(&self) -> Vec<String> {
+        let mut notes = Vec::new();
+        let arms = self.runs.arms();
+        let bounds: Vec<(&String, [f64; 2])> = arms.iter().filter_map(|arm| Some((arm, self.bounds(arm)?))).collect();
+        if bounds.windows(2).any(|pair| pair[0].1 != pair[1].1) {
+            let list: Vec<String> =
+                bounds.iter().map(|(arm, [low, high])| format!("`{arm}` [{low}, {high}]")).collect();
+            notes.push(format!(
+                "the arms differ in the bounds of α as well as in the rule ({}), as published: their difference is not the rule's alone",
+                list.join(", ")
+            ));
+        }
+        notes.push(
+            "learning rate, warm-up and plasticity scale are the published ones, which were selected on the MNIST test set".into(),
+        );
+        for (run, record) in &self.runs.runs {
+            if let Outcome::Diverged { epoch, .. } = record.outcome {
+                notes.push(format!(
+                    "`{}`, seed {}{}: diverged in epoch {epoch}; it counts up to the epoch before, and in no mean of last epochs",
+                    run.arm,
+                    run.seed,
+                    run.axes.iter().map(|(key, value)| format!(", `{key}` = `{value}`")).collect::<String>()
+                ));
+            }
+        }
+        if self.scale == Scale::Quick {
+            notes.push(
+                "`quick` is a small sample of the data: it shows that the machinery works, not what the paper claims"
+                    .into(),
+            );
+        }
+        notes
+    }
+
+    /// Lower and upper bound of α in the configuration of an arm, if its optimizer has them.
+    fn bounds(&self, arm: &str) -> Option<[f64; 2]> {
+        let (run, _) = self.runs.runs.iter().find(|(run, _)| run.arm == arm)?;
+        let coefficient = find(&run.config, "coefficient")?;
+        Some([coefficient.get("min")?.as_f64()?, coefficient.get("max")?.as_f64()?])
+    }
+
+    fn sources(&self) -> Vec<String> {
+        let records: Vec<&Record> = self.runs.runs.iter().map(|(_, record)| record).collect();
+        let every = |of: &dyn Fn(&Record) -> String| -> String {
+            let all: BTreeSet<String> = records.iter().map(|record| of(record)).collect();
+            all.into_iter().collect::<Vec<_>>().join("; ")
+        };
+        let mut data: BTreeMap<(&str, &str), (BTreeSet<usize>, usize)> = BTreeMap::new();
+        for r in &records {
+            let entry = data.entry((&r.data.title, &r.data.digest)).or_default();
+            entry.0.insert(r.data.train_examples);
+            entry.1 = r.data.test_examples;
+        }
+        let mut lines = vec![format!(
+            "scale `{}`, experiment `{}`, {} runs: {}",
+            self.scale,
+            self.runs.plan.experiment,
+            records.len(),
+            self.runs.plan.question
+        )];
+        for ((title, digest), (train, test)) in data {
+            let train = train.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
+            let digest: String = digest.chars().take(12).collect();
+            lines.push(format!("data: {title}, digest `{digest}`; {train} training and {test} test examples"));
+        }
+        lines.push(format!(
+            "model: {}; {} epochs",
+            every(&|r| format!("{} ({} parameters)", r.model.title, r.model.parameters)),
+            self.runs.epochs()
+        ));
+        lines.push(format!("commit: {}", every(&commit)));
+        let machine = |r: &Record| {
+            let machine = &r.provenance.machine;
+            let s = if r.provenance.threads == 1 { "" } else { "s" };
+            format!(
+                "{}, {} cores, {}, {} thread{s} a run",
+                machine.cpu, machine.cores, machine.os, r.provenance.threads
+            )
+        };
+        lines.push(format!("machine: {}", every(&machine)));
+        lines.push(format!("redraw: `cargo xtask figures --scale {} --only {}`", self.scale, self.number));
+        lines
+    }
+}
+
+fn commit(record: &Record) -> String {
+    let Some(commit) = &record.provenance.commit else { return "unknown".into() };
+    let short: String = commit.chars().take(12).collect();
+    match record.provenance.dirty {
+        Some(false) => format!("`{short}`"),
+        Some(true) => format!("`{short}` with uncommitted changes"),
+        None => format!("`{short}`, perhaps with uncommitted changes"),
+    }
+}
+
+/// The first object under a key, at any depth.
+fn find<'v>(value: &'v Value, key: &str) -> Option<&'v Value> {
+    let map = value.as_object()?;
+    map.get(key).or_else(|| map.values().find_map(|inner| find(inner, key)))
+}

@@ -1,0 +1,168 @@
+//! Figures 2, 3 and 6: what the two arms do by epoch, and by amount of data.
+
+use anyhow::Result;
+use np_record::compare::Metric;
+use np_record::stats;
+
+use super::caption::Caption;
+use super::runs::{Quantity, Runs, Spread};
+use super::table::{Mark, Row, long_format};
+use super::{Figure, Scale};
+use crate::draw::axis::{Axis, Limits};
+use crate::draw::canvas::Fill;
+use crate::draw::chart::{Layer, Spot};
+use crate::draw::panel::{self, Key, Panel};
+use crate::draw::theme::{self, Look};
+
+/// Sideways distance of two arms at one x, in pixels.
+const DODGE: f64 = 62.0;
+
+fn looks(runs: &Runs) -> Result<Vec<Look>> {
+    runs.arms().iter().map(|arm| theme::arm(arm)).collect()
+}
+
+fn heights(layers: &[Layer]) -> Vec<f64> {
+    layers.iter().flat_map(Layer::heights).collect()
+}
+
+/// The title that records give their data set.
+fn data_title(runs: &Runs) -> String {
+    runs.runs.first().map(|(_, record)| record.data.title.clone()).unwrap_or_default()
+}
+
+/// Figure 2: test accuracy by epoch on both data sets.
+pub(crate) fn sanity(scale: Scale, runs: &Runs) -> Result<Figure> {
+    let (mut rows, mut panels) = (Vec::new(), Vec::new());
+    for (letter, data) in [('A', "mnist"), ('B', "fashion-mnist")] {
+        let part = runs.on(data)?;
+        let layers = part.curves(letter, Quantity::TestAccuracy, Spread::Seeds, Fill::Solid, &mut rows)?;
+        panels.push(Panel {
+            title: data_title(&part),
+            x: Axis::epochs(part.epochs()),
+            y: Axis::linear("Test accuracy (%)", heights(&layers), Limits::PERCENT),
+            layers,
+            key: Vec::new(),
+        });
+    }
+    let drawing = panel::figure("Figure 2: test accuracy by epoch", &panels, 2, &looks(runs)?)?;
+    let caption = Caption::new(2, "Sanity check", scale, runs)
+        .text(&format!("Test accuracy after each epoch on {} (A) and {} (B).", panels[0].title, panels[1].title))
+        .bands("lines are means, bands ± 1 sample standard deviation")
+        .comparison(Metric::FinalTestAccuracy)
+        .finish()?;
+    Ok(Figure { number: 2, drawing, table: long_format(&rows), caption })
+}
+
+/// Figure 3: final test accuracy and training loss by fraction of the training data.
+pub(crate) fn low_data(scale: Scale, runs: &Runs) -> Result<Figure> {
+    let runs = &runs.on("fashion-mnist")?;
+    let fractions = runs.fractions();
+    let title = data_title(runs);
+    let x = Axis::fractions("Share of the training data", &fractions);
+    let (mut rows, mut panels) = (Vec::new(), Vec::new());
+    for (letter, quantity, name, limits) in [
+        ('A', Quantity::TestAccuracy, "Final test accuracy (%)", Limits::PERCENT),
+        ('B', Quantity::TrainLoss, "Final training loss (nats)", Limits::POSITIVE),
+    ] {
+        let layers = by_fraction(runs, &fractions, letter, quantity, &mut rows)?;
+        panels.push(Panel {
+            title: title.clone(),
+            x: x.clone(),
+            y: Axis::linear(name, heights(&layers), limits),
+            layers,
+            key: Vec::new(),
+        });
+    }
+    let drawing = panel::figure("Figure 3: low data", &panels, 2, &looks(runs)?)?;
+    let caption = Caption::new(3, "Low data", scale, runs)
+        .text(&format!(
+            "Test accuracy (A) and mean training loss (B) of the last epoch on {title}, by the share of the training data \
+             (logarithmic axis); for one seed the smaller shares are part of the larger ones."
+        ))
+        .bands("large markers are means, bars ± 1 sample standard deviation, small points single seeds; arms stand side by side")
+        .comparison(Metric::FinalTestAccuracy)
+        .comparison(Metric::FinalTrainLoss)
+        .finish()?;
+    Ok(Figure { number: 3, drawing, table: long_format(&rows), caption })
+}
+
+fn by_fraction(
+    runs: &Runs,
+    fractions: &[f64],
+    panel: char,
+    quantity: Quantity,
+    rows: &mut Vec<Row>,
+) -> Result<Vec<Layer>> {
+    let arms = runs.arms();
+    let mut layers = Vec::new();
+    for (i, arm) in arms.iter().enumerate() {
+        let (mut spots, mut values) = (Vec::new(), Vec::new());
+        for &x in fractions {
+            let last = runs.at_fraction(x)?.last(arm, quantity);
+            let row = |mark| {
+                let (data, arm, quantity) = (runs.data(), arm.clone(), quantity.key());
+                Row { panel, data, arm, quantity, x_name: "fraction", x, mark }
+            };
+            let all: Vec<f64> = last.values().copied().collect();
+            let Some(value) = stats::mean(&all) else { continue };
+            let half = stats::sample_std(&all).unwrap_or(0.0);
+            let spot = Spot { x, mean: value, low: value - half, high: value + half };
+            rows.push(row(Mark::Mean { value, low: spot.low, high: spot.high, n: all.len() }));
+            rows.extend(last.iter().map(|(&seed, &value)| row(Mark::Seed { seed, value })));
+            values.extend(all.into_iter().map(|value| (x, value)));
+            spots.push(spot);
+        }
+        let shift = (i as f64 - (arms.len() - 1) as f64 / 2.0) * DODGE;
+        if !spots.is_empty() {
+            layers.push(Layer::Points { look: theme::arm(arm)?, spots, values, shift });
+        }
+    }
+    Ok(layers)
+}
+
+/// Figure 6: what the coefficient and the update do by epoch, on Fashion-MNIST.
+pub(crate) fn dynamics(scale: Scale, runs: &Runs) -> Result<Figure> {
+    const ALPHA: Quantity = Quantity::Diagnostic("alpha_mean");
+    const SPREAD: Spread = Spread::Of(Quantity::Diagnostic("alpha_std"));
+    const UPDATE: Quantity = Quantity::Diagnostic("effective_update_norm");
+    const GRADIENT: Quantity = Quantity::Diagnostic("raw_gradient_norm");
+    const NEAR_MAX: Quantity = Quantity::ShareDiagnostic("alpha_fraction_near_max");
+    const NEAR_MIN: Quantity = Quantity::ShareDiagnostic("alpha_fraction_near_min");
+    let runs = &runs.on("fashion-mnist")?;
+    let mut rows = Vec::new();
+    let mut panels = Vec::new();
+    for (letter, title, name, quantity, spread, limits) in [
+        ('A', "Coefficient", "Mean α", ALPHA, SPREAD, Limits::POSITIVE),
+        ('B', "Update after stabilisation", "Effective update norm", UPDATE, Spread::Seeds, Limits::POSITIVE),
+        ('C', "Gradient", "Gradient norm", GRADIENT, Spread::Seeds, Limits::POSITIVE),
+    ] {
+        let layers = runs.curves(letter, quantity, spread, Fill::Solid, &mut rows)?;
+        panels.push(panel(runs, title, name, layers, limits));
+    }
+    let mut layers = runs.curves('D', NEAR_MAX, Spread::Seeds, Fill::Solid, &mut rows)?;
+    layers.extend(runs.curves('D', NEAR_MIN, Spread::Seeds, Fill::Open, &mut rows)?);
+    let mut shares = panel(runs, "Coefficients near a bound", "Share of elements (%)", layers, Limits::PERCENT);
+    let key = |fill, text: &str| Key { fill, text: text.into() };
+    shares.key = vec![key(Fill::Solid, "near the upper bound"), key(Fill::Open, "near the lower bound")];
+    panels.push(shares);
+
+    let drawing = panel::figure("Figure 6: dynamics", &panels, 2, &looks(runs)?)?;
+    let caption = Caption::new(6, "Dynamics", scale, runs)
+        .text(&format!(
+            "Training on {}, by epoch. A: mean of the coefficient α over elements and steps; the band reaches one standard deviation \
+             of α (over elements and steps, mean over seeds) to either side. B: norm of the update after stabilisation and \
+             gain, without the learning rate. C: norm of the gradient. Norms are √(Σ ‖·‖²) over the steps and tensors of the \
+             epoch. D: share of elements whose α is within 5 % of the bounds' range of the upper bound (filled) or of the lower one (open). In \
+             the full rule α may leave its bounds.",
+            data_title(runs)
+        ))
+        .bands("lines are means, bands in B to D ± 1 sample standard deviation")
+        .last_epoch(&[ALPHA, UPDATE, GRADIENT, NEAR_MAX, NEAR_MIN])
+        .finish()?;
+    Ok(Figure { number: 6, drawing, table: long_format(&rows), caption })
+}
+
+fn panel(runs: &Runs, title: &str, name: &str, layers: Vec<Layer>, limits: Limits) -> Panel {
+    let y = Axis::linear(name, heights(&layers), limits);
+    Panel { title: title.into(), x: Axis::epochs(runs.epochs()), y, layers, key: Vec::new() }
+}

@@ -1,0 +1,150 @@
+//! `cargo xtask figures`: from records to `figures/SCALE/figN.{svg,png,csv,md}`.
+//!
+//! [`source`] finds the records, and has `np` make those that are missing; [`curves`] and [`fig1`] draw; [`caption`] and [`table`] say what
+//! is seen. The same records give the same bytes: nothing here looks at the clock, the machine, or the checkout.
+
+mod caption;
+mod curves;
+mod fig1;
+mod runs;
+mod source;
+mod table;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use np_record::write_atomic;
+
+use crate::draw::canvas::Drawing;
+use runs::Runs;
+use source::Workspace;
+
+/// The figures that there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, clap::ValueEnum)]
+pub(crate) enum Number {
+    /// The method.
+    #[value(name = "1")]
+    Method,
+    /// Sanity check.
+    #[value(name = "2")]
+    Sanity,
+    /// Low data.
+    #[value(name = "3")]
+    LowData,
+    /// Dynamics.
+    #[value(name = "6")]
+    Dynamics,
+}
+
+impl Number {
+    const ALL: [Number; 4] = [Number::Method, Number::Sanity, Number::LowData, Number::Dynamics];
+
+    /// The experiment whose records the figure is drawn from: `experiments/NAME.yaml`.
+    fn experiment(self) -> Option<&'static str> {
+        match self {
+            Number::Method => None,
+            Number::Sanity => Some("fig2-sanity"),
+            Number::LowData => Some("fig3-low-data"),
+            Number::Dynamics => Some("fig6-dynamics"),
+        }
+    }
+}
+
+/// How much is trained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, clap::ValueEnum)]
+pub(crate) enum Scale {
+    /// Embedded images, minutes on two cores.
+    #[default]
+    Quick,
+    /// Full data sets, hours on two cores.
+    Cpu,
+    /// The published protocol.
+    Paper,
+}
+
+impl fmt::Display for Scale {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(match self {
+            Scale::Quick => "quick",
+            Scale::Cpu => "cpu",
+            Scale::Paper => "paper",
+        })
+    }
+}
+
+/// Options of `cargo xtask figures`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    /// How much is trained, and which records are drawn
+    #[arg(long, value_enum, default_value_t)]
+    scale: Scale,
+    /// Numbers of the figures, separated by commas [default: all]
+    #[arg(long, value_enum, value_delimiter = ',')]
+    only: Vec<Number>,
+    /// Folder of the files [default: figures/SCALE]
+    #[arg(long, value_name = "DIR")]
+    out: Option<PathBuf>,
+}
+
+/// A figure, drawn.
+pub(crate) struct Figure {
+    /// Its number.
+    pub(crate) number: u8,
+    /// What is seen.
+    pub(crate) drawing: Drawing,
+    /// The values, as CSV.
+    pub(crate) table: String,
+    /// What it means, as Markdown.
+    pub(crate) caption: String,
+}
+
+/// Runs the command.
+pub(crate) fn run(options: &Options, root: &Path) -> Result<()> {
+    let workspace = Workspace { root: root.to_path_buf(), scale: options.scale };
+    let folder = options.out.clone().unwrap_or_else(|| root.join("figures").join(options.scale.to_string()));
+    let mut numbers = if options.only.is_empty() { Number::ALL.to_vec() } else { options.only.clone() };
+    numbers.sort();
+    numbers.dedup();
+    for figure in draw(&numbers, options.scale, |name| workspace.obtain(name, &|name| workspace.train(name)))? {
+        for path in write(&figure, &folder)? {
+            println!("{}", path.display());
+        }
+    }
+    Ok(())
+}
+
+/// Draws figures in order; each experiment's runs are obtained once.
+fn draw(numbers: &[Number], scale: Scale, obtain: impl Fn(&str) -> Result<Runs>) -> Result<Vec<Figure>> {
+    let mut known: BTreeMap<&str, Runs> = BTreeMap::new();
+    for name in numbers.iter().filter_map(|number| number.experiment()) {
+        if !known.contains_key(name) {
+            known.insert(name, obtain(name)?);
+        }
+    }
+    let figure = |number: &Number| {
+        let runs = number.experiment().and_then(|name| known.get(name));
+        match (number, runs) {
+            (Number::Sanity, Some(runs)) => curves::sanity(scale, runs),
+            (Number::LowData, Some(runs)) => curves::low_data(scale, runs),
+            (Number::Dynamics, Some(runs)) => curves::dynamics(scale, runs),
+            (_, _) => fig1::draw(scale),
+        }
+    };
+    numbers.iter().map(figure).collect()
+}
+
+/// Writes the four files of a figure, and says which.
+fn write(figure: &Figure, folder: &Path) -> Result<[PathBuf; 4]> {
+    let Figure { number, drawing, table, caption } = figure;
+    let path = |extension: &str| folder.join(format!("fig{number}.{extension}"));
+    let paths = ["svg", "png", "csv", "md"].map(path);
+    let contents = [drawing.svg.as_bytes(), &drawing.png, table.as_bytes(), caption.as_bytes()];
+    for (path, bytes) in paths.iter().zip(contents) {
+        write_atomic(path, bytes).with_context(|| format!("cannot write `{}`", path.display()))?;
+    }
+    Ok(paths)
+}

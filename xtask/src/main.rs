@@ -1,0 +1,55 @@
+//! The project's own commands: `cargo xtask figures`, `cargo xtask ci`, `cargo xtask tidy`.
+//!
+//! Nothing here trains: what must be trained is left to `np`, which is built only when it is needed. So this builds in seconds.
+#![allow(clippy::print_stdout, reason = "paths and headings are what these commands give")]
+
+mod ci;
+mod draw;
+mod figures;
+mod tidy;
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result};
+use clap::{Parser, Subcommand};
+
+/// The project's own commands
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Draw the figures; train first what has no record yet
+    Figures(figures::Options),
+    /// Run every check: format, tidy, lints, documentation, tests
+    Ci,
+    /// Check what the compiler does not: lengths of files, module heads, words that must not be there
+    Tidy,
+}
+
+fn main() -> ExitCode {
+    let Arguments { command } = Arguments::parse();
+    let done = root().and_then(|root| match &command {
+        Command::Figures(options) => figures::run(options, &root),
+        Command::Ci => ci::run(&root),
+        Command::Tidy => tidy::run(&root),
+    });
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The workspace's root, wherever in it the command was given.
+fn root() -> Result<PathBuf> {
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    here.parent().map(Path::to_path_buf).context("xtask is not inside a workspace")
+}
