@@ -1,0 +1,42 @@
+//! The errors of this crate: what was wrong, what was expected, what came.
+
+/// The result of everything in this crate that can fail.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What can go wrong when a model is built or run.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A field of a configuration, or an argument of a constructor, is out of range.
+    #[error("`{field}` must be {expected}, got `{got}`")]
+    Config {
+        /// The field, with its index where it is a list: `hidden[2]`.
+        field: String,
+        /// The values that are allowed.
+        expected: String,
+        /// The value that came.
+        got: String,
+    },
+    /// A tensor has the wrong shape or element type.
+    #[error("{what} must be {expected}, got {got}")]
+    Input {
+        /// The tensor: `logits`, `labels`, `the input of a layer`.
+        what: &'static str,
+        /// The shape or element type that fits.
+        expected: String,
+        /// The shape or element type that came.
+        got: String,
+    },
+    /// candle failed: out of memory, a device error.
+    #[error(transparent)]
+    Candle(#[from] candle_core::Error),
+}
+
+impl Error {
+    pub(crate) fn config(field: impl Into<String>, expected: impl Into<String>, got: impl ToString) -> Self {
+        Self::Config { field: field.into(), expected: expected.into(), got: got.to_string() }
+    }
+
+    pub(crate) fn input(what: &'static str, expected: impl Into<String>, got: impl Into<String>) -> Self {
+        Self::Input { what, expected: expected.into(), got: got.into() }
+    }
+}

@@ -1,0 +1,80 @@
+//! The arithmetic on CPU slices, each operation with its backward pass, and candle's own operations for everything else.
+//!
+//! The functions here take tensors whose shapes the layers have checked; they choose between the custom operation and the
+//! fallback. Architecture invariant: no result depends on the number of threads, bit for bit. `gemm` divides its output into tiles
+//! and sums each in the same order whoever computes it; everything else is divided into chunks of fixed size. Between machines the
+//! bits may differ: `gemm` picks its blocks by the sizes of the caches and its kernels by the instruction set.
+
+mod cross_entropy;
+mod gemm;
+mod linear;
+mod relu_dropout;
+
+use candle_core::{CpuStorage, DType, Layout, Result, Storage, Tensor, WithDType, bail};
+
+pub(crate) use cross_entropy::{cross_entropy, loss_and_correct};
+pub(crate) use linear::linear;
+pub(crate) use relu_dropout::{DropoutMask, relu_dropout};
+
+/// Whether the custom operations can take this tensor: on the CPU, in `f32` or `f64`.
+pub(crate) fn runs_here(x: &Tensor) -> bool {
+    x.device().is_cpu() && matches!(x.dtype(), DType::F32 | DType::F64)
+}
+
+/// The element types of the kernels.
+trait Real: WithDType {
+    const ZERO: Self;
+    fn exp(self) -> Self;
+    fn ln(self) -> Self;
+}
+
+macro_rules! impl_real {
+    ($t:ident) => {
+        impl Real for $t {
+            const ZERO: Self = 0.0;
+            fn exp(self) -> Self {
+                $t::exp(self)
+            }
+            fn ln(self) -> Self {
+                $t::ln(self)
+            }
+        }
+    };
+}
+impl_real!(f32);
+impl_real!(f64);
+
+/// Runs `$body` with `$t` bound to the type behind a [`DType`]; an error of operation `$op` for any other.
+macro_rules! dispatch {
+    ($op:expr, $dtype:expr, $t:ident => $body:expr) => {
+        match $dtype {
+            candle_core::DType::F32 => {
+                type $t = f32;
+                $body
+            }
+            candle_core::DType::F64 => {
+                type $t = f64;
+                $body
+            }
+            dtype => candle_core::bail!("{}: no kernel for {dtype:?}", $op),
+        }
+    };
+}
+use dispatch;
+
+/// The elements of a contiguous operand of a custom operation.
+fn slice<'a, T: WithDType>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [T]> {
+    match layout.contiguous_offsets() {
+        Some((start, end)) => Ok(&storage.as_slice::<T>()?[start..end]),
+        None => bail!("a kernel got an operand that is not contiguous: {layout:?}"),
+    }
+}
+
+/// Gives `f` the elements of a contiguous tensor on the CPU.
+fn with_slice<T: WithDType, R>(x: &Tensor, f: impl FnOnce(&[T]) -> Result<R>) -> Result<R> {
+    let (storage, layout) = x.storage_and_layout();
+    match &*storage {
+        Storage::Cpu(storage) => f(slice(storage, layout)?),
+        _ => bail!("a CPU kernel got a tensor of another device"),
+    }
+}

@@ -1,0 +1,79 @@
+//! The fully connected layer.
+
+use candle_core::{DType, Device, Tensor, Var};
+
+use crate::{Error, Initializer, Result, kernels};
+
+/// The most trainable scalars of a layer or a model: 2³⁰, 4 GiB in `f32`. A typing error in a width is then an error, and not an
+/// aborted process.
+pub const MAX_PARAMETERS: usize = 1 << 30;
+
+/// A fully connected layer: y = x Wᵀ + b, with W \[outputs, inputs\] and b \[outputs\].
+///
+/// On a CPU in `f32` and `f64` forward and backward are one custom operation; the backward pass leaves out the gradient of an
+/// input that no variable led to, which candle's own computes. Elsewhere it is candle's `matmul` and `broadcast_add`.
+#[derive(Debug, Clone)]
+pub struct Linear {
+    weight: Var,
+    bias: Var,
+}
+
+impl Linear {
+    /// A layer with PyTorch's default initial values: weight, then bias, from U(−1/√`inputs`, 1/√`inputs`).
+    ///
+    /// PyTorch writes the weight's as `kaiming_uniform_(a=√5)`: the gain √(2/(1+5)) times √3 is 1.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] if a size is 0 or the layer is larger than [`MAX_PARAMETERS`]; candle's own.
+    pub fn new(inputs: usize, outputs: usize, init: &mut Initializer, dtype: DType, device: &Device) -> Result<Self> {
+        for (field, size) in [("inputs", inputs), ("outputs", outputs)] {
+            if size == 0 {
+                return Err(Error::config(field, "at least 1", size));
+            }
+        }
+        if inputs.checked_mul(outputs).is_none_or(|count| count > MAX_PARAMETERS) {
+            return Err(Error::config("outputs", format!("at most {}", MAX_PARAMETERS / inputs), outputs));
+        }
+        let bound = 1.0 / (inputs as f64).sqrt();
+        let weight = init.uniform((outputs, inputs), bound, dtype, device)?;
+        let bias = init.uniform(outputs, bound, dtype, device)?;
+        Ok(Self { weight: Var::from_tensor(&weight)?, bias: Var::from_tensor(&bias)? })
+    }
+
+    /// x \[batch, inputs\] → \[batch, outputs\].
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Input`] if the shape or the element type of `x` does not fit; candle's own.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        match x.dims() {
+            &[_, inputs] if inputs == self.inputs() && x.dtype() == self.weight.dtype() => {}
+            dims => {
+                let expected = format!("[batch, {}] of {:?}", self.inputs(), self.weight.dtype());
+                return Err(Error::input("a linear layer's input", expected, format!("{dims:?} of {:?}", x.dtype())));
+            }
+        }
+        Ok(kernels::linear(x, &self.weight, &self.bias)?)
+    }
+
+    /// Numbers an example takes.
+    pub fn inputs(&self) -> usize {
+        self.weight.dims()[1]
+    }
+
+    /// Numbers an example becomes.
+    pub fn outputs(&self) -> usize {
+        self.weight.dims()[0]
+    }
+
+    /// W, \[outputs, inputs\].
+    pub fn weight(&self) -> &Var {
+        &self.weight
+    }
+
+    /// b, \[outputs\].
+    pub fn bias(&self) -> &Var {
+        &self.bias
+    }
+}

@@ -1,0 +1,54 @@
+//! The models of the NeuroPlastic experiments, on candle, with seeded initialisation.
+//!
+//! A [`Model`] maps a batch to logits and names its parameters in definition order. [`Mlp`] is a multi-layer perceptron of any
+//! depth and width, initialised and regularised as PyTorch does it. Everything random is a function of a seed: weights come from
+//! an [`Initializer`], dropout masks from (seed, layer, step), so a run that resumes has no generator to restore.
+//!
+//! On a CPU with `f32` or `f64` the layers and the loss are custom operations over the `gemm` crate; on other devices and element
+//! types they are candle's own. The CPU results do not depend on the number of threads, bit for bit.
+//!
+//! The number of threads is that of the current rayon pool (`RAYON_NUM_THREADS`). Set `CANDLE_NUM_THREADS=1` beside it: candle has
+//! a second pool, for element-wise operations, whose workers spin on the cores that the matrix products want; without it two
+//! threads are no faster than one (`examples/mlp_step.rs` measures both).
+//!
+//! What does not live here: optimizers, data, training loops, files.
+//!
+//! One step, forward and backward:
+//!
+//! ```
+//! use candle_core::{DType, Device, Tensor};
+//! use np_models::{Mlp, MlpConfig, Mode, Model, cross_entropy, loss_and_correct};
+//!
+//! # fn main() -> np_models::Result<()> {
+//! let device = Device::Cpu;
+//! let config = MlpConfig { hidden: vec![32, 16], dropout: 0.1 };
+//! let model = Mlp::new(784, 10, &config, 41, &device)?;
+//! assert_eq!(model.title(), "MLP 784-32-16-10");
+//!
+//! let images = Tensor::ones((4, 1, 28, 28), DType::F32, &device)?; // flattened by the model
+//! let labels = Tensor::new(&[3u32, 1, 4, 1], &device)?;
+//! let logits = model.forward(&images, Mode::Train { step: 0 })?;
+//! let gradients = cross_entropy(&logits, &labels)?.backward()?;
+//! for (name, parameter) in model.parameters() {
+//!     assert!(gradients.get(parameter.as_tensor()).is_some(), "{name} has a gradient");
+//! }
+//!
+//! let score = loss_and_correct(&model.forward(&images, Mode::Eval)?, &labels)?;
+//! assert!(score.loss > 0.0 && score.correct <= 4);
+//! # Ok(())
+//! # }
+//! ```
+
+mod error;
+mod init;
+mod kernels;
+pub mod layers;
+mod loss;
+mod mlp;
+mod model;
+
+pub use error::{Error, Result};
+pub use init::Initializer;
+pub use loss::{Score, cross_entropy, loss_and_correct};
+pub use mlp::{Mlp, MlpConfig};
+pub use model::{Mode, Model};

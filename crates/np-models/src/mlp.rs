@@ -1,0 +1,156 @@
+//! The multi-layer perceptron: its configuration, construction and forward pass.
+
+use candle_core::{DType, Device, Tensor, Var};
+use serde::{Deserialize, Serialize};
+
+use crate::layers::{Linear, MAX_PARAMETERS, ReluDropout};
+use crate::{Error, Initializer, Mode, Model, Result};
+
+/// The shape and regularisation of an [`Mlp`].
+///
+/// ```
+/// use np_models::MlpConfig;
+///
+/// let config = MlpConfig { dropout: 1.5, ..MlpConfig::default() };
+/// assert_eq!(config.validate().unwrap_err().to_string(), "`dropout` must be at least 0 and below 1, got `1.5`");
+/// ```
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct MlpConfig {
+    /// Width of each hidden layer, first to last, in units of at least 1. Default [256, 256], the published protocol's.
+    /// Empty: a linear classifier.
+    pub hidden: Vec<usize>,
+    /// Probability of zeroing an activation after each hidden layer, in [0, 1). Default 0.1, the published protocol's.
+    pub dropout: f64,
+}
+
+impl Default for MlpConfig {
+    fn default() -> Self {
+        Self { hidden: vec![256, 256], dropout: 0.1 }
+    }
+}
+
+impl MlpConfig {
+    /// Checks every field.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] with the first field that is out of range.
+    pub fn validate(&self) -> Result<()> {
+        if let Some(layer) = self.hidden.iter().position(|&width| width == 0) {
+            return Err(Error::config(format!("hidden[{layer}]"), "at least 1", 0));
+        }
+        if !(0.0..1.0).contains(&self.dropout) {
+            return Err(Error::config("dropout", "at least 0 and below 1", self.dropout));
+        }
+        Ok(())
+    }
+}
+
+/// A multi-layer perceptron, as PyTorch's `Sequential(Linear, ReLU, Dropout, …, Linear)`.
+///
+/// ```text
+/// h₀ = x,   hᵢ = dropout(max(Wᵢ hᵢ₋₁ + bᵢ, 0)),   logits = W h_last + b
+/// ```
+///
+/// Parameters in order: `fc1.weight`, `fc1.bias`, `fc2.weight`, …, `head.weight`, `head.bias`; weights are \[out, in\]. Initial
+/// values are drawn as PyTorch's default for `Linear` (see [`Linear::new`]), from our own generator (see [`Initializer`]).
+///
+/// ```
+/// use candle_core::Device;
+/// use np_models::{Mlp, MlpConfig, Model};
+///
+/// # fn main() -> np_models::Result<()> {
+/// let model = Mlp::new(784, 10, &MlpConfig::default(), 41, &Device::Cpu)?;
+/// assert_eq!(model.title(), "MLP 784-256-256-10");
+/// assert_eq!(model.num_parameters(), 269_322);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Debug, Clone)]
+pub struct Mlp {
+    hidden: Vec<(Linear, ReluDropout)>,
+    head: Linear,
+}
+
+impl Mlp {
+    /// Builds a model for `inputs` numbers an example and `classes` logits, in `f32`. `seed` fixes the initial values and all
+    /// dropout masks.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] if `config` is not valid, `inputs` or `classes` is 0, or the model is larger than [`MAX_PARAMETERS`];
+    /// candle's own.
+    pub fn new(inputs: usize, classes: usize, config: &MlpConfig, seed: u64, device: &Device) -> Result<Self> {
+        config.validate()?;
+        for (field, size) in [("inputs", inputs), ("classes", classes)] {
+            if size == 0 {
+                return Err(Error::config(field, "at least 1", size));
+            }
+        }
+        if count_parameters(inputs, classes, &config.hidden).is_none_or(|count| count > MAX_PARAMETERS) {
+            let expected = format!("small enough for {MAX_PARAMETERS} parameters");
+            return Err(Error::config("hidden", expected, format!("{:?}", config.hidden)));
+        }
+
+        let mut init = Initializer::new(seed);
+        let mut fan_in = inputs;
+        let mut hidden = Vec::with_capacity(config.hidden.len());
+        for (layer, &width) in config.hidden.iter().enumerate() {
+            let linear = Linear::new(fan_in, width, &mut init, DType::F32, device)?;
+            hidden.push((linear, ReluDropout::new(config.dropout, seed, layer as u64)?));
+            fan_in = width;
+        }
+        Ok(Self { hidden, head: Linear::new(fan_in, classes, &mut init, DType::F32, device)? })
+    }
+
+    fn layers(&self) -> impl Iterator<Item = &Linear> {
+        self.hidden.iter().map(|(linear, _)| linear).chain([&self.head])
+    }
+
+    fn inputs(&self) -> usize {
+        self.hidden.first().map_or(&self.head, |(linear, _)| linear).inputs()
+    }
+}
+
+impl Model for Mlp {
+    /// Everything after the batch is flattened: \[batch, 1, 28, 28\] and \[batch, 784\] are the same input.
+    fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
+        let inputs = self.inputs();
+        let mut h = match x.dims() {
+            [_, rest @ ..] if !rest.is_empty() && rest.iter().product::<usize>() == inputs => x.flatten_from(1)?,
+            dims => {
+                return Err(Error::input("the model's input", format!("[batch, {inputs}]"), format!("{dims:?}")));
+            }
+        };
+        for (linear, activation) in &self.hidden {
+            h = activation.forward(&linear.forward(&h)?, mode)?;
+        }
+        self.head.forward(&h)
+    }
+
+    fn parameters(&self) -> Vec<(String, Var)> {
+        let names = (1..=self.hidden.len()).map(|i| format!("fc{i}")).chain(["head".to_owned()]);
+        names
+            .zip(self.layers())
+            .flat_map(|(name, layer)| {
+                [(format!("{name}.weight"), layer.weight().clone()), (format!("{name}.bias"), layer.bias().clone())]
+            })
+            .collect()
+    }
+
+    fn title(&self) -> String {
+        let widths = self.layers().map(|layer| format!("-{}", layer.outputs())).collect::<String>();
+        format!("MLP {}{widths}", self.inputs())
+    }
+}
+
+/// `None` where the number does not fit.
+fn count_parameters(inputs: usize, classes: usize, hidden: &[usize]) -> Option<usize> {
+    let (mut total, mut fan_in) = (0usize, inputs);
+    for &width in hidden.iter().chain([&classes]) {
+        total = total.checked_add(fan_in.checked_add(1)?.checked_mul(width)?)?;
+        fan_in = width;
+    }
+    Some(total)
+}
