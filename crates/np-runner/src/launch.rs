@@ -176,6 +176,10 @@ impl Launch<'_> {
             command.arg("--data-dir").arg(folder);
         }
         command.env("RAYON_NUM_THREADS", self.share.threads.to_string());
+        // Candle has a second pool, whose threads spin on the cores that matrix products want next.
+        command.env("CANDLE_NUM_THREADS", "1");
+        // glibc would return the gradients' memory to the system after each step and fault it in again in the next: a third of the time.
+        command.env("MALLOC_MMAP_THRESHOLD_", "1073741824").env("MALLOC_TRIM_THRESHOLD_", "2147483648");
         // Candle's error texts carry a backtrace otherwise.
         command.env_remove("RUST_BACKTRACE").env_remove("RUST_LIB_BACKTRACE");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());

@@ -145,7 +145,7 @@ impl Plan<'_> {
             Formulation::Direct(_) => {}
             Formulation::BoundedResidual(x) => self.bounded(x, places, passes, &traces, &modulated, &mut updates)?,
             Formulation::OrthogonalResidual(x) => {
-                self.orthogonal(x, places, passes, &traces, &modulated, &mut updates)?
+                self.orthogonal(x, places, passes, &traces, &modulated, &mut updates)?;
             }
             Formulation::Hybrid(x) => self.hybrid(x, places, passes, &traces, &modulated, &mut updates)?,
         }
