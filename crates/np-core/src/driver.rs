@@ -6,7 +6,7 @@ use candle_core::backprop::GradStore;
 use candle_core::{Tensor, Var};
 
 use crate::gradients::{self, Verdict};
-use crate::slot::{GradientMap, Slot, State};
+use crate::slot::{GradientMap, Slot};
 use crate::{Backend, Error, Options, Result, Rule, StepContext, StepOutcome, StepReport, Training, Work};
 
 /// An optimizer: a [`Rule`] applied to named parameters in model order.
@@ -25,21 +25,21 @@ use crate::{Backend, Error, Options, Result, Rule, StepContext, StepOutcome, Ste
 /// # }
 /// ```
 pub struct Driver<R: Rule> {
-    rule: R,
-    backend: Backend,
-    slots: Vec<Slot>,
-    memory: R::Memory,
-    options: Options,
-    step: u64,
-    absent: u64,
-    skipped: u64,
+    pub(crate) rule: R,
+    pub(crate) backend: Backend,
+    pub(crate) slots: Vec<Slot>,
+    pub(crate) memory: R::Memory,
+    pub(crate) options: Options,
+    pub(crate) step: u64,
+    pub(crate) absent: u64,
+    pub(crate) skipped: u64,
     /// Calls of `step` since the last update, where gradients are accumulated.
-    calls: usize,
+    pub(crate) calls: usize,
     /// Epochs done, as the schedule counts them.
-    position: f64,
-    epoch: usize,
-    epochs: Option<usize>,
-    watch: bool,
+    pub(crate) position: f64,
+    pub(crate) epoch: usize,
+    pub(crate) epochs: Option<usize>,
+    pub(crate) watch: bool,
 }
 
 impl<R: Rule> Driver<R> {
@@ -205,56 +205,6 @@ impl<R: Rule> Driver<R> {
     /// Whether steps gather diagnostics (they do, at first). Without, those that cost time are absent or stale.
     pub fn watch(&mut self, watch: bool) {
         self.watch = watch;
-    }
-
-    /// State tensors by `NAME.BUFFER`, copies of what is there now.
-    ///
-    /// # Errors
-    /// Those of candle's tensor creation.
-    pub fn state(&self) -> Result<BTreeMap<String, Tensor>> {
-        let mut state = BTreeMap::new();
-        for slot in &self.slots {
-            for (buffer, tensor) in self.rule.buffers().iter().zip(slot.state.tensors(&slot.var)?) {
-                state.insert(format!("{}.{buffer}", slot.name), tensor);
-            }
-            state.insert(format!("{}.steps", slot.name), Tensor::new(slot.steps as i64, &candle_core::Device::Cpu)?);
-        }
-        Ok(state)
-    }
-
-    /// Takes over what [`Driver::state`] gave for the same parameters and configuration.
-    ///
-    /// # Errors
-    /// [`Error::State`] names an entry that is missing, of another shape, or unknown; then nothing has changed.
-    pub fn load_state(&mut self, state: &BTreeMap<String, Tensor>) -> Result<()> {
-        let buffers = self.rule.buffers();
-        let bad = |name: &str, expected: String, got: String| Error::State { name: name.to_string(), expected, got };
-        let mut known = HashSet::new();
-        let mut fresh = Vec::with_capacity(self.slots.len());
-        for slot in &self.slots {
-            let mut new = State::zeros(&slot.var, buffers.len() + self.rule.scratch(), self.backend)?;
-            for (k, buffer) in buffers.iter().enumerate() {
-                let name = format!("{}.{buffer}", slot.name);
-                let shape = format!("shape {:?}", slot.var.dims());
-                let tensor = state.get(&name).ok_or_else(|| bad(&name, shape.clone(), "nothing".to_string()))?;
-                if tensor.dims() != slot.var.dims() {
-                    return Err(bad(&name, shape, format!("shape {:?}", tensor.dims())));
-                }
-                new.set(k, tensor)?;
-                known.insert(name);
-            }
-            let name = format!("{}.steps", slot.name);
-            let steps = state.get(&name).ok_or_else(|| bad(&name, "a step count".into(), "nothing".into()))?;
-            fresh.push((new, steps.to_scalar::<i64>()?.unsigned_abs()));
-            known.insert(name);
-        }
-        if let Some(name) = state.keys().find(|name| !known.contains(*name)) {
-            return Err(bad(name, "no such entry".to_string(), "one".to_string()));
-        }
-        for (slot, (state, steps)) in self.slots.iter_mut().zip(fresh) {
-            (slot.state, slot.steps) = (state, steps);
-        }
-        Ok(())
     }
 }
 

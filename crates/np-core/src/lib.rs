@@ -50,6 +50,7 @@ mod rule;
 pub mod schedule;
 mod sgd;
 mod slot;
+mod state;
 mod tagged;
 pub mod torch;
 
@@ -65,3 +66,4 @@ pub use rule::{Decay, Rule, StepContext, StepOutcome, StepReport};
 pub use schedule::Schedule;
 pub use sgd::{Sgd, SgdConfig};
 pub use slot::{Backend, Work};
+pub use state::{OptimizerState, STATE_VERSION};

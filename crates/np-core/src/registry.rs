@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
+use candle_core::Var;
 use candle_core::backprop::GradStore;
-use candle_core::{Tensor, Var};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::{
-    AdamConfig, AdamWConfig, Backend, Driver, NeuroPlasticConfig, Options, Result, Rule, SgdConfig, StepReport,
+    AdamConfig, AdamWConfig, Backend, Driver, NeuroPlasticConfig, OptimizerState, Options, Result, Rule, SgdConfig,
+    StepReport,
 };
 
 /// An optimizer whose kind is known at run time only. [`Driver`] has the same methods with their documentation.
@@ -41,12 +42,12 @@ pub trait AnyOptimizer: Send {
     ///
     /// # Errors
     /// Those of [`Driver::state`].
-    fn state(&self) -> Result<BTreeMap<String, Tensor>>;
+    fn state(&self) -> Result<OptimizerState>;
     /// See [`Driver::load_state`].
     ///
     /// # Errors
     /// Those of [`Driver::load_state`].
-    fn load_state(&mut self, state: &BTreeMap<String, Tensor>) -> Result<()>;
+    fn load_state(&mut self, state: &OptimizerState) -> Result<()>;
 }
 
 impl<R: Rule> AnyOptimizer for Driver<R> {
@@ -94,11 +95,11 @@ impl<R: Rule> AnyOptimizer for Driver<R> {
         Self::absent_gradients(self)
     }
 
-    fn state(&self) -> Result<BTreeMap<String, Tensor>> {
+    fn state(&self) -> Result<OptimizerState> {
         Self::state(self)
     }
 
-    fn load_state(&mut self, state: &BTreeMap<String, Tensor>) -> Result<()> {
+    fn load_state(&mut self, state: &OptimizerState) -> Result<()> {
         Self::load_state(self, state)
     }
 }

@@ -7,7 +7,7 @@ mod common;
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor, Var};
 use common::{gradients, parameters, tensor, values, variants};
-use np_core::{AnyOptimizer, Backend, OptimizerConfig};
+use np_core::{AnyOptimizer, Backend, OptimizerConfig, OptimizerState, Options};
 
 const STEPS_PER_EPOCH: u64 = 3;
 const EPOCHS: usize = 4;
@@ -38,15 +38,45 @@ fn worst(a: &[Vec<f64>], b: &[Vec<f64>]) -> f64 {
 #[test]
 fn resumed_training_has_the_same_bits() {
     for (name, config) in variants() {
-        let whole = trained(&config, DType::F32, Backend::Auto);
-        let params = parameters(DType::F32);
-        let mut first = config.build(params.clone()).unwrap();
-        train(first.as_mut(), &params, 0..6);
-        let state = first.state().unwrap();
-        let mut second = config.build(params.clone()).unwrap();
-        second.load_state(&state).unwrap();
-        train(second.as_mut(), &params, 6..12);
-        assert_eq!(values(&params), whole, "{name}");
+        for (dtype, backend) in
+            [(DType::F32, Backend::Auto), (DType::BF16, Backend::Auto), (DType::F32, Backend::Tensors)]
+        {
+            let whole = trained(&config, dtype, backend);
+            let params = parameters(dtype);
+            let mut first = config.build_on(params.clone(), backend).unwrap();
+            // In the middle of an epoch: the second half says nothing of epochs until the next begins.
+            train(first.as_mut(), &params, 0..7);
+            let bytes = first.state().unwrap().to_safetensors().unwrap();
+            let mut second = config.build_on(params.clone(), backend).unwrap();
+            second.load_state(&OptimizerState::from_safetensors(&bytes).unwrap()).unwrap();
+            train(second.as_mut(), &params, 7..12);
+            assert_eq!(values(&params), whole, "{name} in {dtype:?}");
+        }
+    }
+}
+
+#[test]
+fn an_accumulation_can_be_interrupted() {
+    let options: Options = serde_json::from_str(r#"{"accumulate": 3, "schedule": "cosine"}"#).unwrap();
+    for (name, config) in variants() {
+        let run = |interrupted: bool| {
+            let params = parameters(DType::F16);
+            let build = || config.build_with(params.clone(), options.clone(), Backend::Auto).unwrap();
+            let mut optimizer = build();
+            optimizer.begin_epoch(1, 4);
+            optimizer.set_lr(0.01);
+            for step in 0..6 {
+                if interrupted && step % 3 != 0 {
+                    let bytes = optimizer.state().unwrap().to_safetensors().unwrap();
+                    optimizer = build();
+                    optimizer.load_state(&OptimizerState::from_safetensors(&bytes).unwrap()).unwrap();
+                }
+                optimizer.at(step as f64 / 6.0);
+                let _ = optimizer.step(&gradients(&params, step)).unwrap();
+            }
+            values(&params)
+        };
+        assert_eq!(run(true), run(false), "{name}");
     }
 }
 
@@ -112,12 +142,12 @@ fn absent_gradient_leaves_everything_untouched() {
         let params = parameters(DType::F32);
         let mut optimizer = config.build(params.clone()).unwrap();
         optimizer.begin_epoch(1, 2);
-        let (before, state) = (values(&params), format!("{:?}", optimizer.state().unwrap().keys()));
+        let (before, state) = (values(&params), format!("{:?}", optimizer.state().unwrap().tensors));
         let report = optimizer.step(&GradStore::default()).unwrap();
         assert_eq!((report.updated, report.absent), (0, params.len()), "{name}");
         assert_eq!(optimizer.absent_gradients(), params.len() as u64, "{name}");
         assert_eq!(values(&params), before, "{name}");
-        assert_eq!(format!("{:?}", optimizer.state().unwrap().keys()), state, "{name}");
+        assert_eq!(format!("{:?}", optimizer.state().unwrap().tensors), state, "{name}");
     }
 }
 
@@ -161,20 +191,28 @@ fn a_wrong_gradient_changes_nothing_and_is_named() {
 
 #[test]
 fn state_that_does_not_fit_is_named() {
-    let params = parameters(DType::F32);
-    let mut optimizer = OptimizerConfig::AdamW(Default::default()).build(params).unwrap();
+    let mut optimizer = OptimizerConfig::AdamW(Default::default()).build(parameters(DType::F32)).unwrap();
     let good = optimizer.state().unwrap();
-    let mut state = good.clone();
-    state.remove("head.bias.first_moment");
-    let error = optimizer.load_state(&state).unwrap_err().to_string();
-    assert_eq!(error, "state `head.bias.first_moment`: expected shape [5], got nothing");
-    let mut state = good.clone();
-    state.insert("head.bias.first_moment".into(), Tensor::zeros(6, DType::F32, &Device::Cpu).unwrap());
-    let error = optimizer.load_state(&state).unwrap_err().to_string();
-    assert_eq!(error, "state `head.bias.first_moment`: expected shape [5], got shape [6]");
-    let mut state = good;
-    state.insert("tail.bias.first_moment".into(), Tensor::zeros(6, DType::F32, &Device::Cpu).unwrap());
-    assert!(optimizer.load_state(&state).is_err());
+    let mut refused = |change: &dyn Fn(&mut OptimizerState)| {
+        let mut state = good.clone();
+        change(&mut state);
+        optimizer.load_state(&state).unwrap_err().to_string()
+    };
+    let entry = "head.bias.first_moment";
+    let with = |tensor: Tensor| move |s: &mut OptimizerState| drop(s.tensors.insert(entry.to_string(), tensor.clone()));
+    let message = refused(&|s| drop(s.tensors.remove(entry)));
+    assert_eq!(message, "state `head.bias.first_moment`: expected shape [5], got nothing");
+    let message = refused(&with(Tensor::zeros(6, DType::F32, &Device::Cpu).unwrap()));
+    assert_eq!(message, "state `head.bias.first_moment`: expected shape [5] of f32, got shape [6] of f32");
+    let message = refused(&with(Tensor::zeros(5, DType::F64, &Device::Cpu).unwrap()));
+    assert_eq!(message, "state `head.bias.first_moment`: expected shape [5] of f32, got shape [5] of f64");
+    let message = refused(&|s| drop(s.tensors.insert("tail.steps".into(), Tensor::new(1i64, &Device::Cpu).unwrap())));
+    assert_eq!(message, "state `tail.steps`: expected no such entry, got one");
+    let message = refused(&|s| s.kind = "sgd".into());
+    assert_eq!(message, "state `optimizer`: expected adamw, got sgd");
+    let message = refused(&|s| drop(s.numbers.insert("step".into(), "many".into())));
+    assert_eq!(message, "state `step`: expected a number, got many");
+    assert!(OptimizerState::from_safetensors(b"not a file").is_err());
 }
 
 #[test]

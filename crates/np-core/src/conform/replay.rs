@@ -173,7 +173,8 @@ fn compare_state(
     for (place, expected) in tensors {
         let Some((kind, name)) = place.strip_prefix("state.").and_then(|rest| rest.split_once('.')) else { continue };
         let ours = format!("{name}.{kind}");
-        let got = state.get(&ours).ok_or_else(|| ConformError::MissingTensor(format!("{ours} in our state")))?;
+        let got =
+            state.tensors.get(&ours).ok_or_else(|| ConformError::MissingTensor(format!("{ours} in our state")))?;
         comparison.tensor(place, expected, got)?;
     }
     Ok(())
