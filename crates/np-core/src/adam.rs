@@ -62,11 +62,10 @@ pub struct Scalars<T> {
     /// 1 / √(1 − β₂ᵗ)
     correction2: T,
     eps: T,
-    amsgrad: bool,
 }
 
 impl<T: Float> Scalars<T> {
-    pub(crate) fn new(beta1: f64, beta2: f64, eps: f64, amsgrad: bool, t: u64) -> Self {
+    pub(crate) fn new(beta1: f64, beta2: f64, eps: f64, t: u64) -> Self {
         let t = i32::try_from(t).unwrap_or(i32::MAX);
         let real = T::from_f64;
         Self {
@@ -77,7 +76,6 @@ impl<T: Float> Scalars<T> {
             correction1: real(1.0 / (1.0 - beta1.powi(t))),
             correction2: real(1.0 / (1.0 - beta2.powi(t)).sqrt()),
             eps: real(eps),
-            amsgrad,
         }
     }
 
@@ -86,33 +84,21 @@ impl<T: Float> Scalars<T> {
         self.correction1
     }
 
-    /// Updates the moments with the gradient in `u`, and turns it into m̂ / (√v̂ + ε).
+    /// m̂ / (√v̂ + ε) and the new moments; the third buffer, if there is one, holds AMSGrad's largest v.
     #[inline(always)]
-    pub(crate) fn direction(&self, u: &mut [T], state: &mut [&mut [T]]) {
-        let k = *self;
-        let [m, v, rest @ ..] = state else { return };
-        let moments = u.iter_mut().zip(m.iter_mut()).zip(v.iter_mut());
-        if k.amsgrad
-            && let [top, ..] = rest
-        {
-            for (((u, m), v), top) in moments.zip(top.iter_mut()) {
-                let (m_new, v_new) = k.moments(*u, *m, *v);
-                (*m, *v, *top) = (m_new, v_new, top.max(v_new));
-                *u = m_new * k.correction1 / (top.sqrt() * k.correction2 + k.eps);
-            }
-        } else {
-            for ((u, m), v) in moments {
-                let (m_new, v_new) = k.moments(*u, *m, *v);
-                (*m, *v) = (m_new, v_new);
-                *u = m_new * k.correction1 / (v_new.sqrt() * k.correction2 + k.eps);
-            }
+    pub(crate) fn direction<const N: usize>(&self, g: T, mut state: [T; N]) -> (T, [T; N]) {
+        if N < 2 {
+            return (g, state);
         }
-    }
-
-    /// m ← β₁ m + (1 − β₁) g and v ← β₂ v + (1 − β₂) g².
-    #[inline(always)]
-    fn moments(&self, g: T, m: T, v: T) -> (T, T) {
-        (self.beta1 * m + self.one_minus_beta1 * g, self.beta2 * v + self.one_minus_beta2 * (g * g))
+        let m = self.beta1 * state[0] + self.one_minus_beta1 * g;
+        let v = self.beta2 * state[1] + self.one_minus_beta2 * (g * g);
+        (state[0], state[1]) = (m, v);
+        let mut top = v;
+        if N > 2 {
+            top = state[2].max(v);
+            state[2] = top;
+        }
+        (m * self.correction1 / (top.sqrt() * self.correction2 + self.eps), state)
     }
 }
 
@@ -123,7 +109,7 @@ impl Scalars<f64> {
         *m = ((&*m * self.beta1)? + (g * self.one_minus_beta1)?)?;
         *v = ((&*v * self.beta2)? + (g.sqr()? * self.one_minus_beta2)?)?;
         let second = match rest {
-            [top, ..] if self.amsgrad => {
+            [top, ..] => {
                 *top = top.maximum(&*v)?;
                 &*top
             }
@@ -189,12 +175,12 @@ macro_rules! adam_config {
             }
 
             fn scalars<T: Float>(&self, t: u64) -> Scalars<T> {
-                Scalars::new(self.beta1, self.beta2, self.eps, self.amsgrad, t)
+                Scalars::new(self.beta1, self.beta2, self.eps, t)
             }
 
             #[inline(always)]
-            fn direction<T: Float>(k: &Scalars<T>, u: &mut [T], state: &mut [&mut [T]]) {
-                k.direction(u, state);
+            fn direction<T: Float, const N: usize>(k: &Scalars<T>, g: T, state: [T; N]) -> (T, [T; N]) {
+                k.direction(g, state)
             }
 
             fn direction_tensor(&self, t: u64, g: &Tensor, state: &mut [Tensor]) -> candle_core::Result<Tensor> {

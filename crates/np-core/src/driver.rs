@@ -91,7 +91,8 @@ impl<R: Rule> Driver<R> {
     /// # Errors
     /// [`Error::Config`] for a setting out of range, or a group that matches no parameter.
     pub fn with_options(mut self, options: Options) -> Result<Self> {
-        options.validate(&self.names().collect::<Vec<_>>())?;
+        options.validate()?;
+        options.fits(&self.names().collect::<Vec<_>>())?;
         for slot in &mut self.slots {
             slot.settings = options.of(&slot.name, slot.var.dims().len());
         }

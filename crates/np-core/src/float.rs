@@ -96,13 +96,15 @@ impl_float!(f64);
 pub(crate) trait Element: Copy + Send + Sync + 'static {
     type Compute: Float;
     const DTYPE: DType;
+    /// Most elements that [`Element::read`] and [`Element::edit`] take at once.
+    const SPAN: usize;
     /// The buffers of a state of this kind; none if it is of another.
     fn buffers(state: &mut State) -> &mut [Vec<Self::Compute>];
     fn slice(storage: &CpuStorage) -> Option<&[Self]>;
     fn slice_mut(storage: &mut CpuStorage) -> Option<&mut [Self]>;
     /// Elements of a storage of the computing type.
     fn compute_slice_mut(storage: &mut CpuStorage) -> Option<&mut [Self::Compute]>;
-    /// `block` (at most [`BLOCK`] long) as numbers to compute with, in `buffer` if they had to be widened.
+    /// `block` (at most [`Element::SPAN`] long) as numbers to compute with, in `buffer` if they had to be widened.
     fn read<'a>(block: &'a [Self], buffer: &'a mut [Self::Compute; BLOCK]) -> &'a [Self::Compute];
     /// The same through `map`.
     #[inline(always)]
@@ -129,6 +131,7 @@ macro_rules! impl_element {
         impl Element for $t {
             type Compute = $t;
             const DTYPE: DType = DType::$dtype;
+            const SPAN: usize = usize::MAX / 2;
             fn buffers(state: &mut State) -> &mut [Vec<Self::Compute>] {
                 if let State::$dtype(buffers) = state { buffers } else { &mut [] }
             }
@@ -159,6 +162,7 @@ macro_rules! impl_element {
         impl Element for $t {
             type Compute = f32;
             const DTYPE: DType = DType::$dtype;
+            const SPAN: usize = BLOCK;
             fn buffers(state: &mut State) -> &mut [Vec<Self::Compute>] {
                 if let State::F32(buffers) = state { buffers } else { &mut [] }
             }

@@ -116,29 +116,35 @@ impl Default for Accumulate {
 }
 
 impl Options {
-    /// Whether every setting lies in its range, and each group matches one of `names`.
+    /// Whether every setting lies in its range.
     ///
     /// # Errors
     /// [`Error::Config`] for the first that does not.
-    pub(crate) fn validate(&self, names: &[&str]) -> Result<()> {
+    pub fn validate(&self) -> Result<()> {
         for (i, group) in self.groups.iter().enumerate() {
-            let key = |field: &str| format!("groups.{i}.{field}");
-            if let Some(scale) = group.lr_scale {
-                check(scale >= 0.0 && scale.is_finite(), &key("lr_scale"), "a number ≥ 0", scale)?;
-            }
-            if let Some(decay) = group.weight_decay {
-                check(decay >= 0.0 && decay.is_finite(), &key("weight_decay"), "a number ≥ 0", decay)?;
-            }
-            if !names.is_empty() && !names.iter().any(|name| group.matches(name)) {
-                let some: Vec<_> = names.iter().take(8).copied().collect();
-                let expected = format!("a glob that matches a parameter ({}{})", some.join(", "), dots(names.len()));
-                return Err(Error::Config { key: key("match"), expected, got: group.pattern.clone() });
+            let settings = [("lr_scale", group.lr_scale), ("weight_decay", group.weight_decay)];
+            for (field, x) in settings.into_iter().filter_map(|(field, x)| Some((field, x?))) {
+                check(x >= 0.0 && x.is_finite(), &format!("groups.{i}.{field}"), "a number ≥ 0", x)?;
             }
         }
-        if let Some(Clip::Norm(c) | Clip::Value(c)) = self.clip {
-            check(c > 0.0, "clip", "a number > 0", c)?;
+        match self.clip {
+            None => {}
+            Some(Clip::Norm(c)) => check(c > 0.0, "clip.norm", "a number > 0", c)?,
+            Some(Clip::Value(c)) => check(c > 0.0, "clip.value", "a number > 0", c)?,
         }
         self.schedule.validate()
+    }
+
+    /// Whether each group matches one of `names`: one that does not is a slip of the pen.
+    pub(crate) fn fits(&self, names: &[&str]) -> Result<()> {
+        for (i, group) in self.groups.iter().enumerate() {
+            if !names.iter().any(|name| group.matches(name)) {
+                let some: Vec<_> = names.iter().take(8).copied().collect();
+                let expected = format!("a glob that matches a parameter ({}{})", some.join(", "), dots(names.len()));
+                return Err(Error::Config { key: format!("groups.{i}.match"), expected, got: group.pattern.clone() });
+            }
+        }
+        Ok(())
     }
 
     /// What the groups say of parameter `name` with `rank` dimensions.

@@ -97,12 +97,13 @@ impl Elementwise for SgdConfig {
     }
 
     #[inline(always)]
-    fn direction<T: Float>(k: &Scalars<T>, u: &mut [T], state: &mut [&mut [T]]) {
-        let b = &mut state[0];
-        for (u, b) in u.iter_mut().zip(b.iter_mut()) {
-            *b = k.momentum * *b + k.fresh * *u;
-            *u = if k.nesterov { *u + k.momentum * *b } else { *b };
+    fn direction<T: Float, const N: usize>(k: &Scalars<T>, g: T, mut state: [T; N]) -> (T, [T; N]) {
+        if N == 0 {
+            return (g, state);
         }
+        let b = k.momentum * state[0] + k.fresh * g;
+        state[0] = b;
+        (if k.nesterov { g + k.momentum * b } else { b }, state)
     }
 
     fn direction_tensor(&self, t: u64, g: &Tensor, state: &mut [Tensor]) -> candle_core::Result<Tensor> {

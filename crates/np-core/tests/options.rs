@@ -199,7 +199,7 @@ fn bad_options_are_named() {
              head.weight, head.bias), got `haed.*`",
         ),
         (r#"{"groups": [{"match": "*", "lr_scale": -1}]}"#, "`groups.0.lr_scale`: expected a number ≥ 0, got `-1`"),
-        (r#"{"clip": {"norm": 0}}"#, "`clip`: expected a number > 0, got `0`"),
+        (r#"{"clip": {"norm": 0}}"#, "`clip.norm`: expected a number > 0, got `0`"),
     ];
     for (json, expected) in cases {
         let error = sgd.build_with(parameters(DType::F32), options(json), Backend::Auto).err().unwrap();

@@ -4,7 +4,7 @@
 
 use std::num::NonZeroUsize;
 
-use np_core::OptimizerConfig;
+use np_core::{OptimizerConfig, Options};
 use np_data::{DataName, Source};
 use np_models::MlpConfig;
 use serde::{Deserialize, Serialize};
@@ -24,6 +24,9 @@ pub struct RunConfig {
     pub train: TrainConfig,
     /// The optimizer; there is no default.
     pub optimizer: OptimizerConfig,
+    /// What surrounds the optimizer's rule: parameter groups, clipping, accumulation, the schedule of the learning rate.
+    #[serde(default)]
+    pub options: Options,
     /// Seed of everything random: the subset, the initialisation, the order of examples, dropout.
     pub seed: u64,
 }
@@ -97,7 +100,7 @@ impl RunConfig {
             true => Ok(()),
             false => Err(OutOfRange { key: key.into(), expected: expected.into(), got: got.to_string() }),
         };
-        let Self { data, model, train, optimizer, .. } = self;
+        let Self { data, model, train, optimizer, options, .. } = self;
         let share = data.fraction > 0.0 && data.fraction <= 1.0;
         check(share, "data.fraction", "a number above 0 and at most 1", &data.fraction)?;
         check(train.epochs > 0, "train.epochs", "1 or more", &train.epochs)?;
@@ -111,14 +114,12 @@ impl RunConfig {
             }
             other => OutOfRange { key: "model.mlp".into(), expected: "a valid model".into(), got: other.to_string() },
         })?;
-        optimizer.validate().map_err(|error| match error {
-            np_core::Error::Config { key, expected, got } => {
-                OutOfRange { key: format!("optimizer.{}.{key}", optimizer.kind()), expected, got }
-            }
-            other => {
-                OutOfRange { key: "optimizer".into(), expected: "a valid optimizer".into(), got: other.to_string() }
-            }
-        })
+        let out_of_range = |part: &str, error: np_core::Error| match error {
+            np_core::Error::Config { key, expected, got } => OutOfRange { key: format!("{part}.{key}"), expected, got },
+            other => OutOfRange { key: part.into(), expected: "valid settings".into(), got: other.to_string() },
+        };
+        optimizer.validate().map_err(|error| out_of_range(&format!("optimizer.{}", optimizer.kind()), error))?;
+        options.validate().map_err(|error| out_of_range("options", error))
     }
 
     /// Examples a step, as the data crate wants it.

@@ -24,7 +24,7 @@ use crate::{
 pub const DEFAULT_SCALE: &str = "quick";
 
 /// The parts of an experiment that a run is made of.
-pub(crate) const PARTS: [&str; 4] = ["data", "model", "train", "optimizer"];
+pub(crate) const PARTS: [&str; 5] = ["data", "model", "train", "optimizer", "options"];
 
 /// An experiment as asked for: a file, a scale, and what the command line changes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -93,6 +93,8 @@ struct Head {
     _model: Option<Value>,
     #[serde(default, rename = "train")]
     _train: Option<Value>,
+    #[serde(default, rename = "options")]
+    _options: Option<Value>,
     #[serde(default, rename = "optimizer")]
     _optimizer: Option<Value>,
     seeds: Vec<u64>,

@@ -6,6 +6,7 @@
 use std::time::Instant;
 
 use candle_core::{Device, Tensor};
+use np_core::Backend;
 use np_data::{DataSet, Normalization, Split, batches, epoch_order, subset};
 use np_models::{Mlp, Mode, Model, cross_entropy, loss_and_correct};
 use np_record::{DataInfo, Epoch, ModelInfo, Outcome, Phases};
@@ -51,7 +52,7 @@ pub fn train(config: &RunConfig, data: &DataSet, watch: &mut dyn FnMut(News<'_>)
     let examples = subset(data.train.len(), config.data.fraction, *seed)?;
     let ModelConfig::Mlp(mlp) = &config.model;
     let model = Mlp::new(data.train.image_len(), data.classes, mlp, *seed, &device)?;
-    let mut optimizer = config.optimizer.build(model.parameters())?;
+    let mut optimizer = config.optimizer.build_with(model.parameters(), config.options.clone(), Backend::Auto)?;
 
     let about_model = ModelInfo { title: model.title(), parameters: model.num_parameters() };
     let about_data = DataInfo {
@@ -72,7 +73,9 @@ pub fn train(config: &RunConfig, data: &DataSet, watch: &mut dyn FnMut(News<'_>)
         let order = epoch_order(&examples, *seed, epoch - 1);
         let mut total = Total::default();
         optimizer.begin_epoch(epoch as usize, train.epochs as usize);
-        for indices in batches(&order, config.batch_size()) {
+        let all = batches(&order, config.batch_size());
+        let steps_per_epoch = all.len() as f64;
+        for (i, indices) in all.enumerate() {
             let (images, labels) = batch.load(&data.train, indices, &device)?;
             clock.lap(|phases| &mut phases.data);
 
@@ -90,6 +93,7 @@ pub fn train(config: &RunConfig, data: &DataSet, watch: &mut dyn FnMut(News<'_>)
             let gradients = loss.backward()?;
             clock.lap(|phases| &mut phases.backward);
 
+            optimizer.at(f64::from(epoch - 1) + i as f64 / steps_per_epoch);
             let _ = optimizer.step(&gradients)?;
             clock.lap(|phases| &mut phases.optimizer);
         }
@@ -100,7 +104,7 @@ pub fn train(config: &RunConfig, data: &DataSet, watch: &mut dyn FnMut(News<'_>)
         let done = Epoch {
             epoch: epoch as usize,
             steps,
-            lr: optimizer.lr(),
+            lr: optimizer.effective_lr(),
             train_loss: total.loss(),
             train_accuracy: total.accuracy(),
             test_loss: test.loss(),

@@ -42,6 +42,7 @@ fn is_choice(path: &[String]) -> bool {
     };
     match inner {
         [only] => CHOICES.contains(&only.as_str()),
+        [options, schedule] if options == "options" => schedule == "schedule",
         [optimizer, .., last] => optimizer == "optimizer" && CHOICES_OF_OPTIMIZERS.contains(&last.as_str()),
         [] => false,
     }

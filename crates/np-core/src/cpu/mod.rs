@@ -9,9 +9,6 @@ use crate::float::Element;
 /// rounding.
 pub(crate) const CHUNK: usize = 16 * 1024;
 
-/// Most buffers that an element-wise optimizer may keep.
-pub(crate) const MAX_BUFFERS: usize = 6;
-
 /// Whether `elements` are enough work for waking other threads.
 pub(crate) fn worth_threads(elements: usize) -> bool {
     elements > 2 * CHUNK && rayon::current_num_threads() > 1

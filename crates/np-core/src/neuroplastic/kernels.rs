@@ -119,15 +119,21 @@ pub(super) fn trace<T: Float>(k: &Decays<T>, eps: T, block: &mut Block<'_, T>, s
 /// The base optimizer's update into b, with Σb².
 #[inline(always)]
 pub(super) fn base_update<T: Float>(base: &BaseScalars<T>, block: &mut Block<'_, T>, sums: &mut Sums) {
-    let b = &mut *block.b;
-    b.copy_from_slice(block.g);
-    match base {
-        BaseScalars::Adamw(k) => k.direction(b, &mut block.base),
-        BaseScalars::Sgd { k, weight_decay } => {
-            if *weight_decay != T::ZERO {
-                b.iter_mut().zip(block.theta).for_each(|(b, theta)| *b += *weight_decay * *theta);
+    let n = block.g.len();
+    let (g, theta, b) = (&block.g[..n], &block.theta[..n], &mut block.b[..n]);
+    match (base, &mut block.base) {
+        (BaseScalars::Adamw(k), [m, v]) => {
+            let (m, v) = (&mut m[..n], &mut v[..n]);
+            for i in 0..n {
+                (b[i], [m[i], v[i]]) = k.direction(g[i], [m[i], v[i]]);
             }
-            crate::SgdConfig::direction(k, b, &mut block.base);
+        }
+        (BaseScalars::Sgd { k, weight_decay }, [momentum, _]) => {
+            let (momentum, wd) = (&mut momentum[..n], *weight_decay);
+            for i in 0..n {
+                let g = if wd == T::ZERO { g[i] } else { g[i] + wd * theta[i] };
+                (b[i], [momentum[i]]) = crate::SgdConfig::direction(k, g, [momentum[i]]);
+            }
         }
     }
     sums.b2 += square_sum(b);

@@ -4,6 +4,8 @@
 //! failed or the machine refused, 2 something written is wrong, 130 interrupted.
 
 mod compare;
+mod conform;
+mod import;
 mod optimizers;
 mod plan;
 mod run;
@@ -50,6 +52,8 @@ enum Command {
     Compare(compare::Args),
     Show(show::Args),
     Optimizers(optimizers::Args),
+    Conform(conform::Args),
+    Import(import::Args),
     #[command(hide = true)]
     Exec(ExecArgs),
 }
@@ -132,6 +136,8 @@ pub fn main() -> ExitCode {
         Command::Compare(args) => compare::compare(&args),
         Command::Show(args) => show::show(&args),
         Command::Optimizers(args) => optimizers::optimizers(&args),
+        Command::Conform(args) => conform::conform(&args),
+        Command::Import(args) => import::import(&args),
         Command::Exec(args) => exec(&args),
     };
     match result {

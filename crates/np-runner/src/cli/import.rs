@@ -1,0 +1,200 @@
+//! `np import`: an experiment from the YAML of the published PyTorch project.
+
+use std::{fmt::Write as _, path::PathBuf, process::ExitCode};
+
+use clap::Args as ClapArgs;
+use np_core::{NeuroPlasticConfig, OptimizerConfig, Options, Schedule, schedule, torch};
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::{Map, Value, json};
+
+use super::print;
+use crate::{
+    document::Document,
+    error::{Error, Fault, Problem, Result},
+};
+
+/// Turn a YAML file of the published PyTorch project into an experiment, on standard output
+///
+/// Reads its sections `experiment`, `plasticity` and `homeostatic`. What has no counterpart here is named on standard error, and
+/// in the experiment's head comment.
+#[derive(Debug, ClapArgs)]
+pub(super) struct Args {
+    /// The PyTorch project's file
+    file: PathBuf,
+    /// Name of the experiment, which is also the stem of the file it belongs into [default: its `run_name`, else the file's stem]
+    #[arg(long)]
+    name: Option<String>,
+}
+
+/// The fields of section `experiment` that mean something here.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Experiment {
+    dataset: Option<String>,
+    batch_size: Option<usize>,
+    epochs: Option<u32>,
+    lr: Option<f64>,
+    weight_decay: Option<f64>,
+    decoupled_weight_decay: Option<bool>,
+    optimizer: Option<String>,
+    seed: Option<u64>,
+    scheduler: Option<String>,
+    scheduler_gamma: Option<f64>,
+    run_name: Option<String>,
+}
+
+pub(super) fn import(args: &Args) -> Result<ExitCode> {
+    let document = Document::read(&args.file)?;
+    let mut left = Vec::new();
+    let text = translate(&document, args, &mut left)?;
+    for what in &left {
+        eprintln!("not carried over: {what}");
+    }
+    print(&text)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn translate(document: &Document, args: &Args, left: &mut Vec<String>) -> Result<String> {
+    const SECTIONS: [&str; 3] = ["experiment", "plasticity", "homeostatic"];
+    let sections = document.value.as_object().cloned().unwrap_or_default();
+    if !SECTIONS.iter().any(|name| sections.contains_key(*name)) {
+        let problem = Problem::Expected {
+            expected: "sections `experiment`, `plasticity`, `homeostatic`".into(),
+            got: "none of them".into(),
+        };
+        let fault = Fault { place: document.place(&[]), key: None, problem, hint: None };
+        return Err(fault.hint("an experiment of this project needs no import: `np run` takes it").into());
+    }
+    for name in sections.keys().filter(|name| !SECTIONS.contains(&name.as_str())) {
+        left.push(format!("section `{name}`"));
+    }
+    let experiment: Experiment = section(document, &sections, "experiment", left)?;
+    let plasticity: torch::Plasticity = section(document, &sections, "plasticity", left)?;
+    let homeostatic: torch::Homeostatic = section(document, &sections, "homeostatic", left)?;
+
+    let optimizer = optimizer(document, &experiment, plasticity, homeostatic)?;
+    let schedule = schedule_of(&experiment, left);
+    let data = match experiment.dataset.as_deref().map(str::to_lowercase).as_deref() {
+        None | Some("mnist") => "mnist",
+        Some("fashion_mnist" | "fashion-mnist" | "fashionmnist") => "fashion-mnist",
+        Some(other) => {
+            left.push(format!("`experiment.dataset: {other}`, which is not one of ours; `mnist` stands in its place"));
+            "mnist"
+        }
+    };
+    let stem = args.file.file_stem().map(|s| s.to_string_lossy().into_owned());
+    let name = args.name.clone().or(experiment.run_name).or(stem).unwrap_or_else(|| "imported".into());
+    let options = Options { schedule, ..Options::default() };
+    let tree = json!({
+        "name": name,
+        "question": "What does the imported configuration reach?",
+        "data": {"name": data, "source": "full"},
+        "model": {"mlp": {"hidden": [256, 256], "dropout": 0.1}},
+        "train": {"epochs": experiment.epochs.unwrap_or(10), "batch_size": experiment.batch_size.unwrap_or(128)},
+        "seeds": [experiment.seed.unwrap_or(41)],
+        "options": {"schedule": options.schedule},
+        "arms": {"imported": {"optimizer": optimizer}},
+        "scales": {"quick": {"data": {"source": "mini"}}},
+    });
+    let mut text = format!("# Imported from `{}`.\n#\n# Save as `{name}.yaml`.\n", file_name(&args.file));
+    for what in left.iter() {
+        let _ = writeln!(text, "# Not carried over: {what}.");
+    }
+    let yaml = serde_yaml::to_string(&tree).map_err(|error| Error::Tensor(error.to_string()))?;
+    Ok(text + "\n" + &yaml)
+}
+
+fn file_name(path: &std::path::Path) -> String {
+    path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
+}
+
+/// Reads a section key by key: what `T` does not know is left out and said, what it knows and cannot read is a fault.
+fn section<T: DeserializeOwned + Default>(
+    document: &Document,
+    sections: &Map<String, Value>,
+    name: &str,
+    left: &mut Vec<String>,
+) -> Result<T> {
+    let fields = match sections.get(name) {
+        None | Some(Value::Null) => return Ok(T::default()),
+        Some(Value::Object(fields)) => fields,
+        Some(other) => {
+            let got = format!("`{other}`");
+            let problem = Problem::Expected { expected: "a map".into(), got };
+            let place = document.place(&[name.to_owned()]);
+            return Err(Fault { place, key: Some(name.to_owned()), problem, hint: None }.into());
+        }
+    };
+    let mut known = Map::new();
+    for (key, value) in fields {
+        let alone = json!({ key: value });
+        match serde_json::from_value::<T>(alone) {
+            Ok(_) => drop(known.insert(key.clone(), value.clone())),
+            Err(error) if error.to_string().starts_with("unknown field") => left.push(format!("`{name}.{key}`")),
+            Err(error) => {
+                let place = document.place(&[name.to_owned(), key.clone()]);
+                return Err(Fault::new(place, error.to_string()).key(format!("{name}.{key}")).into());
+            }
+        }
+    }
+    serde_json::from_value(known.into())
+        .map_err(|error| Fault::new(document.place(&[name.to_owned()]), error.to_string()).key(name).into())
+}
+
+fn optimizer(
+    document: &Document,
+    experiment: &Experiment,
+    plasticity: torch::Plasticity,
+    homeostatic: torch::Homeostatic,
+) -> Result<OptimizerConfig> {
+    let kind = experiment.optimizer.as_deref().unwrap_or("neuroplastic");
+    let mut fields = Map::new();
+    if let Some(lr) = experiment.lr {
+        fields.insert("lr".into(), lr.into());
+    }
+    if let Some(decay) = experiment.weight_decay {
+        fields.insert("weight_decay".into(), decay.into());
+    }
+    let place = || document.place(&["experiment".to_owned(), "optimizer".to_owned()]);
+    let torch_kind = match kind {
+        "neuroplastic" => {
+            let defaults = torch::NeuroPlastic::default();
+            let config: NeuroPlasticConfig = torch::NeuroPlastic {
+                lr: experiment.lr.unwrap_or(defaults.lr),
+                weight_decay: experiment.weight_decay.unwrap_or(defaults.weight_decay),
+                decoupled_weight_decay: experiment.decoupled_weight_decay.unwrap_or(false),
+                plasticity,
+                homeostatic,
+            }
+            .into();
+            return Ok(OptimizerConfig::NeuroPlastic(config));
+        }
+        // The published baseline called SGD has momentum 0.9.
+        "sgd" | "sgd_momentum" => {
+            fields.insert("momentum".into(), 0.9.into());
+            "sgd"
+        }
+        other => other,
+    };
+    let spec: std::result::Result<torch::TorchOptimizer, _> =
+        serde_json::from_value(json!({"optimizer": torch_kind, "config": fields}));
+    match spec {
+        Ok(spec) => Ok(spec.into()),
+        Err(error) => Err(Fault::new(place(), error.to_string()).key("experiment.optimizer").into()),
+    }
+}
+
+fn schedule_of(experiment: &Experiment, left: &mut Vec<String>) -> Schedule {
+    match experiment.scheduler.as_deref() {
+        None | Some("none" | "constant") => Schedule::default(),
+        Some("exponential") => {
+            let gamma = experiment.scheduler_gamma.unwrap_or(schedule::Exponential::default().gamma);
+            Schedule::Exponential(schedule::Exponential { gamma, ..Default::default() })
+        }
+        Some("cosine") => Schedule::Cosine(schedule::Cosine::default()),
+        Some(other) => {
+            left.push(format!("`experiment.scheduler: {other}`; the learning rate stays constant"));
+            Schedule::default()
+        }
+    }
+}
