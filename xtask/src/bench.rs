@@ -1,0 +1,167 @@
+//! `cargo xtask bench`: time of a step, ours and PyTorch's in turn on the same threads, as a ratio.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{SystemTime, UNIX_EPOCH};
+use std::{env, fs};
+
+use anyhow::{Context as _, Result, bail};
+use clap::Args;
+use np_record::write_atomic;
+use serde_json::{Map, Value, json};
+
+/// Options of the command.
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// Threads for both [default: all cores]
+    #[arg(long)]
+    threads: Option<usize>,
+    /// Rounds of ours, then PyTorch's; the best of each counts
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// A python with torch [default: NP_PYTHON, else python3]; without one, no ratios
+    #[arg(long)]
+    python: Option<PathBuf>,
+    /// Keep the result in `xtask/bench/results/`
+    #[arg(long)]
+    keep: bool,
+}
+
+/// What PyTorch's fused form of the same is called, or of what ours is held against.
+const AGAINST: [(&str, &str); 10] = [
+    ("sgd", "sgd"),
+    ("sgd_momentum", "sgd_momentum"),
+    ("adam", "adam"),
+    ("adamw", "adamw"),
+    ("neuroplastic", "adamw"),
+    ("neuroplastic_unwatched", "adamw"),
+    ("neuroplastic_bounded", "adamw"),
+    ("neuroplastic_orthogonal", "adamw"),
+    ("neuroplastic_hybrid_adamw", "adamw"),
+    ("neuroplastic_controlled", "adamw"),
+];
+
+type Times = BTreeMap<String, f64>;
+
+/// Runs the command.
+pub(crate) fn run(options: &Options, root: &Path) -> Result<()> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let threads = options.threads.unwrap_or(cores);
+    let python = options.python.clone().or_else(|| env::var_os("NP_PYTHON").map(PathBuf::from));
+    let python = python.unwrap_or_else(|| "python3".into());
+    let (mut ours, mut theirs, mut torch) = (Times::new(), Times::new(), None);
+    for round in 1..=options.rounds.max(1) {
+        eprintln!("round {round} of {}: ours", options.rounds.max(1));
+        merge(&mut ours, &measure_ours(root, threads)?);
+        eprintln!("round {round} of {}: PyTorch", options.rounds.max(1));
+        match measure_torch(root, &python, threads) {
+            Ok(found) => {
+                torch = found.get("version").and_then(Value::as_str).map(str::to_owned);
+                merge(&mut theirs, &found);
+            }
+            Err(error) if round == 1 => eprintln!("no PyTorch, so no ratios: {error:#}"),
+            Err(error) => return Err(error),
+        }
+    }
+    print(&ours, &theirs, torch.as_deref(), threads);
+    if options.keep {
+        keep(root, &ours, &theirs, torch.as_deref(), threads)?;
+    }
+    Ok(())
+}
+
+fn measure_ours(root: &Path, threads: usize) -> Result<Map<String, Value>> {
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let mut command = Command::new(cargo);
+    command.args(["run", "--quiet", "--package", "np-core", "--example", "step_times"]);
+    json_of(command.current_dir(root).env("RAYON_NUM_THREADS", threads.to_string()))
+}
+
+fn measure_torch(root: &Path, python: &Path, threads: usize) -> Result<Map<String, Value>> {
+    let script = root.join("xtask/bench/torch_times.py");
+    json_of(Command::new(python).arg(script).arg(threads.to_string()).env("OMP_NUM_THREADS", threads.to_string()))
+}
+
+/// The JSON object that a command prints.
+fn json_of(command: &mut Command) -> Result<Map<String, Value>> {
+    let name = command.get_program().display().to_string();
+    let output = command.output().with_context(|| format!("cannot start `{name}`"))?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        bail!("`{name}` ended with {}: {}", output.status, said.lines().last().unwrap_or_default());
+    }
+    serde_json::from_slice(&output.stdout).with_context(|| format!("`{name}` did not print a JSON object"))
+}
+
+/// Keeps the smaller time of each.
+fn merge(best: &mut Times, found: &Map<String, Value>) {
+    for (name, value) in found.iter().filter(|(name, _)| *name != "threads") {
+        let Some(time) = value.as_f64() else { continue };
+        best.entry(name.clone()).and_modify(|least| *least = least.min(time)).or_insert(time);
+    }
+}
+
+fn print(ours: &Times, theirs: &Times, torch: Option<&str>, threads: usize) {
+    println!(
+        "nanoseconds a parameter, best of several, {threads} threads, {}",
+        torch.map_or("no PyTorch".into(), |v| format!("PyTorch {v}, fused"))
+    );
+    println!("{:<26} {:>4} {:>8} {:>8}  ratio", "optimizer", "size", "ours", "PyTorch");
+    for (name, against) in AGAINST {
+        for size in ["mlp", "1M", "11M"] {
+            let Some(time) = ours.get(&format!("{name}_{size}")) else { continue };
+            let other = theirs.get(&format!("{against}_{size}"));
+            let beside = other.map_or(String::new(), |t| format!("{t:>8.3}  {:.2}", time / t));
+            let what = if name == against || other.is_none() { "" } else { " × its AdamW" };
+            println!("{name:<26} {size:>4} {time:>8.3} {beside}{what}");
+        }
+    }
+}
+
+fn keep(root: &Path, ours: &Times, theirs: &Times, torch: Option<&str>, threads: usize) -> Result<()> {
+    let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let cpu = cpu.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
+    let cpu = cpu.map_or_else(|| env::consts::ARCH.to_owned(), |(_, name)| name.trim().to_owned());
+    let git = Command::new("git").args(["rev-parse", "HEAD"]).current_dir(root).output();
+    let commit = git.ok().and_then(|out| String::from_utf8(out.stdout).ok()).map(|text| text.trim().to_owned());
+    let result = json!({
+        "unit": "nanoseconds a parameter, best of several",
+        "date": today(),
+        "machine": {"cpu": cpu, "cores": std::thread::available_parallelism().map_or(1, usize::from), "os": env::consts::OS},
+        "threads": threads,
+        "commit": commit,
+        "torch": torch,
+        "ours": ours,
+        "theirs": theirs,
+    });
+    let slug: String = cpu.to_lowercase().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+    let path = root.join(format!("xtask/bench/results/{}-{slug}-{threads}.json", today()));
+    write_atomic(&path, (serde_json::to_string_pretty(&result)? + "\n").as_bytes())?;
+    println!("kept in {}", path.strip_prefix(root).unwrap_or(&path).display());
+    Ok(())
+}
+
+/// Today in UTC, as YYYY-MM-DD.
+fn today() -> String {
+    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
+    // Days since 1 March of year 0, in eras of 400 years: the usual conversion from a count of days to the Gregorian calendar.
+    let days = seconds / 86_400 + 719_468;
+    let (era, day) = (days / 146_097, days % 146_097);
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let (d, m) = (day - (153 * month + 2) / 5 + 1, if month < 10 { month + 3 } else { month - 9 });
+    format!("{:04}-{m:02}-{d:02}", era * 400 + year + u64::from(m <= 2))
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn today_looks_like_a_day() {
+        let day = super::today();
+        let parts: Vec<u32> = day.split('-').filter_map(|part| part.parse().ok()).collect();
+        let [year, month, day_of_month] = parts[..] else { panic!("{day}") };
+        assert!(year >= 2026 && (1..=12).contains(&month) && (1..=31).contains(&day_of_month), "{day}");
+    }
+}
