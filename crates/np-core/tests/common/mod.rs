@@ -1,5 +1,5 @@
 //! What the contract suite runs on: every optimizer of the registry, in every form that has arithmetic of its own.
-#![allow(clippy::unwrap_used, missing_docs, unreachable_pub)]
+#![allow(clippy::unwrap_used, dead_code, missing_docs, unreachable_pub)] // each test uses its part
 
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor, Var};
