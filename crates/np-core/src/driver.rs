@@ -104,7 +104,8 @@ impl<R: Rule> Driver<R> {
     ///
     /// # Errors
     /// [`Error::Gradient`] where a gradient's shape or type is not its parameter's, or, if [`NonFinite::Error`](crate::NonFinite) asks for it, where one
-    /// is not finite; nothing has changed then. Errors of candle.
+    /// is not finite (what was accumulated is dropped with it); the parameters have not changed then. [`Error::NoEpochs`] where a setting needs the number of
+    /// epochs. Errors of candle.
     pub fn step(&mut self, grads: &GradStore) -> Result<StepReport> {
         let mut found = gradients::find(&self.slots, grads)?;
         let calls = self.options.accumulate.0.get();
@@ -134,6 +135,9 @@ impl<R: Rule> Driver<R> {
     fn update(&mut self, found: Vec<Option<Tensor>>, map: GradientMap, norm: Option<f64>) -> Result<StepReport> {
         let cx =
             StepContext { epoch: self.epoch, epochs: self.epochs, tensors: self.slots.len(), diagnostics: self.watch };
+        if self.epochs.is_none() && self.options.schedule.needs_epochs() {
+            return Err(Error::NoEpochs { key: "options.schedule".to_string() });
+        }
         let lr = self.effective_lr();
         let mut work: Vec<Work<'_>> = self
             .slots
@@ -145,7 +149,11 @@ impl<R: Rule> Driver<R> {
             w.slot.steps += 1;
         }
         let updated = work.len();
-        self.rule.step(&cx, &mut work, &mut self.memory)?;
+        if let Err(e) = self.rule.step(&cx, &mut work, &mut self.memory) {
+            // Bias corrections go by a tensor's steps: one that was refused is none.
+            work.iter_mut().for_each(|w| w.slot.steps -= 1);
+            return Err(e);
+        }
         let frozen = self.slots.iter().filter(|s| s.settings.training == Training::Frozen).count();
         let absent = self.slots.len() - updated - frozen;
         self.step += 1;
@@ -216,7 +224,8 @@ impl<R: Rule> std::fmt::Debug for Driver<R> {
 }
 
 /// Parameters are named by their number, and those of no floating-point type left out, as candle's own optimizers do. Prefer
-/// [`Driver::from_named`] where names or layer groups matter: the order of `VarMap::all_vars` changes from run to run.
+/// [`Driver::from_named`] where names, layer groups or saved state matter: the order of `VarMap::all_vars` changes from run to run, and state saved
+/// under numbers would be loaded into other tensors.
 impl<R: Rule> candle_nn::Optimizer for Driver<R> {
     type Config = R;
 

@@ -39,7 +39,7 @@ pub trait Elementwise: Clone + Send + Sync + 'static {
     fn scalars<T: Float>(&self, t: u64) -> Self::Scalars<T>;
 
     /// The direction u of one element, and its new state, from its gradient (coupled decay already added) and its state: a number
-    /// for each of the N buffers. Mark it `#[inline(always)]`: it becomes the body of a vectorised loop.
+    /// for each of the N buffers, of which there may be three. It is compiled for every N, so guard what indexes `state`. Mark it `#[inline(always)]`: it becomes the body of a vectorised loop.
     fn direction<T: Float, const N: usize>(k: &Self::Scalars<T>, g: T, state: [T; N]) -> (T, [T; N]);
 
     /// The same on tensors, for devices other than the CPU.

@@ -8,8 +8,8 @@ use crate::error::check;
 /// A learning-rate schedule: η at position x is the configured η times [`Schedule::factor`].
 ///
 /// x counts epochs: 0 at the start of the first, E at the end of the last, fractions in between. Moved once an epoch
-/// ([`crate::Driver::begin_epoch`]) it is PyTorch's per-epoch schedule; moved every step ([`crate::Driver::at`]), its per-step one. A
-/// controller multiplies what the schedule gives.
+/// ([`crate::Driver::begin_epoch`]) it is PyTorch's per-epoch schedule; moved every step ([`crate::Driver::at`]), its per-step one; a warm-up wants that, since at the start
+/// of the first epoch its factor is 0. A controller multiplies what the schedule gives.
 ///
 /// ```
 /// use np_core::Schedule;
@@ -187,6 +187,11 @@ impl Schedule {
             Self::OneCycle(s) => cosine(1.0, s.end, (share - s.rise) / (1.0 - s.rise)),
             Self::Linear(s) => 1.0 - (1.0 - s.min) * ((share - s.stable) / (1.0 - s.stable)).max(0.0),
         }
+    }
+
+    /// Whether the factor depends on the length of the training.
+    pub(crate) fn needs_epochs(&self) -> bool {
+        matches!(self, Self::Cosine(_) | Self::OneCycle(_) | Self::Linear(_))
     }
 
     fn warmup(&self) -> f64 {

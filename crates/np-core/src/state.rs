@@ -172,10 +172,18 @@ impl<R: Rule> Driver<R> {
             return Err(bad(name, "no such entry", "one"));
         }
         let (lr, step, absent) = (state.number("lr")?, state.number("step")?, state.number("absent")?);
-        let (skipped, calls, position) = (state.number("skipped")?, state.number("calls")?, state.number("position")?);
+        let (skipped, calls, position) =
+            (state.number("skipped")?, state.number::<usize>("calls")?, state.number("position")?);
         let (epoch, epochs) = (state.number("epoch")?, state.number("epochs")?);
 
-        self.rule.set_learning_rate(lr);
+        let mut rule = self.rule.clone();
+        rule.set_learning_rate(lr);
+        rule.validate()?;
+        let most = self.options.accumulate.0.get();
+        if calls >= most && calls > 0 {
+            return Err(bad("calls", format!("less than `accumulate`, {most}"), calls.to_string()));
+        }
+        self.rule = rule;
         (self.step, self.absent, self.skipped, self.calls) = (step, absent, skipped, calls);
         (self.position, self.epoch) = (position, epoch);
         self.epochs = (epochs > 0).then_some(epochs);

@@ -190,6 +190,31 @@ fn schedules_scale_the_learning_rate() {
 }
 
 #[test]
+fn a_schedule_over_the_training_needs_its_length() {
+    let params = parameters(DType::F32);
+    let sgd: OptimizerConfig = serde_json::from_str("\"sgd\"").unwrap();
+    for name in ["cosine", "one_cycle", "linear"] {
+        let json = format!(r#"{{"schedule": "{name}"}}"#);
+        let mut optimizer = sgd.build_with(params.clone(), options(&json), Backend::Auto).unwrap();
+        let error = optimizer.step(&gradients(&params, 0)).unwrap_err().to_string();
+        assert!(error.starts_with("`options.schedule` depends on the share of training done"), "{error}");
+    }
+}
+
+#[test]
+fn a_refused_step_is_no_step() {
+    // Without `begin_epoch` the phase is unknown and the step refused; the one after it has the bias corrections of the first.
+    let json = r#"{"neuroplastic": {"lr": 0.01, "formulation": {"hybrid": {"phase": "early"}}}}"#;
+    let config: OptimizerConfig = serde_json::from_str(json).unwrap();
+    let params = parameters(DType::F32);
+    let mut optimizer = config.build(params.clone()).unwrap();
+    assert!(optimizer.step(&gradients(&params, 0)).is_err());
+    optimizer.begin_epoch(1, 4);
+    let _ = optimizer.step(&gradients(&params, 0)).unwrap();
+    assert_eq!(values(&params), after(&config, "{}", |params| vec![gradients(params, 0)]));
+}
+
+#[test]
 fn bad_options_are_named() {
     let sgd: OptimizerConfig = serde_json::from_str("\"sgd\"").unwrap();
     let cases = [

@@ -209,6 +209,10 @@ impl Launch<'_> {
             Some(said) => format!("the worker ended early ({status}): {said}"),
             None => format!("the worker ended early ({status})"),
         };
+        // It may have ended after its record was written, or another launcher may have trained the run: what is done stays.
+        if let Some(record) = self.store.read_record(&run.id)?.filter(np_record::Record::is_done) {
+            return Ok(record.outcome);
+        }
         self.store.write_record(&failed(run, reason.clone(), self.caller.provenance(self.share.threads)))?;
         Ok(Outcome::Failed { reason })
     }
