@@ -4,7 +4,7 @@ use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
 use crate::error::check;
-use crate::{Decay, Driver, Elementwise, Float, Result};
+use crate::{At, Buffer, Decay, Driver, Elementwise, Float, Result};
 
 /// Adam, with coupled weight decay (L2 regularisation).
 ///
@@ -169,22 +169,27 @@ macro_rules! adam_config {
                 Decay::$decay(self.weight_decay)
             }
 
-            fn buffers(&self) -> Vec<&'static str> {
+            fn buffers(&self) -> Vec<Buffer> {
                 let all = ["first_moment", "second_moment", "largest_second_moment"];
-                all[..if self.amsgrad { 3 } else { 2 }].to_vec()
+                all[..if self.amsgrad { 3 } else { 2 }].iter().map(|name| Buffer::new(*name)).collect()
             }
 
-            fn scalars<T: Float>(&self, t: u64) -> Scalars<T> {
-                Scalars::new(self.beta1, self.beta2, self.eps, t)
+            fn scalars<T: Float>(&self, at: &mut At<'_>) -> Scalars<T> {
+                Scalars::new(self.beta1, self.beta2, self.eps, at.t)
             }
 
             #[inline(always)]
-            fn direction<T: Float, const N: usize>(k: &Scalars<T>, g: T, state: [T; N]) -> (T, [T; N]) {
+            fn direction<T: Float, const N: usize>(k: &Scalars<T>, _: T, g: T, state: [T; N]) -> (T, [T; N]) {
                 k.direction(g, state)
             }
 
-            fn direction_tensor(&self, t: u64, g: &Tensor, state: &mut [Tensor]) -> candle_core::Result<Tensor> {
-                self.scalars::<f64>(t).direction_tensor(g, state)
+            fn direction_tensor(
+                k: &Scalars<f64>,
+                _: &Tensor,
+                g: &Tensor,
+                state: &mut [Tensor],
+            ) -> candle_core::Result<Tensor> {
+                k.direction_tensor(g, state)
             }
         }
     };

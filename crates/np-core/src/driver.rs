@@ -9,6 +9,16 @@ use crate::gradients::{self, Verdict};
 use crate::slot::{GradientMap, Slot};
 use crate::{Backend, Error, Options, Result, Rule, StepContext, StepOutcome, StepReport, Training, Work};
 
+/// Which weights the parameters hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Weights {
+    /// Those that steps change.
+    #[default]
+    Trained,
+    /// Their average, for optimizers that keep one: what is evaluated and shipped.
+    Averaged,
+}
+
 /// An optimizer: a [`Rule`] applied to named parameters in model order.
 ///
 /// ```
@@ -60,14 +70,13 @@ impl<R: Rule> Driver<R> {
     pub fn with_backend(params: Vec<(String, Var)>, rule: R, backend: Backend) -> Result<Self> {
         rule.validate()?;
         let (mut names, mut ids) = (HashSet::new(), HashSet::new());
-        let buffers = rule.buffers().len() + rule.scratch();
         let mut slots = Vec::with_capacity(params.len());
         for (index, (name, var)) in params.into_iter().enumerate() {
             if !names.insert(name.clone()) || !ids.insert(var.as_tensor().id()) {
                 let expected = "each parameter once".to_string();
                 return Err(Error::Parameter { name, expected, got: "a second one".to_string() });
             }
-            slots.push(Slot::new(name, var, index, buffers, backend)?);
+            slots.push(Slot::new(name, var, index, &rule, backend)?);
         }
         Ok(Self {
             rule,
@@ -107,6 +116,11 @@ impl<R: Rule> Driver<R> {
     /// is not finite (what was accumulated is dropped with it); the parameters have not changed then. [`Error::NoEpochs`] where a setting needs the number of
     /// epochs. Errors of candle.
     pub fn step(&mut self, grads: &GradStore) -> Result<StepReport> {
+        if let Some(slot) = self.slots.iter().find(|s| s.set_aside.is_some()) {
+            let (expected, got) =
+                ("the weights that are trained".to_string(), "their average; hint: call `select(Weights::Trained)`");
+            return Err(Error::Parameter { name: slot.name.clone(), expected, got: got.to_string() });
+        }
         let mut found = gradients::find(&self.slots, grads)?;
         let calls = self.options.accumulate.0.get();
         if calls > 1 {
@@ -159,6 +173,36 @@ impl<R: Rule> Driver<R> {
         self.step += 1;
         self.absent += absent as u64;
         Ok(StepReport { outcome: StepOutcome::Updated, updated, absent, gradient_norm: norm })
+    }
+
+    /// Puts what is to be evaluated, or what is to be trained, into the parameters.
+    ///
+    /// Some optimizers (schedule-free, averaged SGD) evaluate an average of the weights that they train with. For all others this does
+    /// nothing. The weights that are trained are kept aside meanwhile, and come back to the bit.
+    ///
+    /// # Errors
+    /// Those of candle.
+    pub fn select(&mut self, weights: Weights) -> Result<()> {
+        for slot in &mut self.slots {
+            match weights {
+                Weights::Averaged if slot.set_aside.is_none() && slot.steps > 0 => {
+                    let dtype = crate::slot::compute_dtype(slot.var.dtype());
+                    let theta = slot.var.as_detached_tensor().to_dtype(dtype)?;
+                    let buffers = slot.state.tensors(&slot.var, &slot.buffers)?;
+                    if let Some(average) = self.rule.average(&theta, &buffers)? {
+                        slot.set_aside = Some(slot.var.as_tensor().copy()?);
+                        slot.var.set(&average.to_dtype(slot.var.dtype())?)?;
+                    }
+                }
+                Weights::Trained => {
+                    if let Some(trained) = slot.set_aside.take() {
+                        slot.var.set(&trained)?;
+                    }
+                }
+                Weights::Averaged => {}
+            }
+        }
+        Ok(())
     }
 
     /// η with the schedule's factor: what the next step takes, before groups and controller.

@@ -4,12 +4,12 @@ use std::cell::RefCell;
 
 use candle_core::{CpuStorage, DType, InplaceOp2, Layout, Tensor};
 use half::{bf16, f16};
-use rayon::prelude::*;
 
 use crate::cpu::{self, CHUNK};
 use crate::float::{BLOCK, Element};
-use crate::slot::{GradientMap, State, Work, compute_dtype};
-use crate::{Decay, Float, Result, Rule, StepContext};
+use crate::pass;
+use crate::slot::{GradientMap, State, compute_dtype};
+use crate::{Apply, Buffer, Decay, Float, Result, Rule, StepContext, Work};
 
 /// An optimizer whose update of an element depends on that element's parameter, gradient and state alone.
 ///
@@ -30,23 +30,72 @@ pub trait Elementwise: Clone + Send + Sync + 'static {
     fn learning_rate(&self) -> f64;
     /// See [`Rule::set_learning_rate`].
     fn set_learning_rate(&mut self, lr: f64);
-    /// Weight decay; the driver applies it.
+    /// Weight decay: where it enters, and how strong it is where no group says otherwise.
     fn weight_decay(&self) -> Decay;
-    /// See [`Rule::buffers`].
-    fn buffers(&self) -> Vec<&'static str>;
+    /// The tensors of state kept for each parameter, of its shape; four at most.
+    fn buffers(&self) -> Vec<Buffer>;
+    /// See [`Rule::numbers`].
+    fn numbers(&self) -> &'static [(&'static str, f64)] {
+        &[]
+    }
 
-    /// Bias corrections and the like for the `t`-th step (from 1) of a tensor.
-    fn scalars<T: Float>(&self, t: u64) -> Self::Scalars<T>;
+    /// What u is multiplied with: η, for most optimizers.
+    fn step_size(&self, at: &At<'_>) -> f64 {
+        at.lr
+    }
 
-    /// The direction u of one element, and its new state, from its gradient (coupled decay already added) and its state: a number
-    /// for each of the N buffers, of which there may be three. It is compiled for every N, so guard what indexes `state`. Mark it `#[inline(always)]`: it becomes the body of a vectorised loop.
-    fn direction<T: Float, const N: usize>(k: &Self::Scalars<T>, g: T, state: [T; N]) -> (T, [T; N]);
+    /// Bias corrections and the like for a step of a tensor. What is in `at.numbers` may be moved on; this is called once a step.
+    fn scalars<T: Float>(&self, at: &mut At<'_>) -> Self::Scalars<T>;
+
+    /// The direction u of one element, and its new state, from the parameter, its gradient (coupled decay already added) and its state: a number
+    /// for each of the N buffers. It is compiled for every N up to four, so guard what indexes `state`. Mark it `#[inline(always)]`: it becomes the
+    /// body of a vectorised loop.
+    fn direction<T: Float, const N: usize>(k: &Self::Scalars<T>, theta: T, g: T, state: [T; N]) -> (T, [T; N]);
 
     /// The same on tensors, for devices other than the CPU.
     ///
     /// # Errors
     /// Those of candle's operations.
-    fn direction_tensor(&self, t: u64, g: &Tensor, state: &mut [Tensor]) -> candle_core::Result<Tensor>;
+    fn direction_tensor(
+        k: &Self::Scalars<f64>,
+        theta: &Tensor,
+        g: &Tensor,
+        state: &mut [Tensor],
+    ) -> candle_core::Result<Tensor>;
+
+    /// See [`Rule::momentum`].
+    fn momentum(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// See [`Rule::average`].
+    ///
+    /// # Errors
+    /// Those of candle's operations.
+    fn average(&self, _theta: &Tensor, _buffers: &[Tensor]) -> Result<Option<Tensor>> {
+        Ok(None)
+    }
+}
+
+/// Which step of which tensor scalars are wanted for.
+#[derive(Debug)]
+pub struct At<'a> {
+    /// The tensor's own steps so far, this one included.
+    pub t: u64,
+    /// η: schedule and group included.
+    pub lr: f64,
+    /// wd: group included.
+    pub weight_decay: f64,
+    /// The tensor's numbers, in the order of [`Elementwise::numbers`].
+    pub numbers: &'a mut [f64],
+}
+
+impl At<'_> {
+    /// t as an exponent.
+    #[must_use]
+    pub fn exponent(&self) -> i32 {
+        i32::try_from(self.t).unwrap_or(i32::MAX)
+    }
 }
 
 /// Elements that a task works on. Longer than the chunks of what has sums: no result depends on it, and memory streams better.
@@ -68,49 +117,92 @@ impl<R: Elementwise> Rule for R {
         Elementwise::set_learning_rate(self, lr);
     }
 
-    fn buffers(&self) -> Vec<&'static str> {
+    fn buffers(&self, _: &[usize]) -> Vec<Buffer> {
         Elementwise::buffers(self)
     }
 
+    fn numbers(&self) -> &'static [(&'static str, f64)] {
+        Elementwise::numbers(self)
+    }
+
+    fn scratch(&self) -> usize {
+        0
+    }
+
+    fn momentum(&self) -> Option<&'static str> {
+        Elementwise::momentum(self)
+    }
+
+    fn average(&self, theta: &Tensor, buffers: &[Tensor]) -> Result<Option<Tensor>> {
+        Elementwise::average(self, theta, buffers)
+    }
+
+    fn directions(&self, _: &StepContext, work: &mut [Work<'_>], (): &mut ()) -> Result<Vec<Apply>> {
+        pass::for_each(work, |w| step_one(self, w, Then::Write))
+    }
+
     fn step(&self, _: &StepContext, work: &mut [Work<'_>], (): &mut ()) -> Result<()> {
-        let elements: usize = work.iter().map(|w| w.grad.elem_count()).sum();
         // Whole tensors go to threads in one region; the large ones are split further inside it.
-        if cpu::worth_threads(elements) {
-            work.par_iter_mut().try_for_each(|w| step_one(self, w))
-        } else {
-            work.iter_mut().try_for_each(|w| step_one(self, w))
-        }
+        pass::for_each(work, |w| step_one(self, w, Then::Apply)).map(|_| ())
     }
 }
 
-fn step_one<R: Elementwise>(rule: &R, w: &mut Work<'_>) -> Result<()> {
+/// What becomes of the direction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Then {
+    /// θ ← keep θ − factor u
+    Apply,
+    /// It is written to the first scratch.
+    Write,
+}
+
+fn step_one<R: Elementwise>(rule: &R, w: &mut Work<'_>, then: Then) -> Result<Apply> {
     match (&w.slot.state, w.grad.dtype()) {
-        (State::Tensors(_), _) => step_tensor(rule, w),
-        (State::F64(_), _) => step_cpu::<R, f64>(rule, w),
-        (State::F32(_), DType::F16) => step_cpu::<R, f16>(rule, w),
-        (State::F32(_), DType::BF16) => step_cpu::<R, bf16>(rule, w),
-        (State::F32(_), _) => step_cpu::<R, f32>(rule, w),
+        (State::Tensors(_), _) => step_tensor(rule, w, then),
+        (State::F64(_), _) => step_cpu::<R, f64>(rule, w, then),
+        (State::F32(_), DType::F16) => step_cpu::<R, f16>(rule, w, then),
+        (State::F32(_), DType::BF16) => step_cpu::<R, bf16>(rule, w, then),
+        (State::F32(_), _) => step_cpu::<R, f32>(rule, w, then),
     }
 }
 
-fn step_tensor<R: Elementwise>(rule: &R, w: &mut Work<'_>) -> Result<()> {
-    let decay = decay(rule, w);
-    let State::Tensors(state) = &mut w.slot.state else { return Ok(()) };
+/// The rule's scalars, its decay with this parameter's strength, and what is done with u.
+fn prepare<R: Elementwise, T: Float>(rule: &R, w: &mut Work<'_>) -> (R::Scalars<T>, f64, Apply) {
+    let decay = match rule.weight_decay() {
+        Decay::Coupled(wd) => Decay::Coupled(w.weight_decay(wd)),
+        Decay::Decoupled(wd) => Decay::Decoupled(w.weight_decay(wd)),
+        Decay::Proximal(wd) => Decay::Proximal(w.weight_decay(wd)),
+        Decay::Inside(wd) => Decay::Inside(w.weight_decay(wd)),
+    };
+    let (weight_decay, coupled) = match decay {
+        Decay::Coupled(wd) => (wd, wd),
+        Decay::Decoupled(wd) | Decay::Proximal(wd) | Decay::Inside(wd) => (wd, 0.0),
+    };
+    let mut at = At { t: w.slot.steps, lr: w.lr, weight_decay, numbers: &mut w.slot.numbers };
+    let apply = Apply::new(rule.step_size(&at), decay);
+    (rule.scalars::<T>(&mut at), coupled, apply)
+}
+
+fn step_tensor<R: Elementwise>(rule: &R, w: &mut Work<'_>, then: Then) -> Result<Apply> {
+    let (k, coupled, apply) = prepare::<R, f64>(rule, w);
+    let buffers = w.slot.buffers.len();
+    let State::Tensors(state) = &mut w.slot.state else { return Ok(apply) };
     let var = &w.slot.var;
     if var.elem_count() == 0 {
-        return Ok(());
+        return Ok(apply);
     }
     let dtype = compute_dtype(var.dtype());
-    let mut theta = var.as_detached_tensor().to_dtype(dtype)?;
+    let theta = var.as_detached_tensor().to_dtype(dtype)?;
     let mut g = w.map.apply_tensor(w.grad.to_dtype(dtype)?)?;
-    match decay {
-        Decay::Coupled(wd) if wd != 0.0 => g = (g + (&theta * wd)?)?,
-        Decay::Decoupled(wd) if wd != 0.0 => theta = (theta * (1.0 - w.lr * wd))?,
-        _ => {}
+    if coupled != 0.0 {
+        g = (g + (&theta * coupled)?)?;
     }
-    let u = rule.direction_tensor(w.slot.steps, &g, state)?;
-    var.set(&(theta - (u * w.lr)?)?.to_dtype(var.dtype())?)?;
-    Ok(())
+    let u = R::direction_tensor(&k, &theta, &g, &mut state[..buffers])?;
+    match then {
+        Then::Write => state[buffers] = u,
+        Then::Apply => var.set(&((theta * apply.keep)? - (u * apply.factor)?)?.to_dtype(var.dtype())?)?,
+    }
+    Ok(apply)
 }
 
 /// A chunk of one tensor: what one task works on.
@@ -133,27 +225,19 @@ struct Scalars<K, T> {
     map: GradientMap,
     coupled: T,
     keep: T,
-    lr: T,
+    factor: T,
+    then: Then,
 }
 
-fn step_cpu<R: Elementwise, E: Element>(rule: &R, w: &mut Work<'_>) -> Result<()> {
+fn step_cpu<R: Elementwise, E: Element>(rule: &R, w: &mut Work<'_>, then: Then) -> Result<Apply> {
     let real = <E::Compute as Float>::from_f64;
-    let (coupled, keep) = match decay(rule, w) {
-        Decay::Coupled(wd) => (wd, 1.0),
-        Decay::Decoupled(wd) => (0.0, 1.0 - w.lr * wd),
-    };
-    let (k, map, lr) = (rule.scalars::<E::Compute>(w.slot.steps), w.map, real(w.lr));
-    let state = RefCell::new(E::buffers(&mut w.slot.state));
-    let op = Step::<R, E> { scalars: Scalars { k, map, coupled: real(coupled), keep: real(keep), lr }, state };
-    Ok(w.slot.var.inplace_op2(&w.grad, &op)?)
-}
-
-/// The rule's decay with this parameter's strength.
-fn decay<R: Elementwise>(rule: &R, w: &Work<'_>) -> Decay {
-    match rule.weight_decay() {
-        Decay::Coupled(wd) => Decay::Coupled(w.weight_decay(wd)),
-        Decay::Decoupled(wd) => Decay::Decoupled(w.weight_decay(wd)),
-    }
+    let (k, coupled, apply) = prepare::<R, E::Compute>(rule, w);
+    let used = w.slot.buffers.len() + usize::from(then == Then::Write);
+    let state = RefCell::new(&mut E::buffers(&mut w.slot.state)[..used]);
+    let (coupled, keep, factor) = (real(coupled), real(apply.keep), real(apply.factor));
+    let op = Step::<R, E> { scalars: Scalars { k, map: w.map, coupled, keep, factor, then }, state };
+    w.slot.var.inplace_op2(&w.grad, &op)?;
+    Ok(apply)
 }
 
 impl<R: Elementwise, E: Element> InplaceOp2 for Step<'_, R, E> {
@@ -186,6 +270,7 @@ impl<R: Elementwise, E: Element> InplaceOp2 for Step<'_, R, E> {
 fn run<R: Elementwise, E: Element>(scalars: &Scalars<R::Scalars<E::Compute>, E::Compute>, chunk: Chunk<'_, E>) {
     let zero = <E::Compute as Float>::ZERO;
     let Chunk { theta, g, mut state } = chunk;
+    let state_count = state.len();
     let (mut wide_g, mut wide_theta) = ([zero; BLOCK], [zero; BLOCK]);
     let mut at = 0;
     while at < g.len() {
@@ -195,18 +280,30 @@ fn run<R: Elementwise, E: Element>(scalars: &Scalars<R::Scalars<E::Compute>, E::
             &mut theta[at..end],
             &mut wide_theta,
             #[inline(always)]
-            |theta| match state.as_mut_slice() {
-                [] => update::<R, _, 0>(scalars, theta, g, []),
-                [a] => update::<R, _, 1>(scalars, theta, g, [&mut a[at..end]]),
-                [a, b] => update::<R, _, 2>(scalars, theta, g, [&mut a[at..end], &mut b[at..end]]),
-                [a, b, c, ..] => {
-                    update::<R, _, 3>(scalars, theta, g, [&mut a[at..end], &mut b[at..end], &mut c[at..end]]);
+            |theta| {
+                let mut buffers: Slices<'_, E::Compute> = std::array::from_fn(|_| Default::default());
+                for (buffer, s) in buffers.iter_mut().zip(&mut state) {
+                    *buffer = &mut s[at..end];
+                }
+                let out = match scalars.then {
+                    Then::Write => state_count.checked_sub(1).map(|last| std::mem::take(&mut buffers[last])),
+                    Then::Apply => None,
+                };
+                match (state_count - usize::from(out.is_some()), buffers) {
+                    (0, _) => update::<R, _, 0>(scalars, theta, g, [], out),
+                    (1, [a, ..]) => update::<R, _, 1>(scalars, theta, g, [a], out),
+                    (2, [a, b, ..]) => update::<R, _, 2>(scalars, theta, g, [a, b], out),
+                    (3, [a, b, c, ..]) => update::<R, _, 3>(scalars, theta, g, [a, b, c], out),
+                    (_, [a, b, c, d, _]) => update::<R, _, 4>(scalars, theta, g, [a, b, c, d], out),
                 }
             },
         );
         at = end;
     }
 }
+
+/// Four buffers at most, and the scratch for u.
+type Slices<'a, T> = [&'a mut [T]; 5];
 
 /// One loop over everything that an element has, so that all of memory streams at once: block by block, one array after the other,
 /// it is half as fast.
@@ -216,25 +313,50 @@ fn update<R: Elementwise, T: Float, const N: usize>(
     theta: &mut [T],
     g: &[T],
     mut state: [&mut [T]; N],
+    out: Option<&mut [T]>,
 ) {
-    let Scalars { k, map, coupled, keep, lr } = *scalars;
-    let (mapped, scale, limit) = (map != GradientMap::IDENTITY, T::from_f64(map.scale), T::from_f64(map.limit));
-    let decays = coupled != T::ZERO;
+    let Scalars { keep, factor, .. } = *scalars;
     let n = theta.len();
     let g = &g[..n];
     for buffer in &mut state {
         *buffer = &mut std::mem::take(buffer)[..n];
     }
-    for i in 0..n {
-        let mut u = if mapped { (scale * g[i]).clip(-limit, limit) } else { g[i] };
-        if decays {
-            u += coupled * theta[i];
+    match out {
+        None => {
+            for i in 0..n {
+                theta[i] = keep * theta[i] - factor * direction::<R, T, N>(scalars, theta[i], g[i], &mut state, i);
+            }
         }
-        let now: [T; N] = std::array::from_fn(|b| state[b][i]);
-        let (u, new) = R::direction(&k, u, now);
-        for b in 0..N {
-            state[b][i] = new[b];
+        Some(out) => {
+            let out = &mut out[..n];
+            for i in 0..n {
+                out[i] = direction::<R, T, N>(scalars, theta[i], g[i], &mut state, i);
+            }
         }
-        theta[i] = keep * theta[i] - lr * u;
     }
+}
+
+/// The direction of element `i`, whose state moves on.
+#[inline(always)]
+fn direction<R: Elementwise, T: Float, const N: usize>(
+    scalars: &Scalars<R::Scalars<T>, T>,
+    theta: T,
+    mut g: T,
+    state: &mut [&mut [T]; N],
+    i: usize,
+) -> T {
+    let Scalars { k, map, coupled, .. } = scalars;
+    if *map != GradientMap::IDENTITY {
+        let limit = T::from_f64(map.limit);
+        g = (T::from_f64(map.scale) * g).clip(-limit, limit);
+    }
+    if *coupled != T::ZERO {
+        g += *coupled * theta;
+    }
+    let now: [T; N] = std::array::from_fn(|b| state[b][i]);
+    let (u, new) = R::direction(k, theta, g, now);
+    for b in 0..N {
+        state[b][i] = new[b];
+    }
+    u
 }

@@ -69,6 +69,16 @@ impl From<Error> for candle_core::Error {
     }
 }
 
+impl Error {
+    /// The same, with the key below `parent`.
+    pub(crate) fn below(self, parent: &str) -> Self {
+        match self {
+            Self::Config { key, expected, got } => Self::Config { key: format!("{parent}.{key}"), expected, got },
+            other => other,
+        }
+    }
+}
+
 /// `Ok` if `ok`, else [`Error::Config`] for `key`.
 pub(crate) fn check(ok: bool, key: &str, expected: &str, got: impl std::fmt::Display) -> Result<()> {
     if ok {

@@ -37,6 +37,17 @@ pub trait Float:
     fn abs(self) -> Self;
     /// √self, correctly rounded.
     fn sqrt(self) -> Self;
+    /// −1, 0 or 1; not-a-number stays what it is.
+    #[inline(always)]
+    fn sign(self) -> Self {
+        if self > Self::ZERO {
+            Self::ONE
+        } else if self < Self::ZERO {
+            -Self::ONE
+        } else {
+            self
+        }
+    }
     /// Neither infinite nor not-a-number.
     fn is_finite(self) -> bool;
 

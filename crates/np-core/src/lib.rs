@@ -26,6 +26,7 @@
 //! | [`Sgd`] | [`SgdConfig`] | none, or 1 with momentum |
 //! | [`Adam`] | [`AdamConfig`] | 2, or 3 with AMSGrad |
 //! | [`AdamW`] | [`AdamWConfig`] | 2, or 3 with AMSGrad |
+//! | [`Lion`] | [`LionConfig`] | 1 |
 //!
 //! Whoever chooses the optimizer at run time takes [`OptimizerConfig`], which deserialises from any self-describing format and builds a
 //! boxed [`AnyOptimizer`].
@@ -35,6 +36,7 @@
 //! ones is kept in `f32`.
 
 mod adam;
+mod apply;
 #[cfg(feature = "conform")]
 pub mod conform;
 mod cpu;
@@ -43,8 +45,10 @@ mod elementwise;
 mod error;
 mod float;
 mod gradients;
+mod lion;
 pub mod neuroplastic;
 mod options;
+mod pass;
 mod registry;
 mod rule;
 pub mod schedule;
@@ -55,15 +59,17 @@ mod tagged;
 pub mod torch;
 
 pub use adam::{Adam, AdamConfig, AdamW, AdamWConfig};
-pub use driver::Driver;
-pub use elementwise::Elementwise;
+pub use apply::Apply;
+pub use driver::{Driver, Weights};
+pub use elementwise::{At, Elementwise};
 pub use error::{Error, Result};
 pub use float::Float;
+pub use lion::{Lion, LionConfig};
 pub use neuroplastic::{NeuroPlastic, NeuroPlasticConfig};
 pub use options::{Accumulate, Clip, DecayScope, Group, NonFinite, Options, Plasticity, Training};
 pub use registry::{AnyOptimizer, OptimizerConfig};
 pub use rule::{Decay, Rule, StepContext, StepOutcome, StepReport};
 pub use schedule::Schedule;
 pub use sgd::{Sgd, SgdConfig};
-pub use slot::{Backend, Work};
+pub use slot::{Backend, Buffer, Work};
 pub use state::{OptimizerState, STATE_VERSION};

@@ -1,5 +1,6 @@
 //! The table of optimizers: from a configuration chosen at run time to an optimizer behind one interface.
 
+use std::any::Any;
 use std::collections::BTreeMap;
 
 use candle_core::Var;
@@ -7,8 +8,8 @@ use candle_core::backprop::GradStore;
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::{
-    AdamConfig, AdamWConfig, Backend, Driver, NeuroPlasticConfig, OptimizerState, Options, Result, Rule, SgdConfig,
-    StepReport,
+    AdamConfig, AdamWConfig, Apply, Backend, Buffer, Driver, LionConfig, NeuroPlasticConfig, OptimizerState, Options,
+    Result, Rule, SgdConfig, StepContext, StepReport, Weights, Work,
 };
 
 /// An optimizer whose kind is known at run time only. [`Driver`] has the same methods with their documentation.
@@ -32,6 +33,11 @@ pub trait AnyOptimizer: Send {
     fn effective_lr(&self) -> f64;
     /// See [`Driver::watch`].
     fn watch(&mut self, watch: bool);
+    /// See [`Driver::select`].
+    ///
+    /// # Errors
+    /// Those of [`Driver::select`].
+    fn select(&mut self, weights: Weights) -> Result<()>;
     /// See [`Driver::skipped_steps`].
     fn skipped_steps(&self) -> u64;
     /// See [`Driver::diagnostics`].
@@ -83,6 +89,10 @@ impl<R: Rule> AnyOptimizer for Driver<R> {
         Self::watch(self, watch);
     }
 
+    fn select(&mut self, weights: Weights) -> Result<()> {
+        Self::select(self, weights)
+    }
+
     fn skipped_steps(&self) -> u64 {
         Self::skipped_steps(self)
     }
@@ -101,6 +111,34 @@ impl<R: Rule> AnyOptimizer for Driver<R> {
 
     fn load_state(&mut self, state: &OptimizerState) -> Result<()> {
         Self::load_state(self, state)
+    }
+}
+
+/// The memory of a rule whose kind is known at run time only.
+#[derive(Default)]
+pub(crate) struct AnyMemory(Option<Box<dyn Any + Send>>);
+
+impl AnyMemory {
+    fn get<R: Rule>(&self) -> Option<&R::Memory> {
+        self.0.as_ref()?.downcast_ref()
+    }
+
+    /// That of `R`, fresh if there was none.
+    fn of<R: Rule>(&mut self) -> &mut R::Memory {
+        let held = self.0.get_or_insert_with(|| Box::<R::Memory>::default());
+        if !held.is::<R::Memory>() {
+            *held = Box::<R::Memory>::default();
+        }
+        match held.downcast_mut() {
+            Some(memory) => memory,
+            None => unreachable!("it has just been made one"),
+        }
+    }
+}
+
+impl std::fmt::Debug for AnyMemory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("AnyMemory")
     }
 }
 
@@ -160,6 +198,52 @@ macro_rules! registry {
                 match self { $(Self::$variant(config) => Rule::validate(config),)* }
             }
 
+            /// The kind's defaults.
+            pub(crate) fn default_of(&self) -> Self {
+                match self { $(Self::$variant(_) => Self::$variant(<$config>::default()),)* }
+            }
+
+            /// wd is the hybrid's, and η: a base's own are what they are by default.
+            pub(crate) fn buffers(&self, shape: &[usize]) -> Vec<Buffer> {
+                match self { $(Self::$variant(config) => Rule::buffers(config, shape),)* }
+            }
+
+            pub(crate) fn numbers(&self) -> &'static [(&'static str, f64)] {
+                match self { $(Self::$variant(config) => Rule::numbers(config),)* }
+            }
+
+            pub(crate) fn scratch(&self) -> usize {
+                match self { $(Self::$variant(config) => Rule::scratch(config),)* }
+            }
+
+            pub(crate) fn momentum(&self) -> Option<&'static str> {
+                match self { $(Self::$variant(config) => Rule::momentum(config),)* }
+            }
+
+            pub(crate) fn directions(
+                &self,
+                cx: &StepContext,
+                work: &mut [Work<'_>],
+                memory: &mut AnyMemory,
+            ) -> Result<Vec<Apply>> {
+                match self {
+                    $(Self::$variant(config) => Rule::directions(config, cx, work, memory.of::<$config>()),)*
+                }
+            }
+
+            pub(crate) fn shared(&self, memory: &AnyMemory) -> Vec<(&'static str, f64)> {
+                match self {
+                    $(Self::$variant(config) => match memory.get::<$config>() {
+                        Some(memory) => Rule::shared(config, memory),
+                        None => Rule::shared(config, &Default::default()),
+                    })*
+                }
+            }
+
+            pub(crate) fn set_shared(&self, memory: &mut AnyMemory, values: &[f64]) {
+                match self { $(Self::$variant(config) => Rule::set_shared(config, memory.of::<$config>(), values),)* }
+            }
+
             /// The optimizer, on `params` in model order.
             ///
             /// # Errors
@@ -205,4 +289,6 @@ registry! {
     Adam = "adam" => AdamConfig;
     /// [`crate::AdamW`].
     AdamW = "adamw" => AdamWConfig;
+    /// [`crate::Lion`].
+    Lion = "lion" => LionConfig;
 }

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::{Result, Work};
+use candle_core::Tensor;
+
+use crate::apply::{Apply, apply_all};
+use crate::{Buffer, Result, Work};
 
 /// The arithmetic of one optimizer: a struct of its hyper-parameters that can take a step.
 ///
@@ -13,7 +16,7 @@ pub trait Rule: Clone + Send + Sync + 'static {
     const KIND: &'static str;
 
     /// What is kept from step to step beside the saved state: scratch memory, sums of diagnostics. Not saved.
-    type Memory: Default + Send;
+    type Memory: Default + Send + 'static;
 
     /// Whether every hyper-parameter lies in its range.
     ///
@@ -27,19 +30,55 @@ pub trait Rule: Clone + Send + Sync + 'static {
     /// Sets η.
     fn set_learning_rate(&mut self, lr: f64);
 
-    /// Names of the tensors of state kept for each parameter, each of the parameter's shape and zero at first.
-    fn buffers(&self) -> Vec<&'static str>;
+    /// The tensors of state kept for a parameter of shape `shape`.
+    fn buffers(&self, shape: &[usize]) -> Vec<Buffer>;
+
+    /// Numbers of state kept for each parameter, by name, with what they are before the first step.
+    fn numbers(&self) -> &'static [(&'static str, f64)] {
+        &[]
+    }
 
     /// How many tensors of scratch memory a parameter needs in a step, beside its buffers. They are not saved.
     fn scratch(&self) -> usize {
-        0
+        1
     }
 
-    /// One step over `work`: the parameters that have a gradient, in model order.
+    /// Updates the state of `work`'s parameters, which have a gradient and are in model order, and writes the direction u of each to its
+    /// first scratch. Returns what to do with each: θ ← keep·θ − factor·u. The parameters themselves do not change.
     ///
     /// # Errors
     /// Those of candle's operations, and [`crate::Error::NoEpochs`] where a setting needs the number of epochs.
-    fn step(&self, cx: &StepContext, work: &mut [Work<'_>], memory: &mut Self::Memory) -> Result<()>;
+    fn directions(&self, cx: &StepContext, work: &mut [Work<'_>], memory: &mut Self::Memory) -> Result<Vec<Apply>>;
+
+    /// One step over `work`: [`Rule::directions`], then θ ← keep·θ − factor·u.
+    ///
+    /// # Errors
+    /// Those of [`Rule::directions`].
+    fn step(&self, cx: &StepContext, work: &mut [Work<'_>], memory: &mut Self::Memory) -> Result<()> {
+        let applies = self.directions(cx, work, memory)?;
+        apply_all(work, &applies)
+    }
+
+    /// The average that stands for the parameter in evaluation, from the parameter and its buffers; none for most optimizers.
+    ///
+    /// # Errors
+    /// Those of candle's operations.
+    fn average(&self, _theta: &Tensor, _buffers: &[Tensor]) -> Result<Option<Tensor>> {
+        Ok(None)
+    }
+
+    /// Name of the buffer that averages gradients: what a hybrid modulates whose target is the momentum. None if there is none.
+    fn momentum(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// Numbers of state that belong to no parameter, by name.
+    fn shared(&self, _memory: &Self::Memory) -> Vec<(&'static str, f64)> {
+        vec![]
+    }
+
+    /// Takes over what [`Rule::shared`] gave, in its order.
+    fn set_shared(&self, _memory: &mut Self::Memory, _values: &[f64]) {}
 
     /// Forgets the diagnostics of the epoch before.
     fn reset_diagnostics(_memory: &mut Self::Memory) {}
@@ -110,4 +149,8 @@ pub enum Decay {
     Coupled(f64),
     /// θ ← θ − η·wd·θ, apart from the gradient (AdamW).
     Decoupled(f64),
+    /// θ ← (θ − η·u)/(1 + η·wd): decay after the step, implicit (Adan).
+    Proximal(f64),
+    /// The rule applies it itself.
+    Inside(f64),
 }

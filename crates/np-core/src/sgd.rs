@@ -4,7 +4,7 @@ use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
 use crate::error::check;
-use crate::{Decay, Driver, Elementwise, Float, Result};
+use crate::{At, Buffer, Decay, Driver, Elementwise, Float, Result};
 
 /// Stochastic gradient descent, with momentum, dampening, Nesterov's look-ahead and coupled weight decay.
 ///
@@ -87,17 +87,17 @@ impl Elementwise for SgdConfig {
         Decay::Coupled(self.weight_decay)
     }
 
-    fn buffers(&self) -> Vec<&'static str> {
-        if self.momentum == 0.0 { vec![] } else { vec!["momentum"] }
+    fn buffers(&self) -> Vec<Buffer> {
+        if self.momentum == 0.0 { vec![] } else { vec!["momentum".into()] }
     }
 
-    fn scalars<T: Float>(&self, t: u64) -> Scalars<T> {
-        let fresh = if t == 1 { 1.0 } else { 1.0 - self.dampening };
+    fn scalars<T: Float>(&self, at: &mut At<'_>) -> Scalars<T> {
+        let fresh = if at.t == 1 { 1.0 } else { 1.0 - self.dampening };
         Scalars { momentum: T::from_f64(self.momentum), fresh: T::from_f64(fresh), nesterov: self.nesterov }
     }
 
     #[inline(always)]
-    fn direction<T: Float, const N: usize>(k: &Scalars<T>, g: T, mut state: [T; N]) -> (T, [T; N]) {
+    fn direction<T: Float, const N: usize>(k: &Scalars<T>, _: T, g: T, mut state: [T; N]) -> (T, [T; N]) {
         if N == 0 {
             return (g, state);
         }
@@ -106,9 +106,8 @@ impl Elementwise for SgdConfig {
         (if k.nesterov { g + k.momentum * b } else { b }, state)
     }
 
-    fn direction_tensor(&self, t: u64, g: &Tensor, state: &mut [Tensor]) -> candle_core::Result<Tensor> {
+    fn direction_tensor(k: &Scalars<f64>, _: &Tensor, g: &Tensor, state: &mut [Tensor]) -> candle_core::Result<Tensor> {
         let Some(b) = state.first_mut() else { return Ok(g.clone()) };
-        let k = self.scalars::<f64>(t);
         *b = ((&*b * k.momentum)? + (g * k.fresh)?)?;
         if k.nesterov { g + (&*b * k.momentum)? } else { Ok(b.clone()) }
     }

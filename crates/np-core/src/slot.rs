@@ -1,9 +1,11 @@
 //! One parameter with all that an optimizer keeps for it.
 
+use std::borrow::Cow;
+
 use candle_core::{DType, Tensor, Var};
 
 use crate::options::Settings;
-use crate::{Error, Float, Result};
+use crate::{Error, Float, Result, Rule};
 
 /// How steps are computed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -15,7 +17,88 @@ pub enum Backend {
     Tensors,
 }
 
-/// State of one parameter, in the order of [`crate::Rule::buffers`].
+/// A tensor of state that an optimizer keeps for a parameter from step to step, and saves.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Buffer {
+    pub(crate) name: Cow<'static, str>,
+    /// The parameter's, where not said.
+    pub(crate) shape: Option<Vec<usize>>,
+    pub(crate) initial: Initial,
+}
+
+/// What a buffer holds before the first step.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Initial {
+    Value(f64),
+    /// The parameter.
+    Parameter,
+    /// This multiple of the unit matrix.
+    Diagonal(f64),
+}
+
+impl Buffer {
+    /// A buffer of the parameter's shape, zero at first.
+    pub fn new(name: impl Into<Cow<'static, str>>) -> Self {
+        Self { name: name.into(), shape: None, initial: Initial::Value(0.0) }
+    }
+
+    /// Of another shape than the parameter's.
+    #[must_use]
+    pub fn shaped(self, shape: impl Into<Vec<usize>>) -> Self {
+        Self { shape: Some(shape.into()), ..self }
+    }
+
+    /// Filled with `value` at first.
+    #[must_use]
+    pub fn filled(self, value: f64) -> Self {
+        Self { initial: Initial::Value(value), ..self }
+    }
+
+    /// A copy of the parameter at first.
+    #[must_use]
+    pub fn of_parameter(self) -> Self {
+        Self { initial: Initial::Parameter, ..self }
+    }
+
+    /// `value` times the unit matrix at first; the shape must be square.
+    #[must_use]
+    pub fn diagonal(self, value: f64) -> Self {
+        Self { initial: Initial::Diagonal(value), ..self }
+    }
+
+    /// Its name, under which it is saved.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its shape, for a parameter of shape `of`.
+    pub(crate) fn dims<'a>(&'a self, of: &'a [usize]) -> &'a [usize] {
+        self.shape.as_deref().unwrap_or(of)
+    }
+
+    /// What it holds before the first step, for parameter `var`.
+    fn values(&self, var: &Var) -> Result<Vec<f64>> {
+        let dims = self.dims(var.dims());
+        let mut values = match self.initial {
+            Initial::Value(x) => vec![x; dims.iter().product()],
+            Initial::Parameter => var.as_detached_tensor().to_dtype(DType::F64)?.flatten_all()?.to_vec1()?,
+            Initial::Diagonal(_) => vec![0.0; dims.iter().product()],
+        };
+        if let Initial::Diagonal(x) = self.initial {
+            values.iter_mut().step_by(dims[0] + 1).for_each(|v| *v = x);
+        }
+        Ok(values)
+    }
+}
+
+impl From<&'static str> for Buffer {
+    fn from(name: &'static str) -> Self {
+        Self::new(name)
+    }
+}
+
+/// State of one parameter, in the order of [`crate::Rule::buffers`], then the scratch.
 #[derive(Debug)]
 pub(crate) enum State {
     F32(Vec<Vec<f32>>),
@@ -33,6 +116,12 @@ pub(crate) struct Slot {
     /// Steps taken with a gradient for this parameter.
     pub(crate) steps: u64,
     pub(crate) state: State,
+    /// What the first of `state` are; the rest is scratch.
+    pub(crate) buffers: Vec<Buffer>,
+    /// Numbers kept beside the state, in the order of [`crate::Rule::numbers`].
+    pub(crate) numbers: Vec<f64>,
+    /// What the parameter is trained with, while its average stands in its place.
+    pub(crate) set_aside: Option<Tensor>,
     /// What the groups say of it.
     pub(crate) settings: Settings,
     /// Mean of the gradients since the last update, where gradients are accumulated; and whether there was one.
@@ -92,26 +181,40 @@ pub(crate) fn compute_dtype(dtype: DType) -> DType {
 }
 
 impl State {
-    /// `buffers` zeroed buffers for `var`.
-    pub(crate) fn zeros(var: &Var, buffers: usize, backend: Backend) -> Result<Self> {
-        let (count, dtype) = (var.elem_count(), compute_dtype(var.dtype()));
-        if backend == Backend::Tensors || !var.device().is_cpu() {
-            let zeros = || Ok(Tensor::zeros(var.shape(), dtype, var.device())?);
-            return Ok(Self::Tensors((0..buffers).map(|_| zeros()).collect::<Result<_>>()?));
+    /// `buffers` as they are before the first step, and `scratch` more of the parameter's shape.
+    pub(crate) fn fresh(var: &Var, buffers: &[Buffer], scratch: usize, backend: Backend) -> Result<Self> {
+        let (dtype, device) = (compute_dtype(var.dtype()), var.device());
+        let work = Buffer::new("scratch");
+        let all = || buffers.iter().chain(std::iter::repeat_n(&work, scratch));
+        let zero = |b: &Buffer| b.initial == Initial::Value(0.0);
+        if backend == Backend::Tensors || !device.is_cpu() {
+            let tensor = |b: &Buffer| match zero(b) {
+                true => Ok(Tensor::zeros(b.dims(var.dims()), dtype, device)?),
+                false => Ok(Tensor::from_vec(b.values(var)?, b.dims(var.dims()), device)?.to_dtype(dtype)?),
+            };
+            return Ok(Self::Tensors(all().map(tensor).collect::<Result<_>>()?));
         }
+        let count = |b: &Buffer| b.dims(var.dims()).iter().product();
+        #[allow(clippy::cast_possible_truncation)] // single precision is what is asked for
+        let single = |b: &Buffer| match zero(b) {
+            true => Ok(vec![0.0; count(b)]),
+            false => Ok(b.values(var)?.into_iter().map(|x| x as f32).collect()),
+        };
+        let double = |b: &Buffer| if zero(b) { Ok(vec![0.0; count(b)]) } else { b.values(var) };
         Ok(match dtype {
-            DType::F64 => Self::F64(vec![vec![0.0; count]; buffers]),
-            _ => Self::F32(vec![vec![0.0; count]; buffers]),
+            DType::F64 => Self::F64(all().map(double).collect::<Result<_>>()?),
+            _ => Self::F32(all().map(single).collect::<Result<_>>()?),
         })
     }
 
-    /// The buffers as tensors of the shape and on the device of `var`; copies, on the CPU.
-    pub(crate) fn tensors(&self, var: &Var) -> Result<Vec<Tensor>> {
-        let (shape, device) = (var.shape(), var.device());
+    /// The `buffers` as tensors on the device of `var`; copies, on the CPU.
+    pub(crate) fn tensors(&self, var: &Var, buffers: &[Buffer]) -> Result<Vec<Tensor>> {
+        let device = var.device();
+        let dims = || buffers.iter().map(|b| b.dims(var.dims()));
         match self {
-            Self::F32(buffers) => buffers.iter().map(|b| Ok(Tensor::from_slice(b, shape.clone(), device)?)).collect(),
-            Self::F64(buffers) => buffers.iter().map(|b| Ok(Tensor::from_slice(b, shape.clone(), device)?)).collect(),
-            Self::Tensors(tensors) => Ok(tensors.clone()),
+            Self::F32(data) => data.iter().zip(dims()).map(|(x, d)| Ok(Tensor::from_slice(x, d, device)?)).collect(),
+            Self::F64(data) => data.iter().zip(dims()).map(|(x, d)| Ok(Tensor::from_slice(x, d, device)?)).collect(),
+            Self::Tensors(tensors) => Ok(tensors[..buffers.len()].to_vec()),
         }
     }
 
@@ -131,7 +234,7 @@ impl State {
 
 impl Slot {
     /// A slot for parameter `name`, once it has been seen that it can be optimised.
-    pub(crate) fn new(name: String, var: Var, index: usize, buffers: usize, backend: Backend) -> Result<Self> {
+    pub(crate) fn new<R: Rule>(name: String, var: Var, index: usize, rule: &R, backend: Backend) -> Result<Self> {
         if !var.dtype().is_float() || !matches!(var.dtype(), DType::F32 | DType::F64 | DType::F16 | DType::BF16) {
             let expected = "data type f32, f64, f16 or bf16".to_string();
             return Err(Error::Parameter { name, expected, got: var.dtype().as_str().to_string() });
@@ -140,9 +243,22 @@ impl Slot {
             let got = format!("strides {:?} for shape {:?}", var.stride(), var.dims());
             return Err(Error::Parameter { name, expected: "a contiguous tensor".to_string(), got });
         }
-        let state = State::zeros(&var, buffers, backend)?;
-        let (settings, accumulated) = (Settings::default(), None);
-        Ok(Self { name, var, index, steps: 0, state, settings, accumulated, has_gradient: false })
+        let buffers = rule.buffers(var.dims());
+        let state = State::fresh(&var, &buffers, rule.scratch(), backend)?;
+        let numbers = rule.numbers().iter().map(|(_, initial)| *initial).collect();
+        Ok(Self {
+            name,
+            var,
+            index,
+            steps: 0,
+            state,
+            buffers,
+            numbers,
+            set_aside: None,
+            settings: Settings::default(),
+            accumulated: None,
+            has_gradient: false,
+        })
     }
 
     /// The gradient as rules want it: of the parameter's shape and type, contiguous, without its graph.

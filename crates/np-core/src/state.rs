@@ -102,8 +102,11 @@ impl<R: Rule> Driver<R> {
         let mut tensors = BTreeMap::new();
         for slot in &self.slots {
             let mut put = |entry: &str, tensor: Tensor| tensors.insert(format!("{}.{entry}", slot.name), tensor);
-            for (buffer, tensor) in self.rule.buffers().iter().zip(slot.state.tensors(&slot.var)?) {
-                put(buffer, tensor.to_device(&Device::Cpu)?);
+            for (buffer, tensor) in slot.buffers.iter().zip(slot.state.tensors(&slot.var, &slot.buffers)?) {
+                put(buffer.name(), tensor.to_device(&Device::Cpu)?);
+            }
+            for ((name, _), x) in self.rule.numbers().iter().zip(&slot.numbers) {
+                put(name, Tensor::new(*x, &Device::Cpu)?);
             }
             put("steps", Tensor::new(slot.steps.cast_signed(), &Device::Cpu)?);
             if let Some(sum) = slot.accumulated.as_ref().filter(|_| slot.has_gradient) {
@@ -120,6 +123,9 @@ impl<R: Rule> Driver<R> {
         put("position", self.position.to_string());
         put("epoch", self.epoch.to_string());
         put("epochs", self.epochs.unwrap_or(0).to_string());
+        for (name, x) in self.rule.shared(&self.memory) {
+            put(name, x.to_string());
+        }
         Ok(OptimizerState { kind: R::KIND.to_string(), tensors, numbers })
     }
 
@@ -132,28 +138,34 @@ impl<R: Rule> Driver<R> {
         if state.kind != R::KIND {
             return Err(bad("optimizer", R::KIND, state.kind.clone()));
         }
-        let buffers = self.rule.buffers();
         let mut known = HashSet::new();
         let mut fresh = Vec::with_capacity(self.slots.len());
         for slot in &self.slots {
-            let mut new = State::zeros(&slot.var, buffers.len() + self.rule.scratch(), self.backend)?;
+            let mut new = State::fresh(&slot.var, &slot.buffers, self.rule.scratch(), self.backend)?;
             let mut entry = |entry: &str| {
                 let name = format!("{}.{entry}", slot.name);
                 known.insert(name.clone());
                 (state.tensors.get(&name), name)
             };
-            let fits = |name: &str, tensor: &Tensor| {
+            let fits = |name: &str, tensor: &Tensor, dims: &[usize]| {
                 let dtype = crate::slot::compute_dtype(slot.var.dtype());
                 let describe =
                     |dims: &[usize], dtype: candle_core::DType| format!("shape {dims:?} of {}", dtype.as_str());
-                let (expected, got) = (describe(slot.var.dims(), dtype), describe(tensor.dims(), tensor.dtype()));
+                let (expected, got) = (describe(dims, dtype), describe(tensor.dims(), tensor.dtype()));
                 if expected == got { Ok(()) } else { Err(bad(name, expected, got)) }
             };
-            for (k, buffer) in buffers.iter().enumerate() {
-                let (tensor, name) = entry(buffer);
-                let tensor = tensor.ok_or_else(|| bad(&name, format!("shape {:?}", slot.var.dims()), "nothing"))?;
-                fits(&name, tensor)?;
+            for (k, buffer) in slot.buffers.iter().enumerate() {
+                let (tensor, name) = entry(buffer.name());
+                let dims = buffer.dims(slot.var.dims());
+                let tensor = tensor.ok_or_else(|| bad(&name, format!("shape {dims:?}"), "nothing"))?;
+                fits(&name, tensor, dims)?;
                 new.set(k, tensor)?;
+            }
+            let mut numbers = Vec::new();
+            for (number, _) in self.rule.numbers() {
+                let (tensor, name) = entry(number);
+                let tensor = tensor.ok_or_else(|| bad(&name, "a number", "nothing"))?;
+                numbers.push(tensor.to_scalar::<f64>().map_err(|_| bad(&name, "a number", format!("{tensor:?}")))?);
             }
             let (steps, name) = entry("steps");
             let steps = steps.ok_or_else(|| bad(&name, "a step count", "nothing"))?;
@@ -162,11 +174,11 @@ impl<R: Rule> Driver<R> {
             let accumulated = match accumulated {
                 None => None,
                 Some(sum) => {
-                    fits(&name, sum)?;
+                    fits(&name, sum, slot.var.dims())?;
                     Some(sum.to_device(slot.var.device())?.copy()?)
                 }
             };
-            fresh.push((new, steps.unsigned_abs(), accumulated));
+            fresh.push((new, steps.unsigned_abs(), numbers, accumulated));
         }
         if let Some(name) = state.tensors.keys().find(|name| !known.contains(*name)) {
             return Err(bad(name, "no such entry", "one"));
@@ -176,6 +188,9 @@ impl<R: Rule> Driver<R> {
             (state.number("skipped")?, state.number::<usize>("calls")?, state.number("position")?);
         let (epoch, epochs) = (state.number("epoch")?, state.number("epochs")?);
 
+        let shared =
+            self.rule.shared(&self.memory).iter().map(|(name, _)| state.number(name)).collect::<Result<Vec<_>>>()?;
+
         let mut rule = self.rule.clone();
         rule.set_learning_rate(lr);
         rule.validate()?;
@@ -184,11 +199,12 @@ impl<R: Rule> Driver<R> {
             return Err(bad("calls", format!("less than `accumulate`, {most}"), calls.to_string()));
         }
         self.rule = rule;
+        self.rule.set_shared(&mut self.memory, &shared);
         (self.step, self.absent, self.skipped, self.calls) = (step, absent, skipped, calls);
         (self.position, self.epoch) = (position, epoch);
         self.epochs = (epochs > 0).then_some(epochs);
-        for (slot, (state, steps, accumulated)) in self.slots.iter_mut().zip(fresh) {
-            (slot.state, slot.steps) = (state, steps);
+        for (slot, (state, steps, numbers, accumulated)) in self.slots.iter_mut().zip(fresh) {
+            (slot.state, slot.steps, slot.numbers) = (state, steps, numbers);
             (slot.has_gradient, slot.accumulated) = (accumulated.is_some(), accumulated);
         }
         Ok(())

@@ -10,7 +10,7 @@ use crate::neuroplastic::{
     Granularity, Hybrid, LayerScale, OrthogonalResidual, Phase, ResidualNorm, ResidualSchedule, RmsGain, RuleKind,
     Scope, Signals, Stabilizer, Target, Traces,
 };
-use crate::{AdamConfig, AdamWConfig, NeuroPlasticConfig, OptimizerConfig, SgdConfig};
+use crate::{AdamConfig, AdamWConfig, LionConfig, NeuroPlasticConfig, OptimizerConfig, SgdConfig};
 
 /// NeuroPlastic as the published PyTorch project writes it.
 #[derive(Debug, Clone, Deserialize)]
@@ -252,6 +252,8 @@ pub enum TorchOptimizer {
     Adam(Adam),
     /// `torch.optim.AdamW`.
     Adamw(AdamW),
+    /// `timm.optim.Lion`.
+    Lion(Lion),
 }
 
 section! {
@@ -267,6 +269,11 @@ section! {
     AdamW { lr: f64 = 1e-3, betas: [f64; 2] = [0.9, 0.999], eps: f64 = 1e-8, weight_decay: f64 = 0.01, amsgrad: bool = false, }
 }
 
+section! {
+    /// Arguments of `timm.optim.Lion`.
+    Lion { lr: f64 = 1e-4, betas: [f64; 2] = [0.9, 0.99], weight_decay: f64 = 0.0, }
+}
+
 impl From<TorchOptimizer> for OptimizerConfig {
     fn from(spec: TorchOptimizer) -> Self {
         match spec {
@@ -278,6 +285,9 @@ impl From<TorchOptimizer> for OptimizerConfig {
             }
             TorchOptimizer::Adamw(AdamW { lr, betas: [beta1, beta2], eps, weight_decay, amsgrad }) => {
                 Self::AdamW(AdamWConfig { lr, beta1, beta2, eps, weight_decay, amsgrad })
+            }
+            TorchOptimizer::Lion(Lion { lr, betas: [beta1, beta2], weight_decay }) => {
+                Self::Lion(LionConfig { lr, beta1, beta2, weight_decay })
             }
         }
     }

@@ -1,5 +1,7 @@
 //! How a step is spread over the CPU: fixed chunks, so that no sum depends on the number of threads, and instructions chosen at run time.
 
+pub(crate) mod sums;
+
 use candle_core::{CpuStorage, Layout};
 use rayon::prelude::*;
 

@@ -1,25 +1,55 @@
 //! The passes over CPU memory: fixed chunks on rayon's threads, cut into blocks that fit in cache.
 
-use candle_core::{CpuStorage, InplaceOp1, Layout, Storage, Var};
+use candle_core::Storage;
 
 use super::formulation::Formulation;
-use super::kernels::{self, BaseScalars, Block, base_update, modulate, square_sum, trace};
-use super::passes::{Apply, Combination, Modulation, Passes, Sums, Watch};
+use super::kernels::{self, BaseScalars, Block, base_update, modulate, trace};
+use super::passes::{Combination, Modulation, Passes, Sums, Watch};
 use super::traces::Decays;
-use super::{NeuroPlasticConfig, Target};
+use super::{Hybrid, NeuroPlasticConfig, Target};
+use crate::cpu::sums::square_sum;
 use crate::cpu::{self, CHUNK};
 use crate::float::{BLOCK, Element};
 use crate::slot::GradientMap;
-use crate::{Float, Result, Work};
+use crate::{Buffer, Float, Result, Work};
 
 /// One tensor's memory.
 struct Memory<'a, E: Element> {
     g: &'a [E],
     theta: &'a [E],
-    /// Traces a, m, v; the base optimizer's buffers; scratch x; scratch b of a hybrid.
-    state: &'a mut [Vec<E::Compute>],
+    state: Slices<'a, E::Compute>,
     base: Option<BaseScalars<E::Compute>>,
     map: GradientMap,
+}
+
+/// Traces a, m, v; the base optimizer's μ and second moment; scratch x; scratch b of a hybrid. What there is none of is empty.
+type Slices<'a, T> = [&'a mut [T]; 7];
+
+/// Picks these from a tensor's state.
+fn slices<'a, T>(config: &NeuroPlasticConfig, buffers: &[Buffer], state: &'a mut [Vec<T>]) -> Slices<'a, T> {
+    let (base, mu) = match &config.formulation {
+        Formulation::Hybrid(Hybrid { base, .. }) => (true, base.other().map(|_| base.momentum())),
+        _ => (false, None),
+    };
+    let x = buffers.len();
+    let place = |k: usize| match k {
+        0..3 => Some(k),
+        _ if k == x => Some(5),
+        _ if base && k == x + 1 => Some(6),
+        _ if k > x => None,
+        // A base of the zoo has whatever buffers it has; one of them may be asked for.
+        _ => match mu {
+            None => Some(k),
+            Some(name) => name.is_some_and(|name| buffers[k].name().strip_prefix("base_") == Some(name)).then_some(3),
+        },
+    };
+    let mut all: Slices<'a, T> = std::array::from_fn(|_| Default::default());
+    for (k, data) in state.iter_mut().enumerate() {
+        if let Some(place) = place(k) {
+            all[place] = data;
+        }
+    }
+    all
 }
 
 /// All tensors of one element type.
@@ -41,14 +71,15 @@ pub(super) fn with<E: Element, R>(
         let Work { slot, grad, map, .. } = &mut **w;
         let base = BaseScalars::new(config, slot.steps, slot.settings.weight_decay);
         let map = *map;
-        held.push((grad.storage_and_layout(), slot.var.storage_and_layout(), &mut slot.state, base, map));
+        let state = slices(config, &slot.buffers, E::buffers(&mut slot.state));
+        held.push((grad.storage_and_layout(), slot.var.storage_and_layout(), state, base, map));
     }
     let mut tensors = Vec::with_capacity(held.len());
     for ((g, g_layout), (theta, theta_layout), state, base, map) in &mut held {
+        let state = std::mem::take(state);
         let (Storage::Cpu(g), Storage::Cpu(theta)) = (&**g, &**theta) else {
             return Err(candle_core::Error::Msg("expected tensors on the CPU".to_string()).into());
         };
-        let state = E::buffers(state);
         let (g, theta) = (cpu::slice::<E>(g, g_layout)?, cpu::slice::<E>(theta, theta_layout)?);
         tensors.push(Memory { g, theta, state, base: *base, map: *map });
     }
@@ -61,7 +92,7 @@ struct Chunk<'a, E: Element> {
     map: GradientMap,
     g: &'a [E],
     theta: &'a [E],
-    state: Vec<&'a mut [E::Compute]>,
+    state: Slices<'a, E::Compute>,
     sums: &'a mut Sums,
 }
 
@@ -69,16 +100,13 @@ impl<E: Element> CpuPasses<'_, E> {
     /// Runs `f` on every block of every tensor, and adds the sums up in order.
     fn pass(&mut self, f: impl Fn(usize, &mut Block<'_, E::Compute>, &mut Sums) + Sync) -> Vec<Sums> {
         let chunks_of = |m: &Memory<'_, E>| m.g.len().div_ceil(CHUNK);
-        let base = self.tensors.first().map_or(0, |m| m.state.len().saturating_sub(4));
-        let hybrid = matches!(self.config.formulation, Formulation::Hybrid(_));
-        let base = if hybrid { base - 1 } else { 0 };
         let mut partial = vec![Sums::default(); self.tensors.iter().map(chunks_of).sum()];
         let mut chunks = Vec::with_capacity(partial.len());
         let mut sums = partial.iter_mut();
         for (tensor, m) in self.tensors.iter_mut().enumerate() {
-            let mut buffers: Vec<_> = m.state.iter_mut().map(|b| b.chunks_mut(CHUNK)).collect();
+            let mut buffers = m.state.each_mut().map(|b| b.chunks_mut(CHUNK));
             for (g, theta) in m.g.chunks(CHUNK).zip(m.theta.chunks(CHUNK)) {
-                let state = buffers.iter_mut().filter_map(Iterator::next).collect();
+                let state = buffers.each_mut().map(|b| b.next().unwrap_or_default());
                 let Some(sums) = sums.next() else { break };
                 chunks.push(Chunk { tensor, map: m.map, g, theta, state, sums });
             }
@@ -86,7 +114,7 @@ impl<E: Element> CpuPasses<'_, E> {
         cpu::for_each(
             chunks,
             #[inline(always)]
-            |chunk: Chunk<'_, E>| run(chunk, base, &f),
+            |chunk: Chunk<'_, E>| run(chunk, &f),
         );
         let mut partial = partial.into_iter();
         self.tensors
@@ -101,7 +129,7 @@ impl<E: Element> CpuPasses<'_, E> {
 }
 
 #[inline(always)]
-fn run<E: Element>(mut chunk: Chunk<'_, E>, base: usize, f: &impl Fn(usize, &mut Block<'_, E::Compute>, &mut Sums)) {
+fn run<E: Element>(mut chunk: Chunk<'_, E>, f: &impl Fn(usize, &mut Block<'_, E::Compute>, &mut Sums)) {
     let zero = <E::Compute as Float>::ZERO;
     let (mut wide_g, mut wide_theta) = ([zero; BLOCK], [zero; BLOCK]);
     let mut spare = [[zero; BLOCK]; 3];
@@ -110,12 +138,10 @@ fn run<E: Element>(mut chunk: Chunk<'_, E>, base: usize, f: &impl Fn(usize, &mut
         let end = (at + BLOCK).min(chunk.g.len());
         let g = E::read_mapped(&chunk.g[at..end], chunk.map, &mut wide_g);
         let theta = E::read(&chunk.theta[at..end], &mut wide_theta);
-        let mut state = chunk.state.iter_mut().map(|s| &mut s[at..end]);
-        let mut next = |present: bool| if present { state.next().unwrap_or_default() } else { &mut [] };
-        let (a, m, v) = (next(true), next(true), next(true));
-        let base = [next(base > 0), next(base > 1)];
+        let [a, m, v, mu, second, x, b] =
+            chunk.state.each_mut().map(|s| if s.is_empty() { &mut [] } else { &mut s[at..end] });
         let spare = spare.each_mut().map(|s| &mut s[..]);
-        let mut block = Block { g, theta, a, m, v, base, x: next(true), b: next(true), spare };
+        let mut block = Block { g, theta, a, m, v, base: [mu, second], x, b, spare };
         f(chunk.tensor, &mut block, chunk.sums);
         at = end;
     }
@@ -159,48 +185,5 @@ impl<E: Element> Passes for CpuPasses<'_, E> {
             #[inline(always)]
             |tensor, block, sums| kernels::combine(&each[tensor], block, sums),
         ))
-    }
-}
-
-/// The in-place operation that candle lends θ to.
-struct ApplyTo<'a, E: Element> {
-    u: &'a [E::Compute],
-    keep: E::Compute,
-    factor: E::Compute,
-}
-
-/// θ ← keep θ − factor u.
-pub(super) fn apply<E: Element>(var: &Var, u: &[E::Compute], how: Apply) -> Result<()> {
-    let real = <E::Compute as Float>::from_f64;
-    Ok(var.inplace_op1(&ApplyTo::<E> { u, keep: real(how.keep), factor: real(how.factor) })?)
-}
-
-impl<E: Element> InplaceOp1 for ApplyTo<'_, E> {
-    fn name(&self) -> &'static str {
-        "neuroplastic"
-    }
-
-    fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> candle_core::Result<()> {
-        let theta = cpu::slice_mut::<E>(storage, layout)?;
-        let chunks: Vec<_> = theta.chunks_mut(CHUNK).zip(self.u.chunks(CHUNK)).collect();
-        let (keep, factor) = (self.keep, self.factor);
-        cpu::for_each(
-            chunks,
-            #[inline(always)]
-            |(theta, u)| {
-                let mut wide = [<E::Compute as Float>::ZERO; BLOCK];
-                for (theta, u) in theta.chunks_mut(BLOCK).zip(u.chunks(BLOCK)) {
-                    E::edit(
-                        theta,
-                        &mut wide,
-                        #[inline(always)]
-                        |theta| {
-                            theta.iter_mut().zip(u).for_each(|(theta, u)| *theta = keep * *theta - factor * *u);
-                        },
-                    );
-                }
-            },
-        );
-        Ok(())
     }
 }

@@ -2,9 +2,10 @@
 
 use serde::{Deserialize, Deserializer, Serialize};
 
+use super::base::{Base, BaseAdamw};
 use super::layers::Scope;
 use crate::error::check;
-use crate::{AdamWConfig, Result, SgdConfig, StepContext};
+use crate::{Result, StepContext};
 
 /// How the coefficient enters the update.
 ///
@@ -13,7 +14,7 @@ use crate::{AdamWConfig, Result, SgdConfig, StepContext};
 /// | direct | u = α ⊙ g |
 /// | bounded residual | u = g + d, d = (α − 1) ⊙ g, held to ‖d‖ ≤ r‖g‖ |
 /// | orthogonal residual | u = g + d, d along the part of (α − α_g) ⊙ g orthogonal to g |
-/// | hybrid | u = b + d, b the update of a base optimizer, d its modulation by α − 1 |
+/// | hybrid | u = b + d, b the direction of a base optimizer, any of this crate, d its modulation by α − 1 |
 ///
 /// The first three take weight decay as `decay` says, with the strength of [`super::NeuroPlasticConfig::weight_decay`]; a hybrid takes it as its base does.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -151,52 +152,6 @@ pub struct Hybrid {
     pub max_ratio: f64,
 }
 
-/// The base optimizer of a hybrid.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Base {
-    /// b = m̂/(√v̂ + ε), μ = m̂; weight decay decoupled.
-    Adamw(BaseAdamw),
-    /// B ← momentum·B + (g + wd·θ); b = μ = B; weight decay inside the gradient and nowhere else.
-    SgdMomentum(BaseSgd),
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum TaggedBase {
-    Adamw(BaseAdamw),
-    SgdMomentum(BaseSgd),
-}
-
-impl<'de> Deserialize<'de> for Base {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
-        Ok(match crate::tagged::name_or_map(deserializer)? {
-            TaggedBase::Adamw(x) => Self::Adamw(x),
-            TaggedBase::SgdMomentum(x) => Self::SgdMomentum(x),
-        })
-    }
-}
-
-/// AdamW as a base: its learning rate and weight decay are NeuroPlastic's.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct BaseAdamw {
-    /// β₁, in [0, 1). Default 0.9.
-    pub beta1: f64,
-    /// β₂, in [0, 1). Default 0.999.
-    pub beta2: f64,
-    /// ε > 0. Default 10⁻⁸.
-    pub eps: f64,
-}
-
-/// SGD with momentum as a base.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct BaseSgd {
-    /// In [0, 1]. Default 0.9.
-    pub momentum: f64,
-}
-
 /// What a hybrid modulates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -247,17 +202,6 @@ impl Default for Hybrid {
         Self { base: Base::Adamw(BaseAdamw::default()), target, scope, phase, strength: 0.15, max_ratio: 0.25 }
     }
 }
-impl Default for BaseAdamw {
-    fn default() -> Self {
-        Self { beta1: 0.9, beta2: 0.999, eps: 1e-8 }
-    }
-}
-impl Default for BaseSgd {
-    fn default() -> Self {
-        Self { momentum: 0.9 }
-    }
-}
-
 impl ResidualSchedule {
     /// κ in this epoch.
     pub(super) fn at(self, cx: &StepContext) -> Result<f64> {
@@ -286,28 +230,6 @@ impl Phase {
     }
 }
 
-impl Base {
-    /// The base as an optimizer of its own, without its weight decay.
-    pub(super) fn adamw(&self) -> Option<AdamWConfig> {
-        let Self::Adamw(BaseAdamw { beta1, beta2, eps }) = *self else { return None };
-        Some(AdamWConfig { beta1, beta2, eps, weight_decay: 0.0, ..AdamWConfig::default() })
-    }
-
-    /// The base as an optimizer of its own, without its weight decay.
-    pub(super) fn sgd(&self) -> Option<SgdConfig> {
-        let Self::SgdMomentum(BaseSgd { momentum }) = *self else { return None };
-        Some(SgdConfig { momentum, ..SgdConfig::default() })
-    }
-
-    /// Names of its buffers.
-    pub(super) fn buffers(&self) -> &'static [&'static str] {
-        match self {
-            Self::Adamw(_) => &["base_momentum", "base_variance"],
-            Self::SgdMomentum(_) => &["base_momentum"],
-        }
-    }
-}
-
 impl Formulation {
     /// Where weight decay enters.
     #[must_use]
@@ -317,8 +239,14 @@ impl Formulation {
             | Self::BoundedResidual(BoundedResidual { decay, .. })
             | Self::OrthogonalResidual(OrthogonalResidual { decay, .. }) => *decay,
             Self::Hybrid(Hybrid { base: Base::Adamw(_), .. }) => DecayKind::Decoupled,
-            Self::Hybrid(Hybrid { base: Base::SgdMomentum(_), .. }) => DecayKind::Coupled,
+            // Inside the base's direction, or in what the base leaves of θ.
+            Self::Hybrid(_) => DecayKind::Coupled,
         }
+    }
+
+    /// A hybrid's base, if it is not one of the two that the kernels compute.
+    pub(super) fn other(&self) -> Option<&crate::OptimizerConfig> {
+        if let Self::Hybrid(hybrid) = self { hybrid.base.other() } else { None }
     }
 
     pub(super) fn validate(&self) -> Result<()> {
@@ -337,18 +265,11 @@ impl Formulation {
             Self::Hybrid(x) => {
                 not_negative("hybrid.strength", x.strength)?;
                 not_negative("hybrid.max_ratio", x.max_ratio)?;
-                match &x.base {
-                    Base::Adamw(BaseAdamw { beta1, beta2, eps }) => {
-                        let unit = |key: &str, x: &f64| check((0.0..1.0).contains(x), key, "a number in [0, 1)", x);
-                        unit("formulation.hybrid.base.adamw.beta1", beta1)?;
-                        unit("formulation.hybrid.base.adamw.beta2", beta2)?;
-                        positive("hybrid.base.adamw.eps", *eps)
-                    }
-                    Base::SgdMomentum(BaseSgd { momentum }) => {
-                        let key = "formulation.hybrid.base.sgd_momentum.momentum";
-                        check((0.0..=1.0).contains(momentum), key, "a number in [0, 1]", momentum)
-                    }
-                }
+                let target = x.target != Target::Momentum || x.base.momentum().is_some();
+                let expected = "a base with an average of gradients for target `momentum`";
+                let named = x.base.other().map_or("", crate::OptimizerConfig::kind);
+                check(target, "formulation.hybrid.base", expected, named)?;
+                x.base.validate()
             }
         }
     }

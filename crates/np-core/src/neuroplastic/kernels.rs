@@ -8,24 +8,31 @@ use super::coefficient::Alpha;
 use super::formulation::Formulation;
 use super::passes::{AlphaSums, Combination, Modulation, Shape, Sums};
 use super::traces::Decays;
-use crate::{Elementwise, Float, adam, sgd};
-
-/// Sums within a block are kept in this many lanes, whatever the width of the machine's registers: enough to hide an addition's latency.
-const LANES: usize = 32;
+use crate::cpu::sums::{dot, fold, square_sum, sum};
+use crate::{At, Elementwise, Float, adam, sgd};
 
 /// The base optimizer's constants for a tensor's step.
 #[derive(Clone, Copy)]
 pub(super) enum BaseScalars<T> {
     Adamw(adam::Scalars<T>),
-    Sgd { k: sgd::Scalars<T>, weight_decay: T },
+    Sgd {
+        k: sgd::Scalars<T>,
+        weight_decay: T,
+    },
+    /// b is there already.
+    Given,
 }
 
 impl<T: Float> BaseScalars<T> {
     pub(super) fn new(config: &NeuroPlasticConfig, t: u64, weight_decay: Option<f64>) -> Option<Self> {
         let Formulation::Hybrid(hybrid) = &config.formulation else { return None };
-        let adamw = hybrid.base.adamw().map(|c| Self::Adamw(c.scalars(t)));
+        if hybrid.base.other().is_some() {
+            return Some(Self::Given);
+        }
+        let mut at = At { t, lr: 0.0, weight_decay: 0.0, numbers: &mut [] };
+        let adamw = hybrid.base.adamw().map(|c| Self::Adamw(c.scalars(&mut at)));
         let weight_decay = T::from_f64(weight_decay.unwrap_or(config.weight_decay));
-        adamw.or_else(|| hybrid.base.sgd().map(|c| Self::Sgd { k: c.scalars(t), weight_decay }))
+        adamw.or_else(|| hybrid.base.sgd().map(|c| Self::Sgd { k: c.scalars(&mut at), weight_decay }))
     }
 }
 
@@ -34,7 +41,7 @@ impl<T: Float> BaseScalars<T> {
     pub(super) fn momentum_scale(&self) -> f64 {
         match self {
             Self::Adamw(k) => k.correction1().to_f64(),
-            Self::Sgd { .. } => 1.0,
+            Self::Sgd { .. } | Self::Given => 1.0,
         }
     }
 }
@@ -51,53 +58,6 @@ pub(super) struct Block<'a, T> {
     pub(super) b: &'a mut [T],
     /// Memory to work in, a block long each.
     pub(super) spare: [&'a mut [T]; 3],
-}
-
-/// Σ f(x), in lanes.
-#[inline(always)]
-fn sum<T: Float>(xs: &[T], f: impl Fn(T) -> T) -> f64 {
-    let mut lanes = [T::ZERO; LANES];
-    let (body, rest) = xs.as_chunks::<LANES>();
-    for x in body {
-        for l in 0..LANES {
-            lanes[l] += f(x[l]);
-        }
-    }
-    rest.iter().zip(&mut lanes).for_each(|(x, lane)| *lane += f(*x));
-    lanes.iter().map(|x| x.to_f64()).sum()
-}
-
-/// Σ x y, in lanes.
-#[inline(always)]
-fn dot<T: Float>(xs: &[T], ys: &[T]) -> f64 {
-    let mut lanes = [T::ZERO; LANES];
-    let ((xs, x_rest), (ys, y_rest)) = (xs.as_chunks::<LANES>(), ys.as_chunks::<LANES>());
-    for (x, y) in xs.iter().zip(ys) {
-        for l in 0..LANES {
-            lanes[l] += x[l] * y[l];
-        }
-    }
-    x_rest.iter().zip(y_rest).zip(&mut lanes).for_each(|((x, y), lane)| *lane += *x * *y);
-    lanes.iter().map(|x| x.to_f64()).sum()
-}
-
-/// `f` folded over `xs` from `start`, in lanes; for minimum and maximum.
-#[inline(always)]
-fn fold<T: Float>(xs: &[T], start: f64, f: impl Fn(T, T) -> T) -> f64 {
-    let mut lanes = [T::from_f64(start); LANES];
-    let (body, rest) = xs.as_chunks::<LANES>();
-    for x in body {
-        for l in 0..LANES {
-            lanes[l] = f(x[l], lanes[l]);
-        }
-    }
-    rest.iter().zip(&mut lanes).for_each(|(x, lane)| *lane = f(*x, *lane));
-    lanes.into_iter().reduce(f).map_or(start, T::to_f64)
-}
-
-#[inline(always)]
-pub(super) fn square_sum<T: Float>(xs: &[T]) -> f64 {
-    sum(xs, |x| x * x)
 }
 
 /// Traces and q, with Σ|g|, Σa, Σq, Σg².
@@ -132,9 +92,10 @@ pub(super) fn base_update<T: Float>(base: &BaseScalars<T>, block: &mut Block<'_,
             let (momentum, wd) = (&mut momentum[..n], *weight_decay);
             for i in 0..n {
                 let g = if wd == T::ZERO { g[i] } else { g[i] + wd * theta[i] };
-                (b[i], [momentum[i]]) = crate::SgdConfig::direction(k, g, [momentum[i]]);
+                (b[i], [momentum[i]]) = crate::SgdConfig::direction(k, theta[i], g, [momentum[i]]);
             }
         }
+        (BaseScalars::Given, _) => {}
     }
     sums.b2 += square_sum(b);
 }
@@ -195,7 +156,7 @@ pub(super) fn modulate<T: Float, const WATCH: bool>(
             let (kb, km) = (real(kb), real(km * momentum_scale));
             let target = std::mem::take(&mut block.spare[2]);
             for (i, t) in target.iter_mut().enumerate().take(block.g.len()) {
-                *t = kb * block.b[i] + km * block.base[0][i];
+                *t = if km == T::ZERO { kb * block.b[i] } else { kb * block.b[i] + km * block.base[0][i] };
             }
             shaped::<T, WATCH>(
                 &alpha,

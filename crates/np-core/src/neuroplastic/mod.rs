@@ -3,6 +3,7 @@
 //! A step is a few passes over all tensors (`passes` says which, `cpu` and `tensors` compute them), with the scalar arithmetic of
 //! the method between them (`step`).
 
+mod base;
 mod coefficient;
 mod controller;
 mod cpu;
@@ -21,12 +22,13 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use base::{Base, BaseAdamw, BaseSgd};
 pub use coefficient::{Coefficient, Granularity, RuleKind};
 pub use controller::{Controller, ControllerMode};
 pub use diagnostics::Diagnostics;
 pub use formulation::{
-    Base, BaseAdamw, BaseSgd, BoundedResidual, DecayKind, Direct, Formulation, Hybrid, OrthogonalResidual, Phase,
-    ResidualNorm, ResidualSchedule, Target,
+    BoundedResidual, DecayKind, Direct, Formulation, Hybrid, OrthogonalResidual, Phase, ResidualNorm, ResidualSchedule,
+    Target,
 };
 pub use layers::Scope;
 pub use signals::{Normalization, Signals};
@@ -34,7 +36,8 @@ pub use stabilizer::{LayerScale, RmsGain, Stabilizer};
 pub use traces::Traces;
 
 use crate::error::check;
-use crate::{Driver, Result, Rule, StepContext, Work};
+use crate::registry::AnyMemory;
+use crate::{Apply, Buffer, Driver, OptimizerConfig, Result, Rule, StepContext, Work};
 
 /// NeuroPlastic: a gradient step scaled, element by element, by a plasticity coefficient of three normalised signals, and held steady
 /// by a homeostatic stabiliser.
@@ -110,16 +113,17 @@ impl Default for NeuroPlasticConfig {
     }
 }
 
-impl NeuroPlasticConfig {
-    /// Which of a tensor's buffers holds u between the passes: the first of the scratch.
-    fn u_buffer(&self) -> usize {
-        self.buffers().len()
-    }
+/// What is kept from step to step beside the state.
+#[derive(Debug, Default)]
+pub struct Memory {
+    diagnostics: Diagnostics,
+    /// That of a hybrid's base.
+    base: AnyMemory,
 }
 
 impl Rule for NeuroPlasticConfig {
     const KIND: &'static str = "neuroplastic";
-    type Memory = Diagnostics;
+    type Memory = Memory;
 
     fn validate(&self) -> Result<()> {
         check(self.lr.is_finite() && self.lr >= 0.0, "lr", "a number ≥ 0", self.lr)?;
@@ -140,27 +144,44 @@ impl Rule for NeuroPlasticConfig {
         self.lr = lr;
     }
 
-    fn buffers(&self) -> Vec<&'static str> {
-        let base: &[_] = match &self.formulation {
-            Formulation::Hybrid(hybrid) => hybrid.base.buffers(),
-            _ => &[],
-        };
-        [&["activity_trace", "momentum", "variance"], base].concat()
+    fn buffers(&self, shape: &[usize]) -> Vec<Buffer> {
+        let mut all: Vec<Buffer> = vec!["activity_trace".into(), "momentum".into(), "variance".into()];
+        if let Formulation::Hybrid(hybrid) = &self.formulation {
+            all.extend(hybrid.base.buffers(shape));
+        }
+        all
+    }
+
+    fn numbers(&self) -> &'static [(&'static str, f64)] {
+        self.formulation.other().map_or(&[], OptimizerConfig::numbers)
     }
 
     fn scratch(&self) -> usize {
-        if matches!(self.formulation, Formulation::Hybrid(_)) { 2 } else { 1 }
+        match &self.formulation {
+            Formulation::Hybrid(hybrid) => 1 + hybrid.base.other().map_or(1, |c| c.scratch().max(1)),
+            _ => 1,
+        }
     }
 
-    fn step(&self, cx: &StepContext, work: &mut [Work<'_>], memory: &mut Diagnostics) -> Result<()> {
-        step::step(self, cx, work, memory)
+    fn directions(&self, cx: &StepContext, work: &mut [Work<'_>], memory: &mut Memory) -> Result<Vec<Apply>> {
+        step::directions(self, cx, work, memory)
     }
 
-    fn reset_diagnostics(memory: &mut Diagnostics) {
-        *memory = Diagnostics::default();
+    fn shared(&self, memory: &Memory) -> Vec<(&'static str, f64)> {
+        self.formulation.other().map_or(vec![], |config| config.shared(&memory.base))
     }
 
-    fn diagnostics(memory: &Diagnostics) -> BTreeMap<String, f64> {
-        memory.report()
+    fn set_shared(&self, memory: &mut Memory, values: &[f64]) {
+        if let Some(config) = self.formulation.other() {
+            config.set_shared(&mut memory.base, values);
+        }
+    }
+
+    fn reset_diagnostics(memory: &mut Memory) {
+        memory.diagnostics = Diagnostics::default();
+    }
+
+    fn diagnostics(memory: &Memory) -> BTreeMap<String, f64> {
+        memory.diagnostics.report()
     }
 }

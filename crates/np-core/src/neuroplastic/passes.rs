@@ -122,13 +122,6 @@ pub(super) struct Combination {
     pub(super) finite: bool,
 }
 
-/// θ ← keep θ − factor x.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Apply {
-    pub(super) keep: f64,
-    pub(super) factor: f64,
-}
-
 /// The tensors of a step on some backend. Every pass goes over all of them and returns or takes an entry for each.
 pub(super) trait Passes {
     /// Updates traces (and the base optimizer's state), writes q = |m|/(√v + ε) to scratch; sums signals, g², b², and θ² if asked.

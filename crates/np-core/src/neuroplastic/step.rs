@@ -2,19 +2,17 @@
 
 use candle_core::DType;
 use half::{bf16, f16};
-use rayon::prelude::*;
 
+use super::base::Base;
 use super::coefficient::Alpha;
 use super::diagnostics::{Seen, SeenOrthogonal};
-use super::formulation::{
-    Base, BoundedResidual, DecayKind, Formulation, Hybrid, OrthogonalResidual, ResidualNorm, Target,
-};
+use super::formulation::{BoundedResidual, DecayKind, Formulation, Hybrid, OrthogonalResidual, ResidualNorm, Target};
 use super::layers::{Group, Position};
-use super::passes::{Apply, Combination, Modulation, Passes, Shape, Sums, Watch};
-use super::{Diagnostics, NeuroPlasticConfig, RuleKind, cpu, tensors};
+use super::passes::{Combination, Modulation, Passes, Shape, Sums, Watch};
+use super::{Diagnostics, Memory, NeuroPlasticConfig, RuleKind, base, cpu, tensors};
 use crate::options::Plasticity;
 use crate::slot::State;
-use crate::{Result, StepContext, Work};
+use crate::{Apply, Result, StepContext, Work};
 
 /// What a step's formulation depends on beyond its tensors, worked out once.
 struct Plan<'a> {
@@ -33,6 +31,9 @@ struct Place {
     at: Position,
     weight_decay: f64,
     plasticity: Plasticity,
+    /// What a base of the zoo would do with its direction, and its share of η in that.
+    base: Apply,
+    ratio: f64,
 }
 
 /// What the passes leave of a tensor: u in its scratch, and these.
@@ -45,12 +46,12 @@ struct Update {
     signal: f64,
 }
 
-pub(super) fn step(
+pub(super) fn directions(
     config: &NeuroPlasticConfig,
     cx: &StepContext,
     work: &mut [Work<'_>],
-    diagnostics: &mut Diagnostics,
-) -> Result<()> {
+    memory: &mut Memory,
+) -> Result<Vec<Apply>> {
     let (kappa, phase) = match &config.formulation {
         Formulation::OrthogonalResidual(x) => (x.schedule.at(cx)?, true),
         Formulation::Hybrid(x) => (1.0, x.phase.at(cx)?),
@@ -58,12 +59,19 @@ pub(super) fn step(
     };
     let plan = Plan { config, gate: config.coefficient.gate(cx), kappa, phase };
     let watch = if cx.diagnostics { Watch::Diagnostics } else { Watch::Step };
+    let based = match config.formulation.other() {
+        Some(base) => base::directions(base, cx, work, config.weight_decay, &mut memory.base)?,
+        None => work.iter().map(|w| Apply { keep: 1.0, factor: w.lr }).collect(),
+    };
     let places: Vec<Place> = work
         .iter()
-        .map(|w| Place {
+        .zip(based)
+        .map(|(w, base)| Place {
             at: Position { index: w.slot.index, of: cx.tensors, rank: w.slot.var.dims().len() },
             weight_decay: w.weight_decay(config.weight_decay),
             plasticity: w.slot.settings.plasticity,
+            base,
+            ratio: if base.factor == w.lr { 1.0 } else { base.factor / w.lr },
         })
         .collect();
 
@@ -89,7 +97,7 @@ pub(super) fn step(
         }
     }
     let updates: Vec<Update> = updates.into_iter().flatten().collect();
-    plan.apply(work, &places, &updates, diagnostics)
+    Ok(plan.apply(work, &places, &updates, &mut memory.diagnostics))
 }
 
 /// Tensors that go through the passes together.
@@ -166,10 +174,10 @@ impl Plan<'_> {
             Formulation::Hybrid(x) => {
                 let gamma = self.gamma(x, place.at);
                 match (x.target, &x.base) {
-                    (Target::Momentum, Base::Adamw(_)) => Shape::Base { kb: 0.0, km: gamma },
+                    (Target::Momentum, Base::Adamw(_) | Base::Other(_)) => Shape::Base { kb: 0.0, km: gamma },
                     (Target::Gain | Target::Momentum, _) => Shape::Base { kb: gamma, km: 0.0 },
                     (Target::TrustRatio, _) => {
-                        let trust = (s.theta2.sqrt() / (s.b2.sqrt() + TINY)).clamp(0.5, 1.5);
+                        let trust = (s.theta2.sqrt() / (place.ratio * s.b2.sqrt() + TINY)).clamp(0.5, 1.5);
                         Shape::Base { kb: gamma * (trust - 1.0), km: 0.0 }
                     }
                 }
@@ -271,10 +279,15 @@ impl Plan<'_> {
         for (i, ((s, d), place)) in traces.iter().zip(modulated).zip(places).enumerate() {
             let hold = held(d.out2.sqrt(), x.max_ratio * s.b2.sqrt(), TINY);
             sums.push(Combination { b: 1.0, x: hold, ..Combination::default() });
-            updates[i].seen.delta2 = hold * hold * d.out2;
-            updates[i].modulated = Some((self.gamma(x, place.at) > 0.0, hold * hold * d.out2));
+            let delta2 = (place.ratio * hold).powi(2) * d.out2;
+            updates[i].seen.delta2 = delta2;
+            updates[i].modulated = Some((self.gamma(x, place.at) > 0.0, delta2));
         }
-        finish(passes, &sums, updates)
+        finish(passes, &sums, updates)?;
+        for (update, place) in updates.iter_mut().zip(places) {
+            update.seen.raw_update2 *= place.ratio * place.ratio;
+        }
+        Ok(())
     }
 
     /// Controller → stabiliser → θ.
@@ -284,7 +297,7 @@ impl Plan<'_> {
         places: &[Place],
         updates: &[Update],
         diagnostics: &mut Diagnostics,
-    ) -> Result<()> {
+    ) -> Vec<Apply> {
         let config = self.config;
         let groups: Vec<_> = places.iter().zip(updates).map(|(place, u)| (Group::of(place.at), u.signal)).collect();
         let steered = config.controller.as_ref().map(|c| c.steer(&groups));
@@ -293,14 +306,18 @@ impl Plan<'_> {
         for (i, (w, u)) in work.iter().zip(updates).enumerate() {
             let multiplier = steered.as_ref().map_or(1.0, |s| s[i].multiplier);
             let lr = w.lr * multiplier;
-            let keep = if decoupled { 1.0 - lr * places[i].weight_decay } else { 1.0 };
+            let keep = match (decoupled, &places[i].base) {
+                (true, _) => 1.0 - lr * places[i].weight_decay,
+                (false, base) if base.keep == 1.0 || multiplier == 1.0 => base.keep,
+                (false, base) => 1.0 - multiplier * (1.0 - base.keep),
+            };
             let stabilised = config.stabilizer.factor(u.seen.raw_update2, u.seen.elements, places[i].at);
-            applies.push(Apply { keep, factor: lr * stabilised });
+            applies.push(Apply { keep, factor: places[i].base.factor * multiplier * stabilised });
 
             let mut seen = u.seen;
             seen.effective_update2 = (multiplier * stabilised).powi(2) * seen.raw_update2;
-            // The SGD hybrid's decay is inside its gradient; it has no term of its own.
-            let inside = matches!(&config.formulation, Formulation::Hybrid(Hybrid { base: Base::SgdMomentum(_), .. }));
+            // A base's decay is its own, but for AdamW's: it has no term here.
+            let inside = matches!(&config.formulation, Formulation::Hybrid(x) if x.base.adamw().is_none());
             seen.decay2 = if inside { 0.0 } else { places[i].weight_decay.powi(2) * seen.parameter2 };
             seen.parameter2 *= keep * keep;
             diagnostics.add(&seen);
@@ -315,12 +332,7 @@ impl Plan<'_> {
                 diagnostics.add_controlled(groups[i].0, steered[i].signal, multiplier, clamped);
             }
         }
-        let u = config.u_buffer();
-        if crate::cpu::worth_threads(updates.iter().map(|u| u.seen.elements).sum()) {
-            work.par_iter_mut().zip(applies).try_for_each(|(w, how)| apply_one(w, u, how))
-        } else {
-            work.iter_mut().zip(applies).try_for_each(|(w, how)| apply_one(w, u, how))
-        }
+        applies
     }
 }
 
@@ -337,15 +349,4 @@ fn finish(passes: &mut impl Passes, sums: &[Combination], updates: &mut [Update]
         update.seen.raw_update2 = s.out2;
     }
     Ok(())
-}
-
-/// θ ← keep θ − factor u.
-fn apply_one(w: &mut Work<'_>, u: usize, how: Apply) -> Result<()> {
-    match (&w.slot.state, w.grad.dtype()) {
-        (State::Tensors(state), _) => tensors::apply(&w.slot.var, &state[u], how),
-        (State::F64(state), _) => cpu::apply::<f64>(&w.slot.var, &state[u], how),
-        (State::F32(state), DType::F16) => cpu::apply::<f16>(&w.slot.var, &state[u], how),
-        (State::F32(state), DType::BF16) => cpu::apply::<bf16>(&w.slot.var, &state[u], how),
-        (State::F32(state), _) => cpu::apply::<f32>(&w.slot.var, &state[u], how),
-    }
 }

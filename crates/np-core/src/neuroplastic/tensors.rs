@@ -1,12 +1,12 @@
 //! The passes as tensor operations, for CUDA and Metal; on the CPU they check the passes of `cpu`.
 
-use candle_core::{Tensor, Var};
+use candle_core::Tensor;
 
 use super::NeuroPlasticConfig;
 use super::formulation::Formulation;
-use super::passes::{AlphaSums, Apply, Combination, Modulation, Passes, Shape, Sums, Watch};
+use super::passes::{AlphaSums, Combination, Modulation, Passes, Shape, Sums, Watch};
 use crate::slot::{State, compute_dtype};
-use crate::{Elementwise, Result, Work};
+use crate::{AdamWConfig, At, Buffer, Elementwise, Result, SgdConfig, Work};
 
 /// All tensors of one type, on one device.
 pub(super) struct TensorPasses<'a, 'w, 's> {
@@ -20,6 +20,10 @@ struct View<'a> {
     g: Tensor,
     theta: Tensor,
     state: &'a mut Vec<Tensor>,
+    /// Where among `state` x is; a hybrid's b comes after it.
+    x: usize,
+    /// Where μ of a hybrid's base is, and what it is multiplied with.
+    mu: (usize, f64),
     steps: u64,
     weight_decay: f64,
 }
@@ -48,7 +52,8 @@ impl<'a, 'w, 's> TensorPasses<'a, 'w, 's> {
             let g = w.map.apply_tensor(w.grad.to_dtype(dtype)?)?;
             let theta = slot.var.as_detached_tensor().to_dtype(dtype)?;
             let weight_decay = slot.settings.weight_decay.unwrap_or(self.config.weight_decay);
-            scalars.extend(f(i, View { g, theta, state, steps: slot.steps, weight_decay })?);
+            let (x, mu, steps) = (slot.buffers.len(), mu(self.config, &slot.buffers, slot.steps), slot.steps);
+            scalars.extend(f(i, View { g, theta, state, x, mu, steps, weight_decay })?);
         }
         let filled = elements.iter().filter(|n| **n > 0).count();
         let values: Vec<f64> = match scalars.is_empty() {
@@ -69,12 +74,16 @@ impl<'a, 'w, 's> TensorPasses<'a, 'w, 's> {
     }
 }
 
-/// What the base's first buffer is multiplied with to give μ.
-fn momentum_scale(config: &NeuroPlasticConfig, steps: u64) -> f64 {
-    match &config.formulation {
-        Formulation::Hybrid(hybrid) => hybrid.base.adamw().map_or(1.0, |c| c.scalars::<f64>(steps).correction1()),
-        _ => 1.0,
-    }
+/// Which buffer holds μ of the base, and what it is multiplied with.
+fn mu(config: &NeuroPlasticConfig, buffers: &[Buffer], steps: u64) -> (usize, f64) {
+    let Formulation::Hybrid(hybrid) = &config.formulation else { return (0, 1.0) };
+    let mut at = At { t: steps, lr: 0.0, weight_decay: 0.0, numbers: &mut [] };
+    let scale = hybrid.base.adamw().map_or(1.0, |c| c.scalars::<f64>(&mut at).correction1());
+    let found = hybrid
+        .base
+        .momentum()
+        .and_then(|name| buffers.iter().position(|b| b.name().strip_prefix("base_") == Some(name)));
+    (found.unwrap_or(0), scale)
 }
 
 fn dot(x: &Tensor, y: &Tensor) -> candle_core::Result<Tensor> {
@@ -92,7 +101,7 @@ impl Passes for TensorPasses<'_, '_, '_> {
     fn traces(&mut self) -> Result<Vec<Sums>> {
         let config = self.config;
         let (k, eps) = (&config.traces, config.signals.eps);
-        let run = |_: usize, View { g, theta, state, steps, weight_decay }: View<'_>| {
+        let run = |_: usize, View { g, theta, state, x, steps, weight_decay, .. }: View<'_>| {
             let average = |x: &Tensor, decay: f64, new: &Tensor| (x * decay)? + (new * (1.0 - decay))?;
             state[0] = average(&state[0], k.activity_decay, &g.abs()?)?;
             state[1] = average(&state[1], k.beta1, &g)?;
@@ -100,15 +109,18 @@ impl Passes for TensorPasses<'_, '_, '_> {
             let q = (state[1].abs()? / (state[2].sqrt()? + eps)?)?;
             let mut b2 = g.sqr()?.sum_all()?.zeros_like()?;
             if let Formulation::Hybrid(hybrid) = &config.formulation {
-                let last = state.len() - 1;
-                let base = &mut state[3..last - 1];
+                let mut at = At { t: steps, lr: 0.0, weight_decay: 0.0, numbers: &mut [] };
+                let buffers = &mut state[3..x];
                 let b = match (hybrid.base.adamw(), hybrid.base.sgd()) {
-                    (Some(adamw), _) => adamw.direction_tensor(steps, &g, base)?,
-                    (_, Some(sgd)) => sgd.direction_tensor(steps, &(&g + (&theta * weight_decay)?)?, base)?,
-                    (None, None) => g.clone(),
+                    (Some(adamw), _) => AdamWConfig::direction_tensor(&adamw.scalars(&mut at), &theta, &g, buffers)?,
+                    (_, Some(sgd)) => {
+                        let g = (&g + (&theta * weight_decay)?)?;
+                        SgdConfig::direction_tensor(&sgd.scalars(&mut at), &theta, &g, buffers)?
+                    }
+                    (None, None) => state[x + 1].clone(),
                 };
                 b2 = b.sqr()?.sum_all()?;
-                state[last] = b;
+                state[x + 1] = b;
             }
             let sums = vec![
                 g.abs()?.sum_all()?,
@@ -118,7 +130,6 @@ impl Passes for TensorPasses<'_, '_, '_> {
                 theta.sqr()?.sum_all()?,
                 b2,
             ];
-            let x = config.u_buffer();
             state[x] = q;
             Ok(sums)
         };
@@ -129,9 +140,8 @@ impl Passes for TensorPasses<'_, '_, '_> {
     }
 
     fn modulate(&mut self, each: &[Modulation]) -> Result<Vec<Sums>> {
-        let (config, watch) = (self.config, self.watch);
-        let buffer = config.u_buffer();
-        let run = |i: usize, View { g, theta, state, steps, .. }: View<'_>| {
+        let watch = self.watch;
+        let run = |i: usize, View { g, theta, state, x: buffer, mu, .. }: View<'_>| {
             let how = &each[i];
             let (alpha_g, alpha) = how.alpha.at_tensors(&g.abs()?, &state[0], &state[buffer])?;
             let delta = ((&alpha - &alpha_g)? * &g)?;
@@ -141,7 +151,7 @@ impl Passes for TensorPasses<'_, '_, '_> {
                 Shape::Signal => finite(&delta)?,
                 Shape::Base { kb, km } => {
                     let b = (&state[buffer + 1] * kb)?;
-                    let target = if km == 0.0 { b } else { (b + (&state[3] * (km * momentum_scale(config, steps)))?)? };
+                    let target = if km == 0.0 { b } else { (b + (&state[mu.0] * (km * mu.1))?)? };
                     ((&alpha - 1.0)? * target)?
                 }
             };
@@ -176,8 +186,7 @@ impl Passes for TensorPasses<'_, '_, '_> {
     }
 
     fn combine(&mut self, each: &[Combination]) -> Result<Vec<Sums>> {
-        let buffer = self.config.u_buffer();
-        let run = |i: usize, View { g, theta, state, .. }: View<'_>| {
+        let run = |i: usize, View { g, theta, state, x: buffer, .. }: View<'_>| {
             let how = &each[i];
             let mut x = ((&g * how.g)? + (&state[buffer] * how.x)?)?;
             if how.b != 0.0 {
@@ -195,13 +204,4 @@ impl Passes for TensorPasses<'_, '_, '_> {
         };
         self.pass(run, |sums, v| (sums.out2, sums.out_g) = (v[0], v[1]))
     }
-}
-
-/// θ ← keep θ − factor u.
-pub(super) fn apply(var: &Var, u: &Tensor, how: Apply) -> Result<()> {
-    if var.elem_count() == 0 {
-        return Ok(());
-    }
-    let theta = var.as_detached_tensor().to_dtype(u.dtype())?;
-    Ok(var.set(&((theta * how.keep)? - (u * how.factor)?)?.to_dtype(var.dtype())?)?)
 }

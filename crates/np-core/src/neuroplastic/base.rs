@@ -1,0 +1,262 @@
+//! The base optimizer of a hybrid: two that the method's kernels compute themselves, as the published code has them, and every other
+//! optimizer of this crate.
+
+use std::fmt;
+
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{DeserializeSeed, Error as _, IntoDeserializer, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use crate::error::check;
+use crate::registry::AnyMemory;
+use crate::slot::{Slot, State};
+use crate::{AdamWConfig, Apply, Buffer, OptimizerConfig, Result, SgdConfig, StepContext, Work};
+
+/// The base optimizer of a hybrid.
+///
+/// Written as its name and settings: `adamw`, `{sgd_momentum: {momentum: 0.8}}`, `{lion: {beta1: 0.95}}`.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Base {
+    /// b = m̂/(√v̂ + ε), μ = m̂; weight decay decoupled.
+    Adamw(BaseAdamw),
+    /// B ← momentum·B + (g + wd·θ); b = μ = B; weight decay inside the gradient and nowhere else.
+    SgdMomentum(BaseSgd),
+    /// Any other optimizer of this crate. b is its direction, with whatever it scales η by; μ its average of gradients, where it has
+    /// one; weight decay enters as it does there. η and wd are the hybrid's: its own `lr` and `weight_decay` must be left at their defaults.
+    Other(Box<OptimizerConfig>),
+}
+
+/// AdamW as a base: its learning rate and weight decay are NeuroPlastic's.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct BaseAdamw {
+    /// β₁, in [0, 1). Default 0.9.
+    pub beta1: f64,
+    /// β₂, in [0, 1). Default 0.999.
+    pub beta2: f64,
+    /// ε > 0. Default 10⁻⁸.
+    pub eps: f64,
+}
+
+/// SGD with momentum as a base.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct BaseSgd {
+    /// In [0, 1]. Default 0.9.
+    pub momentum: f64,
+}
+
+impl Default for BaseAdamw {
+    fn default() -> Self {
+        Self { beta1: 0.9, beta2: 0.999, eps: 1e-8 }
+    }
+}
+
+impl Default for BaseSgd {
+    fn default() -> Self {
+        Self { momentum: 0.9 }
+    }
+}
+
+impl Serialize for Base {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        match self {
+            Self::Adamw(x) => serializer.serialize_newtype_variant("Base", 0, "adamw", x),
+            Self::SgdMomentum(x) => serializer.serialize_newtype_variant("Base", 1, "sgd_momentum", x),
+            Self::Other(x) => x.serialize(serializer),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Base {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        struct BaseVisitor;
+        impl<'de> Visitor<'de> for BaseVisitor {
+            type Value = Base;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("the name of an optimizer, or a map of one name to its settings")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, name: &str) -> std::result::Result<Base, E> {
+                Ok(match name {
+                    "adamw" => Base::Adamw(BaseAdamw::default()),
+                    "sgd_momentum" => Base::SgdMomentum(BaseSgd::default()),
+                    other => Base::Other(Box::new(OptimizerConfig::deserialize(other.into_deserializer())?)),
+                })
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> std::result::Result<Base, A::Error> {
+                let name: String =
+                    map.next_key()?.ok_or_else(|| A::Error::custom("expected the name of an optimizer"))?;
+                Ok(match name.as_str() {
+                    "adamw" => Base::Adamw(map.next_value()?),
+                    "sgd_momentum" => Base::SgdMomentum(map.next_value()?),
+                    _ => {
+                        let map = MapAccessDeserializer::new(Begun { name: Some(name), map });
+                        Base::Other(Box::new(OptimizerConfig::deserialize(map)?))
+                    }
+                })
+            }
+        }
+        deserializer.deserialize_any(BaseVisitor)
+    }
+}
+
+/// A map whose first key has been read.
+struct Begun<A> {
+    name: Option<String>,
+    map: A,
+}
+
+impl<'de, A: MapAccess<'de>> MapAccess<'de> for Begun<A> {
+    type Error = A::Error;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> std::result::Result<Option<K::Value>, A::Error> {
+        match self.name.take() {
+            Some(name) => seed.deserialize(name.into_deserializer()).map(Some),
+            None => self.map.next_key_seed(seed),
+        }
+    }
+
+    fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> std::result::Result<S::Value, A::Error> {
+        self.map.next_value_seed(seed)
+    }
+}
+
+impl Base {
+    /// AdamW as an optimizer of its own, without its weight decay.
+    pub(super) fn adamw(&self) -> Option<AdamWConfig> {
+        let Self::Adamw(BaseAdamw { beta1, beta2, eps }) = *self else { return None };
+        Some(AdamWConfig { beta1, beta2, eps, weight_decay: 0.0, ..AdamWConfig::default() })
+    }
+
+    /// SGD as an optimizer of its own, without its weight decay.
+    pub(super) fn sgd(&self) -> Option<SgdConfig> {
+        let Self::SgdMomentum(BaseSgd { momentum }) = *self else { return None };
+        Some(SgdConfig { momentum, ..SgdConfig::default() })
+    }
+
+    /// Any other.
+    pub(super) fn other(&self) -> Option<&OptimizerConfig> {
+        if let Self::Other(config) = self { Some(config) } else { None }
+    }
+
+    /// Its buffers for a parameter of shape `shape`.
+    pub(super) fn buffers(&self, shape: &[usize]) -> Vec<Buffer> {
+        match self {
+            Self::Adamw(_) => vec!["base_momentum".into(), "base_variance".into()],
+            Self::SgdMomentum(_) => vec!["base_momentum".into()],
+            Self::Other(config) => {
+                let own = |b: Buffer| Buffer { name: format!("base_{}", b.name).into(), ..b };
+                config.buffers(shape).into_iter().map(own).collect()
+            }
+        }
+    }
+
+    /// Where, among its buffers, μ is.
+    pub(super) fn momentum(&self) -> Option<&'static str> {
+        match self {
+            Self::Adamw(_) | Self::SgdMomentum(_) => Some("momentum"),
+            Self::Other(config) => config.momentum(),
+        }
+    }
+
+    pub(super) fn validate(&self) -> Result<()> {
+        match self {
+            Self::Adamw(BaseAdamw { beta1, beta2, eps }) => {
+                let unit = |key: &str, x: f64| check((0.0..1.0).contains(&x), key, "a number in [0, 1)", x);
+                unit("formulation.hybrid.base.adamw.beta1", *beta1)?;
+                unit("formulation.hybrid.base.adamw.beta2", *beta2)?;
+                check(*eps > 0.0, "formulation.hybrid.base.adamw.eps", "a number > 0", eps)
+            }
+            Self::SgdMomentum(BaseSgd { momentum }) => {
+                let key = "formulation.hybrid.base.sgd_momentum.momentum";
+                check((0.0..=1.0).contains(momentum), key, "a number in [0, 1]", momentum)
+            }
+            Self::Other(config) => {
+                let key = format!("formulation.hybrid.base.{}", config.kind());
+                let fits = !matches!(**config, OptimizerConfig::NeuroPlastic(_));
+                check(fits, "formulation.hybrid.base", "an optimizer other than NeuroPlastic", config.kind())?;
+                let default = config.default_of();
+                let expected = "no value: a base takes the learning rate of its hybrid";
+                let own = config.learning_rate();
+                check(own == default.learning_rate(), &format!("{key}.lr"), expected, own)?;
+                config.validate().map_err(|e| e.below(&key))
+            }
+        }
+    }
+}
+
+/// The directions of `config`'s optimizer for `work`, in the scratch after x, and what it would do with them.
+pub(super) fn directions(
+    config: &OptimizerConfig,
+    cx: &StepContext,
+    work: &mut [Work<'_>],
+    weight_decay: f64,
+    memory: &mut AnyMemory,
+) -> Result<Vec<Apply>> {
+    let mut slots: Vec<Slot> = work.iter_mut().map(|w| lend(w.slot, weight_decay)).collect();
+    let mut inner: Vec<Work<'_>> = slots
+        .iter_mut()
+        .zip(work.iter())
+        .map(|(slot, w)| Work { slot, grad: w.grad.clone(), lr: w.lr, map: w.map })
+        .collect();
+    let applies = config.directions(cx, &mut inner, memory);
+    drop(inner);
+    for (w, slot) in work.iter_mut().zip(slots) {
+        take_back(w.slot, slot);
+    }
+    applies
+}
+
+/// What comes before the base's buffers.
+const TRACES: usize = 3;
+
+/// A slot for the base alone, with its part of the state: its buffers, b, and whatever other scratch it has.
+fn lend(slot: &mut Slot, weight_decay: f64) -> Slot {
+    fn split<T>(all: &mut Vec<T>, buffers: usize) -> Vec<T> {
+        let mut own: Vec<T> = all.drain(TRACES..buffers).collect();
+        own.extend(all.drain(TRACES + 1..));
+        own
+    }
+    let buffers = slot.buffers.len();
+    let state = match &mut slot.state {
+        State::F32(all) => State::F32(split(all, buffers)),
+        State::F64(all) => State::F64(split(all, buffers)),
+        State::Tensors(all) => State::Tensors(split(all, buffers)),
+    };
+    let mut settings = slot.settings;
+    settings.weight_decay = Some(settings.weight_decay.unwrap_or(weight_decay));
+    Slot {
+        name: slot.name.clone(),
+        var: slot.var.clone(),
+        index: slot.index,
+        steps: slot.steps,
+        state,
+        buffers: slot.buffers[TRACES..].to_vec(),
+        numbers: std::mem::take(&mut slot.numbers),
+        set_aside: None,
+        settings,
+        accumulated: None,
+        has_gradient: false,
+    }
+}
+
+fn take_back(slot: &mut Slot, lent: Slot) {
+    fn join<T>(all: &mut Vec<T>, own: Vec<T>, buffers: usize) {
+        let mut own = own.into_iter();
+        let x = all.split_off(TRACES);
+        all.extend(own.by_ref().take(buffers));
+        all.extend(x);
+        all.extend(own);
+    }
+    let buffers = lent.buffers.len();
+    match (&mut slot.state, lent.state) {
+        (State::F32(all), State::F32(own)) => join(all, own, buffers),
+        (State::F64(all), State::F64(own)) => join(all, own, buffers),
+        (State::Tensors(all), State::Tensors(own)) => join(all, own, buffers),
+        _ => {}
+    }
+    slot.numbers = lent.numbers;
+}
