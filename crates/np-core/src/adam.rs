@@ -3,7 +3,7 @@
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
-use crate::error::check;
+use crate::error::{check, not_negative};
 use crate::{At, Buffer, Decay, Driver, Elementwise, Float, Result};
 
 /// Adam, with coupled weight decay (L2 regularisation).
@@ -150,11 +150,11 @@ macro_rules! adam_config {
             type Scalars<T: Float> = Scalars<T>;
 
             fn validate(&self) -> Result<()> {
-                check(self.lr.is_finite() && self.lr >= 0.0, "lr", "a number ≥ 0", self.lr)?;
+                not_negative("lr", self.lr)?;
                 check((0.0..1.0).contains(&self.beta1), "beta1", "a number in [0, 1)", self.beta1)?;
                 check((0.0..1.0).contains(&self.beta2), "beta2", "a number in [0, 1)", self.beta2)?;
                 check(self.eps > 0.0, "eps", "a number > 0", self.eps)?;
-                check(self.weight_decay >= 0.0, "weight_decay", "a number ≥ 0", self.weight_decay)
+                not_negative("weight_decay", self.weight_decay)
             }
 
             fn learning_rate(&self) -> f64 {

@@ -1,9 +1,12 @@
 //! θ ← keep·θ − factor·u, with u in a parameter's first scratch: how the steps of all rules end that are not fused into one loop.
 
+use std::cell::Cell;
+
 use candle_core::{CpuStorage, DType, InplaceOp1, Layout, Tensor, Var};
 use half::{bf16, f16};
 use rayon::prelude::*;
 
+use crate::cpu::sums::square_sum;
 use crate::cpu::{self, CHUNK};
 use crate::float::{BLOCK, Element};
 use crate::slot::State;
@@ -30,32 +33,46 @@ impl Apply {
     }
 }
 
-/// Does so for all of `work`.
-pub(crate) fn apply_all(work: &mut [Work<'_>], applies: &[Apply]) -> Result<()> {
+/// What applying looks at on its way through the parameters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Seeing {
+    /// Nothing.
+    Nothing,
+    /// Σθ², of θ as it was.
+    Squares,
+}
+
+/// Does so for all of `work`; gives Σθ² of each, if it is to be seen.
+pub(crate) fn apply_all(work: &mut [Work<'_>], applies: &[Apply], seeing: Seeing) -> Result<Vec<f64>> {
     if cpu::worth_threads(work.iter().map(|w| w.grad.elem_count()).sum()) {
-        work.par_iter_mut().zip(applies).try_for_each(|(w, how)| apply_one(w, *how))
+        work.par_iter_mut().zip(applies).map(|(w, how)| apply_one(w, *how, seeing)).collect()
     } else {
-        work.iter_mut().zip(applies).try_for_each(|(w, how)| apply_one(w, *how))
+        work.iter_mut().zip(applies).map(|(w, how)| apply_one(w, *how, seeing)).collect()
     }
 }
 
-fn apply_one(w: &mut Work<'_>, how: Apply) -> Result<()> {
+fn apply_one(w: &mut Work<'_>, how: Apply, seeing: Seeing) -> Result<f64> {
     let (var, u) = (&w.slot.var, w.slot.buffers.len());
     match (&w.slot.state, w.grad.dtype()) {
-        (State::Tensors(state), _) => apply_tensor(var, &state[u], how),
-        (State::F64(state), _) => apply::<f64>(var, &state[u], how),
-        (State::F32(state), DType::F16) => apply::<f16>(var, &state[u], how),
-        (State::F32(state), DType::BF16) => apply::<bf16>(var, &state[u], how),
-        (State::F32(state), _) => apply::<f32>(var, &state[u], how),
+        (State::Tensors(state), _) => apply_tensor(var, &state[u], how, seeing),
+        (State::F64(state), _) => apply::<f64>(var, &state[u], how, seeing),
+        (State::F32(state), DType::F16) => apply::<f16>(var, &state[u], how, seeing),
+        (State::F32(state), DType::BF16) => apply::<bf16>(var, &state[u], how, seeing),
+        (State::F32(state), _) => apply::<f32>(var, &state[u], how, seeing),
     }
 }
 
-fn apply_tensor(var: &Var, u: &Tensor, how: Apply) -> Result<()> {
+fn apply_tensor(var: &Var, u: &Tensor, how: Apply, seeing: Seeing) -> Result<f64> {
     if var.elem_count() == 0 {
-        return Ok(());
+        return Ok(0.0);
     }
     let theta = var.as_detached_tensor().to_dtype(u.dtype())?;
-    Ok(var.set(&((theta * how.keep)? - (u * how.factor)?)?.to_dtype(var.dtype())?)?)
+    let squares = match seeing {
+        Seeing::Nothing => 0.0,
+        Seeing::Squares => theta.sqr()?.sum_all()?.to_dtype(DType::F64)?.to_scalar()?,
+    };
+    var.set(&((theta * how.keep)? - (u * how.factor)?)?.to_dtype(var.dtype())?)?;
+    Ok(squares)
 }
 
 /// The in-place operation that candle lends θ to.
@@ -63,11 +80,16 @@ struct ApplyTo<'a, E: Element> {
     u: &'a [E::Compute],
     keep: E::Compute,
     factor: E::Compute,
+    seeing: Seeing,
+    squares: Cell<f64>,
 }
 
-fn apply<E: Element>(var: &Var, u: &[E::Compute], how: Apply) -> Result<()> {
+fn apply<E: Element>(var: &Var, u: &[E::Compute], how: Apply, seeing: Seeing) -> Result<f64> {
     let real = <E::Compute as Float>::from_f64;
-    Ok(var.inplace_op1(&ApplyTo::<E> { u, keep: real(how.keep), factor: real(how.factor) })?)
+    let (keep, factor, squares) = (real(how.keep), real(how.factor), Cell::new(0.0));
+    let op = ApplyTo::<E> { u, keep, factor, seeing, squares };
+    var.inplace_op1(&op)?;
+    Ok(op.squares.get())
 }
 
 impl<E: Element> InplaceOp1 for ApplyTo<'_, E> {
@@ -77,12 +99,13 @@ impl<E: Element> InplaceOp1 for ApplyTo<'_, E> {
 
     fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> candle_core::Result<()> {
         let theta = cpu::slice_mut::<E>(storage, layout)?;
-        let chunks: Vec<_> = theta.chunks_mut(CHUNK).zip(self.u.chunks(CHUNK)).collect();
-        let (keep, factor) = (self.keep, self.factor);
+        let (keep, factor, seeing) = (self.keep, self.factor, self.seeing);
+        let mut squares = vec![0.0; theta.len().div_ceil(CHUNK)];
+        let chunks: Vec<_> = theta.chunks_mut(CHUNK).zip(self.u.chunks(CHUNK)).zip(&mut squares).collect();
         cpu::for_each(
             chunks,
             #[inline(always)]
-            |(theta, u)| {
+            |((theta, u), squares): ((&mut [E], &[E::Compute]), &mut f64)| {
                 let mut wide = [<E::Compute as Float>::ZERO; BLOCK];
                 for (theta, u) in theta.chunks_mut(BLOCK).zip(u.chunks(BLOCK)) {
                     E::edit(
@@ -90,12 +113,16 @@ impl<E: Element> InplaceOp1 for ApplyTo<'_, E> {
                         &mut wide,
                         #[inline(always)]
                         |theta| {
+                            if seeing == Seeing::Squares {
+                                *squares += square_sum(theta);
+                            }
                             theta.iter_mut().zip(u).for_each(|(theta, u)| *theta = keep * *theta - factor * *u);
                         },
                     );
                 }
             },
         );
+        self.squares.set(squares.iter().sum());
         Ok(())
     }
 }

@@ -7,7 +7,7 @@ use candle_core::{Tensor, Var};
 
 use crate::gradients::{self, Verdict};
 use crate::slot::{GradientMap, Slot};
-use crate::{Backend, Error, Options, Result, Rule, StepContext, StepOutcome, StepReport, Training, Work};
+use crate::{Backend, Error, NonFinite, Options, Result, Rule, StepContext, StepOutcome, StepReport, Training, Work};
 
 /// Which weights the parameters hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -45,8 +45,8 @@ pub struct Driver<R: Rule> {
     pub(crate) skipped: u64,
     /// Calls of `step` since the last update, where gradients are accumulated.
     pub(crate) calls: usize,
-    /// Epochs done, as the schedule counts them.
-    pub(crate) position: f64,
+    /// Epochs done, as the schedule counts them; none until it has been said.
+    pub(crate) position: Option<f64>,
     pub(crate) epoch: usize,
     pub(crate) epochs: Option<usize>,
     pub(crate) watch: bool,
@@ -63,6 +63,21 @@ impl<R: Rule> Driver<R> {
         Self::with_backend(params, rule, Backend::Auto)
     }
 
+    /// An optimizer of all variables of `variables`, by their names in alphabetical order.
+    ///
+    /// That order is the same in every run, so saved state fits; it is not the model's, so layer groups by position mean nothing: name them in
+    /// [`Options`]. A `VarMap` holds a batch norm's running statistics too; with gradients for none of them they stay as they are.
+    ///
+    /// # Errors
+    /// Those of [`Driver::from_named`].
+    pub fn from_varmap(variables: &candle_nn::VarMap, rule: R) -> Result<Self> {
+        let held = variables.data().lock().map_err(|e| candle_core::Error::Msg(format!("variables: {e}")))?;
+        let mut named: Vec<(String, Var)> = held.iter().map(|(name, var)| (name.clone(), var.clone())).collect();
+        drop(held);
+        named.sort_by(|(a, _), (b, _)| a.cmp(b));
+        Self::from_named(named, rule)
+    }
+
     /// Like [`Driver::from_named`], with the choice of how steps are computed.
     ///
     /// # Errors
@@ -76,6 +91,12 @@ impl<R: Rule> Driver<R> {
                 let expected = "each parameter once".to_string();
                 return Err(Error::Parameter { name, expected, got: "a second one".to_string() });
             }
+            let first = slots.first().map_or_else(|| var.device().clone(), |s: &Slot| s.var.device().clone());
+            if !first.same_device(var.device()) {
+                let (expected, got) =
+                    (format!("the device of the others, {:?}", first.location()), var.device().location());
+                return Err(Error::Parameter { name, expected, got: format!("{got:?}") });
+            }
             slots.push(Slot::new(name, var, index, &rule, backend)?);
         }
         Ok(Self {
@@ -88,7 +109,7 @@ impl<R: Rule> Driver<R> {
             absent: 0,
             skipped: 0,
             calls: 0,
-            position: 0.0,
+            position: None,
             epoch: 1,
             epochs: None,
             watch: true,
@@ -113,7 +134,7 @@ impl<R: Rule> Driver<R> {
     ///
     /// # Errors
     /// [`Error::Gradient`] where a gradient's shape or type is not its parameter's, or, if [`NonFinite::Error`](crate::NonFinite) asks for it, where one
-    /// is not finite (what was accumulated is dropped with it); the parameters have not changed then. [`Error::NoEpochs`] where a setting needs the number of
+    /// is not finite; nothing has changed then, and what was accumulated is kept. [`Error::NoEpochs`] where a setting needs the number of
     /// epochs. Errors of candle.
     pub fn step(&mut self, grads: &GradStore) -> Result<StepReport> {
         if let Some(slot) = self.slots.iter().find(|s| s.set_aside.is_some()) {
@@ -124,6 +145,9 @@ impl<R: Rule> Driver<R> {
         let mut found = gradients::find(&self.slots, grads)?;
         let calls = self.options.accumulate.0.get();
         if calls > 1 {
+            if self.options.non_finite == NonFinite::Error {
+                gradients::judge(&self.slots, &found, &self.options)?;
+            }
             gradients::accumulate(&mut self.slots, &found, calls)?;
             self.calls += 1;
             if self.calls < calls {
@@ -146,11 +170,23 @@ impl<R: Rule> Driver<R> {
         report
     }
 
+    /// Backpropagates from `loss` and steps. candle's method of this name says nothing of what the step did.
+    ///
+    /// # Errors
+    /// Those of backpropagation and of [`Driver::step`].
+    pub fn backward_step(&mut self, loss: &Tensor) -> Result<StepReport> {
+        self.step(&loss.backward()?)
+    }
+
     fn update(&mut self, found: Vec<Option<Tensor>>, map: GradientMap, norm: Option<f64>) -> Result<StepReport> {
         let cx =
             StepContext { epoch: self.epoch, epochs: self.epochs, tensors: self.slots.len(), diagnostics: self.watch };
         if self.epochs.is_none() && self.options.schedule.needs_epochs() {
             return Err(Error::NoEpochs { key: "options.schedule".to_string() });
+        }
+        if self.position.is_none() && self.options.schedule.warmup() > 0.0 {
+            // The factor at the start of a warm-up is 0: a training that never says where it is would never move.
+            return Err(Error::NoPosition { key: "options.schedule".to_string() });
         }
         let lr = self.effective_lr();
         let mut work: Vec<Work<'_>> = self
@@ -208,20 +244,20 @@ impl<R: Rule> Driver<R> {
     /// η with the schedule's factor: what the next step takes, before groups and controller.
     pub fn effective_lr(&self) -> f64 {
         let epochs = self.epochs.map_or(f64::INFINITY, |n| n as f64);
-        self.rule.learning_rate() * self.options.schedule.factor(self.position, epochs)
+        self.rule.learning_rate() * self.options.schedule.factor(self.position.unwrap_or(0.0), epochs)
     }
 
     /// Moves the schedule to `position`: epochs done, fractions allowed. [`Driver::begin_epoch`] moves it to the epoch's start; a schedule by
     /// steps calls this before each.
     pub fn at(&mut self, position: f64) {
-        self.position = position;
+        self.position = Some(position);
     }
 
     /// Says that epoch `epoch` (from 1) of `epochs` begins, and resets the diagnostics. Warm-up, phases and the schedules of
     /// formulations go by it; a training that never calls this stays in epoch 1.
     pub fn begin_epoch(&mut self, epoch: usize, epochs: usize) {
         (self.epoch, self.epochs) = (epoch, Some(epochs));
-        self.position = epoch.saturating_sub(1) as f64;
+        self.position = Some(epoch.saturating_sub(1) as f64);
         R::reset_diagnostics(&mut self.memory);
     }
 

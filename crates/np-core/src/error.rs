@@ -55,6 +55,14 @@ pub enum Error {
         /// The setting that needs it.
         key: String,
     },
+    /// Where the training stands is needed and was never said.
+    #[error(
+        "`{key}` warms up from 0, but where the training stands was not said; hint: call `begin_epoch(epoch, epochs)`, or `at(position)` before each step"
+    )]
+    NoPosition {
+        /// The setting that needs it.
+        key: String,
+    },
     /// An error of candle.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),
@@ -77,6 +85,11 @@ impl Error {
             other => other,
         }
     }
+}
+
+/// `Ok` if `x` is a finite number that is not negative, else [`Error::Config`] for `key`.
+pub(crate) fn not_negative(key: &str, x: f64) -> Result<()> {
+    check(x.is_finite() && x >= 0.0, key, "a number ≥ 0", x)
 }
 
 /// `Ok` if `ok`, else [`Error::Config`] for `key`.

@@ -66,7 +66,7 @@ pub use error::{Error, Result};
 pub use float::Float;
 pub use lion::{Lion, LionConfig};
 pub use neuroplastic::{NeuroPlastic, NeuroPlasticConfig};
-pub use options::{Accumulate, Clip, DecayScope, Group, NonFinite, Options, Plasticity, Training};
+pub use options::{Accumulate, Clip, DecayScope, Group, Layer, NonFinite, Options, Plasticity, Third, Training};
 pub use registry::{AnyOptimizer, OptimizerConfig};
 pub use rule::{Decay, Rule, StepContext, StepOutcome, StepReport};
 pub use schedule::Schedule;

@@ -46,6 +46,41 @@ pub struct Group {
     /// Whether the parameters are trained at all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub training: Option<Training>,
+    /// The layer group of NeuroPlastic's scopes and controller, in place of the one by position.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layer: Option<Layer>,
+    /// The third of the model of NeuroPlastic's layer scales, in place of the one by position.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub third: Option<Third>,
+}
+
+/// A layer group: what NeuroPlastic's scopes choose among, and what a layerwise controller steers together.
+///
+/// By position, as in the paper: with n tensors in model order the last two are the classifier, and of the c = n − 2 before it the first
+/// ⌈c/2⌉ are the early blocks, the rest the late blocks. Nothing is left for the stem then; name it in a group to have one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Layer {
+    /// What comes before the blocks.
+    Stem,
+    /// The first half.
+    EarlyBlocks,
+    /// The second half.
+    LateBlocks,
+    /// What gives the classes.
+    Classifier,
+}
+
+/// A third of the model's tensors.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Third {
+    /// By position: index < ⌈n/3⌉ of n tensors.
+    Early,
+    /// Index < ⌈2n/3⌉.
+    Middle,
+    /// The rest.
+    Late,
 }
 
 /// Whether the plasticity coefficient acts on a parameter.
@@ -158,6 +193,8 @@ impl Options {
             settings.weight_decay = group.weight_decay.or(settings.weight_decay);
             settings.plasticity = group.plasticity.unwrap_or(settings.plasticity);
             settings.training = group.training.unwrap_or(settings.training);
+            settings.layer = group.layer.or(settings.layer);
+            settings.third = group.third.or(settings.third);
         }
         settings
     }
@@ -180,11 +217,13 @@ pub(crate) struct Settings {
     pub(crate) weight_decay: Option<f64>,
     pub(crate) plasticity: Plasticity,
     pub(crate) training: Training,
+    pub(crate) layer: Option<Layer>,
+    pub(crate) third: Option<Third>,
 }
 
 impl Default for Settings {
     fn default() -> Self {
         let (plasticity, training) = (Plasticity::default(), Training::default());
-        Self { lr_scale: 1.0, weight_decay: None, plasticity, training }
+        Self { lr_scale: 1.0, weight_decay: None, plasticity, training, layer: None, third: None }
     }
 }

@@ -3,8 +3,8 @@
 use std::any::Any;
 use std::collections::BTreeMap;
 
-use candle_core::Var;
 use candle_core::backprop::GradStore;
+use candle_core::{Tensor, Var};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::{
@@ -229,6 +229,10 @@ macro_rules! registry {
                 match self {
                     $(Self::$variant(config) => Rule::directions(config, cx, work, memory.of::<$config>()),)*
                 }
+            }
+
+            pub(crate) fn average(&self, theta: &Tensor, buffers: &[Tensor]) -> Result<Option<Tensor>> {
+                match self { $(Self::$variant(config) => Rule::average(config, theta, buffers),)* }
             }
 
             pub(crate) fn shared(&self, memory: &AnyMemory) -> Vec<(&'static str, f64)> {

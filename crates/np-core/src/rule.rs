@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use candle_core::Tensor;
 
-use crate::apply::{Apply, apply_all};
+use crate::apply::{Apply, Seeing, apply_all};
 use crate::{Buffer, Result, Work};
 
 /// The arithmetic of one optimizer: a struct of its hyper-parameters that can take a step.
@@ -56,7 +56,7 @@ pub trait Rule: Clone + Send + Sync + 'static {
     /// Those of [`Rule::directions`].
     fn step(&self, cx: &StepContext, work: &mut [Work<'_>], memory: &mut Self::Memory) -> Result<()> {
         let applies = self.directions(cx, work, memory)?;
-        apply_all(work, &applies)
+        apply_all(work, &applies, Seeing::Nothing).map(|_| ())
     }
 
     /// The average that stands for the parameter in evaluation, from the parameter and its buffers; none for most optimizers.
@@ -117,7 +117,6 @@ impl StepContext {
 
 /// What a call of `step` did.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-#[must_use]
 pub struct StepReport {
     /// What became of the gradients.
     pub outcome: StepOutcome,

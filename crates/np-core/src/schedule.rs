@@ -3,7 +3,7 @@
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::Result;
-use crate::error::check;
+use crate::error::{check, not_negative};
 
 /// A learning-rate schedule: η at position x is the configured η times [`Schedule::factor`].
 ///
@@ -147,7 +147,7 @@ impl Schedule {
     /// [`crate::Error::Config`] for the first that does not.
     pub fn validate(&self) -> Result<()> {
         let unit = |key: &str, x: f64| check((0.0..=1.0).contains(&x), key, "a number in [0, 1]", x);
-        check(self.warmup() >= 0.0, "schedule.warmup", "a number ≥ 0", self.warmup())?;
+        not_negative("schedule.warmup", self.warmup())?;
         match self {
             Self::Constant(_) => Ok(()),
             Self::Step(s) => {
@@ -194,7 +194,8 @@ impl Schedule {
         matches!(self, Self::Cosine(_) | Self::OneCycle(_) | Self::Linear(_))
     }
 
-    fn warmup(&self) -> f64 {
+    /// Epochs of warm-up.
+    pub(crate) fn warmup(&self) -> f64 {
         match self {
             Self::Constant(Constant { warmup })
             | Self::Step(Step { warmup, .. })

@@ -3,7 +3,7 @@
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
-use crate::error::check;
+use crate::error::{check, not_negative};
 use crate::{At, Buffer, Decay, Driver, Elementwise, Float, Result};
 
 /// Stochastic gradient descent, with momentum, dampening, Nesterov's look-ahead and coupled weight decay.
@@ -67,10 +67,10 @@ impl Elementwise for SgdConfig {
     type Scalars<T: Float> = Scalars<T>;
 
     fn validate(&self) -> Result<()> {
-        check(self.lr.is_finite() && self.lr >= 0.0, "lr", "a number ≥ 0", self.lr)?;
+        not_negative("lr", self.lr)?;
         check((0.0..=1.0).contains(&self.momentum), "momentum", "a number in [0, 1]", self.momentum)?;
         check((0.0..=1.0).contains(&self.dampening), "dampening", "a number in [0, 1]", self.dampening)?;
-        check(self.weight_decay >= 0.0, "weight_decay", "a number ≥ 0", self.weight_decay)?;
+        not_negative("weight_decay", self.weight_decay)?;
         let allowed = !self.nesterov || (self.momentum > 0.0 && self.dampening == 0.0);
         check(allowed, "nesterov", "`false` unless `momentum` > 0 and `dampening` = 0", self.nesterov)
     }

@@ -270,6 +270,11 @@ impl Slot {
         if grad.dtype() != self.var.dtype() {
             return Err(mismatch(self.var.dtype().as_str().to_string(), grad.dtype().as_str().to_string()));
         }
+        let own = self.var.storage_and_layout();
+        if std::ptr::eq(&*own.0, &*grad.storage_and_layout().0) {
+            // A gradient that is the parameter itself would be read while it is written.
+            return Ok(grad.detach().force_contiguous()?.copy()?);
+        }
         // An average of a gradient that still carries its graph would keep every step's graph alive.
         Ok(grad.detach().contiguous()?)
     }

@@ -44,6 +44,17 @@ pub struct OptimizerState {
     pub numbers: BTreeMap<String, String>,
 }
 
+/// A position as it is saved.
+struct Position(Option<f64>);
+
+impl std::str::FromStr for Position {
+    type Err = std::num::ParseFloatError;
+
+    fn from_str(text: &str) -> std::result::Result<Self, Self::Err> {
+        if text == "none" { Ok(Self(None)) } else { text.parse().map(|x| Self(Some(x))) }
+    }
+}
+
 const FORMAT: &str = "np-core optimizer state";
 
 fn bad(name: &str, expected: impl Into<String>, got: impl Into<String>) -> Error {
@@ -120,7 +131,7 @@ impl<R: Rule> Driver<R> {
         put("absent", self.absent.to_string());
         put("skipped", self.skipped.to_string());
         put("calls", self.calls.to_string());
-        put("position", self.position.to_string());
+        put("position", self.position.map_or("none".to_string(), |x| x.to_string()));
         put("epoch", self.epoch.to_string());
         put("epochs", self.epochs.unwrap_or(0).to_string());
         for (name, x) in self.rule.shared(&self.memory) {
@@ -185,7 +196,7 @@ impl<R: Rule> Driver<R> {
         }
         let (lr, step, absent) = (state.number("lr")?, state.number("step")?, state.number("absent")?);
         let (skipped, calls, position) =
-            (state.number("skipped")?, state.number::<usize>("calls")?, state.number("position")?);
+            (state.number("skipped")?, state.number::<usize>("calls")?, state.number::<Position>("position")?.0);
         let (epoch, epochs) = (state.number("epoch")?, state.number("epochs")?);
 
         let shared =

@@ -173,6 +173,71 @@ fn accumulation_averages() {
 }
 
 #[test]
+fn a_refused_gradient_leaves_what_was_accumulated() {
+    let sgd: OptimizerConfig = serde_json::from_str("\"sgd\"").unwrap();
+    let run = |interrupted: bool| {
+        let params = parameters(DType::F32);
+        let mut optimizer = build(&sgd, &params, r#"{"accumulate": 2, "non_finite": "error"}"#);
+        let grads = gradients(&params, 0);
+        let _ = optimizer.step(&grads).unwrap();
+        if interrupted {
+            let error = optimizer.step(&scaled(&params, &grads, f64::INFINITY)).unwrap_err().to_string();
+            assert!(error.starts_with("gradient of `conv.weight`: expected finite numbers"), "{error}");
+        }
+        assert_eq!(optimizer.step(&grads).unwrap().outcome, StepOutcome::Updated);
+        values(&params)
+    };
+    assert_eq!(run(true), run(false));
+}
+
+#[test]
+fn layers_can_be_named() {
+    let json = r#"{"neuroplastic": {"controller": {"mode": "classifier_only", "strength": 2},
+        "formulation": {"hybrid": {"scope": "early_blocks", "strength": 1}}}}"#;
+    let config: OptimizerConfig = serde_json::from_str(json).unwrap();
+    let by_position = after(&config, "{}", three);
+    // Seven tensors: the last two are the classifier, the three before that the late blocks but for the middle one, which is in both.
+    let same = r#"{"groups": [{"match": "head.*", "layer": "classifier"}, {"match": "conv.*", "layer": "early_blocks"},
+        {"match": "nothing", "layer": "late_blocks"}]}"#;
+    assert_eq!(after(&config, same, three), by_position);
+    let other = after(&config, r#"{"groups": [{"match": "conv.*", "layer": "stem"}]}"#, three);
+    assert_ne!(other[0], by_position[0]);
+    assert_eq!(other[6], by_position[6]);
+}
+
+#[test]
+fn a_warm_up_needs_a_position() {
+    let params = parameters(DType::F32);
+    let sgd: OptimizerConfig = serde_json::from_str("\"sgd\"").unwrap();
+    let warm = options(r#"{"schedule": {"constant": {"warmup": 2}}}"#);
+    let mut optimizer = sgd.build_with(params.clone(), warm, Backend::Auto).unwrap();
+    let error = optimizer.step(&gradients(&params, 0)).unwrap_err().to_string();
+    assert!(error.starts_with("`options.schedule` warms up from 0"), "{error}");
+    optimizer.at(0.5);
+    assert_eq!(optimizer.step(&gradients(&params, 0)).unwrap().outcome, StepOutcome::Updated);
+}
+
+#[test]
+fn a_gradient_may_share_the_parameters_memory() {
+    let w = Var::new(&[1f32, -2.0], &candle_core::Device::Cpu).unwrap();
+    let sgd: OptimizerConfig = serde_json::from_str(r#"{"sgd": {"lr": 0.5}}"#).unwrap();
+    let mut optimizer = sgd.build(vec![("w".into(), w.clone())]).unwrap();
+    let mut grads = GradStore::default();
+    grads.insert(w.as_tensor(), w.as_detached_tensor());
+    let _ = optimizer.step(&grads).unwrap();
+    assert_eq!(w.to_vec1::<f32>().unwrap(), [0.5, -1.0]);
+}
+
+#[test]
+fn a_varmap_gives_its_names() {
+    let variables = candle_nn::VarMap::new();
+    let vb = candle_nn::VarBuilder::from_varmap(&variables, DType::F32, &candle_core::Device::Cpu);
+    let _ = (candle_nn::linear(2, 3, vb.pp("head")).unwrap(), candle_nn::linear(2, 3, vb.pp("body")).unwrap());
+    let sgd = np_core::Sgd::from_varmap(&variables, np_core::SgdConfig::default()).unwrap();
+    assert_eq!(sgd.names().collect::<Vec<_>>(), ["body.bias", "body.weight", "head.bias", "head.weight"]);
+}
+
+#[test]
 fn schedules_scale_the_learning_rate() {
     for (name, config) in variants() {
         let params = parameters(DType::F32);

@@ -84,6 +84,8 @@ proptest! {
         for (hybrid, base) in [
             ("adamw", r#"{"adamw": {"lr": 0.01, "weight_decay": 0.1}}"#),
             ("sgd_momentum", r#"{"sgd": {"lr": 0.01, "weight_decay": 0.1, "momentum": 0.9}}"#),
+            ("adam", r#"{"adam": {"lr": 0.01, "weight_decay": 0.1}}"#),
+            ("lion", r#"{"lion": {"lr": 0.01, "weight_decay": 0.1}}"#),
         ] {
             let json = format!(
                 r#"{{"neuroplastic": {{"lr": 0.01, "weight_decay": 0.1, {free},

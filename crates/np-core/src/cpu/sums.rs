@@ -33,20 +33,6 @@ pub(crate) fn dot<T: Float>(xs: &[T], ys: &[T]) -> f64 {
     lanes.iter().map(|x| x.to_f64()).sum()
 }
 
-/// `f` folded over `xs` from `start`; for minimum and maximum.
-#[inline(always)]
-pub(crate) fn fold<T: Float>(xs: &[T], start: f64, f: impl Fn(T, T) -> T) -> f64 {
-    let mut lanes = [T::from_f64(start); LANES];
-    let (body, rest) = xs.as_chunks::<LANES>();
-    for x in body {
-        for l in 0..LANES {
-            lanes[l] = f(x[l], lanes[l]);
-        }
-    }
-    rest.iter().zip(&mut lanes).for_each(|(x, lane)| *lane = f(*x, *lane));
-    lanes.into_iter().reduce(f).map_or(start, T::to_f64)
-}
-
 /// Σ x².
 #[inline(always)]
 pub(crate) fn square_sum<T: Float>(xs: &[T]) -> f64 {

@@ -211,7 +211,7 @@ pub(super) fn directions(
 }
 
 /// What comes before the base's buffers.
-const TRACES: usize = 3;
+pub(super) const TRACES: usize = 3;
 
 /// A slot for the base alone, with its part of the state: its buffers, b, and whatever other scratch it has.
 fn lend(slot: &mut Slot, weight_decay: f64) -> Slot {

@@ -4,7 +4,7 @@ use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
 use super::signals::Signals;
-use crate::error::check;
+use crate::error::{check, not_negative};
 use crate::{Float, Result, StepContext};
 
 /// How signals become a coefficient.
@@ -81,8 +81,8 @@ impl Coefficient {
             "a number ≥ `coefficient.min`",
             self.max,
         )?;
-        check(self.scale >= 0.0 && self.scale.is_finite(), "coefficient.scale", "a number ≥ 0", self.scale)?;
-        check(self.warmup_epochs >= 0.0, "coefficient.warmup_epochs", "a number ≥ 0", self.warmup_epochs)?;
+        not_negative("coefficient.scale", self.scale)?;
+        not_negative("coefficient.warmup_epochs", self.warmup_epochs)?;
         let key = "coefficient.saturation_threshold";
         check((0.0..=0.5).contains(&self.saturation_threshold), key, "a number in [0, 0.5]", self.saturation_threshold)
     }

@@ -2,9 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::layers::Group;
-use crate::Result;
-use crate::error::check;
+use crate::error::{check, not_negative};
+use crate::{Layer, Result};
 
 /// A controller of the learning rate.
 ///
@@ -47,21 +46,21 @@ impl Default for Controller {
 
 impl Controller {
     pub(super) fn validate(&self) -> Result<()> {
-        check(self.strength >= 0.0, "controller.strength", "a number ≥ 0", self.strength)?;
+        not_negative("controller.strength", self.strength)?;
         check(self.low > 0.0, "controller.low", "a number > 0", self.low)?;
         check(self.high >= self.low, "controller.high", "a number ≥ `controller.low`", self.high)
     }
 
     /// For each tensor, from its group and signal: the signal that it is steered by (ζ̄; 0 where nothing steers it), and its multiplier.
-    pub(super) fn steer(&self, tensors: &[(Group, f64)]) -> Vec<Steered> {
-        let of = |member: &dyn Fn(Group) -> bool| {
+    pub(super) fn steer(&self, tensors: &[(Layer, f64)]) -> Vec<Steered> {
+        let of = |member: &dyn Fn(Layer) -> bool| {
             let signals: Vec<f64> = tensors.iter().filter(|(g, _)| member(*g)).map(|(_, zeta)| *zeta).collect();
             let signal = signals.iter().sum::<f64>() / signals.len().max(1) as f64;
             Steered { signal, multiplier: (1.0 + self.strength * signal).clamp(self.low, self.high) }
         };
-        let by_group = Group::ALL.map(|group| match self.mode {
+        let by_group = Layer::ALL.map(|group| match self.mode {
             ControllerMode::Global => of(&|_| true),
-            ControllerMode::ClassifierOnly if group != Group::Classifier => Steered { signal: 0.0, multiplier: 1.0 },
+            ControllerMode::ClassifierOnly if group != Layer::Classifier => Steered { signal: 0.0, multiplier: 1.0 },
             ControllerMode::Layerwise | ControllerMode::ClassifierOnly => of(&|g| g == group),
         });
         tensors.iter().map(|(group, _)| by_group[*group as usize]).collect()

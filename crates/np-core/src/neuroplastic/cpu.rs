@@ -153,7 +153,6 @@ impl<E: Element> Passes for CpuPasses<'_, E> {
         let eps = <E::Compute as Float>::from_f64(self.config.signals.eps);
         let base: Vec<_> = self.tensors.iter().map(|m| m.base).collect();
         let trust = matches!(&self.config.formulation, Formulation::Hybrid(h) if h.target == Target::TrustRatio);
-        let theta2 = trust || self.watch == Watch::Diagnostics;
         Ok(self.pass(
             #[inline(always)]
             |tensor, block, sums| {
@@ -161,7 +160,7 @@ impl<E: Element> Passes for CpuPasses<'_, E> {
                 if let Some(base) = &base[tensor] {
                     base_update(base, block, sums);
                 }
-                if theta2 {
+                if trust {
                     sums.theta2 += square_sum(block.theta);
                 }
             },

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::layers::{Group, Position, Scope};
+use super::layers::{Position, Scope};
 use super::passes::AlphaSums;
+use crate::Layer;
 
 /// What one tensor's step adds to the diagnostics.
 #[derive(Debug, Clone, Copy, Default)]
@@ -11,11 +12,9 @@ pub(super) struct Seen {
     pub(super) elements: usize,
     pub(super) alpha: AlphaSums,
     pub(super) gradient2: f64,
-    pub(super) parameter2: f64,
     pub(super) raw_update2: f64,
     pub(super) effective_update2: f64,
     pub(super) delta2: f64,
-    pub(super) decay2: f64,
 }
 
 /// What an orthogonal residual adds.
@@ -64,6 +63,10 @@ impl Default for Controlled {
 #[derive(Debug, Default)]
 pub struct Diagnostics {
     all: Seen,
+    /// Elements of the steps in which α was looked at.
+    watched: usize,
+    parameter2: f64,
+    decay2: f64,
     orthogonal: Option<Orthogonal>,
     /// All tensors, then the scopes of `SCOPES`.
     modulated: Option<[Modulated; 5]>,
@@ -81,13 +84,18 @@ impl Diagnostics {
     pub(super) fn add(&mut self, seen: &Seen) {
         let all = &mut self.all;
         all.elements += seen.elements;
+        self.watched += if seen.alpha.min <= seen.alpha.max { seen.elements } else { 0 };
         all.alpha.add(&seen.alpha);
         all.gradient2 += seen.gradient2;
-        all.parameter2 += seen.parameter2;
         all.raw_update2 += seen.raw_update2;
         all.effective_update2 += seen.effective_update2;
         all.delta2 += seen.delta2;
-        all.decay2 += seen.decay2;
+    }
+
+    /// Σθ² and Σ(wd·θ)² of a tensor.
+    pub(super) fn add_parameter(&mut self, theta2: f64, decay2: f64) {
+        self.parameter2 += theta2;
+        self.decay2 += decay2;
     }
 
     pub(super) fn add_orthogonal(&mut self, seen: &SeenOrthogonal) {
@@ -113,7 +121,7 @@ impl Diagnostics {
         }
     }
 
-    pub(super) fn add_controlled(&mut self, group: Group, signal: f64, multiplier: f64, clamped: [bool; 2]) {
+    pub(super) fn add_controlled(&mut self, group: Layer, signal: f64, multiplier: f64, clamped: [bool; 2]) {
         let total = self.controlled.get_or_insert_default();
         total.count += 1.0;
         for (stats, x) in [(&mut total.signal, signal), (&mut total.multiplier, multiplier)] {
@@ -127,27 +135,20 @@ impl Diagnostics {
 
     /// Everything by name; empty before the first step.
     pub(super) fn report(&self) -> BTreeMap<String, f64> {
-        let Seen { elements, alpha, gradient2, parameter2, raw_update2, effective_update2, delta2, decay2 } = self.all;
+        let Seen { elements, gradient2, raw_update2, effective_update2, .. } = self.all;
         let mut out = BTreeMap::new();
         if elements == 0 {
             return out;
         }
-        let n = elements as f64;
         let mut put = |name: &str, x: f64| out.insert(name.to_string(), x);
-        put("alpha_mean", alpha.sum / n);
-        put("alpha_std", (alpha.squares / n - (alpha.sum / n).powi(2)).max(0.0).sqrt());
-        put("alpha_min", alpha.min);
-        put("alpha_max", alpha.max);
-        put("alpha_fraction_near_min", alpha.near_min / n);
-        put("alpha_fraction_near_max", alpha.near_max / n);
         put("raw_gradient_norm", gradient2.sqrt());
-        put("parameter_norm", parameter2.sqrt());
         put("raw_update_norm", raw_update2.sqrt());
         put("effective_update_norm", effective_update2.sqrt());
-        put("plasticity_delta_norm", delta2.sqrt());
-        put("weight_decay_term_norm", decay2.sqrt());
         put("effective_to_gradient_norm_ratio", ratio(effective_update2.sqrt(), gradient2.sqrt()));
         put("stabilization_norm_ratio", ratio(effective_update2.sqrt(), raw_update2.sqrt()));
+        if self.watched > 0 {
+            self.report_watched(&mut put);
+        }
         if let Some(Orthogonal { tensors, skipped, sums }) = &self.orthogonal {
             put("orthogonal_signal_norm", sums.signal2.sqrt());
             put("orthogonal_residual_norm", sums.residual2.sqrt());
@@ -171,13 +172,29 @@ impl Diagnostics {
             }
             put("controller_clamp_fraction_low", total.low / total.count);
             put("controller_clamp_fraction_high", total.high / total.count);
-            for (group, [count, signal, multiplier]) in Group::ALL.iter().zip(total.groups) {
+            for (group, [count, signal, multiplier]) in Layer::ALL.iter().zip(total.groups) {
                 let name = group.name();
                 put(&format!("controller_signal_mean_{name}"), ratio(signal, count));
                 put(&format!("controller_multiplier_mean_{name}"), if count > 0.0 { multiplier / count } else { 1.0 });
             }
         }
         out
+    }
+}
+
+impl Diagnostics {
+    /// What costs time to gather, and is absent where no step did.
+    fn report_watched(&self, put: &mut impl FnMut(&str, f64) -> Option<f64>) {
+        let (alpha, n) = (&self.all.alpha, self.watched as f64);
+        put("alpha_mean", alpha.sum / n);
+        put("alpha_std", (alpha.squares / n - (alpha.sum / n).powi(2)).max(0.0).sqrt());
+        put("alpha_min", alpha.min);
+        put("alpha_max", alpha.max);
+        put("alpha_fraction_near_min", alpha.near_min / n);
+        put("alpha_fraction_near_max", alpha.near_max / n);
+        put("parameter_norm", self.parameter2.sqrt());
+        put("plasticity_delta_norm", self.all.delta2.sqrt());
+        put("weight_decay_term_norm", self.decay2.sqrt());
     }
 }
 

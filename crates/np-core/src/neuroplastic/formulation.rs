@@ -4,7 +4,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::base::{Base, BaseAdamw};
 use super::layers::Scope;
-use crate::error::check;
+use crate::error::{check, not_negative};
 use crate::{Result, StepContext};
 
 /// How the coefficient enters the update.
@@ -251,7 +251,7 @@ impl Formulation {
 
     pub(super) fn validate(&self) -> Result<()> {
         let positive = |key: &str, x: f64| check(x > 0.0, &format!("formulation.{key}"), "a number > 0", x);
-        let not_negative = |key: &str, x: f64| check(x >= 0.0, &format!("formulation.{key}"), "a number ≥ 0", x);
+        let not_negative = |key: &str, x: f64| not_negative(&format!("formulation.{key}"), x);
         match self {
             Self::Direct(_) => Ok(()),
             Self::BoundedResidual(x) => positive("bounded_residual.max_ratio", x.max_ratio),

@@ -8,7 +8,7 @@ use super::coefficient::Alpha;
 use super::formulation::Formulation;
 use super::passes::{AlphaSums, Combination, Modulation, Shape, Sums};
 use super::traces::Decays;
-use crate::cpu::sums::{dot, fold, square_sum, sum};
+use crate::cpu::sums::{dot, square_sum, sum};
 use crate::{At, Elementwise, Float, adam, sgd};
 
 /// The base optimizer's constants for a tensor's step.
@@ -195,37 +195,101 @@ fn shaped<T: Float, const WATCH: bool>(
     sums.out2 += square_sum(x);
     sums.out_g += dot(x, g);
     if WATCH && n > 0 {
-        sums.delta2 += square_sum(delta);
-        // Sums of α are taken about one of the block's own values: a constant α has deviation 0, not what rounding makes of it.
-        let pivot = used[0];
-        let (off, off2) = (sum(used, |x| x - pivot), sum(used, |x| (x - pivot) * (x - pivot)));
-        let (n, c) = (n as f64, pivot.to_f64());
-        let one_if = |yes: bool| if yes { T::ONE } else { T::ZERO };
-        sums.alpha.add(&AlphaSums {
-            sum: n * c + off,
-            squares: n * c * c + 2.0 * c * off + off2,
-            min: fold(used, f64::INFINITY, T::min),
-            max: fold(used, f64::NEG_INFINITY, T::max),
-            near_min: sum(used, |x| one_if(x <= near[0])),
-            near_max: sum(used, |x| one_if(x >= near[1])),
-        });
+        watch(used, delta, near, sums);
     }
 }
+
+/// Lanes of the statistics of α: seven sums of as many lanes still fit in the registers.
+const WATCH_LANES: usize = 16;
+
+/// The running sums of [`watch`], a lane each.
+struct Lanes<T> {
+    off: [T; WATCH_LANES],
+    off2: [T; WATCH_LANES],
+    min: [T; WATCH_LANES],
+    max: [T; WATCH_LANES],
+    near_min: [T; WATCH_LANES],
+    near_max: [T; WATCH_LANES],
+    delta2: [T; WATCH_LANES],
+}
+
+impl<T: Float> Lanes<T> {
+    #[inline(always)]
+    fn add(&mut self, l: usize, pivot: T, near: [T; 2], alpha: T, delta: T) {
+        let one_if = |yes: bool| if yes { T::ONE } else { T::ZERO };
+        let d = alpha - pivot;
+        self.off[l] += d;
+        self.off2[l] += d * d;
+        self.min[l] = alpha.min(self.min[l]);
+        self.max[l] = alpha.max(self.max[l]);
+        self.near_min[l] += one_if(alpha <= near[0]);
+        self.near_max[l] += one_if(alpha >= near[1]);
+        self.delta2[l] += delta * delta;
+    }
+}
+
+/// Σδ² and the statistics of α, in one loop.
+#[inline(always)]
+fn watch<T: Float>(alpha: &[T], delta: &[T], near: [T; 2], sums: &mut Sums) {
+    // Sums of α are taken about one of the block's own values: a constant α has deviation 0, not what rounding makes of it.
+    let pivot = alpha[0];
+    let [off, off2, near_min, near_max, delta2] = [[T::ZERO; WATCH_LANES]; 5];
+    let [min, max] = [[pivot; WATCH_LANES]; 2];
+    let mut lanes = Lanes { off, off2, min, max, near_min, near_max, delta2 };
+    let ((alphas, alpha_rest), (deltas, delta_rest)) =
+        (alpha.as_chunks::<WATCH_LANES>(), delta.as_chunks::<WATCH_LANES>());
+    for (alpha, delta) in alphas.iter().zip(deltas) {
+        for l in 0..WATCH_LANES {
+            lanes.add(l, pivot, near, alpha[l], delta[l]);
+        }
+    }
+    for (l, (alpha, delta)) in alpha_rest.iter().zip(delta_rest).enumerate() {
+        lanes.add(l, pivot, near, *alpha, *delta);
+    }
+    let total = |lanes: [T; WATCH_LANES]| lanes.iter().map(|x| x.to_f64()).sum::<f64>();
+    let (n, c) = (alpha.len() as f64, pivot.to_f64());
+    let (off, off2) = (total(lanes.off), total(lanes.off2));
+    sums.delta2 += total(lanes.delta2);
+    sums.alpha.add(&AlphaSums {
+        sum: n * c + off,
+        squares: n * c * c + 2.0 * c * off + off2,
+        min: lanes.min.into_iter().fold(f64::INFINITY, |least, x| least.min(x.to_f64())),
+        max: lanes.max.into_iter().fold(f64::NEG_INFINITY, |most, x| most.max(x.to_f64())),
+        near_min: total(lanes.near_min),
+        near_max: total(lanes.near_max),
+    });
+}
+
+/// Elements whose ratios are multiplied before a logarithm is taken, and products that are formed side by side.
+const PRODUCT: usize = 16;
+const PRODUCTS: usize = 8;
 
 /// Σ log(max(α, ε)/max(α_g, ε)), as logarithms of products of sixteen: a logarithm costs as much as everything else together.
 #[inline(always)]
 fn log_ratio<T: Float>(alpha: &Alpha<T>, eps: f64, block: &Block<'_, T>) -> f64 {
-    let mut sum = 0.0;
-    for ((g, a), q) in block.g.chunks(16).zip(block.a.chunks(16)).zip(block.x.chunks(16)) {
-        let (mut above, mut below) = (1.0, 1.0);
-        for ((g, a), q) in g.iter().zip(a).zip(q) {
-            let (alpha_g, alpha) = alpha.at(g.abs(), *a, *q);
-            above *= alpha.to_f64().max(eps);
-            below *= alpha_g.to_f64().max(eps);
+    const L: usize = PRODUCTS;
+    let (mut sum, mut factors) = (0.0, 0);
+    let (mut above, mut below) = ([1.0; L], [1.0; L]);
+    let ((gs, g_rest), (qs, q_rest)) = (block.g.as_chunks::<L>(), block.x.as_chunks::<L>());
+    let (activities, a_rest) = block.a.as_chunks::<L>();
+    for ((g, a), q) in gs.iter().zip(activities).zip(qs) {
+        for l in 0..L {
+            let (alpha_g, alpha) = alpha.at(g[l].abs(), a[l], q[l]);
+            above[l] *= alpha.to_f64().max(eps);
+            below[l] *= alpha_g.to_f64().max(eps);
         }
-        sum += (above / below).ln();
+        factors += 1;
+        if factors == PRODUCT {
+            sum += above.iter().zip(below).map(|(above, below)| (above / below).ln()).sum::<f64>();
+            (above, below, factors) = ([1.0; L], [1.0; L], 0);
+        }
     }
-    sum
+    for (l, ((g, a), q)) in g_rest.iter().zip(a_rest).zip(q_rest).enumerate() {
+        let (alpha_g, alpha) = alpha.at(g.abs(), *a, *q);
+        above[l] *= alpha.to_f64().max(eps);
+        below[l] *= alpha_g.to_f64().max(eps);
+    }
+    sum + above.iter().zip(below).map(|(above, below)| (above / below).ln()).sum::<f64>()
 }
 
 /// x ← kg g + kx x + kb b + kθ θ, with Σx² and Σx g.

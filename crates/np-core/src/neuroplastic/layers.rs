@@ -1,10 +1,14 @@
-//! Layer groups: which part of the network a tensor belongs to, by its position in the model's order, as in the paper.
+//! Layer groups: which part of the network a tensor belongs to, by its position in the model's order, as in the paper, or as a group of the
+//! options names it.
 
 use serde::{Deserialize, Serialize};
 
+use crate::{Layer, Third};
+
 /// The part of the network that a hybrid modulates.
 ///
-/// With n tensors in model order, the last two (weight and bias of the final layer) are the classifier, and c = n − 2.
+/// With n tensors in model order, the last two (weight and bias of the final layer) are the classifier, and c = n − 2. A tensor whose
+/// [`Layer`] an option names belongs to that and to no other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Scope {
@@ -21,22 +25,15 @@ pub enum Scope {
     LateBlocks,
 }
 
-/// Groups of the layerwise controller. The first of classifier, early and late blocks that a tensor is in; the stem is what is left
-/// (nothing, in practice: early and late blocks cover all that is before the classifier).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Group {
-    Stem,
-    EarlyBlocks,
-    LateBlocks,
-    Classifier,
-}
-
-impl Group {
+impl Layer {
     pub(super) const ALL: [Self; 4] = [Self::Stem, Self::EarlyBlocks, Self::LateBlocks, Self::Classifier];
 
+    /// The first of classifier, early and late blocks that a tensor is in; the stem is what is left.
     pub(super) fn of(at: Position) -> Self {
         let is_in = |scope: Scope| scope.contains(at);
-        if is_in(Scope::ClassifierOnly) {
+        if let Some(layer) = at.layer {
+            layer
+        } else if is_in(Scope::ClassifierOnly) {
             Self::Classifier
         } else if is_in(Scope::EarlyBlocks) {
             Self::EarlyBlocks
@@ -66,17 +63,21 @@ pub(super) struct Position {
     pub(super) of: usize,
     /// Number of dimensions of the tensor.
     pub(super) rank: usize,
+    /// What the options say of it.
+    pub(super) layer: Option<Layer>,
+    pub(super) third: Option<Third>,
 }
 
 impl Position {
-    /// 0, 1 or 2: early (index < ⌈n/3⌉), middle (< ⌈2n/3⌉) or late third.
-    pub(super) fn third(self) -> usize {
-        if self.index < self.of.div_ceil(3) {
-            0
+    pub(super) fn third(self) -> Third {
+        if let Some(third) = self.third {
+            third
+        } else if self.index < self.of.div_ceil(3) {
+            Third::Early
         } else if self.index < (2 * self.of).div_ceil(3) {
-            1
+            Third::Middle
         } else {
-            2
+            Third::Late
         }
     }
 }
@@ -84,12 +85,15 @@ impl Position {
 impl Scope {
     pub(super) fn contains(self, at: Position) -> bool {
         let c = at.of.saturating_sub(2);
-        match self {
-            Self::All => true,
-            Self::ConvOnly => at.rank == 4,
-            Self::ClassifierOnly => at.index >= c,
-            Self::EarlyBlocks => at.index < c.div_ceil(2),
-            Self::LateBlocks => (c / 2..c).contains(&at.index),
+        match (self, at.layer) {
+            (Self::All, _) => true,
+            (Self::ConvOnly, _) => at.rank == 4,
+            (Self::ClassifierOnly, Some(layer)) => layer == Layer::Classifier,
+            (Self::EarlyBlocks, Some(layer)) => layer == Layer::EarlyBlocks,
+            (Self::LateBlocks, Some(layer)) => layer == Layer::LateBlocks,
+            (Self::ClassifierOnly, None) => at.index >= c,
+            (Self::EarlyBlocks, None) => at.index < c.div_ceil(2),
+            (Self::LateBlocks, None) => (c / 2..c).contains(&at.index),
         }
     }
 }
@@ -98,8 +102,21 @@ impl Scope {
 mod tests {
     use super::*;
 
+    fn at(index: usize, of: usize) -> Position {
+        Position { index, of, rank: 2, layer: None, third: None }
+    }
+
     fn members(scope: Scope, n: usize) -> Vec<usize> {
-        (0..n).filter(|&index| scope.contains(Position { index, of: n, rank: 2 })).collect()
+        (0..n).filter(|&index| scope.contains(at(index, n))).collect()
+    }
+
+    #[test]
+    fn a_named_layer_comes_before_position() {
+        let named = Position { layer: Some(Layer::Stem), third: Some(Third::Late), ..at(0, 8) };
+        assert_eq!((Layer::of(named), named.third()), (Layer::Stem, Third::Late));
+        assert!(!Scope::EarlyBlocks.contains(named) && Scope::All.contains(named));
+        let named = Position { layer: Some(Layer::Classifier), ..at(0, 8) };
+        assert!(Scope::ClassifierOnly.contains(named) && !Scope::EarlyBlocks.contains(named));
     }
 
     #[test]
@@ -114,7 +131,9 @@ mod tests {
 
     #[test]
     fn thirds() {
-        let third = |index| Position { index, of: 8, rank: 2 }.third();
-        assert_eq!((0..8).map(third).collect::<Vec<_>>(), [0, 0, 0, 1, 1, 1, 2, 2]);
+        use Third::{Early, Late, Middle};
+        let third = |index| at(index, 8).third();
+        let expected = [Early, Early, Early, Middle, Middle, Middle, Late, Late];
+        assert_eq!((0..8).map(third).collect::<Vec<_>>(), expected);
     }
 }

@@ -20,6 +20,7 @@ mod traces;
 
 use std::collections::BTreeMap;
 
+use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
 pub use base::{Base, BaseAdamw, BaseSgd};
@@ -35,7 +36,7 @@ pub use signals::{Normalization, Signals};
 pub use stabilizer::{LayerScale, RmsGain, Stabilizer};
 pub use traces::Traces;
 
-use crate::error::check;
+use crate::error::not_negative;
 use crate::registry::AnyMemory;
 use crate::{Apply, Buffer, Driver, OptimizerConfig, Result, Rule, StepContext, Work};
 
@@ -126,8 +127,8 @@ impl Rule for NeuroPlasticConfig {
     type Memory = Memory;
 
     fn validate(&self) -> Result<()> {
-        check(self.lr.is_finite() && self.lr >= 0.0, "lr", "a number ≥ 0", self.lr)?;
-        check(self.weight_decay >= 0.0, "weight_decay", "a number ≥ 0", self.weight_decay)?;
+        not_negative("lr", self.lr)?;
+        not_negative("weight_decay", self.weight_decay)?;
         self.traces.validate()?;
         self.signals.validate()?;
         self.coefficient.validate()?;
@@ -165,6 +166,14 @@ impl Rule for NeuroPlasticConfig {
 
     fn directions(&self, cx: &StepContext, work: &mut [Work<'_>], memory: &mut Memory) -> Result<Vec<Apply>> {
         step::directions(self, cx, work, memory)
+    }
+
+    fn step(&self, cx: &StepContext, work: &mut [Work<'_>], memory: &mut Memory) -> Result<()> {
+        step::step(self, cx, work, memory)
+    }
+
+    fn average(&self, theta: &Tensor, buffers: &[Tensor]) -> Result<Option<Tensor>> {
+        self.formulation.other().map_or(Ok(None), |config| config.average(theta, &buffers[base::TRACES..]))
     }
 
     fn shared(&self, memory: &Memory) -> Vec<(&'static str, f64)> {

@@ -3,8 +3,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::layers::Position;
-use crate::Result;
 use crate::error::check;
+use crate::{Result, Third};
 
 /// Norm clip, then RMS gain; either can be switched off (`null`), which is an ablation.
 ///
@@ -101,7 +101,12 @@ impl Stabilizer {
         let Some(gain) = &self.rms_gain else { return clip };
         let rms = (clip * clip * square_sum / elements.max(1) as f64 + self.eps).sqrt();
         let LayerScale { early, middle, late } = gain.layer_scale;
-        let target = gain.target * [early, middle, late][at.third()];
+        let scale = match at.third() {
+            Third::Early => early,
+            Third::Middle => middle,
+            Third::Late => late,
+        };
+        let target = gain.target * scale;
         clip * (1.0 + gain.rate * (target - rms)).clamp(0.5, 1.5)
     }
 }

@@ -7,12 +7,13 @@ use super::base::Base;
 use super::coefficient::Alpha;
 use super::diagnostics::{Seen, SeenOrthogonal};
 use super::formulation::{BoundedResidual, DecayKind, Formulation, Hybrid, OrthogonalResidual, ResidualNorm, Target};
-use super::layers::{Group, Position};
+use super::layers::Position;
 use super::passes::{Combination, Modulation, Passes, Shape, Sums, Watch};
 use super::{Diagnostics, Memory, NeuroPlasticConfig, RuleKind, base, cpu, tensors};
+use crate::apply::{Seeing, apply_all};
 use crate::options::Plasticity;
 use crate::slot::State;
-use crate::{Apply, Result, StepContext, Work};
+use crate::{Apply, Layer, Result, StepContext, Work};
 
 /// What a step's formulation depends on beyond its tensors, worked out once.
 struct Plan<'a> {
@@ -46,6 +47,25 @@ struct Update {
     signal: f64,
 }
 
+/// A step: directions, then θ, whose norm is seen on the way.
+pub(super) fn step(
+    config: &NeuroPlasticConfig,
+    cx: &StepContext,
+    work: &mut [Work<'_>],
+    memory: &mut Memory,
+) -> Result<()> {
+    let applies = directions(config, cx, work, memory)?;
+    let seeing = if cx.diagnostics { Seeing::Squares } else { Seeing::Nothing };
+    // A base's decay is its own, but for AdamW's: it has no term here.
+    let inside = matches!(&config.formulation, Formulation::Hybrid(x) if x.base.adamw().is_none());
+    let squares = apply_all(work, &applies, seeing)?;
+    for ((w, how), theta2) in work.iter().zip(&applies).zip(squares) {
+        let wd = if inside { 0.0 } else { w.weight_decay(config.weight_decay) };
+        memory.diagnostics.add_parameter(how.keep * how.keep * theta2, wd * wd * theta2);
+    }
+    Ok(())
+}
+
 pub(super) fn directions(
     config: &NeuroPlasticConfig,
     cx: &StepContext,
@@ -67,7 +87,13 @@ pub(super) fn directions(
         .iter()
         .zip(based)
         .map(|(w, base)| Place {
-            at: Position { index: w.slot.index, of: cx.tensors, rank: w.slot.var.dims().len() },
+            at: Position {
+                index: w.slot.index,
+                of: cx.tensors,
+                rank: w.slot.var.dims().len(),
+                layer: w.slot.settings.layer,
+                third: w.slot.settings.third,
+            },
             weight_decay: w.weight_decay(config.weight_decay),
             plasticity: w.slot.settings.plasticity,
             base,
@@ -141,7 +167,6 @@ impl Plan<'_> {
                 elements: first.elements,
                 alpha: second.alpha,
                 gradient2: first.g2,
-                parameter2: first.theta2,
                 raw_update2: second.out2,
                 delta2: second.delta2,
                 ..Seen::default()
@@ -299,7 +324,7 @@ impl Plan<'_> {
         diagnostics: &mut Diagnostics,
     ) -> Vec<Apply> {
         let config = self.config;
-        let groups: Vec<_> = places.iter().zip(updates).map(|(place, u)| (Group::of(place.at), u.signal)).collect();
+        let groups: Vec<_> = places.iter().zip(updates).map(|(place, u)| (Layer::of(place.at), u.signal)).collect();
         let steered = config.controller.as_ref().map(|c| c.steer(&groups));
         let decoupled = config.formulation.decay() == DecayKind::Decoupled;
         let mut applies = Vec::with_capacity(work.len());
@@ -316,10 +341,6 @@ impl Plan<'_> {
 
             let mut seen = u.seen;
             seen.effective_update2 = (multiplier * stabilised).powi(2) * seen.raw_update2;
-            // A base's decay is its own, but for AdamW's: it has no term here.
-            let inside = matches!(&config.formulation, Formulation::Hybrid(x) if x.base.adamw().is_none());
-            seen.decay2 = if inside { 0.0 } else { places[i].weight_decay.powi(2) * seen.parameter2 };
-            seen.parameter2 *= keep * keep;
             diagnostics.add(&seen);
             if let Some(orthogonal) = &u.orthogonal {
                 diagnostics.add_orthogonal(orthogonal);

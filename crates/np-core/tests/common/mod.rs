@@ -61,6 +61,11 @@ pub fn variants() -> Vec<(String, OptimizerConfig)> {
             plastic(&format!("{base:?} {target:?}"), Formulation::Hybrid(hybrid), plain.clone(), None);
         }
     }
+    for (base, target) in [("lion", Target::Momentum), ("adam", Target::TrustRatio), ("lion", Target::Gain)] {
+        let base: Base = serde_json::from_str(&format!("\"{base}\"")).unwrap();
+        let hybrid = Hybrid { base: base.clone(), target, strength: 0.8, ..Hybrid::default() };
+        plastic(&format!("{base:?} {target:?}"), Formulation::Hybrid(hybrid), plain.clone(), None);
+    }
     for mode in [ControllerMode::Global, ControllerMode::Layerwise, ControllerMode::ClassifierOnly] {
         let controller = Controller { mode, strength: 0.5, ..Controller::default() };
         plastic(&format!("controller {mode:?}"), Formulation::default(), plain.clone(), Some(controller));
