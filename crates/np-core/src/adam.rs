@@ -147,6 +147,7 @@ macro_rules! adam_config {
 
         impl Elementwise for $config {
             const KIND: &'static str = $kind;
+            const COUNTS: [usize; 2] = [2, 3];
             type Scalars<T: Float> = Scalars<T>;
 
             fn validate(&self) -> Result<()> {

@@ -124,7 +124,7 @@ impl<R: Rule> Driver<R> {
         options.validate()?;
         options.fits(&self.names().collect::<Vec<_>>())?;
         for slot in &mut self.slots {
-            slot.settings = options.of(&slot.name, slot.var.dims().len());
+            slot.settle(options.of(&slot.name, slot.var.dims().len()), &self.rule, self.backend)?;
         }
         self.options = options;
         Ok(self)

@@ -18,6 +18,9 @@ pub trait Elementwise: Clone + Send + Sync + 'static {
     /// Name in configurations and saved state.
     const KIND: &'static str;
 
+    /// Fewest and most buffers that a configuration may ask for: loops are compiled for these counts only.
+    const COUNTS: [usize; 2] = [0, 4];
+
     /// What is the same for all elements of a tensor in a step, in the type that is computed in.
     type Scalars<T: Float>: Copy + Send + Sync;
 
@@ -32,7 +35,7 @@ pub trait Elementwise: Clone + Send + Sync + 'static {
     fn set_learning_rate(&mut self, lr: f64);
     /// Weight decay: where it enters, and how strong it is where no group says otherwise.
     fn weight_decay(&self) -> Decay;
-    /// The tensors of state kept for each parameter, of its shape; four at most.
+    /// The tensors of state kept for each parameter, of its shape; as many as [`Elementwise::COUNTS`] says.
     fn buffers(&self) -> Vec<Buffer>;
     /// See [`Rule::numbers`].
     fn numbers(&self) -> &'static [(&'static str, f64)] {
@@ -48,7 +51,7 @@ pub trait Elementwise: Clone + Send + Sync + 'static {
     fn scalars<T: Float>(&self, at: &mut At<'_>) -> Self::Scalars<T>;
 
     /// The direction u of one element, and its new state, from the parameter, its gradient (coupled decay already added) and its state: a number
-    /// for each of the N buffers. It is compiled for every N up to four, so guard what indexes `state`. Mark it `#[inline(always)]`: it becomes the
+    /// for each of the N buffers. It is compiled for every N in [`Elementwise::COUNTS`], so guard what indexes `state`. Mark it `#[inline(always)]`: it becomes the
     /// body of a vectorised loop.
     fn direction<T: Float, const N: usize>(k: &Self::Scalars<T>, theta: T, g: T, state: [T; N]) -> (T, [T; N]);
 
@@ -289,17 +292,43 @@ fn run<R: Elementwise, E: Element>(scalars: &Scalars<R::Scalars<E::Compute>, E::
                     Then::Write => state_count.checked_sub(1).map(|last| std::mem::take(&mut buffers[last])),
                     Then::Apply => None,
                 };
-                match (state_count - usize::from(out.is_some()), buffers) {
-                    (0, _) => update::<R, _, 0>(scalars, theta, g, [], out),
-                    (1, [a, ..]) => update::<R, _, 1>(scalars, theta, g, [a], out),
-                    (2, [a, b, ..]) => update::<R, _, 2>(scalars, theta, g, [a, b], out),
-                    (3, [a, b, c, ..]) => update::<R, _, 3>(scalars, theta, g, [a, b, c], out),
-                    (_, [a, b, c, d, _]) => update::<R, _, 4>(scalars, theta, g, [a, b, c, d], out),
+                let [a, b, c, d, _] = buffers;
+                match state_count - usize::from(out.is_some()) {
+                    0 => {
+                        if const { has::<R>(0) } {
+                            update::<R, _, 0>(scalars, theta, g, [], out);
+                        }
+                    }
+                    1 => {
+                        if const { has::<R>(1) } {
+                            update::<R, _, 1>(scalars, theta, g, [a], out);
+                        }
+                    }
+                    2 => {
+                        if const { has::<R>(2) } {
+                            update::<R, _, 2>(scalars, theta, g, [a, b], out);
+                        }
+                    }
+                    3 => {
+                        if const { has::<R>(3) } {
+                            update::<R, _, 3>(scalars, theta, g, [a, b, c], out);
+                        }
+                    }
+                    _ => {
+                        if const { has::<R>(4) } {
+                            update::<R, _, 4>(scalars, theta, g, [a, b, c, d], out);
+                        }
+                    }
                 }
             },
         );
         at = end;
     }
+}
+
+/// Whether a configuration may ask for `n` buffers.
+const fn has<R: Elementwise>(n: usize) -> bool {
+    R::COUNTS[0] <= n && n <= R::COUNTS[1]
 }
 
 /// Four buffers at most, and the scratch for u.

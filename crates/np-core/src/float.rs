@@ -29,6 +29,8 @@ pub trait Float:
     const ZERO: Self;
     /// 1.
     const ONE: Self;
+    /// Distance from 1 to the next number.
+    const EPSILON: Self;
     /// The nearest value to `x`.
     fn from_f64(x: f64) -> Self;
     /// Exactly `self`.
@@ -50,6 +52,8 @@ pub trait Float:
     }
     /// Neither infinite nor not-a-number.
     fn is_finite(self) -> bool;
+    /// The nearest number with eight bits of mantissa (bf16).
+    fn round_to_bf16(self) -> Self;
 
     /// The larger of two; `other` where `self` is not a number.
     #[inline(always)]
@@ -77,6 +81,7 @@ macro_rules! impl_float {
         impl Float for $t {
             const ZERO: Self = 0.0;
             const ONE: Self = 1.0;
+            const EPSILON: Self = <$t>::EPSILON;
             #[inline(always)]
             fn from_f64(x: f64) -> Self {
                 x as $t
@@ -92,6 +97,13 @@ macro_rules! impl_float {
             #[inline(always)]
             fn sqrt(self) -> Self {
                 <$t>::sqrt(self)
+            }
+            #[inline(always)]
+            fn round_to_bf16(self) -> Self {
+                let bits = (self as f32).to_bits();
+                let rounded = f32::from_bits((bits + 0x7fff + (bits >> 16 & 1)) & 0xffff_0000);
+                // Adding to the bits of what is not finite would run over into the sign.
+                if self.is_finite() { rounded as $t } else { self }
             }
             #[inline(always)]
             fn is_finite(self) -> bool {
@@ -131,6 +143,8 @@ pub(crate) trait Element: Copy + Send + Sync + 'static {
         map.apply(&mut buffer[..block.len()]);
         &buffer[..block.len()]
     }
+    /// `block` itself, if it is of the computing type.
+    fn same(block: &[Self]) -> Option<&[Self::Compute]>;
     /// Copies `block` to `buffer`.
     fn widen(block: &[Self], buffer: &mut [Self::Compute; BLOCK]);
     /// Lets `f` change `block` in place, by way of `buffer` if it has to be widened and rounded back.
@@ -158,6 +172,9 @@ macro_rules! impl_element {
             #[inline(always)]
             fn read<'a>(block: &'a [Self], _: &'a mut [$t; BLOCK]) -> &'a [$t] {
                 block
+            }
+            fn same(block: &[Self]) -> Option<&[$t]> {
+                Some(block)
             }
             #[inline(always)]
             fn widen(block: &[Self], buffer: &mut [$t; BLOCK]) {
@@ -190,6 +207,9 @@ macro_rules! impl_element {
             fn read<'a>(block: &'a [Self], buffer: &'a mut [f32; BLOCK]) -> &'a [f32] {
                 Self::widen(block, buffer);
                 &buffer[..block.len()]
+            }
+            fn same(_: &[Self]) -> Option<&[f32]> {
+                None
             }
             #[inline(always)]
             fn widen(block: &[Self], buffer: &mut [f32; BLOCK]) {

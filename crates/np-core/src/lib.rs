@@ -27,6 +27,10 @@
 //! | [`Adam`] | [`AdamConfig`] | 2, or 3 with AMSGrad |
 //! | [`AdamW`] | [`AdamWConfig`] | 2, or 3 with AMSGrad |
 //! | [`Lion`] | [`LionConfig`] | 1 |
+//! | [`Adafactor`] | [`AdafactorConfig`] | a row and a column a matrix, and 1 of scratch |
+//! | [`Muon`] | [`MuonConfig`] | 1 a matrix, 2 a vector, and 1 of scratch |
+//! | [`Shampoo`] | [`ShampooConfig`] | two squares a dimension, and 2 of scratch |
+//! | [`Soap`] | [`SoapConfig`] | 2, two squares a dimension, and 3 of scratch |
 //!
 //! Whoever chooses the optimizer at run time takes [`OptimizerConfig`], which deserialises from any self-describing format and builds a
 //! boxed [`AnyOptimizer`].
@@ -35,6 +39,7 @@
 //! on CUDA and Metal the same rule runs as tensor operations. Parameters may be `f32`, `f64`, `f16` or `bf16`; the state of the half-precision
 //! ones is kept in `f32`.
 
+mod adafactor;
 mod adam;
 mod apply;
 #[cfg(feature = "conform")]
@@ -45,7 +50,10 @@ mod elementwise;
 mod error;
 mod float;
 mod gradients;
+mod host;
 mod lion;
+mod matrix;
+mod muon;
 pub mod neuroplastic;
 mod options;
 mod pass;
@@ -53,11 +61,14 @@ mod registry;
 mod rule;
 pub mod schedule;
 mod sgd;
+mod shampoo;
 mod slot;
+mod soap;
 mod state;
 mod tagged;
 pub mod torch;
 
+pub use adafactor::{Adafactor, AdafactorConfig};
 pub use adam::{Adam, AdamConfig, AdamW, AdamWConfig};
 pub use apply::Apply;
 pub use driver::{Driver, Weights};
@@ -65,11 +76,16 @@ pub use elementwise::{At, Elementwise};
 pub use error::{Error, Result};
 pub use float::Float;
 pub use lion::{Lion, LionConfig};
+pub use muon::{Fallback, Muon, MuonConfig, MuonScale, Precision};
 pub use neuroplastic::{NeuroPlastic, NeuroPlasticConfig};
-pub use options::{Accumulate, Clip, DecayScope, Group, Layer, NonFinite, Options, Plasticity, Third, Training};
+pub use options::{
+    Accumulate, Clip, DecayScope, Group, Layer, Matrix, NonFinite, Options, Plasticity, Third, Training,
+};
 pub use registry::{AnyOptimizer, OptimizerConfig};
 pub use rule::{Decay, Rule, StepContext, StepOutcome, StepReport};
 pub use schedule::Schedule;
 pub use sgd::{Sgd, SgdConfig};
+pub use shampoo::{Shampoo, ShampooConfig};
 pub use slot::{Backend, Buffer, Work};
+pub use soap::{Soap, SoapConfig};
 pub use state::{OptimizerState, STATE_VERSION};

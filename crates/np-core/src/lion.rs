@@ -57,6 +57,7 @@ pub struct Scalars<T>([T; 4]);
 
 impl Elementwise for LionConfig {
     const KIND: &'static str = "lion";
+    const COUNTS: [usize; 2] = [1, 1];
     type Scalars<T: Float> = Scalars<T>;
 
     fn validate(&self) -> Result<()> {

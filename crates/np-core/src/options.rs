@@ -46,6 +46,10 @@ pub struct Group {
     /// Whether the parameters are trained at all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub training: Option<Training>,
+    /// Whether optimizers of matrices (Muon, Shampoo, SOAP, K-FAC, Adafactor) see the parameters as such; `off` for embeddings and the
+    /// layer that gives the classes, say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub matrix: Option<Matrix>,
     /// The layer group of NeuroPlastic's scopes and controller, in place of the one by position.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub layer: Option<Layer>,
@@ -103,6 +107,17 @@ pub enum Training {
     Trained,
     /// Its gradient is ignored, and neither it nor its state changes.
     Frozen,
+}
+
+/// Whether an optimizer of matrices sees a parameter as one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Matrix {
+    /// It does, where it has two dimensions or more.
+    #[default]
+    On,
+    /// It is a vector, whatever its shape.
+    Off,
 }
 
 /// Which tensors weight decay acts on.
@@ -193,6 +208,7 @@ impl Options {
             settings.weight_decay = group.weight_decay.or(settings.weight_decay);
             settings.plasticity = group.plasticity.unwrap_or(settings.plasticity);
             settings.training = group.training.unwrap_or(settings.training);
+            settings.matrix = group.matrix.unwrap_or(settings.matrix);
             settings.layer = group.layer.or(settings.layer);
             settings.third = group.third.or(settings.third);
         }
@@ -217,6 +233,7 @@ pub(crate) struct Settings {
     pub(crate) weight_decay: Option<f64>,
     pub(crate) plasticity: Plasticity,
     pub(crate) training: Training,
+    pub(crate) matrix: Matrix,
     pub(crate) layer: Option<Layer>,
     pub(crate) third: Option<Third>,
 }
@@ -224,6 +241,6 @@ pub(crate) struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         let (plasticity, training) = (Plasticity::default(), Training::default());
-        Self { lr_scale: 1.0, weight_decay: None, plasticity, training, layer: None, third: None }
+        Self { lr_scale: 1.0, weight_decay: None, plasticity, training, matrix: Matrix::On, layer: None, third: None }
     }
 }

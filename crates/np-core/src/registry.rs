@@ -8,8 +8,9 @@ use candle_core::{Tensor, Var};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::{
-    AdamConfig, AdamWConfig, Apply, Backend, Buffer, Driver, LionConfig, NeuroPlasticConfig, OptimizerState, Options,
-    Result, Rule, SgdConfig, StepContext, StepReport, Weights, Work,
+    AdafactorConfig, AdamConfig, AdamWConfig, Apply, Backend, Buffer, Driver, LionConfig, MuonConfig,
+    NeuroPlasticConfig, OptimizerState, Options, Result, Rule, SgdConfig, ShampooConfig, SoapConfig, StepContext,
+    StepReport, Weights, Work,
 };
 
 /// An optimizer whose kind is known at run time only. [`Driver`] has the same methods with their documentation.
@@ -293,6 +294,14 @@ registry! {
     Adam = "adam" => AdamConfig;
     /// [`crate::AdamW`].
     AdamW = "adamw" => AdamWConfig;
+    /// [`crate::Adafactor`].
+    Adafactor = "adafactor" => AdafactorConfig;
+    /// [`crate::Muon`].
+    Muon = "muon" => MuonConfig;
+    /// [`crate::Shampoo`].
+    Shampoo = "shampoo" => ShampooConfig;
+    /// [`crate::Soap`].
+    Soap = "soap" => SoapConfig;
     /// [`crate::Lion`].
     Lion = "lion" => LionConfig;
 }

@@ -64,6 +64,7 @@ pub struct Scalars<T> {
 
 impl Elementwise for SgdConfig {
     const KIND: &'static str = "sgd";
+    const COUNTS: [usize; 2] = [0, 1];
     type Scalars<T: Float> = Scalars<T>;
 
     fn validate(&self) -> Result<()> {

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use candle_core::{DType, Tensor, Var};
 
-use crate::options::Settings;
+use crate::options::{Matrix, Settings};
 use crate::{Error, Float, Result, Rule};
 
 /// How steps are computed.
@@ -259,6 +259,24 @@ impl Slot {
             accumulated: None,
             has_gradient: false,
         })
+    }
+
+    /// The shape that rules go by: of one dimension where the options say that the parameter is no matrix.
+    pub(crate) fn dims(&self) -> Vec<usize> {
+        match self.settings.matrix {
+            Matrix::On => self.var.dims().to_vec(),
+            Matrix::Off => vec![self.var.elem_count()],
+        }
+    }
+
+    /// Takes `settings`, and state anew where they change what is kept.
+    pub(crate) fn settle<R: Rule>(&mut self, settings: Settings, rule: &R, backend: Backend) -> Result<()> {
+        let before = std::mem::replace(&mut self.settings, settings).matrix;
+        if before != settings.matrix {
+            self.buffers = rule.buffers(&self.dims());
+            self.state = State::fresh(&self.var, &self.buffers, rule.scratch(), backend)?;
+        }
+        Ok(())
     }
 
     /// The gradient as rules want it: of the parameter's shape and type, contiguous, without its graph.

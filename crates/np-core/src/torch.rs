@@ -10,7 +10,10 @@ use crate::neuroplastic::{
     Granularity, Hybrid, LayerScale, OrthogonalResidual, Phase, ResidualNorm, ResidualSchedule, RmsGain, RuleKind,
     Scope, Signals, Stabilizer, Target, Traces,
 };
-use crate::{AdamConfig, AdamWConfig, LionConfig, NeuroPlasticConfig, OptimizerConfig, SgdConfig};
+use crate::{
+    AdafactorConfig, AdamConfig, AdamWConfig, LionConfig, MuonConfig, MuonScale, NeuroPlasticConfig, OptimizerConfig,
+    SgdConfig, ShampooConfig, SoapConfig,
+};
 
 /// NeuroPlastic as the published PyTorch project writes it.
 #[derive(Debug, Clone, Deserialize)]
@@ -254,6 +257,14 @@ pub enum TorchOptimizer {
     Adamw(AdamW),
     /// `timm.optim.Lion`.
     Lion(Lion),
+    /// `torch.optim.Adafactor`.
+    Adafactor(Adafactor),
+    /// `torch.optim.Muon`.
+    Muon(Muon),
+    /// `pytorch_optimizer`'s `Shampoo`.
+    Shampoo(Shampoo),
+    /// `pytorch_optimizer`'s `SOAP`.
+    Soap(Soap),
 }
 
 section! {
@@ -274,6 +285,35 @@ section! {
     Lion { lr: f64 = 1e-4, betas: [f64; 2] = [0.9, 0.99], weight_decay: f64 = 0.0, }
 }
 
+section! {
+    /// Arguments of `torch.optim.Adafactor`.
+    Adafactor {
+        lr: f64 = 1e-2, beta2_decay: f64 = -0.8, eps: (Option<f64>, f64) = (None, 1e-3), d: f64 = 1.0, weight_decay: f64 = 0.0,
+    }
+}
+section! {
+    /// Arguments of `torch.optim.Muon`.
+    Muon {
+        lr: f64 = 1e-3, weight_decay: f64 = 0.1, momentum: f64 = 0.95, nesterov: bool = true,
+        ns_coefficients: [f64; 3] = [3.4445, -4.7750, 2.0315], eps: f64 = 1e-7, ns_steps: usize = 5,
+        adjust_lr_fn: MuonScale = MuonScale::Original,
+    }
+}
+section! {
+    /// Arguments of `pytorch_optimizer`'s `Shampoo`.
+    Shampoo {
+        lr: f64 = 1e-3, momentum: f64 = 0.0, weight_decay: f64 = 0.0, preconditioning_compute_steps: u64 = 1,
+        matrix_eps: f64 = 1e-6,
+    }
+}
+section! {
+    /// Arguments of `pytorch_optimizer`'s `SOAP`.
+    Soap {
+        lr: f64 = 3e-3, betas: [f64; 2] = [0.95, 0.95], shampoo_beta: Option<f64> = None, weight_decay: f64 = 1e-2,
+        precondition_frequency: u64 = 10, max_precondition_dim: usize = 10_000, eps: f64 = 1e-8,
+    }
+}
+
 impl From<TorchOptimizer> for OptimizerConfig {
     fn from(spec: TorchOptimizer) -> Self {
         match spec {
@@ -286,6 +326,38 @@ impl From<TorchOptimizer> for OptimizerConfig {
             TorchOptimizer::Adamw(AdamW { lr, betas: [beta1, beta2], eps, weight_decay, amsgrad }) => {
                 Self::AdamW(AdamWConfig { lr, beta1, beta2, eps, weight_decay, amsgrad })
             }
+            TorchOptimizer::Adafactor(Adafactor { lr, beta2_decay, eps: (eps1, eps2), d, weight_decay }) => {
+                Self::Adafactor(AdafactorConfig { lr, beta2_decay, eps1, eps2, clip_threshold: d, weight_decay })
+            }
+            TorchOptimizer::Muon(x) => Self::Muon(MuonConfig {
+                lr: x.lr,
+                weight_decay: x.weight_decay,
+                momentum: x.momentum,
+                nesterov: x.nesterov,
+                coefficients: x.ns_coefficients,
+                eps: x.eps,
+                iterations: x.ns_steps,
+                scale: x.adjust_lr_fn,
+                ..MuonConfig::default()
+            }),
+            TorchOptimizer::Shampoo(x) => Self::Shampoo(ShampooConfig {
+                lr: x.lr,
+                momentum: x.momentum,
+                weight_decay: x.weight_decay,
+                eps: x.matrix_eps,
+                update_every: x.preconditioning_compute_steps,
+                max_dim: usize::MAX,
+            }),
+            TorchOptimizer::Soap(x) => Self::Soap(SoapConfig {
+                lr: x.lr,
+                beta1: x.betas[0],
+                beta2: x.betas[1],
+                shampoo_beta: x.shampoo_beta,
+                eps: x.eps,
+                weight_decay: x.weight_decay,
+                update_every: x.precondition_frequency,
+                max_dim: x.max_precondition_dim,
+            }),
             TorchOptimizer::Lion(Lion { lr, betas: [beta1, beta2], weight_decay }) => {
                 Self::Lion(LionConfig { lr, beta1, beta2, weight_decay })
             }

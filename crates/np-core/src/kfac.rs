@@ -1,0 +1,295 @@
+//! K-FAC: the gradient, divided by a Kronecker-factored approximation of the Fisher matrix.
+
+use std::collections::HashMap;
+
+use candle_core::{DType, Device, Tensor};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{check, not_negative};
+use crate::matrix::power;
+use crate::slot::compute_dtype;
+use crate::{Apply, Buffer, Driver, Error, Result, Rule, StepContext, Work};
+
+/// K-FAC: every linear or convolution layer moves along G⁻¹ V A⁻¹, V the gradient of its weight and bias together.
+///
+/// ```text
+/// A ← ρ A + (1 − ρ) E[ā āᵀ]       ā: the layer's inputs and a 1          G ← ρ G + (1 − ρ) E[e eᵀ]       e: gradients of its outputs
+/// V̂ = (G + √λ/π I)⁻¹ V (A + π √λ I)⁻¹                          π² = (tr A/dim A)/(tr G/dim G)
+/// u = ν V̂,   ν = min(1, √(κ / (η² Σ V̂·V)))                     over all layers together
+/// B ← μ B + u                                                  θ ← (1 − η wd) θ − η B
+/// ```
+///
+/// The statistics come from the model: give the optimizer a [`LayerRecord`] of every layer before each step ([`Kfac::observe`]). Weight `X.weight` and bias
+/// `X.bias` belong together; what has no record (a batch norm, say) moves along its gradient. e are the gradients of the loss itself, not of one with sampled
+/// labels: the "empirical Fisher". Inverses are found anew every [`update_every`](KfacConfig::update_every) steps, by eigendecomposition in the
+/// host's memory. For a convolution the expectations are sums over positions, as in KFC. References: Martens and Grosse 2015; Grosse and Martens 2016.
+///
+/// ```
+/// # fn main() -> np_core::Result<()> {
+/// use candle_core::{DType, Device, Tensor, Var};
+/// let weight = Var::ones((1, 2), DType::F32, &Device::Cpu)?;
+/// let mut kfac = np_core::Kfac::from_named(vec![("fc.weight".into(), weight.clone())], Default::default())?;
+/// let x = Tensor::new(&[[1f32, 0.], [0., 2.]], &Device::Cpu)?;
+/// let y = x.matmul(&weight.as_tensor().t()?)?;
+/// let loss = (y.sqr()?.mean_all()? * 0.5)?;
+/// kfac.observe(&[np_core::LayerRecord::linear("fc", &x, &(&y * 0.5)?)?])?;
+/// kfac.backward_step(&loss)?;
+/// # Ok(())
+/// # }
+/// ```
+pub type Kfac = Driver<KfacConfig>;
+
+/// Hyper-parameters of [`Kfac`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct KfacConfig {
+    /// η, step size, ≥ 0. Default 10⁻³ (usual in public implementations).
+    pub lr: f64,
+    /// μ, momentum, in [0, 1). Default 0.9 (paper).
+    pub momentum: f64,
+    /// ρ, decay of the statistics, in [0, 1); the k-th record weighs at least 1/k. Default 0.95 (paper).
+    pub decay: f64,
+    /// λ > 0, damping. Default 10⁻³.
+    pub damping: f64,
+    /// κ > 0, largest step in the metric of the Fisher matrix; none: no limit. Default 10⁻³ (usual).
+    pub kl_clip: Option<f64>,
+    /// wd, decoupled weight decay, ≥ 0. Default 0.
+    pub weight_decay: f64,
+    /// Steps between two computations of the inverses, ≥ 1. Default 10.
+    pub update_every: u64,
+}
+
+impl Default for KfacConfig {
+    fn default() -> Self {
+        let (damping, kl_clip) = (1e-3, Some(1e-3));
+        Self { lr: 1e-3, momentum: 0.9, decay: 0.95, damping, kl_clip, weight_decay: 0.0, update_every: 10 }
+    }
+}
+
+/// What a layer saw of one batch: E[ā āᵀ] and E[e eᵀ].
+#[derive(Debug, Clone)]
+pub struct LayerRecord {
+    layer: String,
+    inputs: Tensor,
+    outputs: Tensor,
+}
+
+impl LayerRecord {
+    /// Of linear layer `layer` (the part of its parameters' names before `.weight`), from its inputs, (samples, in), and the gradients of the mean loss
+    /// in its outputs, (samples, out).
+    ///
+    /// # Errors
+    /// Those of candle, as for shapes that do not fit.
+    pub fn linear(layer: &str, inputs: &Tensor, output_gradients: &Tensor) -> Result<Self> {
+        let samples = inputs.dim(0)? as f64;
+        Self::of(layer, inputs, output_gradients, 1.0 / samples, samples)
+    }
+
+    /// Of a convolution, from its inputs as patches, (samples · positions, in · height · width), and the gradients of the mean loss in its outputs,
+    /// (samples · positions, out).
+    ///
+    /// # Errors
+    /// Those of candle, as for shapes that do not fit.
+    pub fn convolution(layer: &str, samples: usize, patches: &Tensor, output_gradients: &Tensor) -> Result<Self> {
+        let (samples, rows) = (samples as f64, patches.dim(0)? as f64);
+        Self::of(layer, patches, output_gradients, 1.0 / samples, samples * samples / rows)
+    }
+
+    fn of(layer: &str, inputs: &Tensor, gradients: &Tensor, input_scale: f64, output_scale: f64) -> Result<Self> {
+        let (x, e) = (inputs.detach(), gradients.detach());
+        let ones = Tensor::ones((x.dim(0)?, 1), x.dtype(), x.device())?;
+        let x = Tensor::cat(&[&x, &ones], 1)?;
+        let gram = |x: &Tensor, scale: f64| (x.t()?.matmul(x)? * scale)?.to_device(&Device::Cpu);
+        let (inputs, outputs) = (gram(&x, input_scale)?, gram(&e, output_scale)?);
+        Ok(Self { layer: layer.to_string(), inputs, outputs })
+    }
+}
+
+/// Records that no step has used yet.
+#[derive(Debug, Default)]
+pub struct Memory {
+    records: HashMap<String, LayerRecord>,
+}
+
+impl Driver<KfacConfig> {
+    /// Takes what the layers saw of the batch whose gradients the next step will be given.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] for a layer of which there is no weight, or whose record is of another size.
+    pub fn observe(&mut self, records: &[LayerRecord]) -> Result<()> {
+        for record in records {
+            let name = format!("{}.weight", record.layer);
+            let slot = self.slots.iter().find(|s| s.name == name);
+            let slot = slot.ok_or_else(|| Error::Parameter {
+                name: name.clone(),
+                expected: "a parameter of this name for its layer's record".to_string(),
+                got: "none".to_string(),
+            })?;
+            let dims = slot.dims();
+            let expected = [dims[1..].iter().product::<usize>() + 1, dims[0]];
+            let got = [record.inputs.dim(0)?, record.outputs.dim(0)?];
+            if expected != got {
+                let sizes = |[inputs, outputs]: [usize; 2]| format!("{} inputs and {outputs} outputs", inputs - 1);
+                return Err(Error::Parameter { name, expected: sizes(expected), got: sizes(got) });
+            }
+            self.memory.records.insert(record.layer.clone(), record.clone());
+        }
+        Ok(())
+    }
+}
+
+/// The buffers of a weight, after its momentum.
+const FACTORS: [&str; 4] = ["input_covariance", "output_covariance", "input_inverse", "output_inverse"];
+
+impl Rule for KfacConfig {
+    const KIND: &'static str = "kfac";
+    type Memory = Memory;
+
+    fn validate(&self) -> Result<()> {
+        not_negative("lr", self.lr)?;
+        check((0.0..1.0).contains(&self.momentum), "momentum", "a number in [0, 1)", self.momentum)?;
+        check((0.0..1.0).contains(&self.decay), "decay", "a number in [0, 1)", self.decay)?;
+        check(self.damping > 0.0 && self.damping.is_finite(), "damping", "a number > 0", self.damping)?;
+        if let Some(kappa) = self.kl_clip {
+            check(kappa > 0.0, "kl_clip", "a number > 0, or `null`", kappa)?;
+        }
+        not_negative("weight_decay", self.weight_decay)?;
+        check(self.update_every > 0, "update_every", "a number ≥ 1", self.update_every)
+    }
+
+    fn learning_rate(&self) -> f64 {
+        self.lr
+    }
+
+    fn set_learning_rate(&mut self, lr: f64) {
+        self.lr = lr;
+    }
+
+    fn buffers(&self, shape: &[usize]) -> Vec<Buffer> {
+        let mut all: Vec<Buffer> = vec!["momentum".into()];
+        if let [outputs, rest @ ..] = shape
+            && !rest.is_empty()
+        {
+            let inputs = rest.iter().product::<usize>() + 1;
+            for (name, n) in FACTORS.iter().zip([inputs, *outputs, inputs, *outputs]) {
+                all.push(Buffer::new(*name).shaped([n, n]));
+            }
+        }
+        all
+    }
+
+    fn numbers(&self) -> &'static [(&'static str, f64)] {
+        // How many records a layer has had.
+        &[("records", 0.0)]
+    }
+
+    fn momentum(&self) -> Option<&'static str> {
+        Some("momentum")
+    }
+
+    fn directions(&self, _: &StepContext, work: &mut [Work<'_>], memory: &mut Memory) -> Result<Vec<Apply>> {
+        let mut gradients = Vec::with_capacity(work.len());
+        for w in work.iter() {
+            gradients.push(w.map.apply_tensor(w.grad.to_dtype(compute_dtype(w.grad.dtype()))?)?);
+        }
+        let mut directions = gradients.clone();
+        let place: HashMap<String, usize> = work.iter().enumerate().map(|(i, w)| (w.slot.name.clone(), i)).collect();
+        for i in 0..work.len() {
+            let Some(layer) = work[i].slot.name.strip_suffix(".weight").map(str::to_string) else { continue };
+            if work[i].slot.dims().len() < 2 || gradients[i].elem_count() == 0 {
+                continue;
+            }
+            if let Some(record) = memory.records.remove(&layer) {
+                self.learn(&mut work[i], &record)?;
+            }
+            if work[i].slot.numbers[0] == 0.0 {
+                continue;
+            }
+            let bias = place.get(&format!("{layer}.bias")).copied();
+            let (u, u_bias) = precondition(&work[i], &gradients[i], bias.map(|b| &gradients[b]))?;
+            directions[i] = u;
+            if let (Some(b), Some(u)) = (bias, u_bias) {
+                directions[b] = u;
+            }
+        }
+        memory.records.clear();
+        let scale = self.clip(work, &gradients, &directions)?;
+
+        let mut applies = Vec::with_capacity(work.len());
+        for (w, direction) in work.iter_mut().zip(directions) {
+            let momentum = &w.slot.state.tensors(&w.slot.var, &w.slot.buffers)?[0];
+            let momentum = if direction.elem_count() == 0 {
+                direction
+            } else {
+                ((momentum * self.momentum)? + (direction * scale)?)?
+            };
+            w.slot.state.set(0, &momentum)?;
+            w.slot.state.set(w.slot.buffers.len(), &momentum)?;
+            applies.push(Apply { keep: 1.0 - w.lr * w.weight_decay(self.weight_decay), factor: w.lr });
+        }
+        Ok(applies)
+    }
+}
+
+impl KfacConfig {
+    /// Statistics of a weight move on with a record, and its inverses when it is their turn.
+    fn learn(&self, w: &mut Work<'_>, record: &LayerRecord) -> Result<()> {
+        let records = w.slot.numbers[0] + 1.0;
+        w.slot.numbers[0] = records;
+        let rho = self.decay.min(1.0 - 1.0 / records);
+        let old = w.slot.state.tensors(&w.slot.var, &w.slot.buffers)?;
+        let dtype = compute_dtype(w.grad.dtype());
+        let mut now = Vec::with_capacity(2);
+        for (k, new) in [&record.inputs, &record.outputs].into_iter().enumerate() {
+            let new = new.to_dtype(dtype)?.to_device(w.slot.var.device())?;
+            let mean = ((&old[k + 1] * rho)? + (new * (1.0 - rho))?)?;
+            w.slot.state.set(k + 1, &mean)?;
+            now.push(mean);
+        }
+        if records == 1.0 || (records as u64).is_multiple_of(self.update_every) {
+            let host = |m: &Tensor| m.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>();
+            let (a, g) = (host(&now[0])?, host(&now[1])?);
+            let (na, ng) = (now[0].dim(0)?, now[1].dim(0)?);
+            let trace = |m: &[f64], n: usize| m.iter().step_by(n + 1).sum::<f64>() / n as f64;
+            let pi = (trace(&a, na) / trace(&g, ng)).sqrt();
+            // A layer whose outputs have no gradient, or whose inputs are all 0.
+            let pi = if pi.is_finite() && pi > 0.0 { pi } else { 1.0 };
+            let root = self.damping.sqrt();
+            for (k, (mut m, n, damping)) in [(a, na, pi * root), (g, ng, root / pi)].into_iter().enumerate() {
+                m.iter_mut().step_by(n + 1).for_each(|x| *x += damping);
+                let inverse = Tensor::from_vec(power(&m, n, -1.0, f64::MIN_POSITIVE)?, (n, n), &Device::Cpu)?;
+                w.slot.state.set(k + 3, &inverse.to_dtype(dtype)?.to_device(w.slot.var.device())?)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// ν
+    fn clip(&self, work: &[Work<'_>], gradients: &[Tensor], directions: &[Tensor]) -> Result<f64> {
+        let Some(kappa) = self.kl_clip else { return Ok(1.0) };
+        let mut sum = 0.0;
+        for ((w, g), u) in work.iter().zip(gradients).zip(directions).filter(|((_, g), _)| g.elem_count() > 0) {
+            let dot = (g * u)?.sum_all()?.to_dtype(DType::F64)?.to_scalar::<f64>()?;
+            sum += w.lr * w.lr * dot.abs();
+        }
+        Ok(if sum > kappa { (kappa / sum).sqrt() } else { 1.0 })
+    }
+}
+
+/// G⁻¹ V A⁻¹ of a weight, and of its bias with it.
+fn precondition(w: &Work<'_>, g: &Tensor, bias: Option<&Tensor>) -> Result<(Tensor, Option<Tensor>)> {
+    let all = w.slot.state.tensors(&w.slot.var, &w.slot.buffers)?;
+    let (a, inverse) = (&all[3], &all[4]);
+    let (outputs, inputs) = (g.dim(0)?, a.dim(0)? - 1);
+    let flat = g.reshape((outputs, inputs))?;
+    let last = match bias {
+        Some(bias) => bias.reshape((outputs, 1))?,
+        None => Tensor::zeros((outputs, 1), g.dtype(), g.device())?,
+    };
+    let v = Tensor::cat(&[&flat, &last], 1)?;
+    let u = inverse.matmul(&v)?.matmul(a)?;
+    let weight = u.narrow(1, 0, inputs)?.contiguous()?.reshape(g.shape())?;
+    let bias = bias.map(|b| u.narrow(1, inputs, 1)?.contiguous()?.reshape(b.shape())).transpose()?;
+    Ok((weight, bias))
+}
+

@@ -1,0 +1,195 @@
+//! Matrices as row-major slices: products, roots and eigenvectors, over the `faer` crate.
+//!
+//! Everything here gives the same bits whatever the number of threads: products are cut into fixed blocks of rows, and the rest runs on one.
+
+use candle_core::Error;
+use faer::linalg::matmul::matmul;
+use faer::traits::RealField;
+use faer::{Accum, MatMut, MatRef, Par, Side};
+use rayon::prelude::*;
+
+use crate::{Float, Result};
+
+/// A number that matrices are made of: `f32` or `f64`.
+pub(crate) trait Real: Float + RealField {}
+impl Real for f32 {}
+impl Real for f64 {}
+
+/// Rows of a product that one task works out.
+const ROWS: usize = 128;
+
+/// Multiplications below which one thread is as fast.
+const WORTH_THREADS: usize = 1 << 18;
+
+/// A matrix in a row-major slice.
+pub(crate) fn view<T: Real>(data: &[T], rows: usize, cols: usize) -> MatRef<'_, T> {
+    MatRef::from_row_major_slice(data, rows, cols)
+}
+
+/// What a product does with what was there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Onto {
+    /// It takes its place.
+    Replace,
+    /// It is added to it.
+    Add,
+}
+
+/// out ← scale · a b, row-major.
+pub(crate) fn product<T: Real>(out: &mut [T], onto: Onto, scale: T, a: MatRef<'_, T>, b: MatRef<'_, T>) {
+    let cols = b.ncols();
+    if out.is_empty() {
+        return;
+    }
+    let accum = if onto == Onto::Add { Accum::Add } else { Accum::Replace };
+    let block = |(i, out): (usize, &mut [T])| {
+        let rows = out.len() / cols;
+        let out = MatMut::from_row_major_slice_mut(out, rows, cols);
+        matmul(out, accum, a.subrows(i * ROWS, rows), b, scale, Par::Seq);
+    };
+    if a.nrows() * a.ncols() * cols > WORTH_THREADS {
+        out.par_chunks_mut(ROWS * cols).enumerate().for_each(block);
+    } else {
+        out.chunks_mut(ROWS * cols).enumerate().for_each(block);
+    }
+}
+
+/// A tensor's dimension k between what comes before and after it: each of `before` slices is a matrix of `size` rows and `after` columns.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Mode {
+    pub(crate) before: usize,
+    pub(crate) size: usize,
+    pub(crate) after: usize,
+}
+
+impl Mode {
+    /// All dimensions of a tensor of shape `dims`.
+    pub(crate) fn all(dims: &[usize]) -> impl Iterator<Item = Self> + '_ {
+        dims.iter().enumerate().map(|(k, size)| Self {
+            before: dims[..k].iter().product(),
+            size: *size,
+            after: dims[k + 1..].iter().product(),
+        })
+    }
+
+    fn slice(self) -> usize {
+        self.size * self.after
+    }
+
+    /// out ← out + scale · Σ X Xᵀ, X the tensor's matrices along this dimension; `out` is size × size.
+    pub(crate) fn gram<T: Real>(self, out: &mut [T], scale: T, x: &[T]) {
+        for x in x.chunks(self.slice().max(1)) {
+            let x = view(x, self.size, self.after);
+            product(out, Onto::Add, scale, x, x.transpose());
+        }
+    }
+
+    /// out ← the tensor x with every vector along this dimension multiplied with `m`, or with its transpose.
+    pub(crate) fn multiply<T: Real>(self, out: &mut [T], m: MatRef<'_, T>, x: &[T]) {
+        let slice = self.slice().max(1);
+        for (out, x) in out.chunks_mut(slice).zip(x.chunks(slice)) {
+            if self.after == 1 {
+                // Rows times a single column, for every slice: one product of all of them is faster.
+                break;
+            }
+            product(out, Onto::Replace, T::ONE, m, view(x, self.size, self.after));
+        }
+        if self.after == 1 {
+            product(out, Onto::Replace, T::ONE, view(x, self.before, self.size), m.transpose());
+        }
+    }
+}
+
+/// Eigenvalues in ascending order and, as columns of a row-major matrix, eigenvectors of a symmetric matrix.
+///
+/// # Errors
+/// Where the decomposition does not converge, as for numbers that are not finite.
+pub(crate) fn eigen<T: Real>(m: &[T], n: usize) -> Result<(Vec<T>, Vec<T>)> {
+    let failed = || Error::Msg(format!("the eigenvalues of a {n} × {n} matrix were not found: is it finite?"));
+    if !m.iter().all(|x| Float::is_finite(*x)) {
+        return Err(failed().into());
+    }
+    let found = view(m, n, n).self_adjoint_eigen(Side::Lower).map_err(|_| failed())?;
+    let values = (0..n).map(|i| found.S()[i]).collect();
+    let vectors = (0..n * n).map(|k| found.U()[(k / n, k % n)]).collect();
+    Ok((values, vectors))
+}
+
+/// m^exponent of a symmetric matrix that is positive but for rounding: |λ| stands for an eigenvalue λ, and `floor` for one below it.
+///
+/// # Errors
+/// Those of [`eigen`].
+pub(crate) fn power<T: Real>(m: &[T], n: usize, exponent: f64, floor: f64) -> Result<Vec<T>> {
+    let (values, vectors) = eigen(m, n)?;
+    let powers: Vec<T> = values.iter().map(|x| T::from_f64(x.to_f64().abs().max(floor).powf(exponent))).collect();
+    let scaled: Vec<T> = vectors.iter().enumerate().map(|(k, x)| *x * powers[k % n]).collect();
+    let mut out = vec![T::ZERO; n * n];
+    product(&mut out, Onto::Replace, T::ONE, view(&scaled, n, n), view(&vectors, n, n).transpose());
+    Ok(out)
+}
+
+/// Q of a QR decomposition, row-major.
+pub(crate) fn orthonormal<T: Real>(m: &[T], n: usize) -> Vec<T> {
+    let q = view(m, n, n).qr().compute_Q();
+    (0..n * n).map(|k| q[(k / n, k % n)]).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// [[2, 1], [1, 2]] has eigenvalues 1 and 3.
+    const M: [f64; 4] = [2.0, 1.0, 1.0, 2.0];
+
+    fn close(a: &[f64], b: &[f64]) {
+        assert_eq!(a.len(), b.len());
+        a.iter().zip(b).for_each(|(x, y)| assert!((x - y).abs() < 1e-12, "{a:?} against {b:?}"));
+    }
+
+    #[test]
+    fn powers_of_a_symmetric_matrix() {
+        close(&power(&M, 2, 1.0, 0.0).unwrap(), &M);
+        // The inverse of [[2, 1], [1, 2]] is [[2, −1], [−1, 2]]/3.
+        close(&power(&M, 2, -1.0, 0.0).unwrap(), &[2.0 / 3.0, -1.0 / 3.0, -1.0 / 3.0, 2.0 / 3.0]);
+        let root = power(&M, 2, -0.25, 0.0).unwrap();
+        let mut fourth = root.clone();
+        for _ in 0..3 {
+            let before = fourth.clone();
+            product(&mut fourth, Onto::Replace, 1.0, view(&before, 2, 2), view(&root, 2, 2));
+        }
+        close(&fourth, &[2.0 / 3.0, -1.0 / 3.0, -1.0 / 3.0, 2.0 / 3.0]);
+        assert!(power(&[f64::NAN; 4], 2, -1.0, 0.0).is_err());
+    }
+
+    #[test]
+    fn products_along_each_dimension() {
+        // A 2 × 3 × 2 tensor: multiplied along dimension k by the matrix that reverses it, it is reversed along k.
+        let x: Vec<f64> = (0..12).map(f64::from).collect();
+        let dims = [2, 3, 2];
+        for (k, mode) in Mode::all(&dims).enumerate() {
+            let n = mode.size;
+            let reverse: Vec<f64> = (0..n * n).map(|i| f64::from(u8::from(i / n + i % n == n - 1))).collect();
+            let mut out = vec![0.0; 12];
+            mode.multiply(&mut out, view(&reverse, n, n), &x);
+            let strides = [6, 2, 1];
+            for i in 0..12 {
+                let at = i / strides[k] % dims[k];
+                let from = i - at * strides[k] + (n - 1 - at) * strides[k];
+                assert_eq!(out[i], x[from], "dimension {k}, element {i}");
+            }
+            let mut gram = vec![0.0; n * n];
+            mode.gram(&mut gram, 1.0, &x);
+            let trace: f64 = (0..n).map(|i| gram[i * n + i]).sum();
+            close(&[trace], &[x.iter().map(|x| x * x).sum()]);
+        }
+    }
+
+    #[test]
+    fn a_basis_is_orthonormal() {
+        let q = orthonormal(&[1.0, 2.0, 3.0, 4.0], 2);
+        let mut unit = vec![0.0; 4];
+        product(&mut unit, Onto::Replace, 1.0, view(&q, 2, 2), view(&q, 2, 2).transpose());
+        close(&unit, &[1.0, 0.0, 0.0, 1.0]);
+    }
+}
