@@ -27,6 +27,21 @@
 //! | [`Adam`] | [`AdamConfig`] | 2, or 3 with AMSGrad |
 //! | [`AdamW`] | [`AdamWConfig`] | 2, or 3 with AMSGrad |
 //! | [`Lion`] | [`LionConfig`] | 1 |
+//! | [`NAdam`] | [`NAdamConfig`] | 2, and a number a tensor |
+//! | [`RAdam`] | [`RAdamConfig`] | 2 |
+//! | [`Adamax`] | [`AdamaxConfig`] | 2 |
+//! | [`Adagrad`] | [`AdagradConfig`] | 1 |
+//! | [`Adadelta`] | [`AdadeltaConfig`] | 2 |
+//! | [`RmsProp`] | [`RmsPropConfig`] | 1 to 3: 1 more if centred, 1 more with momentum |
+//! | [`Rprop`] | [`RpropConfig`] | 2 |
+//! | [`Asgd`] | [`AsgdConfig`] | 1 |
+//! | [`AdaBelief`] | [`AdaBeliefConfig`] | 2 |
+//! | [`Adan`] | [`AdanConfig`] | 4 |
+//! | [`ScheduleFreeAdamW`] | [`ScheduleFreeAdamWConfig`] | 2, and two numbers a tensor |
+//! | [`ScheduleFreeSgd`] | [`ScheduleFreeSgdConfig`] | 1, and two numbers a tensor |
+//! | [`Lamb`] | [`LambConfig`] | 2, and 1 of scratch |
+//! | [`Lars`] | [`LarsConfig`] | 1, or none without momentum, and 1 of scratch |
+//! | [`Prodigy`] | [`ProdigyConfig`] | 4, and 1 of scratch |
 //!
 //! Whoever chooses the optimizer at run time takes [`OptimizerConfig`], which deserialises from any self-describing format and builds a
 //! boxed [`AnyOptimizer`].
@@ -35,8 +50,15 @@
 //! on CUDA and Metal the same rule runs as tensor operations. Parameters may be `f32`, `f64`, `f16` or `bf16`; the state of the half-precision
 //! ones is kept in `f32`.
 
+mod adabelief;
+mod adadelta;
+mod adagrad;
 mod adam;
+mod adamax;
+mod adan;
 mod apply;
+mod asgd;
+mod average;
 #[cfg(feature = "conform")]
 pub mod conform;
 mod cpu;
@@ -45,31 +67,53 @@ mod elementwise;
 mod error;
 mod float;
 mod gradients;
+mod lamb;
+mod lars;
 mod lion;
+mod nadam;
 pub mod neuroplastic;
 mod options;
 mod pass;
+mod prodigy;
+mod radam;
 mod registry;
+mod rmsprop;
+mod rprop;
 mod rule;
 pub mod schedule;
+mod schedule_free;
 mod sgd;
 mod slot;
 mod state;
 mod tagged;
 pub mod torch;
 
+pub use adabelief::{AdaBelief, AdaBeliefConfig};
+pub use adadelta::{Adadelta, AdadeltaConfig};
+pub use adagrad::{Adagrad, AdagradConfig};
 pub use adam::{Adam, AdamConfig, AdamW, AdamWConfig};
+pub use adamax::{Adamax, AdamaxConfig};
+pub use adan::{Adan, AdanConfig};
 pub use apply::Apply;
+pub use asgd::{Asgd, AsgdConfig};
 pub use driver::{Driver, Weights};
 pub use elementwise::{At, Elementwise};
 pub use error::{Error, Result};
 pub use float::Float;
+pub use lamb::{Lamb, LambConfig};
+pub use lars::{Lars, LarsConfig};
 pub use lion::{Lion, LionConfig};
+pub use nadam::{NAdam, NAdamConfig};
 pub use neuroplastic::{NeuroPlastic, NeuroPlasticConfig};
 pub use options::{Accumulate, Clip, DecayScope, Group, NonFinite, Options, Plasticity, Training};
+pub use prodigy::{Prodigy, ProdigyConfig};
+pub use radam::{RAdam, RAdamConfig};
 pub use registry::{AnyOptimizer, OptimizerConfig};
+pub use rmsprop::{RmsProp, RmsPropConfig};
+pub use rprop::{Rprop, RpropConfig};
 pub use rule::{Decay, Rule, StepContext, StepOutcome, StepReport};
 pub use schedule::Schedule;
+pub use schedule_free::{ScheduleFreeAdamW, ScheduleFreeAdamWConfig, ScheduleFreeSgd, ScheduleFreeSgdConfig};
 pub use sgd::{Sgd, SgdConfig};
 pub use slot::{Backend, Buffer, Work};
 pub use state::{OptimizerState, STATE_VERSION};

@@ -291,4 +291,34 @@ registry! {
     AdamW = "adamw" => AdamWConfig;
     /// [`crate::Lion`].
     Lion = "lion" => LionConfig;
+    /// [`crate::NAdam`].
+    NAdam = "nadam" => crate::NAdamConfig;
+    /// [`crate::RAdam`].
+    RAdam = "radam" => crate::RAdamConfig;
+    /// [`crate::Adamax`].
+    Adamax = "adamax" => crate::AdamaxConfig;
+    /// [`crate::Adagrad`].
+    Adagrad = "adagrad" => crate::AdagradConfig;
+    /// [`crate::Adadelta`].
+    Adadelta = "adadelta" => crate::AdadeltaConfig;
+    /// [`crate::RmsProp`].
+    RmsProp = "rmsprop" => crate::RmsPropConfig;
+    /// [`crate::Rprop`].
+    Rprop = "rprop" => crate::RpropConfig;
+    /// [`crate::Asgd`].
+    Asgd = "asgd" => crate::AsgdConfig;
+    /// [`crate::AdaBelief`].
+    AdaBelief = "adabelief" => crate::AdaBeliefConfig;
+    /// [`crate::Adan`].
+    Adan = "adan" => crate::AdanConfig;
+    /// [`crate::ScheduleFreeAdamW`].
+    ScheduleFreeAdamW = "schedule_free_adamw" => crate::ScheduleFreeAdamWConfig;
+    /// [`crate::ScheduleFreeSgd`].
+    ScheduleFreeSgd = "schedule_free_sgd" => crate::ScheduleFreeSgdConfig;
+    /// [`crate::Lamb`].
+    Lamb = "lamb" => crate::LambConfig;
+    /// [`crate::Lars`].
+    Lars = "lars" => crate::LarsConfig;
+    /// [`crate::Prodigy`].
+    Prodigy = "prodigy" => crate::ProdigyConfig;
 }

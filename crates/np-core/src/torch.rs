@@ -51,6 +51,8 @@ macro_rules! section {
     };
 }
 
+pub mod zoo;
+
 section! {
     /// Section `plasticity`, with the published defaults.
     Plasticity {
@@ -254,6 +256,36 @@ pub enum TorchOptimizer {
     Adamw(AdamW),
     /// `timm.optim.Lion`.
     Lion(Lion),
+    /// `torch.optim.NAdam`.
+    Nadam(zoo::Nadam),
+    /// `torch.optim.RAdam`.
+    Radam(zoo::Radam),
+    /// `torch.optim.Adamax`.
+    Adamax(zoo::Adamax),
+    /// `torch.optim.Adagrad`.
+    Adagrad(zoo::Adagrad),
+    /// `torch.optim.Adadelta`.
+    Adadelta(zoo::Adadelta),
+    /// `torch.optim.RMSprop`.
+    Rmsprop(zoo::Rmsprop),
+    /// `torch.optim.Rprop`.
+    Rprop(zoo::Rprop),
+    /// `torch.optim.ASGD`.
+    Asgd(zoo::Asgd),
+    /// `pytorch_optimizer.AdaBelief`.
+    Adabelief(zoo::Adabelief),
+    /// `pytorch_optimizer.Adan`.
+    Adan(zoo::Adan),
+    /// `schedulefree.AdamWScheduleFree`.
+    ScheduleFreeAdamw(zoo::ScheduleFreeAdamw),
+    /// `schedulefree.SGDScheduleFree`.
+    ScheduleFreeSgd(zoo::ScheduleFreeSgd),
+    /// `pytorch_optimizer.Lamb`.
+    Lamb(zoo::Lamb),
+    /// `pytorch_optimizer.LARS`.
+    Lars(zoo::Lars),
+    /// `prodigyopt.Prodigy`.
+    Prodigy(zoo::Prodigy),
 }
 
 section! {
@@ -289,6 +321,21 @@ impl From<TorchOptimizer> for OptimizerConfig {
             TorchOptimizer::Lion(Lion { lr, betas: [beta1, beta2], weight_decay }) => {
                 Self::Lion(LionConfig { lr, beta1, beta2, weight_decay })
             }
+            TorchOptimizer::Nadam(arguments) => Self::NAdam(arguments.into()),
+            TorchOptimizer::Radam(arguments) => Self::RAdam(arguments.into()),
+            TorchOptimizer::Adamax(arguments) => Self::Adamax(arguments.into()),
+            TorchOptimizer::Adagrad(arguments) => Self::Adagrad(arguments.into()),
+            TorchOptimizer::Adadelta(arguments) => Self::Adadelta(arguments.into()),
+            TorchOptimizer::Rmsprop(arguments) => Self::RmsProp(arguments.into()),
+            TorchOptimizer::Rprop(arguments) => Self::Rprop(arguments.into()),
+            TorchOptimizer::Asgd(arguments) => Self::Asgd(arguments.into()),
+            TorchOptimizer::Adabelief(arguments) => Self::AdaBelief(arguments.into()),
+            TorchOptimizer::Adan(arguments) => Self::Adan(arguments.into()),
+            TorchOptimizer::ScheduleFreeAdamw(arguments) => Self::ScheduleFreeAdamW(arguments.into()),
+            TorchOptimizer::ScheduleFreeSgd(arguments) => Self::ScheduleFreeSgd(arguments.into()),
+            TorchOptimizer::Lamb(arguments) => Self::Lamb(arguments.into()),
+            TorchOptimizer::Lars(arguments) => Self::Lars(arguments.into()),
+            TorchOptimizer::Prodigy(arguments) => Self::Prodigy(arguments.into()),
         }
     }
 }
