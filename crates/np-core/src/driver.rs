@@ -185,7 +185,8 @@ impl<R: Rule> Driver<R> {
     pub fn select(&mut self, weights: Weights) -> Result<()> {
         for slot in &mut self.slots {
             match weights {
-                Weights::Averaged if slot.set_aside.is_none() && slot.steps > 0 => {
+                // Candle gives an empty tensor back as it is, and refuses to set a variable to itself.
+                Weights::Averaged if slot.set_aside.is_none() && slot.steps > 0 && slot.var.elem_count() > 0 => {
                     let dtype = crate::slot::compute_dtype(slot.var.dtype());
                     let theta = slot.var.as_detached_tensor().to_dtype(dtype)?;
                     let buffers = slot.state.tensors(&slot.var, &slot.buffers)?;
