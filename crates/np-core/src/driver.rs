@@ -7,7 +7,10 @@ use candle_core::{Tensor, Var};
 
 use crate::gradients::{self, Verdict};
 use crate::slot::{GradientMap, Slot};
-use crate::{Backend, Error, NonFinite, Options, Result, Rule, StepContext, StepOutcome, StepReport, Training, Work};
+use crate::{
+    Backend, Closure, Error, LayerRecord, NonFinite, Options, Result, Rule, StepContext, StepOutcome, StepReport,
+    Training, Work,
+};
 
 /// Which weights the parameters hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -137,11 +140,7 @@ impl<R: Rule> Driver<R> {
     /// is not finite; nothing has changed then, and what was accumulated is kept. [`Error::NoEpochs`] where a setting needs the number of
     /// epochs. Errors of candle.
     pub fn step(&mut self, grads: &GradStore) -> Result<StepReport> {
-        if let Some(slot) = self.slots.iter().find(|s| s.set_aside.is_some()) {
-            let (expected, got) =
-                ("the weights that are trained".to_string(), "their average; hint: call `select(Weights::Trained)`");
-            return Err(Error::Parameter { name: slot.name.clone(), expected, got: got.to_string() });
-        }
+        self.ready()?;
         let mut found = gradients::find(&self.slots, grads)?;
         let calls = self.options.accumulate.0.get();
         if calls > 1 {
@@ -170,6 +169,49 @@ impl<R: Rule> Driver<R> {
         report
     }
 
+    /// One step with the loss and gradients that `closure` evaluates at the parameters as they are: once, but for optimizers with a line search
+    /// ([`crate::Lbfgs`]), which move the parameters and ask again.
+    ///
+    /// # Errors
+    /// Those of the closure, and of [`Driver::step`]. After an error of the closure the parameters are where the iteration began.
+    pub fn step_with(&mut self, closure: &mut Closure<'_>) -> Result<StepReport> {
+        R::step_with(self, closure)
+    }
+
+    /// Takes records of what the layers saw of the batch whose gradients the next step will be given; [`crate::Kfac`] wants them.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] for a layer of which there is no weight, or whose record is of another size.
+    pub fn observe(&mut self, records: &[LayerRecord]) -> Result<()> {
+        R::observe(self, records)
+    }
+
+    /// Whether a step may be taken now: schedule and position known, the trained weights in place.
+    pub(crate) fn ready(&self) -> Result<()> {
+        if let Some(slot) = self.slots.iter().find(|s| s.set_aside.is_some()) {
+            let expected = "the weights that are trained".to_string();
+            let got = "their average; hint: call `select(Weights::Trained)`".to_string();
+            return Err(Error::Parameter { name: slot.name.clone(), expected, got });
+        }
+        let key = || "options.schedule".to_string();
+        if self.epochs.is_none() && self.options.schedule.needs_epochs() {
+            return Err(Error::NoEpochs { key: key() });
+        }
+        if self.position.is_none() && self.options.schedule.warmup() > 0.0 {
+            // The factor at the start of a warm-up is 0: a training that never says where it is would never move.
+            return Err(Error::NoPosition { key: key() });
+        }
+        Ok(())
+    }
+
+    /// Counts a step that was not taken by way of [`Driver::step`].
+    pub(crate) fn finished(&mut self, norm: Option<f64>) -> StepReport {
+        self.step += 1;
+        let trained = self.slots.iter_mut().filter(|s| s.settings.training == Training::Trained);
+        let updated = trained.map(|slot| slot.steps += 1).count();
+        StepReport { updated, gradient_norm: norm, ..StepReport::default() }
+    }
+
     /// Backpropagates from `loss` and steps. candle's method of this name says nothing of what the step did.
     ///
     /// # Errors
@@ -181,13 +223,6 @@ impl<R: Rule> Driver<R> {
     fn update(&mut self, found: Vec<Option<Tensor>>, map: GradientMap, norm: Option<f64>) -> Result<StepReport> {
         let cx =
             StepContext { epoch: self.epoch, epochs: self.epochs, tensors: self.slots.len(), diagnostics: self.watch };
-        if self.epochs.is_none() && self.options.schedule.needs_epochs() {
-            return Err(Error::NoEpochs { key: "options.schedule".to_string() });
-        }
-        if self.position.is_none() && self.options.schedule.warmup() > 0.0 {
-            // The factor at the start of a warm-up is 0: a training that never says where it is would never move.
-            return Err(Error::NoPosition { key: "options.schedule".to_string() });
-        }
         let lr = self.effective_lr();
         let mut work: Vec<Work<'_>> = self
             .slots
@@ -221,7 +256,8 @@ impl<R: Rule> Driver<R> {
     pub fn select(&mut self, weights: Weights) -> Result<()> {
         for slot in &mut self.slots {
             match weights {
-                Weights::Averaged if slot.set_aside.is_none() && slot.steps > 0 => {
+                // Candle gives an empty tensor back as it is, and refuses to set a variable to itself.
+                Weights::Averaged if slot.set_aside.is_none() && slot.steps > 0 && slot.var.elem_count() > 0 => {
                     let dtype = crate::slot::compute_dtype(slot.var.dtype());
                     let theta = slot.var.as_detached_tensor().to_dtype(dtype)?;
                     let buffers = slot.state.tensors(&slot.var, &slot.buffers)?;

@@ -19,7 +19,7 @@ use crate::{Apply, Buffer, Driver, Error, Result, Rule, StepContext, Work};
 /// B ← μ B + u                                                  θ ← (1 − η wd) θ − η B
 /// ```
 ///
-/// The statistics come from the model: give the optimizer a [`LayerRecord`] of every layer before each step ([`Kfac::observe`]). Weight `X.weight` and bias
+/// The statistics come from the model: give the optimizer a [`LayerRecord`] of every layer before each step ([`Driver::observe`]). Weight `X.weight` and bias
 /// `X.bias` belong together; what has no record (a batch norm, say) moves along its gradient. e are the gradients of the loss itself, not of one with sampled
 /// labels: the "empirical Fisher". Inverses are found anew every [`update_every`](KfacConfig::update_every) steps, by eigendecomposition in the
 /// host's memory. For a convolution the expectations are sums over positions, as in KFC. References: Martens and Grosse 2015; Grosse and Martens 2016.
@@ -111,15 +111,12 @@ pub struct Memory {
     records: HashMap<String, LayerRecord>,
 }
 
-impl Driver<KfacConfig> {
-    /// Takes what the layers saw of the batch whose gradients the next step will be given.
-    ///
-    /// # Errors
-    /// [`Error::Parameter`] for a layer of which there is no weight, or whose record is of another size.
-    pub fn observe(&mut self, records: &[LayerRecord]) -> Result<()> {
+/// Takes what the layers saw of the batch whose gradients the next step will be given.
+fn take(driver: &mut Kfac, records: &[LayerRecord]) -> Result<()> {
+    {
         for record in records {
             let name = format!("{}.weight", record.layer);
-            let slot = self.slots.iter().find(|s| s.name == name);
+            let slot = driver.slots.iter().find(|s| s.name == name);
             let slot = slot.ok_or_else(|| Error::Parameter {
                 name: name.clone(),
                 expected: "a parameter of this name for its layer's record".to_string(),
@@ -132,7 +129,7 @@ impl Driver<KfacConfig> {
                 let sizes = |[inputs, outputs]: [usize; 2]| format!("{} inputs and {outputs} outputs", inputs - 1);
                 return Err(Error::Parameter { name, expected: sizes(expected), got: sizes(got) });
             }
-            self.memory.records.insert(record.layer.clone(), record.clone());
+            driver.memory.records.insert(record.layer.clone(), record.clone());
         }
         Ok(())
     }
@@ -185,6 +182,14 @@ impl Rule for KfacConfig {
 
     fn momentum(&self) -> Option<&'static str> {
         Some("momentum")
+    }
+
+    fn observes(&self) -> bool {
+        true
+    }
+
+    fn observe(driver: &mut Driver<Self>, records: &[LayerRecord]) -> Result<()> {
+        take(driver, records)
     }
 
     fn directions(&self, _: &StepContext, work: &mut [Work<'_>], memory: &mut Memory) -> Result<Vec<Apply>> {
@@ -292,4 +297,3 @@ fn precondition(w: &Work<'_>, g: &Tensor, bias: Option<&Tensor>) -> Result<(Tens
     let bias = bias.map(|b| u.narrow(1, inputs, 1)?.contiguous()?.reshape(b.shape())).transpose()?;
     Ok((weight, bias))
 }
-

@@ -30,7 +30,24 @@
 //! | [`Adafactor`] | [`AdafactorConfig`] | a row and a column a matrix, and 1 of scratch |
 //! | [`Muon`] | [`MuonConfig`] | 1 a matrix, 2 a vector, and 1 of scratch |
 //! | [`Shampoo`] | [`ShampooConfig`] | two squares a dimension, and 2 of scratch |
+//! | [`Kfac`] | [`KfacConfig`] | 1, and four squares a layer |
+//! | [`Lbfgs`] | [`LbfgsConfig`] | 2 for each of 10 pairs and 2 more, in double precision |
 //! | [`Soap`] | [`SoapConfig`] | 2, two squares a dimension, and 3 of scratch |
+//! | [`NAdam`] | [`NAdamConfig`] | 2, and a number a tensor |
+//! | [`RAdam`] | [`RAdamConfig`] | 2 |
+//! | [`Adamax`] | [`AdamaxConfig`] | 2 |
+//! | [`Adagrad`] | [`AdagradConfig`] | 1 |
+//! | [`Adadelta`] | [`AdadeltaConfig`] | 2 |
+//! | [`RmsProp`] | [`RmsPropConfig`] | 1 to 3: 1 more if centred, 1 more with momentum |
+//! | [`Rprop`] | [`RpropConfig`] | 2 |
+//! | [`Asgd`] | [`AsgdConfig`] | 1 |
+//! | [`AdaBelief`] | [`AdaBeliefConfig`] | 2 |
+//! | [`Adan`] | [`AdanConfig`] | 4 |
+//! | [`ScheduleFreeAdamW`] | [`ScheduleFreeAdamWConfig`] | 2, and two numbers a tensor |
+//! | [`ScheduleFreeSgd`] | [`ScheduleFreeSgdConfig`] | 1, and two numbers a tensor |
+//! | [`Lamb`] | [`LambConfig`] | 2, and 1 of scratch |
+//! | [`Lars`] | [`LarsConfig`] | 1, or none without momentum, and 1 of scratch |
+//! | [`Prodigy`] | [`ProdigyConfig`] | 4, and 1 of scratch |
 //!
 //! Whoever chooses the optimizer at run time takes [`OptimizerConfig`], which deserialises from any self-describing format and builds a
 //! boxed [`AnyOptimizer`].
@@ -39,9 +56,16 @@
 //! on CUDA and Metal the same rule runs as tensor operations. Parameters may be `f32`, `f64`, `f16` or `bf16`; the state of the half-precision
 //! ones is kept in `f32`.
 
+mod adabelief;
+mod adadelta;
 mod adafactor;
+mod adagrad;
 mod adam;
+mod adamax;
+mod adan;
 mod apply;
+mod asgd;
+mod average;
 #[cfg(feature = "conform")]
 pub mod conform;
 mod cpu;
@@ -51,15 +75,26 @@ mod error;
 mod float;
 mod gradients;
 mod host;
+mod kfac;
+mod lamb;
+mod lars;
+mod lbfgs;
+mod line_search;
 mod lion;
 mod matrix;
 mod muon;
+mod nadam;
 pub mod neuroplastic;
 mod options;
 mod pass;
+mod prodigy;
+mod radam;
 mod registry;
+mod rmsprop;
+mod rprop;
 mod rule;
 pub mod schedule;
+mod schedule_free;
 mod sgd;
 mod shampoo;
 mod slot;
@@ -68,22 +103,38 @@ mod state;
 mod tagged;
 pub mod torch;
 
+pub use adabelief::{AdaBelief, AdaBeliefConfig};
+pub use adadelta::{Adadelta, AdadeltaConfig};
 pub use adafactor::{Adafactor, AdafactorConfig};
+pub use adagrad::{Adagrad, AdagradConfig};
 pub use adam::{Adam, AdamConfig, AdamW, AdamWConfig};
+pub use adamax::{Adamax, AdamaxConfig};
+pub use adan::{Adan, AdanConfig};
 pub use apply::Apply;
+pub use asgd::{Asgd, AsgdConfig};
 pub use driver::{Driver, Weights};
 pub use elementwise::{At, Elementwise};
 pub use error::{Error, Result};
 pub use float::Float;
+pub use kfac::{Kfac, KfacConfig, LayerRecord};
+pub use lamb::{Lamb, LambConfig};
+pub use lars::{Lars, LarsConfig};
+pub use lbfgs::{Closure, Lbfgs, LbfgsConfig};
 pub use lion::{Lion, LionConfig};
 pub use muon::{Fallback, Muon, MuonConfig, MuonScale, Precision};
+pub use nadam::{NAdam, NAdamConfig};
 pub use neuroplastic::{NeuroPlastic, NeuroPlasticConfig};
 pub use options::{
     Accumulate, Clip, DecayScope, Group, Layer, Matrix, NonFinite, Options, Plasticity, Third, Training,
 };
+pub use prodigy::{Prodigy, ProdigyConfig};
+pub use radam::{RAdam, RAdamConfig};
 pub use registry::{AnyOptimizer, OptimizerConfig};
+pub use rmsprop::{RmsProp, RmsPropConfig};
+pub use rprop::{Rprop, RpropConfig};
 pub use rule::{Decay, Rule, StepContext, StepOutcome, StepReport};
 pub use schedule::Schedule;
+pub use schedule_free::{ScheduleFreeAdamW, ScheduleFreeAdamWConfig, ScheduleFreeSgd, ScheduleFreeSgdConfig};
 pub use sgd::{Sgd, SgdConfig};
 pub use shampoo::{Shampoo, ShampooConfig};
 pub use slot::{Backend, Buffer, Work};

@@ -1,6 +1,5 @@
 //! A pass over one parameter that updates state element by element and adds up sums: what rules are made of whose elements are coupled
 //! through norms.
-#![allow(dead_code)] // until the first of them is here
 
 use candle_core::{DType, Storage, Tensor};
 use half::{bf16, f16};

@@ -8,9 +8,11 @@ use candle_core::{Tensor, Var};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::{
-    AdafactorConfig, AdamConfig, AdamWConfig, Apply, Backend, Buffer, Driver, LionConfig, MuonConfig,
-    NeuroPlasticConfig, OptimizerState, Options, Result, Rule, SgdConfig, ShampooConfig, SoapConfig, StepContext,
-    StepReport, Weights, Work,
+    AdaBeliefConfig, AdadeltaConfig, AdafactorConfig, AdagradConfig, AdamConfig, AdamWConfig, AdamaxConfig, AdanConfig,
+    Apply, AsgdConfig, Backend, Buffer, Closure, Driver, KfacConfig, LambConfig, LarsConfig, LayerRecord, LbfgsConfig,
+    LionConfig, MuonConfig, NAdamConfig, NeuroPlasticConfig, OptimizerState, Options, ProdigyConfig, RAdamConfig,
+    Result, RmsPropConfig, RpropConfig, Rule, ScheduleFreeAdamWConfig, ScheduleFreeSgdConfig, SgdConfig, ShampooConfig,
+    SoapConfig, StepContext, StepReport, Weights, Work,
 };
 
 /// An optimizer whose kind is known at run time only. [`Driver`] has the same methods with their documentation.
@@ -34,6 +36,20 @@ pub trait AnyOptimizer: Send {
     fn effective_lr(&self) -> f64;
     /// See [`Driver::watch`].
     fn watch(&mut self, watch: bool);
+    /// See [`Driver::step_with`].
+    ///
+    /// # Errors
+    /// Those of [`Driver::step_with`].
+    fn step_with(&mut self, closure: &mut Closure<'_>) -> Result<StepReport>;
+    /// Whether [`Driver::step_with`] evaluates the loss more than once.
+    fn searches(&self) -> bool;
+    /// See [`Driver::observe`].
+    ///
+    /// # Errors
+    /// Those of [`Driver::observe`].
+    fn observe(&mut self, records: &[LayerRecord]) -> Result<()>;
+    /// Whether steps want [`Driver::observe`] to be called before them.
+    fn observes(&self) -> bool;
     /// See [`Driver::select`].
     ///
     /// # Errors
@@ -88,6 +104,22 @@ impl<R: Rule> AnyOptimizer for Driver<R> {
 
     fn watch(&mut self, watch: bool) {
         Self::watch(self, watch);
+    }
+
+    fn step_with(&mut self, closure: &mut Closure<'_>) -> Result<StepReport> {
+        Self::step_with(self, closure)
+    }
+
+    fn searches(&self) -> bool {
+        self.config().searches()
+    }
+
+    fn observe(&mut self, records: &[LayerRecord]) -> Result<()> {
+        Self::observe(self, records)
+    }
+
+    fn observes(&self) -> bool {
+        self.config().observes()
     }
 
     fn select(&mut self, weights: Weights) -> Result<()> {
@@ -302,6 +334,40 @@ registry! {
     Shampoo = "shampoo" => ShampooConfig;
     /// [`crate::Soap`].
     Soap = "soap" => SoapConfig;
+    /// [`crate::Kfac`].
+    Kfac = "kfac" => KfacConfig;
+    /// [`crate::Lbfgs`].
+    Lbfgs = "lbfgs" => LbfgsConfig;
     /// [`crate::Lion`].
     Lion = "lion" => LionConfig;
+    /// [`crate::NAdam`].
+    NAdam = "nadam" => NAdamConfig;
+    /// [`crate::RAdam`].
+    RAdam = "radam" => RAdamConfig;
+    /// [`crate::Adamax`].
+    Adamax = "adamax" => AdamaxConfig;
+    /// [`crate::Adagrad`].
+    Adagrad = "adagrad" => AdagradConfig;
+    /// [`crate::Adadelta`].
+    Adadelta = "adadelta" => AdadeltaConfig;
+    /// [`crate::RmsProp`].
+    RmsProp = "rmsprop" => RmsPropConfig;
+    /// [`crate::Rprop`].
+    Rprop = "rprop" => RpropConfig;
+    /// [`crate::Asgd`].
+    Asgd = "asgd" => AsgdConfig;
+    /// [`crate::AdaBelief`].
+    AdaBelief = "adabelief" => AdaBeliefConfig;
+    /// [`crate::Adan`].
+    Adan = "adan" => AdanConfig;
+    /// [`crate::ScheduleFreeAdamW`].
+    ScheduleFreeAdamW = "schedule_free_adamw" => ScheduleFreeAdamWConfig;
+    /// [`crate::ScheduleFreeSgd`].
+    ScheduleFreeSgd = "schedule_free_sgd" => ScheduleFreeSgdConfig;
+    /// [`crate::Lamb`].
+    Lamb = "lamb" => LambConfig;
+    /// [`crate::Lars`].
+    Lars = "lars" => LarsConfig;
+    /// [`crate::Prodigy`].
+    Prodigy = "prodigy" => ProdigyConfig;
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use candle_core::Tensor;
 
 use crate::apply::{Apply, Seeing, apply_all};
-use crate::{Buffer, Result, Work};
+use crate::{Buffer, Closure, Driver, LayerRecord, Result, Work};
 
 /// The arithmetic of one optimizer: a struct of its hyper-parameters that can take a step.
 ///
@@ -79,6 +79,41 @@ pub trait Rule: Clone + Send + Sync + 'static {
 
     /// Takes over what [`Rule::shared`] gave, in its order.
     fn set_shared(&self, _memory: &mut Self::Memory, _values: &[f64]) {}
+
+    /// Vectors of state that belong to no parameter, by name.
+    fn vectors(&self, _memory: &Self::Memory) -> Vec<(String, Vec<f64>)> {
+        vec![]
+    }
+
+    /// Takes over what [`Rule::vectors`] gave; `take` gives the vector of a name, if there is one.
+    fn set_vectors(&self, _memory: &mut Self::Memory, _take: impl FnMut(&str) -> Option<Vec<f64>>) {}
+
+    /// Whether a step wants to evaluate the loss more than once.
+    fn searches(&self) -> bool {
+        false
+    }
+
+    /// A step that evaluates the loss as often as it wants to: once, for most.
+    ///
+    /// # Errors
+    /// Those of the closure and of [`Driver::step`].
+    fn step_with(driver: &mut Driver<Self>, closure: &mut Closure<'_>) -> Result<StepReport> {
+        let (_, grads) = closure()?;
+        driver.step(&grads)
+    }
+
+    /// Whether steps want records of what the layers saw.
+    fn observes(&self) -> bool {
+        false
+    }
+
+    /// Takes records of what the layers saw of the batch whose gradients the next step will be given. Nothing, for most.
+    ///
+    /// # Errors
+    /// [`crate::Error::Parameter`] for a record that fits no parameter.
+    fn observe(_driver: &mut Driver<Self>, _records: &[LayerRecord]) -> Result<()> {
+        Ok(())
+    }
 
     /// Forgets the diagnostics of the epoch before.
     fn reset_diagnostics(_memory: &mut Self::Memory) {}

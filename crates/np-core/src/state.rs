@@ -55,6 +55,9 @@ impl std::str::FromStr for Position {
     }
 }
 
+/// What the names of vectors begin with that belong to no parameter.
+const SHARED: &str = "shared.";
+
 const FORMAT: &str = "np-core optimizer state";
 
 fn bad(name: &str, expected: impl Into<String>, got: impl Into<String>) -> Error {
@@ -124,6 +127,9 @@ impl<R: Rule> Driver<R> {
                 put("accumulated", sum.to_device(&Device::Cpu)?.copy()?);
             }
         }
+        for (name, vector) in self.rule.vectors(&self.memory) {
+            tensors.insert(format!("{SHARED}{name}"), Tensor::new(vector, &Device::Cpu)?);
+        }
         let mut numbers = BTreeMap::new();
         let mut put = |name: &str, text: String| numbers.insert(name.to_string(), text);
         put("lr", self.rule.learning_rate().to_string());
@@ -191,7 +197,8 @@ impl<R: Rule> Driver<R> {
             };
             fresh.push((new, steps.unsigned_abs(), numbers, accumulated));
         }
-        if let Some(name) = state.tensors.keys().find(|name| !known.contains(*name)) {
+        let is_vector = |name: &str| self.rule.searches() && name.starts_with(SHARED);
+        if let Some(name) = state.tensors.keys().find(|name| !known.contains(*name) && !is_vector(name)) {
             return Err(bad(name, "no such entry", "one"));
         }
         let (lr, step, absent) = (state.number("lr")?, state.number("step")?, state.number("absent")?);
@@ -211,6 +218,8 @@ impl<R: Rule> Driver<R> {
         }
         self.rule = rule;
         self.rule.set_shared(&mut self.memory, &shared);
+        let vector = |name: &str| state.tensors.get(&format!("{SHARED}{name}"))?.to_vec1().ok();
+        self.rule.set_vectors(&mut self.memory, vector);
         (self.step, self.absent, self.skipped, self.calls) = (step, absent, skipped, calls);
         (self.position, self.epoch) = (position, epoch);
         self.epochs = (epochs > 0).then_some(epochs);

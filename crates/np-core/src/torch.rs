@@ -10,10 +10,7 @@ use crate::neuroplastic::{
     Granularity, Hybrid, LayerScale, OrthogonalResidual, Phase, ResidualNorm, ResidualSchedule, RmsGain, RuleKind,
     Scope, Signals, Stabilizer, Target, Traces,
 };
-use crate::{
-    AdafactorConfig, AdamConfig, AdamWConfig, LionConfig, MuonConfig, MuonScale, NeuroPlasticConfig, OptimizerConfig,
-    SgdConfig, ShampooConfig, SoapConfig,
-};
+use crate::{AdamConfig, AdamWConfig, LionConfig, NeuroPlasticConfig, OptimizerConfig, SgdConfig};
 
 /// NeuroPlastic as the published PyTorch project writes it.
 #[derive(Debug, Clone, Deserialize)]
@@ -53,6 +50,8 @@ macro_rules! section {
         }
     };
 }
+
+pub mod zoo;
 
 section! {
     /// Section `plasticity`, with the published defaults.
@@ -258,13 +257,43 @@ pub enum TorchOptimizer {
     /// `timm.optim.Lion`.
     Lion(Lion),
     /// `torch.optim.Adafactor`.
-    Adafactor(Adafactor),
+    Adafactor(zoo::Adafactor),
     /// `torch.optim.Muon`.
-    Muon(Muon),
+    Muon(zoo::Muon),
     /// `pytorch_optimizer`'s `Shampoo`.
-    Shampoo(Shampoo),
+    Shampoo(zoo::Shampoo),
     /// `pytorch_optimizer`'s `SOAP`.
-    Soap(Soap),
+    Soap(zoo::Soap),
+    /// `torch.optim.NAdam`.
+    Nadam(zoo::Nadam),
+    /// `torch.optim.RAdam`.
+    Radam(zoo::Radam),
+    /// `torch.optim.Adamax`.
+    Adamax(zoo::Adamax),
+    /// `torch.optim.Adagrad`.
+    Adagrad(zoo::Adagrad),
+    /// `torch.optim.Adadelta`.
+    Adadelta(zoo::Adadelta),
+    /// `torch.optim.RMSprop`.
+    Rmsprop(zoo::Rmsprop),
+    /// `torch.optim.Rprop`.
+    Rprop(zoo::Rprop),
+    /// `torch.optim.ASGD`.
+    Asgd(zoo::Asgd),
+    /// `pytorch_optimizer.AdaBelief`.
+    Adabelief(zoo::Adabelief),
+    /// `pytorch_optimizer.Adan`.
+    Adan(zoo::Adan),
+    /// `schedulefree.AdamWScheduleFree`.
+    ScheduleFreeAdamw(zoo::ScheduleFreeAdamw),
+    /// `schedulefree.SGDScheduleFree`.
+    ScheduleFreeSgd(zoo::ScheduleFreeSgd),
+    /// `pytorch_optimizer.Lamb`.
+    Lamb(zoo::Lamb),
+    /// `pytorch_optimizer.LARS`.
+    Lars(zoo::Lars),
+    /// `prodigyopt.Prodigy`.
+    Prodigy(zoo::Prodigy),
 }
 
 section! {
@@ -285,35 +314,6 @@ section! {
     Lion { lr: f64 = 1e-4, betas: [f64; 2] = [0.9, 0.99], weight_decay: f64 = 0.0, }
 }
 
-section! {
-    /// Arguments of `torch.optim.Adafactor`.
-    Adafactor {
-        lr: f64 = 1e-2, beta2_decay: f64 = -0.8, eps: (Option<f64>, f64) = (None, 1e-3), d: f64 = 1.0, weight_decay: f64 = 0.0,
-    }
-}
-section! {
-    /// Arguments of `torch.optim.Muon`.
-    Muon {
-        lr: f64 = 1e-3, weight_decay: f64 = 0.1, momentum: f64 = 0.95, nesterov: bool = true,
-        ns_coefficients: [f64; 3] = [3.4445, -4.7750, 2.0315], eps: f64 = 1e-7, ns_steps: usize = 5,
-        adjust_lr_fn: MuonScale = MuonScale::Original,
-    }
-}
-section! {
-    /// Arguments of `pytorch_optimizer`'s `Shampoo`.
-    Shampoo {
-        lr: f64 = 1e-3, momentum: f64 = 0.0, weight_decay: f64 = 0.0, preconditioning_compute_steps: u64 = 1,
-        matrix_eps: f64 = 1e-6,
-    }
-}
-section! {
-    /// Arguments of `pytorch_optimizer`'s `SOAP`.
-    Soap {
-        lr: f64 = 3e-3, betas: [f64; 2] = [0.95, 0.95], shampoo_beta: Option<f64> = None, weight_decay: f64 = 1e-2,
-        precondition_frequency: u64 = 10, max_precondition_dim: usize = 10_000, eps: f64 = 1e-8,
-    }
-}
-
 impl From<TorchOptimizer> for OptimizerConfig {
     fn from(spec: TorchOptimizer) -> Self {
         match spec {
@@ -326,41 +326,28 @@ impl From<TorchOptimizer> for OptimizerConfig {
             TorchOptimizer::Adamw(AdamW { lr, betas: [beta1, beta2], eps, weight_decay, amsgrad }) => {
                 Self::AdamW(AdamWConfig { lr, beta1, beta2, eps, weight_decay, amsgrad })
             }
-            TorchOptimizer::Adafactor(Adafactor { lr, beta2_decay, eps: (eps1, eps2), d, weight_decay }) => {
-                Self::Adafactor(AdafactorConfig { lr, beta2_decay, eps1, eps2, clip_threshold: d, weight_decay })
-            }
-            TorchOptimizer::Muon(x) => Self::Muon(MuonConfig {
-                lr: x.lr,
-                weight_decay: x.weight_decay,
-                momentum: x.momentum,
-                nesterov: x.nesterov,
-                coefficients: x.ns_coefficients,
-                eps: x.eps,
-                iterations: x.ns_steps,
-                scale: x.adjust_lr_fn,
-                ..MuonConfig::default()
-            }),
-            TorchOptimizer::Shampoo(x) => Self::Shampoo(ShampooConfig {
-                lr: x.lr,
-                momentum: x.momentum,
-                weight_decay: x.weight_decay,
-                eps: x.matrix_eps,
-                update_every: x.preconditioning_compute_steps,
-                max_dim: usize::MAX,
-            }),
-            TorchOptimizer::Soap(x) => Self::Soap(SoapConfig {
-                lr: x.lr,
-                beta1: x.betas[0],
-                beta2: x.betas[1],
-                shampoo_beta: x.shampoo_beta,
-                eps: x.eps,
-                weight_decay: x.weight_decay,
-                update_every: x.precondition_frequency,
-                max_dim: x.max_precondition_dim,
-            }),
+            TorchOptimizer::Adafactor(arguments) => Self::Adafactor(arguments.into()),
+            TorchOptimizer::Muon(arguments) => Self::Muon(arguments.into()),
+            TorchOptimizer::Shampoo(arguments) => Self::Shampoo(arguments.into()),
+            TorchOptimizer::Soap(arguments) => Self::Soap(arguments.into()),
             TorchOptimizer::Lion(Lion { lr, betas: [beta1, beta2], weight_decay }) => {
                 Self::Lion(LionConfig { lr, beta1, beta2, weight_decay })
             }
+            TorchOptimizer::Nadam(arguments) => Self::NAdam(arguments.into()),
+            TorchOptimizer::Radam(arguments) => Self::RAdam(arguments.into()),
+            TorchOptimizer::Adamax(arguments) => Self::Adamax(arguments.into()),
+            TorchOptimizer::Adagrad(arguments) => Self::Adagrad(arguments.into()),
+            TorchOptimizer::Adadelta(arguments) => Self::Adadelta(arguments.into()),
+            TorchOptimizer::Rmsprop(arguments) => Self::RmsProp(arguments.into()),
+            TorchOptimizer::Rprop(arguments) => Self::Rprop(arguments.into()),
+            TorchOptimizer::Asgd(arguments) => Self::Asgd(arguments.into()),
+            TorchOptimizer::Adabelief(arguments) => Self::AdaBelief(arguments.into()),
+            TorchOptimizer::Adan(arguments) => Self::Adan(arguments.into()),
+            TorchOptimizer::ScheduleFreeAdamw(arguments) => Self::ScheduleFreeAdamW(arguments.into()),
+            TorchOptimizer::ScheduleFreeSgd(arguments) => Self::ScheduleFreeSgd(arguments.into()),
+            TorchOptimizer::Lamb(arguments) => Self::Lamb(arguments.into()),
+            TorchOptimizer::Lars(arguments) => Self::Lars(arguments.into()),
+            TorchOptimizer::Prodigy(arguments) => Self::Prodigy(arguments.into()),
         }
     }
 }

@@ -6,8 +6,8 @@ mod common;
 
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor, Var};
-use common::{gradients, parameters, tensor, values, variants};
-use np_core::{AnyOptimizer, Backend, OptimizerConfig, OptimizerState, Options};
+use common::{gradients, parameters, rates, tensor, values, variants};
+use np_core::{AnyOptimizer, Backend, OptimizerConfig, OptimizerState, Options, Weights};
 
 const STEPS_PER_EPOCH: u64 = 3;
 const EPOCHS: usize = 4;
@@ -125,8 +125,7 @@ fn quadratic_is_minimised() {
         let loss = || w.as_tensor().sqr().unwrap().sum_all().unwrap();
         let before = loss().to_scalar::<f32>().unwrap();
         let mut optimizer = config.build(vec![("w".into(), w.clone())]).unwrap();
-        // Some defaults are meant for a hundred thousand steps.
-        optimizer.set_lr(optimizer.lr().max(0.01));
+        optimizer.set_lr(rates(&config).bowl);
         for step in 0..200 {
             if step % 20 == 0 {
                 optimizer.begin_epoch(step / 20 + 1, 10);
@@ -135,6 +134,30 @@ fn quadratic_is_minimised() {
         }
         let after = loss().to_scalar::<f32>().unwrap();
         assert!(after < 0.7 * before, "{name}: {before} → {after}");
+    }
+}
+
+/// What is evaluated moves nothing that is trained: neither the weights nor the steps after.
+#[test]
+fn an_evaluation_in_between_changes_no_bit() {
+    for (name, config) in variants() {
+        for (dtype, backend) in
+            [(DType::F32, Backend::Auto), (DType::F16, Backend::Auto), (DType::F32, Backend::Tensors)]
+        {
+            let params = parameters(dtype);
+            let mut optimizer = config.build_on(params.clone(), backend).unwrap();
+            train(optimizer.as_mut(), &params, 0..7);
+            let before = values(&params);
+            optimizer.select(Weights::Averaged).unwrap();
+            let averaged = values(&params) != before;
+            let keeps =
+                ["schedule_free_adamw", "schedule_free_sgd"].contains(&config.kind()) || name == "asgd averaged";
+            assert_eq!(averaged, keeps, "{name} in {dtype:?}");
+            optimizer.select(Weights::Trained).unwrap();
+            assert_eq!(values(&params), before, "{name} in {dtype:?}");
+            train(optimizer.as_mut(), &params, 7..12);
+            assert_eq!(values(&params), trained(&config, dtype, backend), "{name} in {dtype:?}");
+        }
     }
 }
 
@@ -241,6 +264,14 @@ fn hyper_parameters_out_of_range_are_named() {
             "`nesterov`: expected `false` unless `momentum` > 0 and `dampening` = 0, got `true`",
         ),
         (r#"{"adam": {"beta2": 1.0}}"#, "`beta2`: expected a number in [0, 1), got `1`"),
+        (r#"{"nadam": {"eps": 0}}"#, "`eps`: expected a number > 0, got `0`"),
+        (r#"{"rprop": {"min_step": 2, "max_step": 1}}"#, "`max_step`: expected a number ≥ `min_step`, got `1`"),
+        (r#"{"schedule_free_sgd": {"momentum": 0}}"#, "`momentum`: expected a number in (0, 1), got `0`"),
+        (r#"{"prodigy": {"growth_rate": 0.5}}"#, "`growth_rate`: expected a number ≥ 1, got `0.5`"),
+        (
+            r#"{"lars": {"nesterov": true, "momentum": 0}}"#,
+            "`nesterov`: expected `false` unless `momentum` > 0, got `true`",
+        ),
         (
             r#"{"neuroplastic": {"signals": {"memory": 0.5}}}"#,
             "`signals`: expected weights `activity`, `gradient`, `memory` that sum to 1, got `1.3`",

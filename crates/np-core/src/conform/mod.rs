@@ -8,6 +8,7 @@
 //! | `grad.T.NAME` | its gradient at step T, from 0; absent: the optimizer sees none |
 //! | `param.T.NAME` | the parameter after step T |
 //! | `state.KIND.NAME` | state after the last step |
+//! | `eval.NAME` | the average that is evaluated, after the last step |
 //!
 //! with metadata `spec` (JSON: the configuration under PyTorch's names, `params` in model order, and for NeuroPlastic `steps_per_epoch`,
 //! `epochs`, `lr_decay_per_epoch`) and, for NeuroPlastic, `diagnostics` (JSON: one object an epoch).
@@ -34,6 +35,9 @@ pub enum ConformError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A file of an optimizer that this crate does not have.
+    #[error("optimizer: expected one of this crate's, got `{0}`")]
+    UnknownOptimizer(String),
     /// A tensor that the metadata promise is absent.
     #[error("tensor `{0}`: expected, but not in the file")]
     MissingTensor(String),

@@ -1,6 +1,6 @@
 //! The replay of one golden file.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
 use candle_core::backprop::GradStore;
@@ -9,7 +9,7 @@ use safetensors::SafeTensors;
 
 use super::ConformError;
 use super::spec::Spec;
-use crate::{AnyOptimizer, Backend};
+use crate::{AnyOptimizer, Backend, Weights};
 
 /// What a replay found.
 #[derive(Debug, Clone)]
@@ -102,7 +102,8 @@ impl Comparison {
     }
 }
 
-/// Replays the golden file in `bytes` on the CPU and compares every parameter after every step, the final state and the diagnostics.
+/// Replays the golden file in `bytes` on the CPU and compares every parameter after every step, the final state, the average
+/// that is evaluated and the diagnostics.
 ///
 /// # Errors
 /// [`ConformError`] where the file is not a golden file or its optimizer is unknown. A deviation is no error: see [`Report::passed`].
@@ -144,6 +145,7 @@ pub fn replay(bytes: &[u8], backend: Backend) -> Result<Report, ConformError> {
         }
     }
     compare_state(&mut comparison, optimizer.as_ref(), &tensors)?;
+    compare_average(&mut comparison, optimizer.as_mut(), &params, &tensors)?;
     let Comparison { compared, worst, .. } = comparison;
     Ok(Report { optimizer: optimizer.kind(), steps: step, compared, worst })
 }
@@ -167,7 +169,7 @@ fn compare_diagnostics(
 fn compare_state(
     comparison: &mut Comparison,
     optimizer: &dyn AnyOptimizer,
-    tensors: &std::collections::HashMap<String, Tensor>,
+    tensors: &HashMap<String, Tensor>,
 ) -> Result<(), ConformError> {
     let state = optimizer.state()?;
     for (place, expected) in tensors {
@@ -176,6 +178,34 @@ fn compare_state(
         let got =
             state.tensors.get(&ours).ok_or_else(|| ConformError::MissingTensor(format!("{ours} in our state")))?;
         comparison.tensor(place, expected, got)?;
+    }
+    Ok(())
+}
+
+/// Compares what is evaluated, and whether what is trained comes back to the bit.
+fn compare_average(
+    comparison: &mut Comparison,
+    optimizer: &mut dyn AnyOptimizer,
+    params: &[(String, Var)],
+    tensors: &HashMap<String, Tensor>,
+) -> Result<(), ConformError> {
+    let mut trained = Vec::with_capacity(params.len());
+    for (_, var) in params {
+        trained.push(var.as_tensor().copy()?);
+    }
+    optimizer.select(Weights::Averaged)?;
+    for (name, var) in params {
+        let place = format!("eval.{name}");
+        if let Some(expected) = tensors.get(&place) {
+            comparison.tensor(&place, expected, var.as_tensor())?;
+        }
+    }
+    optimizer.select(Weights::Trained)?;
+    for ((name, var), trained) in params.iter().zip(&trained) {
+        let differ = trained.ne(var.as_tensor())?.to_dtype(DType::F64)?.sum_all()?.to_scalar::<f64>()?;
+        // One that does not come back fails, whatever the tolerance.
+        let got = if differ > 0.0 { f64::INFINITY } else { 0.0 };
+        comparison.number(|| format!("`{name}` after its evaluation"), 0.0, got);
     }
     Ok(())
 }

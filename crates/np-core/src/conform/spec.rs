@@ -44,6 +44,9 @@ impl Spec {
         let params = take(&mut map, "params")?;
         map.remove("dtype");
         let name: String = take(&mut map, "optimizer")?;
+        if !OptimizerConfig::KINDS.contains(&name.as_str()) {
+            return Err(ConformError::UnknownOptimizer(name));
+        }
         if name != "neuroplastic" {
             map.remove("source");
             let steps_per_epoch = take(&mut map, "steps")?;

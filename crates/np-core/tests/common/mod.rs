@@ -72,7 +72,59 @@ pub fn variants() -> Vec<(String, OptimizerConfig)> {
     }
     let free = NeuroPlasticConfig { stabilizer: Stabilizer::off(), ..NeuroPlasticConfig::default() };
     add("neuroplastic without stabilizer", OptimizerConfig::NeuroPlastic(free));
+    for (name, json) in FORMS {
+        add(name, serde_json::from_str(json).unwrap());
+    }
     all
+}
+
+/// What else has arithmetic of its own.
+const FORMS: &[(&str, &str)] = &[
+    ("nadam decoupled", r#"{"nadam": {"weight_decay": 0.1, "decay": "decoupled", "momentum_decay": 0.1}}"#),
+    ("radam soon adaptive", r#"{"radam": {"weight_decay": 0.1, "beta2": 0.9}}"#),
+    ("adagrad from a sum", r#"{"adagrad": {"lr": 0.1, "lr_decay": 0.1, "initial_sum": 0.1, "weight_decay": 0.01}}"#),
+    ("rmsprop centred", r#"{"rmsprop": {"centered": true}}"#),
+    ("rmsprop momentum", r#"{"rmsprop": {"momentum": 0.9}}"#),
+    ("rmsprop both", r#"{"rmsprop": {"centered": true, "momentum": 0.9}}"#),
+    ("asgd averaged", r#"{"asgd": {"lr": 0.05, "t0": 3, "lambda": 0.01, "weight_decay": 0.1}}"#),
+    ("adabelief coupled", r#"{"adabelief": {"weight_decay": 0.1, "decay": "coupled"}}"#),
+    ("adan decayed", r#"{"adan": {"weight_decay": 0.1}}"#),
+    ("schedule-free adamw warm", r#"{"schedule_free_adamw": {"weight_decay": 0.1, "warmup_steps": 5, "r": 1}}"#),
+    ("schedule-free sgd warm", r#"{"schedule_free_sgd": {"lr": 0.1, "weight_decay": 0.1, "warmup_steps": 5, "r": 1}}"#),
+    ("lamb decayed", r#"{"lamb": {"weight_decay": 0.1, "max_weight_norm": 3}}"#),
+    ("lars nesterov", r#"{"lars": {"lr": 0.1, "nesterov": true, "dampening": 0.3, "weight_decay": 0.1}}"#),
+    ("lars without momentum", r#"{"lars": {"lr": 0.1, "momentum": 0, "trust": 0.1}}"#),
+    ("prodigy coupled", r#"{"prodigy": {"d0": 0.001, "weight_decay": 0.1, "decay": "coupled", "growth_rate": 1.5}}"#),
+    ("prodigy corrected", r#"{"prodigy": {"d0": 0.001, "bias_correction": true, "safeguard_warmup": true}}"#),
+];
+
+/// η with which an optimizer makes way.
+pub struct Rates {
+    /// On Σw², in 200 steps.
+    pub bowl: f64,
+    /// On Rosenbrock's function, in 1,000 steps.
+    pub valley: f64,
+    /// On a network of some 80 weights, in 300 steps.
+    pub network: f64,
+}
+
+/// Within a factor of three of the best of a grid of 10⁻⁴, 3·10⁻⁴ … 30; the bowl takes defaults, where they are not meant for a hundred
+/// thousand steps.
+pub fn rates(config: &OptimizerConfig) -> Rates {
+    let (valley, network) = match config.kind() {
+        "neuroplastic" => (0.01, 0.3),
+        // On the walls of the valley the second derivative is 1,300: plain descent leaves it above 0.003, and so do RAdam's first steps.
+        "sgd" | "asgd" | "schedule_free_sgd" => (0.003, 1.0),
+        "radam" => (0.005, 0.1),
+        "lars" => (0.001, 1.0),
+        "lion" => (0.003, 0.01),
+        "rmsprop" | "rprop" => (0.01, 0.01),
+        "adan" | "lamb" => (0.03, 0.03),
+        "adamax" | "adagrad" => (0.3, 0.1),
+        "adadelta" | "prodigy" => (1.0, 1.0),
+        _ => (0.1, 0.03),
+    };
+    Rates { bowl: config.learning_rate().max(0.01), valley, network }
 }
 
 /// Reproducible numbers between −1 and 1.

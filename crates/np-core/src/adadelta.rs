@@ -1,0 +1,112 @@
+//! Adadelta: steps of the size that the last steps had.
+
+use candle_core::Tensor;
+use serde::{Deserialize, Serialize};
+
+use crate::average::{Average, fraction, non_negative, positive};
+use crate::{At, Buffer, Decay, Driver, Elementwise, Float, Result};
+
+/// Adadelta: gradients over their root mean square, times the root mean square of the steps so far.
+///
+/// ```text
+/// g ← g + wd·θ
+/// s ← ρ s + (1 − ρ) g²
+/// u = √(d + ε) / √(s + ε) · g
+/// d ← ρ d + (1 − ρ) u²
+/// θ ← θ − η u
+/// ```
+///
+/// The first steps are of size √ε, and grow from there: ε is what a learning rate is elsewhere. As `torch.optim.Adadelta`, with its
+/// defaults. Reference: Zeiler 2012, which has no η.
+///
+/// ```
+/// # fn main() -> np_core::Result<()> {
+/// use candle_core::{DType, Device, Var};
+/// let w = Var::ones(3, DType::F32, &Device::Cpu)?;
+/// let config = np_core::AdadeltaConfig { eps: 1e-3, ..Default::default() };
+/// let mut adadelta = np_core::Adadelta::from_named(vec![("w".into(), w.clone())], config)?;
+/// let _ = adadelta.step(&w.as_tensor().sqr()?.sum_all()?.backward()?)?;
+/// assert!(w.to_vec1::<f32>()?[0] < 0.98);
+/// # Ok(())
+/// # }
+/// ```
+pub type Adadelta = Driver<AdadeltaConfig>;
+
+/// Hyper-parameters of [`Adadelta`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AdadeltaConfig {
+    /// η, what the step is scaled by, ≥ 0. Default 1 (PyTorch).
+    pub lr: f64,
+    /// ρ, decay of both averages, in [0, 1). Default 0.9 (PyTorch).
+    pub rho: f64,
+    /// ε, inside both roots, > 0. Default 10⁻⁶ (PyTorch).
+    pub eps: f64,
+    /// wd, coupled weight decay, ≥ 0. Default 0 (PyTorch).
+    pub weight_decay: f64,
+}
+
+impl Default for AdadeltaConfig {
+    fn default() -> Self {
+        Self { lr: 1.0, rho: 0.9, eps: 1e-6, weight_decay: 0.0 }
+    }
+}
+
+/// What a tensor's step needs: the average, ε.
+#[doc(hidden)]
+#[derive(Debug, Clone, Copy)]
+pub struct Scalars<T>(Average<T>, T);
+
+impl Elementwise for AdadeltaConfig {
+    const KIND: &'static str = "adadelta";
+    const COUNTS: [usize; 2] = [2, 2];
+    type Scalars<T: Float> = Scalars<T>;
+
+    fn validate(&self) -> Result<()> {
+        non_negative("lr", self.lr)?;
+        fraction("rho", self.rho)?;
+        positive("eps", self.eps)?;
+        non_negative("weight_decay", self.weight_decay)
+    }
+
+    fn learning_rate(&self) -> f64 {
+        self.lr
+    }
+
+    fn set_learning_rate(&mut self, lr: f64) {
+        self.lr = lr;
+    }
+
+    fn weight_decay(&self) -> Decay {
+        Decay::Coupled(self.weight_decay)
+    }
+
+    fn buffers(&self) -> Vec<Buffer> {
+        vec!["square_average".into(), "square_step_average".into()]
+    }
+
+    fn scalars<T: Float>(&self, _: &mut At<'_>) -> Scalars<T> {
+        Scalars(Average::new(self.rho), T::from_f64(self.eps))
+    }
+
+    #[inline(always)]
+    fn direction<T: Float, const N: usize>(k: &Scalars<T>, _: T, g: T, mut state: [T; N]) -> (T, [T; N]) {
+        if N < 2 {
+            return (g, state);
+        }
+        let Scalars(average, eps) = *k;
+        let s = average.of(state[0], g * g);
+        let u = (state[1] + eps).sqrt() / (s + eps).sqrt() * g;
+        (state[0], state[1]) = (s, average.of(state[1], u * u));
+        (u, state)
+    }
+
+    fn direction_tensor(k: &Scalars<f64>, _: &Tensor, g: &Tensor, state: &mut [Tensor]) -> candle_core::Result<Tensor> {
+        let [s, d, ..] = state else { return Ok(g.clone()) };
+        let Scalars(average, eps) = *k;
+        *s = average.of_tensors(s, &g.sqr()?)?;
+        let u = (((&*d + eps)?.sqrt()? / (&*s + eps)?.sqrt()?)? * g)?;
+        *d = average.of_tensors(d, &u.sqr()?)?;
+        Ok(u)
+    }
+}

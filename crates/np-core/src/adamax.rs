@@ -1,0 +1,125 @@
+//! Adamax: Adam with the largest gradient in place of the second moment.
+
+use candle_core::Tensor;
+use serde::{Deserialize, Serialize};
+
+use crate::average::{Average, correction, fraction, non_negative, positive};
+use crate::{At, Buffer, Decay, Driver, Elementwise, Float, Result};
+
+/// Adamax: the first moment over a decaying maximum of |g|.
+///
+/// ```text
+/// g ← g + wd·θ
+/// m ← β₁ m + (1 − β₁) g          m̂ = m / (1 − β₁ᵗ)
+/// s ← max(β₂ s, |g| + ε)
+/// θ ← θ − η m̂ / s
+/// ```
+///
+/// As `torch.optim.Adamax`, with its defaults. Reference: Kingma and Ba 2015, section 7.1, whose maximum has no ε.
+///
+/// ```
+/// # fn main() -> np_core::Result<()> {
+/// use candle_core::{DType, Device, Var};
+/// let w = Var::ones(3, DType::F32, &Device::Cpu)?;
+/// let config = np_core::AdamaxConfig { lr: 0.5, ..Default::default() };
+/// let mut adamax = np_core::Adamax::from_named(vec![("w".into(), w.clone())], config)?;
+/// let _ = adamax.step(&w.as_tensor().sqr()?.sum_all()?.backward()?)?;
+/// assert!((w.to_vec1::<f32>()?[0] - 0.5).abs() < 1e-6);
+/// # Ok(())
+/// # }
+/// ```
+pub type Adamax = Driver<AdamaxConfig>;
+
+/// Hyper-parameters of [`Adamax`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct AdamaxConfig {
+    /// η, step size, ≥ 0. Default 2·10⁻³ (PyTorch).
+    pub lr: f64,
+    /// β₁, decay of the first moment, in [0, 1). Default 0.9 (PyTorch).
+    pub beta1: f64,
+    /// β₂, decay of the maximum, in [0, 1). Default 0.999 (PyTorch).
+    pub beta2: f64,
+    /// ε, added to |g|, > 0. Default 10⁻⁸ (PyTorch).
+    pub eps: f64,
+    /// wd, coupled weight decay, ≥ 0. Default 0 (PyTorch).
+    pub weight_decay: f64,
+}
+
+impl Default for AdamaxConfig {
+    fn default() -> Self {
+        Self { lr: 2e-3, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.0 }
+    }
+}
+
+/// What a tensor's step needs.
+#[doc(hidden)]
+#[derive(Debug, Clone, Copy)]
+pub struct Scalars<T> {
+    first: Average<T>,
+    beta2: T,
+    /// 1 / (1 − β₁ᵗ)
+    scale: T,
+    eps: T,
+}
+
+impl Elementwise for AdamaxConfig {
+    const KIND: &'static str = "adamax";
+    const COUNTS: [usize; 2] = [2, 2];
+    type Scalars<T: Float> = Scalars<T>;
+
+    fn validate(&self) -> Result<()> {
+        non_negative("lr", self.lr)?;
+        fraction("beta1", self.beta1)?;
+        fraction("beta2", self.beta2)?;
+        positive("eps", self.eps)?;
+        non_negative("weight_decay", self.weight_decay)
+    }
+
+    fn learning_rate(&self) -> f64 {
+        self.lr
+    }
+
+    fn set_learning_rate(&mut self, lr: f64) {
+        self.lr = lr;
+    }
+
+    fn weight_decay(&self) -> Decay {
+        Decay::Coupled(self.weight_decay)
+    }
+
+    fn buffers(&self) -> Vec<Buffer> {
+        vec!["first_moment".into(), "largest_gradient".into()]
+    }
+
+    fn momentum(&self) -> Option<&'static str> {
+        Some("first_moment")
+    }
+
+    fn scalars<T: Float>(&self, at: &mut At<'_>) -> Scalars<T> {
+        let real = T::from_f64;
+        Scalars {
+            first: Average::new(self.beta1),
+            beta2: real(self.beta2),
+            scale: real(1.0 / correction(self.beta1, at.exponent())),
+            eps: real(self.eps),
+        }
+    }
+
+    #[inline(always)]
+    fn direction<T: Float, const N: usize>(k: &Scalars<T>, _: T, g: T, mut state: [T; N]) -> (T, [T; N]) {
+        if N < 2 {
+            return (g, state);
+        }
+        let (m, s) = (k.first.of(state[0], g), (k.beta2 * state[1]).max(g.abs() + k.eps));
+        (state[0], state[1]) = (m, s);
+        (m * k.scale / s, state)
+    }
+
+    fn direction_tensor(k: &Scalars<f64>, _: &Tensor, g: &Tensor, state: &mut [Tensor]) -> candle_core::Result<Tensor> {
+        let [m, s, ..] = state else { return Ok(g.clone()) };
+        *m = k.first.of_tensors(m, g)?;
+        *s = (&*s * k.beta2)?.maximum(&(g.abs()? + k.eps)?)?;
+        (&*m * k.scale)? / &*s
+    }
+}

@@ -1,0 +1,345 @@
+//! L-BFGS: a quasi-Newton method with a line search.
+
+use std::collections::VecDeque;
+
+use candle_core::backprop::GradStore;
+use candle_core::{DType, Tensor};
+use serde::{Deserialize, Serialize};
+
+use crate::error::{check, not_negative};
+use crate::gradients::{self, Verdict};
+use crate::line_search::{Evaluation, strong_wolfe};
+use crate::slot::compute_dtype;
+use crate::{Apply, Buffer, Driver, Error, Options, Result, Rule, StepContext, StepReport, Training, Work};
+
+/// L-BFGS: the gradient times an inverse Hessian that is put together from the last changes of parameters and gradient.
+///
+/// ```text
+/// d = −H g,   H from the last pairs s = Δθ, y = Δg by the two-loop recursion, starting from (s·y)/(y·y) I
+/// θ ← θ + t d
+/// ```
+///
+/// With a closure ([`Lbfgs::step_with`]) t comes from a line search for the strong Wolfe conditions, and a call makes up to
+/// [`max_iterations`](LbfgsConfig::max_iterations) iterations. Without one ([`Driver::step`]), a call is one iteration with t = η. In the first, t is at most 1/‖g‖₁.
+/// As `torch.optim.LBFGS`, with its defaults, but that the line search is on (PyTorch's default is none) and the history is 10 pairs, not 100. All
+/// parameters are one vector in double precision in the host's memory, of which the history holds 2 for each pair. Made for losses without noise; on minibatches
+/// the closure must give the same batch each time, dropout included. References: Liu and Nocedal 1989; Nocedal and Wright 2006, algorithms 3.5,
+/// 3.6 and 7.4.
+///
+/// ```
+/// # fn main() -> np_core::Result<()> {
+/// use candle_core::{Device, Var};
+/// // Rosenbrock's valley.
+/// let w = Var::new(&[-1.2f64, 1.0], &Device::Cpu)?;
+/// let mut lbfgs = np_core::Lbfgs::from_named(vec![("w".into(), w.clone())], Default::default())?;
+/// for _ in 0..3 {
+///     lbfgs.step_with(&mut || {
+///         let (x, y) = (w.as_tensor().get(0)?, w.as_tensor().get(1)?);
+///         let loss = ((1.0 - &x)?.sqr()? + ((y - x.sqr()?)?.sqr()? * 100.0)?)?;
+///         Ok((loss.to_scalar::<f64>()?, loss.backward()?))
+///     })?;
+/// }
+/// assert!(w.to_vec1::<f64>()?.iter().all(|x| (x - 1.0).abs() < 1e-6));
+/// # Ok(())
+/// # }
+/// ```
+pub type Lbfgs = Driver<LbfgsConfig>;
+
+/// Hyper-parameters of [`Lbfgs`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LbfgsConfig {
+    /// η, the t that is tried first, ≥ 0. Default 1 (PyTorch).
+    pub lr: f64,
+    /// Iterations in a call with a closure, ≥ 1. Default 20 (PyTorch).
+    pub max_iterations: usize,
+    /// Evaluations of the closure after which a call begins no further iteration, ≥ 1. Default 25 (PyTorch: 1.25 times the iterations).
+    pub max_evaluations: usize,
+    /// A call ends when no element of the gradient is larger, ≥ 0. Default 10⁻⁷ (PyTorch).
+    pub gradient_tolerance: f64,
+    /// A call ends when neither a parameter nor the loss changes by more, ≥ 0. Default 10⁻⁹ (PyTorch).
+    pub change_tolerance: f64,
+    /// Pairs that are remembered, ≥ 1. Default 10 (Liu and Nocedal say 3 to 20; PyTorch's is 100).
+    pub history: usize,
+    /// wd, coupled weight decay: wd·θ is added to the gradient and wd‖θ‖²/2 to the loss, ≥ 0. Default 0.
+    pub weight_decay: f64,
+}
+
+impl Default for LbfgsConfig {
+    fn default() -> Self {
+        Self {
+            lr: 1.0,
+            max_iterations: 20,
+            max_evaluations: 25,
+            gradient_tolerance: 1e-7,
+            change_tolerance: 1e-9,
+            history: 10,
+            weight_decay: 0.0,
+        }
+    }
+}
+
+/// What is remembered from iteration to iteration: vectors over all parameters that took part.
+#[derive(Debug, Default)]
+pub struct Memory {
+    /// s and y, the oldest first.
+    pairs: VecDeque<[Vec<f64>; 2]>,
+    /// θ and g of the iteration before.
+    last: Option<[Vec<f64>; 2]>,
+}
+
+fn dot(x: &[f64], y: &[f64]) -> f64 {
+    x.iter().zip(y).map(|(x, y)| x * y).sum()
+}
+
+impl Memory {
+    /// Learns from where the last iteration was and where this one is.
+    fn learn(&mut self, theta: &[f64], g: &[f64], history: usize) {
+        if let Some([theta0, g0]) = self.last.take() {
+            if theta0.len() == theta.len() {
+                let difference = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a - b).collect::<Vec<_>>();
+                let (s, y) = (difference(theta, &theta0), difference(g, &g0));
+                // A pair without curvature would make H indefinite.
+                if dot(&s, &y) > 1e-10 {
+                    self.pairs.push_back([s, y]);
+                }
+            } else {
+                // Other parameters have gradients now: what was learnt is of other vectors.
+                self.pairs.clear();
+            }
+        }
+        while self.pairs.len() > history {
+            self.pairs.pop_front();
+        }
+        self.last = Some([theta.to_vec(), g.to_vec()]);
+    }
+
+    /// −H g.
+    fn direction(&self, g: &[f64]) -> Vec<f64> {
+        let mut d: Vec<f64> = g.iter().map(|g| -g).collect();
+        let add = |d: &mut [f64], factor: f64, x: &[f64]| d.iter_mut().zip(x).for_each(|(d, x)| *d += factor * x);
+        let mut factors = Vec::with_capacity(self.pairs.len());
+        for [s, y] in self.pairs.iter().rev() {
+            let factor = dot(s, &d) / dot(s, y);
+            add(&mut d, -factor, y);
+            factors.push(factor);
+        }
+        if let Some([s, y]) = self.pairs.back() {
+            let scale = dot(s, y) / dot(y, y);
+            d.iter_mut().for_each(|d| *d *= scale);
+        }
+        for ([s, y], factor) in self.pairs.iter().zip(factors.iter().rev()) {
+            let other = dot(y, &d) / dot(s, y);
+            add(&mut d, factor - other, s);
+        }
+        d
+    }
+
+    /// The t that is tried first.
+    fn first(&self, lr: f64, g: &[f64]) -> f64 {
+        if self.pairs.is_empty() { lr * (1.0 / g.iter().map(|g| g.abs()).sum::<f64>()).min(1.0) } else { lr }
+    }
+}
+
+impl Rule for LbfgsConfig {
+    const KIND: &'static str = "lbfgs";
+    type Memory = Memory;
+
+    fn validate(&self) -> Result<()> {
+        not_negative("lr", self.lr)?;
+        check(self.max_iterations > 0, "max_iterations", "a number ≥ 1", self.max_iterations)?;
+        check(self.max_evaluations > 0, "max_evaluations", "a number ≥ 1", self.max_evaluations)?;
+        not_negative("gradient_tolerance", self.gradient_tolerance)?;
+        not_negative("change_tolerance", self.change_tolerance)?;
+        check(self.history > 0, "history", "a number ≥ 1", self.history)?;
+        not_negative("weight_decay", self.weight_decay)
+    }
+
+    fn learning_rate(&self) -> f64 {
+        self.lr
+    }
+
+    fn set_learning_rate(&mut self, lr: f64) {
+        self.lr = lr;
+    }
+
+    fn buffers(&self, _: &[usize]) -> Vec<Buffer> {
+        vec![]
+    }
+
+    fn directions(&self, _: &StepContext, work: &mut [Work<'_>], memory: &mut Memory) -> Result<Vec<Apply>> {
+        let (mut theta, mut g) = (Vec::new(), Vec::new());
+        for w in work.iter() {
+            let grad = w.map.apply_tensor(w.grad.to_dtype(compute_dtype(w.grad.dtype()))?)?;
+            let at = numbers(&w.slot.var.as_detached_tensor())?;
+            let wd = w.weight_decay(self.weight_decay);
+            g.extend(numbers(&grad)?.iter().zip(&at).map(|(g, theta)| g + wd * theta));
+            theta.extend(at);
+        }
+        memory.learn(&theta, &g, self.history);
+        let mut d = memory.direction(&g);
+        if dot(&d, &g) >= 0.0 {
+            memory.pairs.clear();
+            d = g.iter().map(|g| -g).collect();
+        }
+        let share = memory.first(1.0, &g);
+        let mut rest = d.as_slice();
+        let mut applies = Vec::with_capacity(work.len());
+        for w in work.iter_mut() {
+            let (own, others) = rest.split_at(w.grad.elem_count());
+            rest = others;
+            let u: Vec<f64> = own.iter().map(|d| -d).collect();
+            let u = Tensor::from_vec(u, w.slot.var.shape(), w.slot.var.device())?;
+            w.slot.state.set(w.slot.buffers.len(), &u.to_dtype(compute_dtype(w.grad.dtype()))?)?;
+            applies.push(Apply { keep: 1.0, factor: w.lr * share });
+        }
+        Ok(applies)
+    }
+
+    fn vectors(&self, memory: &Memory) -> Vec<(String, Vec<f64>)> {
+        let pairs = memory.pairs.iter().enumerate();
+        let mut all: Vec<_> =
+            pairs.flat_map(|(i, [s, y])| [(format!("s.{i}"), s.clone()), (format!("y.{i}"), y.clone())]).collect();
+        if let Some([theta, g]) = &memory.last {
+            all.extend([("theta".to_string(), theta.clone()), ("gradient".to_string(), g.clone())]);
+        }
+        all
+    }
+
+    fn set_vectors(&self, memory: &mut Memory, mut take: impl FnMut(&str) -> Option<Vec<f64>>) {
+        memory.last = match (take("theta"), take("gradient")) {
+            (Some(theta), Some(g)) => Some([theta, g]),
+            _ => None,
+        };
+        memory.pairs.clear();
+        while let Some(pair) =
+            take(&format!("s.{}", memory.pairs.len())).zip(take(&format!("y.{}", memory.pairs.len())))
+        {
+            memory.pairs.push_back(pair.into());
+        }
+    }
+
+    fn searches(&self) -> bool {
+        true
+    }
+
+    fn step_with(driver: &mut Driver<Self>, closure: &mut Closure<'_>) -> Result<StepReport> {
+        search(driver, closure)
+    }
+}
+
+/// Evaluates the loss and its gradients at the parameters as they are.
+pub type Closure<'a> = dyn FnMut() -> Result<(f64, GradStore)> + 'a;
+
+fn numbers(t: &Tensor) -> Result<Vec<f64>> {
+    Ok(t.to_dtype(DType::F64)?.flatten_all()?.to_vec1()?)
+}
+
+/// Loss and gradient at the parameters as they are, clipped as the options say.
+fn evaluate(driver: &Driver<LbfgsConfig>, closure: &mut Closure<'_>) -> Result<(f64, Vec<f64>, Option<f64>)> {
+    let (mut loss, grads) = closure()?;
+    let found = gradients::find(&driver.slots, &grads)?;
+    let (map, norm) = match gradients::judge(&driver.slots, &found, &driver.options)? {
+        Verdict::Use { map, norm } => (map, norm),
+        // A line search steps back from where the loss is infinite; nothing has to be skipped.
+        Verdict::Skip { norm } => (crate::slot::GradientMap::IDENTITY, Some(norm)),
+    };
+    let mut g = Vec::new();
+    for (slot, grad) in driver.slots.iter().zip(&found) {
+        if slot.settings.training == Training::Frozen {
+            continue;
+        }
+        let theta = numbers(&slot.var.as_detached_tensor())?;
+        let wd = slot.settings.weight_decay.unwrap_or(driver.rule.weight_decay);
+        loss += 0.5 * wd * dot(&theta, &theta);
+        let own = match grad {
+            Some(grad) => numbers(&map.apply_tensor(grad.to_dtype(compute_dtype(grad.dtype()))?)?)?,
+            None => vec![0.0; theta.len()],
+        };
+        g.extend(own.iter().zip(&theta).map(|(g, theta)| g + wd * theta));
+    }
+    Ok((loss, g, norm))
+}
+
+/// Puts θ + t d into the parameters.
+fn place(driver: &mut Driver<LbfgsConfig>, theta: &[f64], t: f64, d: &[f64]) -> Result<()> {
+    let mut at = 0;
+    for slot in driver.slots.iter_mut().filter(|s| s.settings.training != Training::Frozen) {
+        let n = slot.var.elem_count();
+        if n == 0 {
+            continue;
+        }
+        let values: Vec<f64> = (at..at + n).map(|i| theta[i] + t * d[i]).collect();
+        let values = Tensor::from_vec(values, slot.var.shape(), slot.var.device())?;
+        slot.var.set(&values.to_dtype(slot.var.dtype())?)?;
+        at += n;
+    }
+    Ok(())
+}
+
+fn current(driver: &Driver<LbfgsConfig>) -> Result<Vec<f64>> {
+    let mut theta = Vec::new();
+    for slot in driver.slots.iter().filter(|s| s.settings.training != Training::Frozen) {
+        theta.extend(numbers(&slot.var.as_detached_tensor())?);
+    }
+    Ok(theta)
+}
+
+fn search(driver: &mut Driver<LbfgsConfig>, closure: &mut Closure<'_>) -> Result<StepReport> {
+    let Options { accumulate, .. } = &driver.options;
+    if accumulate.0.get() > 1 {
+        let (key, expected) = ("options.accumulate".to_string(), "1 with a line search".to_string());
+        return Err(Error::Config { key, expected, got: accumulate.0.to_string() });
+    }
+    driver.ready()?;
+    let (config, lr) = (driver.rule.clone(), driver.effective_lr());
+    let scales: Vec<f64> = driver
+        .slots
+        .iter()
+        .filter(|s| s.settings.training != Training::Frozen)
+        .flat_map(|s| std::iter::repeat_n(s.settings.lr_scale, s.var.elem_count()))
+        .collect();
+    let (mut loss, mut g, norm) = evaluate(driver, closure)?;
+    let mut theta = current(driver)?;
+    let mut evaluations = 1;
+    for _ in 0..config.max_iterations {
+        let largest = |x: &[f64]| x.iter().fold(0.0, |most: f64, x| most.max(x.abs()));
+        if largest(&g) <= config.gradient_tolerance || evaluations >= config.max_evaluations {
+            break;
+        }
+        driver.memory.learn(&theta, &g, config.history);
+        let mut d = driver.memory.direction(&g);
+        d.iter_mut().zip(&scales).for_each(|(d, scale)| *d *= scale);
+        let mut slope = dot(&d, &g);
+        if slope >= 0.0 {
+            driver.memory.pairs.clear();
+            d = g.iter().zip(&scales).map(|(g, scale)| -g * scale).collect();
+            slope = dot(&d, &g);
+        }
+        if slope > -config.change_tolerance {
+            break;
+        }
+        let first = driver.memory.first(lr, &g);
+        let found = strong_wolfe(Evaluation { t: 0.0, value: loss, slope, gradient: g.clone() }, first, &mut |t| {
+            place(driver, &theta, t, &d)?;
+            evaluations += 1;
+            let (value, gradient, _) = evaluate(driver, closure)?;
+            Ok(Evaluation { t, value, slope: dot(&gradient, &d), gradient })
+        });
+        let found = match found {
+            Ok(found) => found,
+            Err(e) => {
+                // Whatever went wrong, the parameters are where the iteration began.
+                place(driver, &theta, 0.0, &d)?;
+                return Err(e);
+            }
+        };
+        place(driver, &theta, found.t, &d)?;
+        let (change, gained) = (largest(&d) * found.t, (loss - found.value).abs());
+        (loss, g, theta) = (found.value, found.gradient, current(driver)?);
+        if change <= config.change_tolerance || gained < config.change_tolerance {
+            break;
+        }
+    }
+    Ok(driver.finished(norm))
+}

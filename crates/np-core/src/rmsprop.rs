@@ -1,0 +1,164 @@
+//! RMSprop: gradients over their root mean square.
+
+use candle_core::Tensor;
+use serde::{Deserialize, Serialize};
+
+use crate::average::{Average, fraction, non_negative, positive};
+use crate::{At, Buffer, Decay, Driver, Elementwise, Float, Result};
+
+/// RMSprop: gradients divided by a running root mean square, with momentum if wanted.
+///
+/// ```text
+/// g ← g + wd·θ
+/// v ← ρ v + (1 − ρ) g²
+/// centred:  a ← ρ a + (1 − ρ) g,   r = √max(v − a², 0)          else r = √v
+/// u = g / (r + ε)
+/// momentum: B ← μ B + u,   u = B
+/// θ ← θ − η u
+/// ```
+///
+/// As `torch.optim.RMSprop`, with its defaults. Departure: PyTorch takes √(v − a²) as it comes, which is not a number where rounding makes the
+/// difference negative (gradients that hardly vary). References: Tieleman and Hinton 2012; Graves 2013 (centred).
+///
+/// ```
+/// # fn main() -> np_core::Result<()> {
+/// use candle_core::{DType, Device, Var};
+/// let w = Var::ones(3, DType::F32, &Device::Cpu)?;
+/// let config = np_core::RmsPropConfig { centered: true, momentum: 0.9, ..Default::default() };
+/// let mut rmsprop = np_core::RmsProp::from_named(vec![("w".into(), w.clone())], config)?;
+/// let report = rmsprop.step(&w.as_tensor().sqr()?.sum_all()?.backward()?)?;
+/// assert_eq!(report.updated, 1);
+/// # Ok(())
+/// # }
+/// ```
+pub type RmsProp = Driver<RmsPropConfig>;
+
+/// Hyper-parameters of [`RmsProp`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RmsPropConfig {
+    /// η, step size, ≥ 0. Default 10⁻² (PyTorch).
+    pub lr: f64,
+    /// ρ, decay of the averages, in [0, 1). Default 0.99 (PyTorch, which calls it alpha).
+    pub rho: f64,
+    /// ε, added to the root, > 0. Default 10⁻⁸ (PyTorch).
+    pub eps: f64,
+    /// μ, momentum of the steps, in [0, 1). Default 0 (PyTorch).
+    pub momentum: f64,
+    /// Divide by an estimate of the standard deviation, not of the root mean square. Default off (PyTorch).
+    pub centered: bool,
+    /// wd, coupled weight decay, ≥ 0. Default 0 (PyTorch).
+    pub weight_decay: f64,
+}
+
+impl Default for RmsPropConfig {
+    fn default() -> Self {
+        Self { lr: 1e-2, rho: 0.99, eps: 1e-8, momentum: 0.0, centered: false, weight_decay: 0.0 }
+    }
+}
+
+/// What a tensor's step needs, and which buffers there are: v, then a if centred, then B with momentum.
+#[doc(hidden)]
+#[derive(Debug, Clone, Copy)]
+pub struct Scalars<T> {
+    average: Average<T>,
+    eps: T,
+    momentum: T,
+    centered: bool,
+    with_momentum: bool,
+}
+
+impl<T> Scalars<T> {
+    #[inline(always)]
+    fn buffers(&self) -> usize {
+        1 + usize::from(self.centered) + usize::from(self.with_momentum)
+    }
+}
+
+impl Elementwise for RmsPropConfig {
+    const KIND: &'static str = "rmsprop";
+    const COUNTS: [usize; 2] = [1, 3];
+    type Scalars<T: Float> = Scalars<T>;
+
+    fn validate(&self) -> Result<()> {
+        non_negative("lr", self.lr)?;
+        fraction("rho", self.rho)?;
+        positive("eps", self.eps)?;
+        fraction("momentum", self.momentum)?;
+        non_negative("weight_decay", self.weight_decay)
+    }
+
+    fn learning_rate(&self) -> f64 {
+        self.lr
+    }
+
+    fn set_learning_rate(&mut self, lr: f64) {
+        self.lr = lr;
+    }
+
+    fn weight_decay(&self) -> Decay {
+        Decay::Coupled(self.weight_decay)
+    }
+
+    fn buffers(&self) -> Vec<Buffer> {
+        let mut all = vec!["square_average".into()];
+        all.extend(self.centered.then(|| "gradient_average".into()));
+        all.extend(self.momentum().map(Buffer::new));
+        all
+    }
+
+    fn momentum(&self) -> Option<&'static str> {
+        (self.momentum > 0.0).then_some("momentum")
+    }
+
+    fn scalars<T: Float>(&self, _: &mut At<'_>) -> Scalars<T> {
+        Scalars {
+            average: Average::new(self.rho),
+            eps: T::from_f64(self.eps),
+            momentum: T::from_f64(self.momentum),
+            centered: self.centered,
+            with_momentum: self.momentum > 0.0,
+        }
+    }
+
+    #[inline(always)]
+    fn direction<T: Float, const N: usize>(k: &Scalars<T>, _: T, g: T, mut state: [T; N]) -> (T, [T; N]) {
+        if N < k.buffers() {
+            return (g, state);
+        }
+        let v = k.average.of(state[0], g * g);
+        state[0] = v;
+        let mut square = v;
+        if k.centered {
+            let a = k.average.of(state[1], g);
+            state[1] = a;
+            // In this order a difference that is not a number stays so.
+            square = T::ZERO.max(v - a * a);
+        }
+        let mut u = g / (square.sqrt() + k.eps);
+        if k.with_momentum {
+            u = k.momentum * state[N - 1] + u;
+            state[N - 1] = u;
+        }
+        (u, state)
+    }
+
+    fn direction_tensor(k: &Scalars<f64>, _: &Tensor, g: &Tensor, state: &mut [Tensor]) -> candle_core::Result<Tensor> {
+        if state.len() < k.buffers() {
+            return Ok(g.clone());
+        }
+        state[0] = k.average.of_tensors(&state[0], &g.sqr()?)?;
+        let mut square = state[0].clone();
+        if k.centered {
+            state[1] = k.average.of_tensors(&state[1], g)?;
+            square = (square - state[1].sqr()?)?.maximum(0f64)?;
+        }
+        let mut u = (g / (square.sqrt()? + k.eps)?)?;
+        if k.with_momentum {
+            let last = k.buffers() - 1;
+            u = ((&state[last] * k.momentum)? + u)?;
+            state[last] = u.clone();
+        }
+        Ok(u)
+    }
+}

@@ -1,0 +1,130 @@
+//! Rprop: steps whose size adapts to whether the gradient's sign has changed.
+
+use candle_core::Tensor;
+use serde::{Deserialize, Serialize};
+
+use crate::average::positive;
+use crate::error::check;
+use crate::{At, Buffer, Decay, Driver, Elementwise, Float, Result};
+
+/// Rprop: every element has a step size of its own, that grows while the sign of its gradient stays and shrinks when it turns.
+///
+/// ```text
+/// sign(g)·sign(g′) > 0:  δ ← min(δ η₊, δmax)
+/// sign(g)·sign(g′) < 0:  δ ← max(δ η₋, δmin),  g ← 0
+/// θ ← θ − η δ sign(g)
+/// g′ ← g
+/// ```
+///
+/// For full-batch gradients: a mini-batch's noise turns signs. As `torch.optim.Rprop`, with its defaults. Departures: δ is kept as a
+/// multiple of η, 1 at first, and so are its bounds, so that a schedule scales all steps (PyTorch reads η in a tensor's first step only); and the
+/// signs are multiplied, not the gradients, whose product can underflow to 0. It has no weight decay of its own; a group's is added to the
+/// gradient. Reference: Riedmiller and Braun 1993, in the form without backtracking.
+///
+/// ```
+/// # fn main() -> np_core::Result<()> {
+/// use candle_core::{DType, Device, Var};
+/// let w = Var::ones(3, DType::F32, &Device::Cpu)?;
+/// let config = np_core::RpropConfig { lr: 0.25, ..Default::default() };
+/// let mut rprop = np_core::Rprop::from_named(vec![("w".into(), w.clone())], config)?;
+/// let _ = rprop.step(&w.as_tensor().sqr()?.sum_all()?.backward()?)?;
+/// assert_eq!(w.to_vec1::<f32>()?, [0.75; 3]);
+/// # Ok(())
+/// # }
+/// ```
+pub type Rprop = Driver<RpropConfig>;
+
+/// Hyper-parameters of [`Rprop`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RpropConfig {
+    /// η, size of the first step, ≥ 0. Default 10⁻² (PyTorch).
+    pub lr: f64,
+    /// η₋, what δ is multiplied with where the sign has turned, in (0, 1). Default 0.5 (PyTorch).
+    pub shrink: f64,
+    /// η₊, what δ is multiplied with where the sign has stayed, above 1. Default 1.2 (PyTorch).
+    pub grow: f64,
+    /// δmin, smallest step as a multiple of η, > 0. Default 10⁻⁴ (PyTorch: 10⁻⁶ at its η).
+    pub min_step: f64,
+    /// δmax, largest step as a multiple of η, ≥ `min_step`. Default 5000 (PyTorch: 50 at its η).
+    pub max_step: f64,
+}
+
+impl Default for RpropConfig {
+    fn default() -> Self {
+        Self { lr: 1e-2, shrink: 0.5, grow: 1.2, min_step: 1e-4, max_step: 5e3 }
+    }
+}
+
+/// What a tensor's step needs: η₋, η₊, δmin, δmax.
+#[doc(hidden)]
+#[derive(Debug, Clone, Copy)]
+pub struct Scalars<T>([T; 4]);
+
+impl Elementwise for RpropConfig {
+    const KIND: &'static str = "rprop";
+    const COUNTS: [usize; 2] = [2, 2];
+    type Scalars<T: Float> = Scalars<T>;
+
+    fn validate(&self) -> Result<()> {
+        crate::average::non_negative("lr", self.lr)?;
+        check(self.shrink > 0.0 && self.shrink < 1.0, "shrink", "a number in (0, 1)", self.shrink)?;
+        check(self.grow.is_finite() && self.grow > 1.0, "grow", "a number > 1", self.grow)?;
+        positive("min_step", self.min_step)?;
+        let fits = self.max_step.is_finite() && self.max_step >= self.min_step;
+        check(fits, "max_step", "a number ≥ `min_step`", self.max_step)
+    }
+
+    fn learning_rate(&self) -> f64 {
+        self.lr
+    }
+
+    fn set_learning_rate(&mut self, lr: f64) {
+        self.lr = lr;
+    }
+
+    fn weight_decay(&self) -> Decay {
+        Decay::Coupled(0.0)
+    }
+
+    fn buffers(&self) -> Vec<Buffer> {
+        vec!["previous_gradient".into(), Buffer::new("step_size").filled(1.0)]
+    }
+
+    fn scalars<T: Float>(&self, _: &mut At<'_>) -> Scalars<T> {
+        Scalars([self.shrink, self.grow, self.min_step, self.max_step].map(T::from_f64))
+    }
+
+    #[inline(always)]
+    fn direction<T: Float, const N: usize>(k: &Scalars<T>, _: T, g: T, mut state: [T; N]) -> (T, [T; N]) {
+        if N < 2 {
+            return (g, state);
+        }
+        let [shrink, grow, least, most] = k.0;
+        let turn = g.sign() * state[0].sign();
+        let factor = if turn > T::ZERO {
+            grow
+        } else if turn < T::ZERO {
+            shrink
+        } else {
+            T::ONE
+        };
+        let g = if turn < T::ZERO { T::ZERO } else { g };
+        let step = (state[1] * factor).clip(least, most);
+        (state[0], state[1]) = (g, step);
+        (step * g.sign(), state)
+    }
+
+    fn direction_tensor(k: &Scalars<f64>, _: &Tensor, g: &Tensor, state: &mut [Tensor]) -> candle_core::Result<Tensor> {
+        let [previous, step, ..] = state else { return Ok(g.clone()) };
+        let [shrink, grow, least, most] = k.0;
+        let turn = (g.sign()? * previous.sign()?)?;
+        let (stays, turns) = (turn.gt(0f64)?, turn.lt(0f64)?);
+        let fill = |x: f64| Tensor::new(x, g.device())?.to_dtype(g.dtype())?.broadcast_as(g.shape());
+        let factor = stays.where_cond(&fill(grow)?, &turns.where_cond(&fill(shrink)?, &fill(1.0)?)?)?;
+        // A copy: what accumulates gradients reuses their memory.
+        *previous = turns.where_cond(&g.zeros_like()?, g)?.copy()?;
+        *step = (&*step * factor)?.clamp(least, most)?;
+        &*step * previous.sign()?
+    }
+}
