@@ -100,16 +100,21 @@ impl Mode {
     }
 }
 
+/// In double precision: decompositions are found in it whatever the type, which halves what there is to compile and costs little beside them.
+fn wide<T: Real>(m: &[T]) -> Vec<f64> {
+    m.iter().map(|x| x.to_f64()).collect()
+}
+
 /// Eigenvalues in ascending order and, as columns of a row-major matrix, eigenvectors of a symmetric matrix.
 ///
 /// # Errors
 /// Where the decomposition does not converge, as for numbers that are not finite.
-pub(crate) fn eigen<T: Real>(m: &[T], n: usize) -> Result<(Vec<T>, Vec<T>)> {
+pub(crate) fn eigen<T: Real>(m: &[T], n: usize) -> Result<(Vec<f64>, Vec<f64>)> {
     let failed = || Error::Msg(format!("the eigenvalues of a {n} × {n} matrix were not found: is it finite?"));
     if !m.iter().all(|x| Float::is_finite(*x)) {
         return Err(failed().into());
     }
-    let found = view(m, n, n).self_adjoint_eigen(Side::Lower).map_err(|_| failed())?;
+    let found = view(&wide(m), n, n).self_adjoint_eigen(Side::Lower).map_err(|_| failed())?;
     let values = (0..n).map(|i| found.S()[i]).collect();
     let vectors = (0..n * n).map(|k| found.U()[(k / n, k % n)]).collect();
     Ok((values, vectors))
@@ -121,17 +126,17 @@ pub(crate) fn eigen<T: Real>(m: &[T], n: usize) -> Result<(Vec<T>, Vec<T>)> {
 /// Those of [`eigen`].
 pub(crate) fn power<T: Real>(m: &[T], n: usize, exponent: f64, floor: f64) -> Result<Vec<T>> {
     let (values, vectors) = eigen(m, n)?;
-    let powers: Vec<T> = values.iter().map(|x| T::from_f64(x.to_f64().abs().max(floor).powf(exponent))).collect();
-    let scaled: Vec<T> = vectors.iter().enumerate().map(|(k, x)| *x * powers[k % n]).collect();
-    let mut out = vec![T::ZERO; n * n];
-    product(&mut out, Onto::Replace, T::ONE, view(&scaled, n, n), view(&vectors, n, n).transpose());
-    Ok(out)
+    let powers: Vec<f64> = values.iter().map(|x| x.abs().max(floor).powf(exponent)).collect();
+    let scaled: Vec<f64> = vectors.iter().enumerate().map(|(k, x)| *x * powers[k % n]).collect();
+    let mut out = vec![0.0; n * n];
+    product(&mut out, Onto::Replace, 1.0, view(&scaled, n, n), view(&vectors, n, n).transpose());
+    Ok(out.into_iter().map(T::from_f64).collect())
 }
 
 /// Q of a QR decomposition, row-major.
 pub(crate) fn orthonormal<T: Real>(m: &[T], n: usize) -> Vec<T> {
-    let q = view(m, n, n).qr().compute_Q();
-    (0..n * n).map(|k| q[(k / n, k % n)]).collect()
+    let q = view(&wide(m), n, n).qr().compute_Q();
+    (0..n * n).map(|k| T::from_f64(q[(k / n, k % n)])).collect()
 }
 
 #[cfg(test)]

@@ -165,7 +165,7 @@ impl HostRule for SoapConfig {
                 let n = mode.size;
                 let (_, vectors) = eigen(sum, n)?;
                 // The largest first.
-                *basis = (0..n * n).map(|k| vectors[k / n * n + (n - 1 - k % n)]).collect();
+                *basis = (0..n * n).map(|k| real(vectors[k / n * n + (n - 1 - k % n)])).collect();
             }
             return Ok(Apply { keep: 1.0, factor: 0.0 });
         }
