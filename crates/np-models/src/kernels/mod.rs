@@ -5,15 +5,21 @@
 //! and sums each in the same order whoever computes it; everything else is divided into chunks of fixed size. Between machines the
 //! bits may differ: `gemm` picks its blocks by the sizes of the caches and its kernels by the instruction set.
 
+mod batch_norm;
+mod conv2d;
 mod cross_entropy;
 mod gemm;
 mod linear;
+mod pool;
 mod relu_dropout;
 
 use candle_core::{CpuStorage, DType, Layout, Result, Storage, Tensor, WithDType, bail};
 
+pub(crate) use batch_norm::{Norm, batch_norm_eval, batch_norm_train};
+pub(crate) use conv2d::conv2d;
 pub(crate) use cross_entropy::{cross_entropy, loss_and_correct};
 pub(crate) use linear::linear;
+pub(crate) use pool::global_average;
 pub(crate) use relu_dropout::{DropoutMask, relu_dropout};
 
 /// Whether the custom operations can take this tensor: on the CPU, in `f32` or `f64`.
