@@ -139,7 +139,7 @@ fn initial_values_are_torchvisions() {
 
 #[test]
 fn odd_widths_and_odd_images_are_taken() {
-    for (width, channels, [h, w]) in [(1, 1, [28, 28]), (3, 2, [9, 9]), (5, 3, [33, 33])] {
+    for (width, channels, [h, w]) in [(1, 1, [28, 28]), (3, 2, [9, 7]), (5, 3, [33, 31]), (2, 1, [1, 17])] {
         let model = ResNet18::new(channels, 7, &ResNet18Config { width }, 1, &Device::Cpu).unwrap();
         let x = Tensor::randn(0f32, 1.0, (2, channels, h, w), &Device::Cpu).unwrap();
         let labels = Tensor::new(&[3u32, 6], &Device::Cpu).unwrap();
