@@ -1,10 +1,13 @@
 //! ResNet-18 for small images: its configuration, construction and forward pass.
 
+use std::sync::Arc;
+
 use candle_core::{DType, Device, Tensor, Var};
 use serde::{Deserialize, Serialize};
 
+use crate::kernels::{self, Network, Pools, Unit};
 use crate::layers::{Activation, BatchNorm2d, Conv2d, Linear, MAX_PARAMETERS, Window, relu};
-use crate::{Error, Initializer, Mode, Model, Result, kernels};
+use crate::{Error, Initializer, Mode, Model, Result};
 
 /// Channels of each stage, in widths, and the stride of its first block.
 const STAGES: [(usize, usize); 4] = [(1, 1), (2, 2), (4, 2), (8, 2)];
@@ -55,9 +58,9 @@ impl ResNet18Config {
 
 /// A convolution and the normalisation of its output.
 #[derive(Debug, Clone)]
-pub(crate) struct ConvNorm {
-    pub(crate) conv: Conv2d,
-    pub(crate) norm: BatchNorm2d,
+struct ConvNorm {
+    conv: Conv2d,
+    norm: BatchNorm2d,
 }
 
 impl ConvNorm {
@@ -73,9 +76,28 @@ impl ConvNorm {
         Ok(Self { conv, norm: BatchNorm2d::new(outputs, dtype, device)? })
     }
 
+    fn unit(&self, input: usize, residual: Option<usize>, activation: Activation) -> Unit {
+        Unit {
+            conv: self.conv.weight().as_tensor().clone(),
+            window: self.conv.window(),
+            affine: [self.norm.weight().as_tensor().clone(), self.norm.bias().as_tensor().clone()],
+            input,
+            residual,
+            activation,
+        }
+    }
+
     fn forward(&self, x: &Tensor, mode: Mode, activation: Activation) -> Result<Tensor> {
         self.norm.forward(&self.conv.forward(x)?, mode, activation)
     }
+}
+
+/// A layer, the numbers of the values it reads, and what follows it.
+struct Step<'a> {
+    layer: &'a ConvNorm,
+    input: usize,
+    residual: Option<usize>,
+    activation: Activation,
 }
 
 /// y = relu(norm₂(conv₂(relu(norm₁(conv₁(x))))) + shortcut(x)).
@@ -126,6 +148,8 @@ pub struct ResNet18 {
     stem: ConvNorm,
     blocks: Vec<Block>,
     fc: Linear,
+    /// What a pass on the CPU writes; shared by clones.
+    pools: Arc<Pools>,
 }
 
 impl ResNet18 {
@@ -174,7 +198,55 @@ impl ResNet18 {
                 inputs = outputs;
             }
         }
-        Ok(Self { stem, blocks, fc: Linear::new(inputs, classes, &mut init, dtype, device)? })
+        Ok(Self { stem, blocks, fc: Linear::new(inputs, classes, &mut init, dtype, device)?, pools: Arc::default() })
+    }
+
+    /// The features of a batch, each layer an operation of its own.
+    fn layer_by_layer(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
+        let mut h = self.stem.forward(x, mode, Activation::Relu)?;
+        for block in &self.blocks {
+            h = block.forward(&h, mode)?;
+        }
+        Ok(kernels::global_average(&h)?)
+    }
+
+    /// The features of a batch, all layers one operation.
+    fn at_once(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
+        let layers = self.in_order();
+        let units = layers.iter().map(|step| step.layer.unit(step.input, step.residual, step.activation));
+        let network = Network::new(units.collect(), x.dims(), self.pools.clone())?;
+        let epsilon = BatchNorm2d::EPSILON;
+        if mode == Mode::Eval {
+            let running = layers.iter().map(|step| step.layer.norm.running()).collect::<Vec<_>>();
+            return Ok(kernels::network_eval(network, x, &running, epsilon)?);
+        }
+        // The last stage has the fewest values a channel.
+        if let Some((images, h, w)) = network.last().filter(|(images, h, w)| images * h * w < 2) {
+            let expected = "large enough for two values a channel in the last stage, in training";
+            return Err(Error::input("the model's input", expected, format!("{images} × {h} × {w}")));
+        }
+        let (features, statistics) = kernels::network_train(network, x, epsilon)?;
+        for (step, batch) in layers.iter().zip(&statistics) {
+            step.layer.norm.record(&batch.mean, &batch.unbiased_var)?;
+        }
+        Ok(features)
+    }
+
+    /// Every layer with what it reads, in the order of execution; values are numbered as in [`Unit`].
+    fn in_order(&self) -> Vec<Step<'_>> {
+        let step = |layer, input, residual, activation| Step { layer, input, residual, activation };
+        let mut steps = vec![step(&self.stem, 0, None, Activation::Relu)];
+        for block in &self.blocks {
+            let input = steps.len();
+            steps.push(step(&block.first, input, None, Activation::Relu));
+            let (hidden, mut residual) = (steps.len(), input);
+            if let Some(shortcut) = &block.shortcut {
+                steps.push(step(shortcut, input, None, Activation::Identity));
+                residual = steps.len();
+            }
+            steps.push(step(&block.second, hidden, Some(residual), Activation::Relu));
+        }
+        steps
     }
 
     /// Every convolution with its norm and their names, in definition order.
@@ -196,17 +268,16 @@ impl Model for ResNet18 {
     /// `x`: \[batch, channels, height, width\]; made for sides of 32, and taken with any.
     fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
         match x.dims() {
-            &[n, channels, _, _] if n > 0 && channels == self.stem.conv.inputs() => {}
+            &[n, channels, h, w]
+                if n * h * w > 0 && channels == self.stem.conv.inputs() && x.dtype() == self.fc.weight().dtype() => {}
             dims => {
-                let expected = format!("[batch, {}, height, width]", self.stem.conv.inputs());
-                return Err(Error::input("the model's input", expected, format!("{dims:?}")));
+                let (channels, dtype) = (self.stem.conv.inputs(), self.fc.weight().dtype());
+                let expected = format!("[batch, {channels}, height, width] of {dtype:?}");
+                return Err(Error::input("the model's input", expected, format!("{dims:?} of {:?}", x.dtype())));
             }
         }
-        let mut h = self.stem.forward(x, mode, Activation::Relu)?;
-        for block in &self.blocks {
-            h = block.forward(&h, mode)?;
-        }
-        self.fc.forward(&kernels::global_average(&h)?)
+        let features = if kernels::runs_here(x) { self.at_once(x, mode)? } else { self.layer_by_layer(x, mode)? };
+        self.fc.forward(&features)
     }
 
     fn parameters(&self) -> Vec<(String, Var)> {
@@ -237,3 +308,6 @@ impl Model for ResNet18 {
         format!("ResNet-18 {}-{}-{}", self.stem.conv.inputs(), self.stem.conv.outputs(), self.fc.outputs())
     }
 }
+
+#[cfg(test)]
+mod tests;

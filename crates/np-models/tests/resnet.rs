@@ -5,7 +5,8 @@
 use std::collections::HashMap;
 
 use candle_core::{DType, Device, Tensor};
-use np_models::{Mode, Model, ResNet18, ResNet18Config, cross_entropy, load};
+use np_models::layers::{Activation, BatchNorm2d, Conv2d, Window};
+use np_models::{Initializer, Mode, Model, ResNet18, ResNet18Config, cross_entropy, load};
 
 /// What torchvision made of a batch: see `fixtures/resnet18.py`.
 struct Fixture {
@@ -166,6 +167,31 @@ fn half_precision_takes_candles_operations() {
     assert_close("logits", &logits[1], &logits[0], 0.02);
 }
 
+#[test]
+fn same_bits_on_any_number_of_threads() {
+    let fixture = Fixture::read();
+    for (width, n) in [(4, 4), (16, 3), (9, 1)] {
+        let run = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| {
+                let model = resnet(width, DType::F32);
+                let (images, labels) = (fixture.get("images"), fixture.get("labels"));
+                let (images, labels) = (images.narrow(0, 0, n).unwrap(), labels.narrow(0, 0, n).unwrap());
+                let logits = model.forward(&images, Mode::Train { step: 0 }).unwrap();
+                let gradients = cross_entropy(&logits, &labels).unwrap().backward().unwrap();
+                let mut all = vec![values(&logits), values(&model.forward(&images, Mode::Eval).unwrap())];
+                all.extend(model.parameters().iter().map(|(_, var)| values(gradients.get(var).unwrap())));
+                all.extend(model.buffers().iter().map(|(_, var)| values(var)));
+                all
+            })
+        };
+        let one = run(1);
+        for threads in [2, 3, 4] {
+            assert!(one == run(threads), "width {width}, batch {n}: {threads} threads differ from one");
+        }
+    }
+}
+
 fn message<T>(result: np_models::Result<T>) -> String {
     result.err().expect("an error").to_string()
 }
@@ -221,15 +247,33 @@ fn bad_sizes_and_inputs_name_what_came() {
         message(model.forward(&Tensor::zeros(shape, dtype, &Device::Cpu).unwrap(), mode))
     };
     let train = Mode::Train { step: 0 };
-    let expected = "the model's input must be [batch, 3, height, width], got [2, 1, 32, 32]";
+    let expected = "the model's input must be [batch, 3, height, width] of F32, got [2, 1, 32, 32] of F32";
     assert_eq!(forward(&[2, 1, 32, 32], DType::F32, train), expected);
-    let expected = "a convolution's input must be [batch, 3, height, width] of F32, sides at least 1, \
-                    got [2, 3, 32, 32] of F64";
+    let expected = "the model's input must be [batch, 3, height, width] of F32, got [2, 3, 32, 32] of F64";
     assert_eq!(forward(&[2, 3, 32, 32], DType::F64, train), expected);
     // One value a channel has no variance; PyTorch refuses it as well.
-    let expected = "a batch norm's input must be [batch, 16, height, width] of F32 with at least 2 values a channel, \
-                    got [1, 16, 1, 1] of F32";
+    let expected = "the model's input must be large enough for two values a channel in the last stage, in training, \
+                    got 1 × 1 × 1";
     assert_eq!(forward(&[1, 3, 8, 8], DType::F32, train), expected);
+    let layer = Conv2d::new(
+        3,
+        2,
+        Window { kernel: 5, stride: 1, padding: 1 },
+        &mut Initializer::new(1),
+        DType::F32,
+        &Device::Cpu,
+    );
+    let image = |shape: &[usize]| Tensor::zeros(shape, DType::F32, &Device::Cpu).unwrap();
+    assert_eq!(
+        message(layer.unwrap().forward(&image(&[2, 3, 2, 9]))),
+        "a convolution's input must be [batch, 3, height, width] of F32, sides at least 3, got [2, 3, 2, 9] of F32"
+    );
+    let norm = BatchNorm2d::new(2, DType::F32, &Device::Cpu).unwrap();
+    assert_eq!(
+        message(norm.forward(&image(&[1, 2, 1, 1]), train, Activation::Identity)),
+        "a batch norm's input must be [batch, 2, height, width] of F32 with at least 2 values a channel, \
+         got [1, 2, 1, 1] of F32"
+    );
     assert!(model.forward(&Tensor::zeros((1, 3, 8, 8), DType::F32, &Device::Cpu).unwrap(), Mode::Eval).is_ok());
 }
 

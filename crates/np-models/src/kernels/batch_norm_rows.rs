@@ -15,6 +15,7 @@ const CHUNK: usize = 8192;
 const PERIOD: usize = 64;
 
 /// The statistics that a normalisation uses, \[channels\] each.
+#[derive(Debug, Clone)]
 pub(super) struct Moments<T> {
     pub(super) mean: Vec<T>,
     /// 1 / √(σ² + ε).

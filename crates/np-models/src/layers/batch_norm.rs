@@ -101,6 +101,11 @@ impl BatchNorm2d {
         Ok(())
     }
 
+    /// The running mean and variance, as tensors.
+    pub(crate) fn running(&self) -> [Tensor; 2] {
+        [self.running_mean.as_tensor().clone(), self.running_var.as_tensor().clone()]
+    }
+
     /// Channels in and out.
     pub fn channels(&self) -> usize {
         self.weight.dims()[0]
