@@ -2,7 +2,7 @@
 
 use candle_core::{CpuStorage, CustomOp3, DType, Layout, Result, Shape, Tensor};
 
-use super::batch_norm_rows::{self as rows, Incoming, Moments, Source};
+use super::batch_norm_rows::{self as rows, Moments, Passed, Source};
 use super::{Real, dispatch, relu_dropout, runs_here, slice, with_slice};
 use crate::layers::Activation;
 
@@ -100,26 +100,19 @@ impl<T: Real> CustomOp3 for NormOp<T> {
         x: &Tensor,
         weight: &Tensor,
         bias: &Tensor,
-        y: &Tensor,
+        _y: &Tensor,
         dy: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
-        let shape = x.shape();
+        let vector = |values| Tensor::from_vec(values, weight.shape(), x.device());
         with_slice::<T, _>(x, |xs| {
-            with_slice::<T, _>(y, |y| {
-                with_slice::<T, _>(&dy.contiguous()?, |dy| {
+            with_slice::<T, _>(weight, |weights| {
+                with_slice::<T, _>(bias, |biases| {
                     let (moments, activation) = (&self.moments, self.activation);
-                    let incoming = Incoming { x: xs, y, dy, moments, activation };
-                    let gradients = rows::backward_parameters(incoming);
-                    let dx = || {
-                        let mut dx = vec![T::ZERO; xs.len()];
-                        with_slice::<T, _>(weight, |weight| {
-                            rows::backward_data(incoming, weight, &gradients, self.source, &mut dx);
-                            Ok(())
-                        })?;
-                        Tensor::from_vec(dx, shape, x.device())
-                    };
-                    let dx = x.track_op().then(dx).transpose()?;
-                    let vector = |values| Tensor::from_vec(values, weight.shape(), x.device());
+                    let passed = Passed { x: xs, moments, affine: [weights, biases], activation };
+                    let mut dx = with_slice::<T, _>(&dy.contiguous()?, |dy| Ok(dy.to_vec()))?;
+                    let gradients = rows::backward_parameters(passed, None, &mut dx);
+                    rows::backward_data(passed, &gradients, self.source, None, &mut dx);
+                    let dx = x.track_op().then(|| Tensor::from_vec(dx, x.shape(), x.device())).transpose()?;
                     let dw = weight.track_op().then(|| vector(gradients.weight)).transpose()?;
                     Ok((dx, dw, bias.track_op().then(|| vector(gradients.bias)).transpose()?))
                 })

@@ -1,9 +1,13 @@
 //! The convolution over channels-last images: the choice of an algorithm, the custom operation, and candle's own for the rest.
 
+use std::sync::{Mutex, PoisonError};
+
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, WithDType, bail};
 
+use super::batch_norm_rows::{BatchMoments, merge_moments, part_moments};
 use super::gemm::Destination;
+use super::scratch::Buffer;
 use super::{Real, dispatch, im2col, runs_here, slice, winograd, with_slice};
 use crate::layers::Window;
 
@@ -65,10 +69,40 @@ impl ConvShape {
 pub(super) fn forward<T: Real>(shape: &ConvShape, x: &[T], weight: &[T], y: &mut [T]) -> Result<()> {
     if shape.suits_winograd() {
         let weight = winograd::transform_weights(weight, shape.inputs, shape.outputs);
-        winograd::forward(shape, x, &weight, y)
+        winograd::forward(shape, x, &weight, y, |_| {})
     } else {
-        im2col::forward(shape, x, &im2col::pack_weights(shape, weight), y)
+        im2col::forward(shape, x, &im2col::pack_weights(shape, weight), y, |_| {})
     }
+}
+
+/// As [`forward`], and the mean and variance of each channel of y, taken while it is in the cache.
+pub(super) fn forward_with_moments<T: Real>(
+    shape: &ConvShape,
+    x: &[T],
+    weight: &[T],
+    y: &mut [T],
+) -> Result<BatchMoments> {
+    let channels = shape.outputs;
+    let blocks = if shape.suits_winograd() { winograd::block_rows(shape) } else { im2col::block_rows(shape) };
+    let mut moments = Buffer::scratch(blocks.len() * 2 * channels);
+    let parts = moments.chunks_exact_mut(2 * channels).map(Mutex::new).collect::<Vec<_>>();
+    let finish = |block: Finished<'_, T>| {
+        part_moments(block.y, &mut parts[block.number].lock().unwrap_or_else(PoisonError::into_inner));
+    };
+    if shape.suits_winograd() {
+        let weight = winograd::transform_weights(weight, shape.inputs, shape.outputs);
+        winograd::forward(shape, x, &weight, y, finish)?;
+    } else {
+        im2col::forward(shape, x, &im2col::pack_weights(shape, weight), y, finish)?;
+    }
+    drop(parts);
+    Ok(merge_moments(&moments, channels, blocks.into_iter()))
+}
+
+/// A block of outputs that is done.
+pub(super) struct Finished<'a, T> {
+    pub(super) number: usize,
+    pub(super) y: &'a [T],
 }
 
 /// dx (+)= the gradient of x.

@@ -7,7 +7,7 @@ use candle_core::Result;
 use rayon::prelude::*;
 
 use super::Real;
-use super::conv2d::ConvShape;
+use super::conv2d::{ConvShape, Finished};
 use super::gemm::{Destination, Matrix, matmul_here};
 use super::scratch::Buffer;
 
@@ -26,16 +26,30 @@ fn block(shape: &ConvShape) -> usize {
     (BLOCK / patch(shape)).clamp(64, 512)
 }
 
-/// y \[images, oh, ow, outputs\] of x \[images, h, w, inputs\] and `weights` as [`pack_weights`] leaves them.
-pub(super) fn forward<T: Real>(shape: &ConvShape, x: &[T], weights: &[T], y: &mut [T]) -> Result<()> {
+/// y \[images, oh, ow, outputs\], each block of it handed to `finish`, of x \[images, h, w, inputs\] and `weights` as [`pack_weights`] leaves them.
+pub(super) fn forward<T: Real>(
+    shape: &ConvShape,
+    x: &[T],
+    weights: &[T],
+    y: &mut [T],
+    finish: impl Fn(Finished<'_, T>) + Sync,
+) -> Result<()> {
     let (size, patch) = (block(shape), patch(shape));
     y.par_chunks_mut(size * shape.outputs).enumerate().try_for_each(|(number, y)| {
         let n = y.len() / shape.outputs;
         let mut patches = Buffer::scratch(n * patch);
         gather(shape, x, number * size, &mut patches);
         let weights = Matrix::new(weights, shape.outputs, patch)?;
-        matmul_here(y, Destination::Overwrite, Matrix::new(&patches, n, patch)?, weights.t())
+        matmul_here(y, Destination::Overwrite, Matrix::new(&patches, n, patch)?, weights.t())?;
+        finish(Finished { number, y });
+        Ok(())
     })
+}
+
+/// The rows of y in each block of [`forward`].
+pub(super) fn block_rows(shape: &ConvShape) -> Vec<usize> {
+    let (size, all) = (block(shape), shape.images * shape.outputs_per_image());
+    (0..all).step_by(size).map(|start| size.min(all - start)).collect()
 }
 
 /// dx (+)= what the patches' gradients add up to, image by image.

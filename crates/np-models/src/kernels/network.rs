@@ -8,7 +8,7 @@ use std::sync::Arc;
 use candle_core::{Result, Tensor};
 use rayon::prelude::*;
 
-use super::batch_norm_rows::{self as rows, BatchMoments, Incoming, Moments, Source};
+use super::batch_norm_rows::{self as rows, BatchMoments, Moments, Passed, Source};
 use super::conv2d::{self, ConvShape};
 use super::gemm::Destination;
 use super::scratch::{Buffer, Pools};
@@ -128,17 +128,21 @@ impl Network {
         let mut all_moments = Vec::with_capacity(self.units.len());
         for (i, (unit, shape)) in self.units.iter().zip(&self.shapes).enumerate() {
             let mut y = self.take(shape.output_len());
-            with_slice::<T, _>(&unit.conv, |weight| {
-                conv2d::forward(shape, value(&values, unit.input)?, weight, &mut y)
+            let batch = with_slice::<T, _>(&unit.conv, |weight| {
+                let x = value(&values, unit.input)?;
+                match source {
+                    Source::Batch => conv2d::forward_with_moments(shape, x, weight, &mut y).map(Some),
+                    Source::Running => conv2d::forward(shape, x, weight, &mut y).map(|()| None),
+                }
             })?;
-            let moments = match &mut running {
-                Some(running) => running.next(),
-                None => {
-                    let batch = rows::batch_moments(&y, shape.outputs);
+            let moments = match (&mut running, batch) {
+                (_, Some(batch)) => {
                     let moments = batch.moments(epsilon);
                     batches.push(batch);
                     Some(moments)
                 }
+                (Some(running), None) => running.next(),
+                (None, None) => None,
             };
             let Some(moments) = moments else { candle_core::bail!("no statistics for norm {i}") };
             let residual = unit.residual.map(|r| value(&values, r)).transpose()?;
@@ -181,23 +185,26 @@ impl Network {
         let mut of_units = Vec::with_capacity(self.units.len());
         for (i, (unit, shape)) in self.units.iter().zip(&self.shapes).enumerate().rev() {
             let Some(mut dy) = gradients[i + 1].take() else { candle_core::bail!("nothing uses value {}", i + 1) };
-            let (y, moments) = (&saved.values[i + 1], &saved.moments[i]);
-            let incoming = Incoming { x: &saved.convolved[i], y, dy: &dy, moments, activation: unit.activation };
-            let of_norm = rows::backward_parameters(incoming);
-            let mut dc = self.take(shape.output_len());
-            with_slice::<T, _>(&unit.affine[0], |weight| {
-                rows::backward_data(incoming, weight, &of_norm, saved.source, &mut dc);
-                Ok(())
+            let y = unit.residual.map(|_| &*saved.values[i + 1]);
+            let [weight, bias] = &unit.affine;
+            let (of_norm, dc) = with_slice::<T, _>(weight, |weight| {
+                with_slice::<T, _>(bias, |bias| {
+                    let (x, moments) = (&saved.convolved[i], &saved.moments[i]);
+                    let passed = Passed { x, moments, affine: [weight, bias], activation: unit.activation };
+                    let of_norm = rows::backward_parameters(passed, y, &mut dy);
+                    let Some(residual) = unit.residual else {
+                        rows::backward_data(passed, &of_norm, saved.source, None, &mut dy);
+                        return Ok((of_norm, dy));
+                    };
+                    let mut dc = self.take(dy.len());
+                    rows::backward_data(passed, &of_norm, saved.source, Some(&dy), &mut dc);
+                    match &mut gradients[residual] {
+                        Some(sum) => add(sum, &dy),
+                        none => *none = Some(dy),
+                    }
+                    Ok((of_norm, dc))
+                })
             })?;
-            if let Some(residual) = unit.residual {
-                rows::pass_activation(y, &mut dy, unit.activation);
-                match &mut gradients[residual] {
-                    Some(sum) => add(sum, &dy),
-                    none => *none = Some(dy),
-                }
-            } else {
-                drop(dy);
-            }
             let mut dw = vec![T::ZERO; unit.conv.elem_count()];
             conv2d::backward_weights(shape, &saved.values[unit.input], &dc, &mut dw)?;
             of_units.push([dw, of_norm.weight, of_norm.bias]);

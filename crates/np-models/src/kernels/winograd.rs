@@ -15,7 +15,7 @@ use candle_core::Result;
 use rayon::prelude::*;
 
 use super::Real;
-use super::conv2d::ConvShape;
+use super::conv2d::{ConvShape, Finished};
 use super::gemm::{Destination, Matrix, matmul_here};
 use super::scratch::Buffer;
 pub(super) use super::winograd_transforms::transform_weights;
@@ -28,11 +28,25 @@ const LARGE_PRODUCT: usize = 1 << 20;
 /// Elements of all partial sums of a weight's gradient, as long as two partial sums are left.
 const PARTIAL_SUMS: usize = 1 << 21;
 
-/// y (+)= the convolution of x \[images, h, w, inputs\] with the transformed `weights` of [`transform_weights`].
-pub(super) fn forward<T: Real>(shape: &ConvShape, x: &[T], weights: &[T], y: &mut [T]) -> Result<()> {
+/// y = the convolution of x \[images, h, w, inputs\] with the transformed `weights` of [`transform_weights`]; each block of it is
+/// handed to `finish`.
+pub(super) fn forward<T: Real>(
+    shape: &ConvShape,
+    x: &[T],
+    weights: &[T],
+    y: &mut [T],
+    finish: impl Fn(Finished<'_, T>) + Sync,
+) -> Result<()> {
     let (inputs, outputs) = (shape.inputs, shape.outputs);
     let weight = |point| Ok(Matrix::new(plane(weights, point, outputs * inputs), outputs, inputs)?.t());
-    convolve(Tiles::of(shape), x, inputs, weight, y, outputs, Destination::Overwrite)
+    convolve(Tiles::of(shape), x, inputs, weight, (y, Destination::Overwrite), outputs, finish)
+}
+
+/// The rows of y in each block of [`forward`].
+pub(super) fn block_rows(shape: &ConvShape) -> Vec<usize> {
+    let tiles = Tiles::of(shape);
+    let blocks = tiles.blocks(shape.inputs.max(shape.outputs));
+    blocks.into_iter().map(|block| tiles.pixels(block)).collect()
 }
 
 /// dx (+)= the convolution of dy with the turned weights: at the points' mirror images, since turning a kernel exchanges the
@@ -50,7 +64,7 @@ pub(super) fn backward_data<T: Real>(
         let point = mirror(point / 4) * 4 + mirror(point % 4);
         Matrix::new(plane(weights, point, outputs * inputs), outputs, inputs)
     };
-    convolve(Tiles::of(shape), dy, outputs, weight, dx, inputs, destination)
+    convolve(Tiles::of(shape), dy, outputs, weight, (dx, destination), inputs, |_| {})
 }
 
 fn convolve<'a, T: Real>(
@@ -58,12 +72,12 @@ fn convolve<'a, T: Real>(
     x: &[T],
     inputs: usize,
     weight: impl Fn(usize) -> Result<Matrix<'a, T>> + Sync,
-    y: &mut [T],
+    (y, destination): (&mut [T], Destination),
     outputs: usize,
-    destination: Destination,
+    finish: impl Fn(Finished<'_, T>) + Sync,
 ) -> Result<()> {
     let blocks = tiles.blocks(inputs.max(outputs));
-    tiles.split(&blocks, y, outputs).into_par_iter().try_for_each(|(block, y)| {
+    tiles.split(&blocks, y, outputs).into_par_iter().enumerate().try_for_each(|(number, (block, y))| {
         let n = block.rows * tiles.columns();
         let mut transformed = Buffer::scratch(POINTS * n * inputs);
         let mut products = Buffer::scratch(POINTS * n * outputs);
@@ -74,6 +88,7 @@ fn convolve<'a, T: Real>(
         };
         each_point(&mut products, n * inputs * outputs, product)?;
         transform_outputs(tiles, block, &products, outputs, y, destination);
+        finish(Finished { number, y });
         Ok(())
     })
 }

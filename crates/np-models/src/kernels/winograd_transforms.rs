@@ -52,13 +52,23 @@ impl Tiles {
         (0..all).step_by(rows).map(|start| Block { start, rows: rows.min(all - start) }).collect()
     }
 
-    /// The image, the first output row and the first output column of each tile of a block.
+    /// Calls `f` with the number of each tile of a block, its image, its first output row and its first output column.
     #[inline(always)]
-    fn origins(self, block: Block) -> impl Iterator<Item = (usize, usize, usize)> {
+    fn each_tile(self, block: Block, mut f: impl FnMut(usize, usize, usize, usize)) {
+        let (per_image, columns) = (self.rows_per_image(), self.columns());
+        for i in 0..block.rows {
+            let row = block.start + i;
+            for column in 0..columns {
+                f(i * columns + column, row / per_image, row % per_image * 2, column * 2);
+            }
+        }
+    }
+
+    /// Output pixels of a block.
+    pub(super) fn pixels(self, block: Block) -> usize {
         let per_image = self.rows_per_image();
-        (block.start..block.start + block.rows).flat_map(move |row| {
-            (0..self.columns()).map(move |column| (row / per_image, row % per_image * 2, column * 2))
-        })
+        let first_row = |row: usize| row / per_image * self.h + row % per_image * 2;
+        (first_row(block.start + block.rows) - first_row(block.start)) * self.w
     }
 
     /// Cuts the outputs into the parts that the blocks write.
@@ -68,12 +78,9 @@ impl Tiles {
         mut y: &'a mut [T],
         channels: usize,
     ) -> Vec<(Block, &'a mut [T])> {
-        let per_image = self.rows_per_image();
-        let first_row = |row: usize| row / per_image * self.h + (row % per_image * 2).min(self.h);
         let mut parts = Vec::with_capacity(blocks.len());
         for &block in blocks {
-            let rows = first_row(block.start + block.rows) - first_row(block.start);
-            let (part, rest) = y.split_at_mut(rows * self.w * channels);
+            let (part, rest) = y.split_at_mut(self.pixels(block) * channels);
             parts.push((block, part));
             y = rest;
         }
@@ -159,22 +166,22 @@ pub(super) fn transform_inputs<T: Real>(tiles: Tiles, block: Block, x: &[T], cha
     vectorised(
         #[inline(always)]
         || {
-            for (tile, (image, y0, x0)) in tiles.origins(block).enumerate() {
-                let d: [&[T]; POINTS] = std::array::from_fn(
-                    #[inline(always)]
-                    |i| {
+            tiles.each_tile(
+                block,
+                #[inline(always)]
+                |tile, image, y0, x0| {
+                    let mut d = [&zeros[..]; POINTS];
+                    for (i, d) in d.iter_mut().enumerate() {
                         // A border of one pixel: inputs start one above and one to the left.
                         let (y, x1) = (y0 + i / 4, x0 + i % 4);
-                        if (1..=tiles.h).contains(&y) && (1..=tiles.w).contains(&x1) {
-                            &x[((image * tiles.h + y - 1) * tiles.w + x1 - 1) * channels..][..channels]
-                        } else {
-                            &zeros[..]
+                        if y >= 1 && y <= tiles.h && x1 >= 1 && x1 <= tiles.w {
+                            *d = &x[((image * tiles.h + y - 1) * tiles.w + x1 - 1) * channels..][..channels];
                         }
-                    },
-                );
-                let at = tile * channels;
-                over_channels!(channels, input_step::<T>(&d, &mut *out, size, at));
-            }
+                    }
+                    let at = tile * channels;
+                    over_channels!(channels, input_step::<T>(&d, &mut *out, size, at));
+                },
+            );
         },
     );
 }
@@ -209,20 +216,25 @@ pub(super) fn transform_outputs<T: Real>(
     destination: Destination,
 ) {
     let size = m.len() / POINTS;
-    let origin = tiles.origins(block).next().map_or(0, |(image, y0, _)| image * tiles.h + y0);
+    let per_image = tiles.rows_per_image();
+    let origin = block.start / per_image * tiles.h + block.start % per_image * 2;
     vectorised(
         #[inline(always)]
         || {
-            for (tile, (image, y0, x0)) in tiles.origins(block).enumerate() {
-                let pixel = (image * tiles.h + y0 - origin) * tiles.w + x0;
-                let to = OutputTile {
-                    at: pixel * channels,
-                    below: (y0 + 1 < tiles.h).then_some(tiles.w * channels),
-                    beside: (x0 + 1 < tiles.w).then_some(channels),
-                };
-                let from = tile * channels;
-                over_channels!(channels, output_step::<T>(m, size, from, &mut *y, to, destination));
-            }
+            tiles.each_tile(
+                block,
+                #[inline(always)]
+                |tile, image, y0, x0| {
+                    let pixel = (image * tiles.h + y0 - origin) * tiles.w + x0;
+                    let to = OutputTile {
+                        at: pixel * channels,
+                        below: (y0 + 1 < tiles.h).then_some(tiles.w * channels),
+                        beside: (x0 + 1 < tiles.w).then_some(channels),
+                    };
+                    let from = tile * channels;
+                    over_channels!(channels, output_step::<T>(m, size, from, &mut *y, to, destination));
+                },
+            );
         },
     );
 }
@@ -292,21 +304,21 @@ pub(super) fn transform_output_gradients<T: Real>(
     vectorised(
         #[inline(always)]
         || {
-            for (tile, (image, y0, x0)) in tiles.origins(block).enumerate() {
-                let d: [&[T]; 4] = std::array::from_fn(
-                    #[inline(always)]
-                    |i| {
+            tiles.each_tile(
+                block,
+                #[inline(always)]
+                |tile, image, y0, x0| {
+                    let mut d = [&zeros[..]; 4];
+                    for (i, d) in d.iter_mut().enumerate() {
                         let (y, x) = (y0 + i / 2, x0 + i % 2);
                         if y < tiles.h && x < tiles.w {
-                            &dy[((image * tiles.h + y) * tiles.w + x) * channels..][..channels]
-                        } else {
-                            &zeros[..]
+                            *d = &dy[((image * tiles.h + y) * tiles.w + x) * channels..][..channels];
                         }
-                    },
-                );
-                let at = tile * channels;
-                over_channels!(channels, gradient_step::<T>(&d, &mut *out, size, at));
-            }
+                    }
+                    let at = tile * channels;
+                    over_channels!(channels, gradient_step::<T>(&d, &mut *out, size, at));
+                },
+            );
         },
     );
 }
@@ -330,11 +342,9 @@ fn gradient_step<T: Real, const L: usize>(d: &[&[T]; 4], out: &mut [T], size: us
 
 #[inline(always)]
 fn load<T: Real, const L: usize>(from: &[T], at: usize) -> [T; L] {
-    let from = &from[at..at + L];
-    std::array::from_fn(
-        #[inline(always)]
-        |l| from[l],
-    )
+    let mut values = [T::ZERO; L];
+    values.copy_from_slice(&from[at..at + L]);
+    values
 }
 
 #[inline(always)]
@@ -343,17 +353,17 @@ fn store<T: Real, const L: usize>(to: &mut [T], at: usize, values: [T; L]) {
 }
 
 #[inline(always)]
-fn add<T: Real, const L: usize>(a: [T; L], b: [T; L]) -> [T; L] {
-    std::array::from_fn(
-        #[inline(always)]
-        |l| a[l] + b[l],
-    )
+fn add<T: Real, const L: usize>(mut a: [T; L], b: [T; L]) -> [T; L] {
+    for (a, b) in a.iter_mut().zip(b) {
+        *a += b;
+    }
+    a
 }
 
 #[inline(always)]
-fn sub<T: Real, const L: usize>(a: [T; L], b: [T; L]) -> [T; L] {
-    std::array::from_fn(
-        #[inline(always)]
-        |l| a[l] - b[l],
-    )
+fn sub<T: Real, const L: usize>(mut a: [T; L], b: [T; L]) -> [T; L] {
+    for (a, b) in a.iter_mut().zip(b) {
+        *a -= b;
+    }
+    a
 }
