@@ -20,7 +20,8 @@ use super::gemm::{Destination, Matrix, matmul_here};
 use super::scratch::Buffer;
 pub(super) use super::winograd_transforms::transform_weights;
 use super::winograd_transforms::{
-    POINTS, Tiles, plane, transform_inputs, transform_output_gradients, transform_outputs, transform_weight_gradients,
+    POINTS, Tiles, padded, plane, planes_mut, transform_inputs, transform_output_gradients, transform_outputs,
+    transform_weight_gradients,
 };
 
 /// Multiplications in one point's product above which the points of a block are work for several threads.
@@ -79,14 +80,14 @@ fn convolve<'a, T: Real>(
     let blocks = tiles.blocks(inputs.max(outputs));
     tiles.split(&blocks, y, outputs).into_par_iter().enumerate().try_for_each(|(number, (block, y))| {
         let n = block.rows * tiles.columns();
-        let mut transformed = Buffer::scratch(POINTS * n * inputs);
-        let mut products = Buffer::scratch(POINTS * n * outputs);
+        let mut transformed = Buffer::scratch(POINTS * padded(n * inputs));
+        let mut products = Buffer::scratch(POINTS * padded(n * outputs));
         transform_inputs(tiles, block, x, inputs, &mut transformed);
         let product = |point, dst: &mut [T]| {
             let lhs = Matrix::new(plane(&transformed, point, n * inputs), n, inputs)?;
             matmul_here(dst, Destination::Overwrite, lhs, weight(point)?)
         };
-        each_point(&mut products, n * inputs * outputs, product)?;
+        each_point((&mut products, n * outputs), n * inputs * outputs, product)?;
         transform_outputs(tiles, block, &products, outputs, y, destination);
         finish(Finished { number, y });
         Ok(())
@@ -100,7 +101,7 @@ pub(super) fn backward_weights<T: Real>(shape: &ConvShape, x: &[T], dy: &[T], dw
     let (inputs, outputs) = (shape.inputs, shape.outputs);
     let tiles = Tiles::of(shape);
     let blocks = tiles.blocks(inputs.max(outputs));
-    let size = POINTS * inputs * outputs;
+    let size = POINTS * padded(inputs * outputs);
     let groups = (PARTIAL_SUMS / size).clamp(2, 16).min(blocks.len());
     let per_group = blocks.len().div_ceil(groups);
     let groups = blocks.len().div_ceil(per_group);
@@ -109,15 +110,15 @@ pub(super) fn backward_weights<T: Real>(shape: &ConvShape, x: &[T], dy: &[T], dw
         let mut destination = Destination::Overwrite;
         for &block in blocks {
             let n = block.rows * tiles.columns();
-            let mut transformed = Buffer::scratch(POINTS * n * inputs);
-            let mut gradients = Buffer::scratch(POINTS * n * outputs);
+            let mut transformed = Buffer::scratch(POINTS * padded(n * inputs));
+            let mut gradients = Buffer::scratch(POINTS * padded(n * outputs));
             transform_inputs(tiles, block, x, inputs, &mut transformed);
             transform_output_gradients(tiles, block, dy, outputs, &mut gradients);
             let product = |point, dst: &mut [T]| {
                 let lhs = Matrix::new(plane(&gradients, point, n * outputs), n, outputs)?.t();
                 matmul_here(dst, destination, lhs, Matrix::new(plane(&transformed, point, n * inputs), n, inputs)?)
             };
-            each_point(sum, n * inputs * outputs, product)?;
+            each_point((sum, inputs * outputs), n * inputs * outputs, product)?;
             destination = Destination::Add;
         }
         Ok::<(), candle_core::Error>(())
@@ -126,12 +127,16 @@ pub(super) fn backward_weights<T: Real>(shape: &ConvShape, x: &[T], dy: &[T], dw
     Ok(())
 }
 
-/// Calls `f` with each point and its part of `dst`, on several threads where a product of `work` is large.
-fn each_point<T: Real>(dst: &mut [T], work: usize, f: impl Fn(usize, &mut [T]) -> Result<()> + Sync) -> Result<()> {
-    let size = dst.len() / POINTS;
+/// Calls `f` with each point and its plane of `dst`, on several threads where a product of `work` is large.
+fn each_point<T: Real>(
+    (dst, size): (&mut [T], usize),
+    work: usize,
+    f: impl Fn(usize, &mut [T]) -> Result<()> + Sync,
+) -> Result<()> {
+    let mut planes = planes_mut(dst, size);
     if work >= LARGE_PRODUCT {
-        dst.par_chunks_exact_mut(size).enumerate().try_for_each(|(point, dst)| f(point, dst))
+        planes.par_iter_mut().enumerate().try_for_each(|(point, dst)| f(point, dst))
     } else {
-        dst.chunks_exact_mut(size).enumerate().try_for_each(|(point, dst)| f(point, dst))
+        planes.iter_mut().enumerate().try_for_each(|(point, dst)| f(point, dst))
     }
 }

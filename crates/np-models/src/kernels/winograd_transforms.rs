@@ -88,16 +88,34 @@ impl Tiles {
     }
 }
 
+/// From the start of a plane of `size` elements to that of the next. Sizes are mostly multiples of 4 KiB, at which all planes
+/// would fall on the same few lines of the first-level cache; five lines more spread them out.
+pub(super) fn padded(size: usize) -> usize {
+    size + 80
+}
+
+/// Plane number `point` of planes of `size` elements.
 #[inline(always)]
 pub(super) fn plane<T>(planes: &[T], point: usize, size: usize) -> &[T] {
-    &planes[point * size..][..size]
+    &planes[point * padded(size)..][..size]
+}
+
+/// All planes of `size` elements.
+fn planes<T>(planes: &[T], size: usize) -> [&[T]; POINTS] {
+    std::array::from_fn(|point| plane(planes, point, size))
+}
+
+/// As [`planes`], to be written.
+pub(super) fn planes_mut<T>(planes: &mut [T], size: usize) -> [&mut [T]; POINTS] {
+    let mut planes = planes.chunks_exact_mut(padded(size));
+    std::array::from_fn(|_| planes.next().map(|plane| &mut plane[..size]).unwrap_or_default())
 }
 
 /// \[outputs, inputs, 3, 3\] → G w Gᵀ at the 16 points, \[16, outputs, inputs\].
 pub(super) fn transform_weights<T: Real>(weights: &[T], inputs: usize, outputs: usize) -> Buffer<T> {
-    let mut transformed = Buffer::scratch(POINTS * inputs * outputs);
-    let mut planes: Vec<_> =
-        transformed.chunks_exact_mut(inputs * outputs).map(|p| p.chunks_exact_mut(inputs)).collect();
+    let size = inputs * outputs;
+    let mut transformed = Buffer::scratch(POINTS * padded(size));
+    let mut planes: Vec<_> = planes_mut(&mut transformed, size).map(|plane| plane.chunks_exact_mut(inputs)).into();
     let rows: Vec<Vec<&mut [T]>> =
         (0..outputs).map(|_| planes.iter_mut().filter_map(Iterator::next).collect()).collect();
     let half = T::from_f64(0.5);
@@ -128,7 +146,7 @@ pub(super) fn transform_weight_gradients<T: Real>(sums: &[T], inputs: usize, out
     let size = inputs * outputs;
     dw.par_chunks_exact_mut(inputs * 9).with_min_len(8).enumerate().for_each(|(output, dw)| {
         let mut total = vec![T::ZERO; POINTS * inputs];
-        for group in sums.chunks_exact(POINTS * size) {
+        for group in sums.chunks_exact(POINTS * padded(size)) {
             for (point, total) in total.chunks_exact_mut(inputs).enumerate() {
                 for (t, &s) in total.iter_mut().zip(&plane(group, point, size)[output * inputs..]) {
                     *t += s;
@@ -161,7 +179,7 @@ macro_rules! over_channels {
 
 /// Bᵀ d B of every tile of a block, \[16, tiles, channels\].
 pub(super) fn transform_inputs<T: Real>(tiles: Tiles, block: Block, x: &[T], channels: usize, out: &mut [T]) {
-    let size = out.len() / POINTS;
+    let mut out = planes_mut(out, block.rows * tiles.columns() * channels);
     let zeros = vec![T::ZERO; channels];
     vectorised(
         #[inline(always)]
@@ -179,7 +197,7 @@ pub(super) fn transform_inputs<T: Real>(tiles: Tiles, block: Block, x: &[T], cha
                         }
                     }
                     let at = tile * channels;
-                    over_channels!(channels, input_step::<T>(&d, &mut *out, size, at));
+                    over_channels!(channels, input_step::<T>(&d, &mut out, at));
                 },
             );
         },
@@ -187,22 +205,21 @@ pub(super) fn transform_inputs<T: Real>(tiles: Tiles, block: Block, x: &[T], cha
 }
 
 #[inline(always)]
-fn input_step<T: Real, const L: usize>(d: &[&[T]; POINTS], out: &mut [T], size: usize, at: usize, c: usize) {
+fn input_step<T: Real, const L: usize>(d: &[&[T]; POINTS], out: &mut [&mut [T]; POINTS], at: usize, c: usize) {
     let mut t = [[T::ZERO; L]; POINTS];
-    for column in 0..4 {
-        let d: [[T; L]; 4] =
-            [load(d[column], c), load(d[4 + column], c), load(d[8 + column], c), load(d[12 + column], c)];
-        t[column] = sub(d[0], d[2]);
-        t[4 + column] = add(d[1], d[2]);
-        t[8 + column] = sub(d[2], d[1]);
-        t[12 + column] = sub(d[1], d[3]);
+    for i in 0..4 {
+        let (d0, d1) = (load(d[i], c), load(d[4 + i], c));
+        let (d2, d3) = (load(d[8 + i], c), load(d[12 + i], c));
+        t[i] = sub(d0, d2);
+        t[4 + i] = add(d1, d2);
+        t[8 + i] = sub(d2, d1);
+        t[12 + i] = sub(d1, d3);
     }
-    for row in 0..4 {
-        let t = [t[4 * row], t[4 * row + 1], t[4 * row + 2], t[4 * row + 3]];
-        let v = [sub(t[0], t[2]), add(t[1], t[2]), sub(t[2], t[1]), sub(t[1], t[3])];
-        for (column, v) in v.into_iter().enumerate() {
-            store(out, (4 * row + column) * size + at + c, v);
-        }
+    for i in (0..POINTS).step_by(4) {
+        store(out[i], at + c, sub(t[i], t[i + 2]));
+        store(out[i + 1], at + c, add(t[i + 1], t[i + 2]));
+        store(out[i + 2], at + c, sub(t[i + 2], t[i + 1]));
+        store(out[i + 3], at + c, sub(t[i + 1], t[i + 3]));
     }
 }
 
@@ -215,7 +232,7 @@ pub(super) fn transform_outputs<T: Real>(
     y: &mut [T],
     destination: Destination,
 ) {
-    let size = m.len() / POINTS;
+    let m = planes(m, block.rows * tiles.columns() * channels);
     let per_image = tiles.rows_per_image();
     let origin = block.start / per_image * tiles.h + block.start % per_image * 2;
     vectorised(
@@ -225,69 +242,52 @@ pub(super) fn transform_outputs<T: Real>(
                 block,
                 #[inline(always)]
                 |tile, image, y0, x0| {
-                    let pixel = (image * tiles.h + y0 - origin) * tiles.w + x0;
-                    let to = OutputTile {
-                        at: pixel * channels,
-                        below: (y0 + 1 < tiles.h).then_some(tiles.w * channels),
-                        beside: (x0 + 1 < tiles.w).then_some(channels),
-                    };
-                    let from = tile * channels;
-                    over_channels!(channels, output_step::<T>(m, size, from, &mut *y, to, destination));
+                    let first = ((image * tiles.h + y0 - origin) * tiles.w + x0) * channels;
+                    let below = (y0 + 1 < tiles.h).then_some(first + tiles.w * channels);
+                    let beside = (x0 + 1 < tiles.w).then_some(channels);
+                    let to = [
+                        Some(first),
+                        beside.map(|beside| first + beside),
+                        below,
+                        below.zip(beside).map(|(below, beside)| below + beside),
+                    ];
+                    let at = tile * channels;
+                    over_channels!(channels, output_step::<T>(&m, at, &mut *y, to, destination));
                 },
             );
         },
     );
 }
 
-/// Where the four outputs of a tile are: the first, and how far the others are, if they are part of the image.
-#[derive(Clone, Copy)]
-struct OutputTile {
+#[inline(always)]
+fn output_step<T: Real, const L: usize>(
+    m: &[&[T]; POINTS],
     at: usize,
-    below: Option<usize>,
-    beside: Option<usize>,
-}
-
-impl OutputTile {
-    #[inline(always)]
-    fn position(self, row: usize, column: usize) -> Option<usize> {
-        let below = if row == 0 { 0 } else { self.below? };
-        let beside = if column == 0 { 0 } else { self.beside? };
-        Some(self.at + below + beside)
+    y: &mut [T],
+    to: [Option<usize>; 4],
+    destination: Destination,
+    c: usize,
+) {
+    let mut t = [[T::ZERO; L]; 8];
+    for i in 0..4 {
+        let (m0, m1) = (load(m[i], at + c), load(m[4 + i], at + c));
+        let (m2, m3) = (load(m[8 + i], at + c), load(m[12 + i], at + c));
+        t[i] = add(add(m0, m1), m2);
+        t[4 + i] = sub(sub(m1, m2), m3);
+    }
+    for i in 0..2 {
+        let (left, right) =
+            (add(add(t[4 * i], t[4 * i + 1]), t[4 * i + 2]), sub(sub(t[4 * i + 1], t[4 * i + 2]), t[4 * i + 3]));
+        output(y, to[2 * i], c, left, destination);
+        output(y, to[2 * i + 1], c, right, destination);
     }
 }
 
 #[inline(always)]
-fn output_step<T: Real, const L: usize>(
-    m: &[T],
-    size: usize,
-    from: usize,
-    y: &mut [T],
-    to: OutputTile,
-    destination: Destination,
-    c: usize,
-) {
-    let mut t = [[[T::ZERO; L]; 4]; 2];
-    let [upper, lower] = &mut t;
-    for (column, (upper, lower)) in upper.iter_mut().zip(lower).enumerate() {
-        let m: [[T; L]; 4] = [
-            load(m, column * size + from + c),
-            load(m, (4 + column) * size + from + c),
-            load(m, (8 + column) * size + from + c),
-            load(m, (12 + column) * size + from + c),
-        ];
-        *upper = add(add(m[0], m[1]), m[2]);
-        *lower = sub(sub(m[1], m[2]), m[3]);
-    }
-    for (row, t) in t.into_iter().enumerate() {
-        let outputs = [add(add(t[0], t[1]), t[2]), sub(sub(t[1], t[2]), t[3])];
-        for (column, mut v) in outputs.into_iter().enumerate() {
-            if let Some(position) = to.position(row, column) {
-                if destination == Destination::Add {
-                    v = add(load(y, position + c), v);
-                }
-                store(y, position + c, v);
-            }
-        }
+fn output<T: Real, const L: usize>(y: &mut [T], to: Option<usize>, c: usize, values: [T; L], destination: Destination) {
+    if let Some(to) = to {
+        let values = if destination == Destination::Add { add(load(y, to + c), values) } else { values };
+        store(y, to + c, values);
     }
 }
 
@@ -299,7 +299,7 @@ pub(super) fn transform_output_gradients<T: Real>(
     channels: usize,
     out: &mut [T],
 ) {
-    let size = out.len() / POINTS;
+    let mut out = planes_mut(out, block.rows * tiles.columns() * channels);
     let zeros = vec![T::ZERO; channels];
     vectorised(
         #[inline(always)]
@@ -316,7 +316,7 @@ pub(super) fn transform_output_gradients<T: Real>(
                         }
                     }
                     let at = tile * channels;
-                    over_channels!(channels, gradient_step::<T>(&d, &mut *out, size, at));
+                    over_channels!(channels, gradient_step::<T>(&d, &mut out, at));
                 },
             );
         },
@@ -324,32 +324,35 @@ pub(super) fn transform_output_gradients<T: Real>(
 }
 
 #[inline(always)]
-fn gradient_step<T: Real, const L: usize>(d: &[&[T]; 4], out: &mut [T], size: usize, at: usize, c: usize) {
-    let mut t = [[[T::ZERO; L]; 2]; 4];
-    for column in 0..2 {
-        let (a, b): ([T; L], [T; L]) = (load(d[column], c), load(d[2 + column], c));
-        t[0][column] = a;
-        t[1][column] = add(a, b);
-        t[2][column] = sub(a, b);
-        t[3][column] = sub([T::ZERO; L], b);
-    }
-    for (row, [a, b]) in t.into_iter().enumerate() {
-        for (column, v) in [a, add(a, b), sub(a, b), sub([T::ZERO; L], b)].into_iter().enumerate() {
-            store(out, (4 * row + column) * size + at + c, v);
-        }
-    }
+fn gradient_step<T: Real, const L: usize>(d: &[&[T]; 4], out: &mut [&mut [T]; POINTS], at: usize, c: usize) {
+    let (a, b): ([T; L], [T; L]) = (load(d[0], c), load(d[1], c));
+    let (below_a, below_b): ([T; L], [T; L]) = (load(d[2], c), load(d[3], c));
+    let zero = [T::ZERO; L];
+    gradient_row(out, 0, at + c, a, b);
+    gradient_row(out, 4, at + c, add(a, below_a), add(b, below_b));
+    gradient_row(out, 8, at + c, sub(a, below_a), sub(b, below_b));
+    gradient_row(out, 12, at + c, sub(zero, below_a), sub(zero, below_b));
 }
 
 #[inline(always)]
+fn gradient_row<T: Real, const L: usize>(out: &mut [&mut [T]; POINTS], i: usize, at: usize, a: [T; L], b: [T; L]) {
+    store(out[i], at, a);
+    store(out[i + 1], at, add(a, b));
+    store(out[i + 2], at, sub(a, b));
+    store(out[i + 3], at, sub([T::ZERO; L], b));
+}
+
+/// Elements `at..at + L`; all positions are in bounds, and without a panic the loops stay tight.
+#[inline(always)]
 fn load<T: Real, const L: usize>(from: &[T], at: usize) -> [T; L] {
-    let mut values = [T::ZERO; L];
-    values.copy_from_slice(&from[at..at + L]);
-    values
+    from.get(at..).and_then(<[T]>::first_chunk).copied().unwrap_or([T::ZERO; L])
 }
 
 #[inline(always)]
 fn store<T: Real, const L: usize>(to: &mut [T], at: usize, values: [T; L]) {
-    to[at..at + L].copy_from_slice(&values);
+    if let Some(to) = to.get_mut(at..).and_then(<[T]>::first_chunk_mut) {
+        *to = values;
+    }
 }
 
 #[inline(always)]
