@@ -73,7 +73,8 @@ impl Initializer {
         let mut rng = self.stream();
         let n = shape.elem_count();
         let pairs = std::iter::repeat_with(|| normal_pair(&mut rng));
-        let values: Vec<f32> = pairs.flatten().map(|z| (z * std) as f32).take(n).collect();
+        let mut values = Vec::with_capacity(n);
+        values.extend(pairs.flatten().map(|z| (z * std) as f32).take(n));
         Ok(Tensor::from_vec(values, shape, &Device::Cpu)?.to_device(device)?.to_dtype(dtype)?)
     }
 
