@@ -130,7 +130,9 @@ impl Block {
 /// `bn1.running_var`, …. So a checkpoint of PyTorch loads with [`load`](crate::load). Initial values are drawn as torchvision does
 /// (see [`Conv2d::new`], [`BatchNorm2d::new`], [`Linear::new`]), from our own generator (see [`Initializer`]).
 ///
-/// Where this departs from PyTorch: no `num_batches_tracked`, which only an average of all batches would need.
+/// Where this departs from PyTorch: no `num_batches_tracked`, which only an average of all batches would need. Where it runs on
+/// candle's own operations (other devices, half precision), candle's backward pass of a convolution with stride 2 refuses images
+/// whose sides differ in parity.
 ///
 /// ```
 /// use candle_core::Device;

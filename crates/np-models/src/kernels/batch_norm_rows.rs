@@ -262,7 +262,9 @@ fn pass<T: Real>(dy: &mut [T], y: &[T], floor: T) {
         #[inline(always)]
         || {
             for (dy, &y) in dy.iter_mut().zip(y) {
-                *dy = if y <= floor { T::ZERO } else { *dy };
+                let dz = if y <= floor { T::ZERO } else { *dy };
+                // The sum keeps the compiler from a masked store, which some processors do element by element.
+                *dy = dz + T::ZERO;
             }
         },
     );
