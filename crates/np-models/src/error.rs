@@ -26,6 +26,18 @@ pub enum Error {
         /// The shape or element type that came.
         got: String,
     },
+    /// A tensor of a checkpoint does not fit the model.
+    #[error(
+        "tensor `{name}` must be {expected}, got {got}\nhint: a checkpoint fits only a model of the same kind, width, channels and classes"
+    )]
+    Tensor {
+        /// The tensor's name: `layer2.0.conv1.weight`.
+        name: String,
+        /// What the model needs there.
+        expected: String,
+        /// What the checkpoint has.
+        got: String,
+    },
     /// candle failed: out of memory, a device error.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),
@@ -34,6 +46,10 @@ pub enum Error {
 impl Error {
     pub(crate) fn config(field: impl Into<String>, expected: impl Into<String>, got: impl ToString) -> Self {
         Self::Config { field: field.into(), expected: expected.into(), got: got.to_string() }
+    }
+
+    pub(crate) fn tensor(name: impl Into<String>, expected: impl Into<String>, got: impl Into<String>) -> Self {
+        Self::Tensor { name: name.into(), expected: expected.into(), got: got.into() }
     }
 
     pub(crate) fn input(what: &'static str, expected: impl Into<String>, got: impl Into<String>) -> Self {

@@ -1,11 +1,13 @@
 //! The models of the NeuroPlastic experiments, on candle, with seeded initialisation.
 //!
 //! A [`Model`] maps a batch to logits and names its parameters in definition order. [`Mlp`] is a multi-layer perceptron of any
-//! depth and width, initialised and regularised as PyTorch does it. Everything random is a function of a seed: weights come from
-//! an [`Initializer`], dropout masks from (seed, layer, step), so a run that resumes has no generator to restore.
+//! depth and width, [`ResNet18`] a residual network for small images, both initialised as PyTorch does it. Everything random is a
+//! function of a seed: weights come from an [`Initializer`], dropout masks from (seed, layer, step), so a run that resumes has no
+//! generator to restore. [`load`] sets parameters and buffers from named tensors, those of a PyTorch checkpoint among them.
 //!
-//! On a CPU with `f32` or `f64` the layers and the loss are custom operations over the `gemm` crate; on other devices and element
-//! types they are candle's own. The CPU results do not depend on the number of threads, bit for bit.
+//! On a CPU with `f32` or `f64` the layers and the loss are custom operations over the `gemm` crate, and ResNet-18 without its head
+//! is a single one; on other devices and element types they are candle's own. The CPU results do not depend on the number of
+//! threads, bit for bit.
 //!
 //! The number of threads is that of the current rayon pool (`RAYON_NUM_THREADS`). Set `CANDLE_NUM_THREADS=1` beside it: candle has
 //! a second pool, for element-wise operations, whose workers spin on the cores that the matrix products want; without it two
@@ -43,12 +45,16 @@ mod error;
 mod init;
 mod kernels;
 pub mod layers;
+mod load;
 mod loss;
 mod mlp;
 mod model;
+mod resnet;
 
 pub use error::{Error, Result};
 pub use init::Initializer;
+pub use load::load;
 pub use loss::{Score, cross_entropy, loss_and_correct};
 pub use mlp::{Mlp, MlpConfig};
 pub use model::{Mode, Model};
+pub use resnet::{ResNet18, ResNet18Config};

@@ -58,6 +58,16 @@ pub(super) fn matmul<T: Real>(dst: &mut [T], mode: Destination, lhs: Matrix<'_, 
     matmul_on(dst, mode, lhs, rhs, threads)
 }
 
+/// As [`matmul`], on this thread alone: for products that are parts of a parallel loop.
+pub(super) fn matmul_here<T: Real>(
+    dst: &mut [T],
+    mode: Destination,
+    lhs: Matrix<'_, T>,
+    rhs: Matrix<'_, T>,
+) -> Result<()> {
+    matmul_on(dst, mode, lhs, rhs, 1)
+}
+
 fn matmul_on<T: Real>(
     dst: &mut [T],
     mode: Destination,

@@ -5,16 +5,34 @@
 //! and sums each in the same order whoever computes it; everything else is divided into chunks of fixed size. Between machines the
 //! bits may differ: `gemm` picks its blocks by the sizes of the caches and its kernels by the instruction set.
 
+mod batch_norm;
+mod batch_norm_rows;
+mod conv2d;
 mod cross_entropy;
 mod gemm;
+mod im2col;
 mod linear;
+mod network;
+mod network_op;
+mod pool;
 mod relu_dropout;
+mod scratch;
+mod winograd;
+mod winograd_transforms;
+
+use std::sync::Mutex;
 
 use candle_core::{CpuStorage, DType, Layout, Result, Storage, Tensor, WithDType, bail};
 
+pub(crate) use batch_norm::{Norm, batch_norm_eval, batch_norm_train};
+pub(crate) use conv2d::conv2d;
 pub(crate) use cross_entropy::{cross_entropy, loss_and_correct};
 pub(crate) use linear::linear;
+pub(crate) use network::{Network, Unit};
+pub(crate) use network_op::{network_eval, network_train};
+pub(crate) use pool::global_average;
 pub(crate) use relu_dropout::{DropoutMask, relu_dropout};
+pub(crate) use scratch::Pools;
 
 /// Whether the custom operations can take this tensor: on the CPU, in `f32` or `f64`.
 pub(crate) fn runs_here(x: &Tensor) -> bool {
@@ -22,8 +40,10 @@ pub(crate) fn runs_here(x: &Tensor) -> bool {
 }
 
 /// The element types of the kernels.
-trait Real: WithDType {
+pub(crate) trait Real: WithDType {
     const ZERO: Self;
+    /// The free buffers of this type.
+    fn free(pools: &Pools) -> &Mutex<Vec<Vec<Self>>>;
     fn exp(self) -> Self;
     fn ln(self) -> Self;
 }
@@ -32,6 +52,9 @@ macro_rules! impl_real {
     ($t:ident) => {
         impl Real for $t {
             const ZERO: Self = 0.0;
+            fn free(pools: &Pools) -> &Mutex<Vec<Vec<Self>>> {
+                &pools.$t
+            }
             fn exp(self) -> Self {
                 $t::exp(self)
             }
@@ -61,6 +84,14 @@ macro_rules! dispatch {
     };
 }
 use dispatch;
+
+/// Runs `f`, compiled for the best instructions that this CPU has.
+///
+/// Only what is inlined into the call gets them: functions and closures that run inside are `#[inline(always)]`.
+#[inline(always)]
+fn vectorised<R>(f: impl FnOnce() -> R) -> R {
+    pulp::Arch::new().dispatch(f)
+}
 
 /// The elements of a contiguous operand of a custom operation.
 fn slice<'a, T: WithDType>(storage: &'a CpuStorage, layout: &Layout) -> Result<&'a [T]> {

@@ -1,0 +1,215 @@
+//! A [`Network`] in candle's graph.
+//!
+//! An operation of candle has at most three operands, a network some sixty. So the graph holds a chain of numbers, tokens: each
+//! link has a token and one or two parameters as its operands and computes nothing; the last operation gives the features, and
+//! its backward pass runs the network's and leaves the gradients for the links, which candle visits after it, to hand over.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
+
+use super::batch_norm::{Statistics, running_moments};
+use super::network::{Forward, Gradients, Network, Norms, Saved};
+use super::{Real, dispatch, with_slice};
+
+/// Normalises with the statistics of the batch, and returns them, one a unit.
+pub(crate) fn network_train(network: Network, x: &Tensor, epsilon: f64) -> Result<(Tensor, Vec<Statistics>)> {
+    dispatch!("network", x.dtype(), T => {
+        let x = x.contiguous()?;
+        let forward = with_slice::<T, _>(&x, |x| network.forward(x, Norms::Batch, true, epsilon))?;
+        let statistics = forward.batches.iter().map(|batch| {
+            let tensor = |values: Vec<f64>| {
+                let n = values.len();
+                Tensor::from_vec(values, n, x.device())
+            };
+            Ok(Statistics { mean: tensor(batch.mean.clone())?, unbiased_var: tensor(batch.unbiased_var())? })
+        });
+        let statistics = statistics.collect::<Result<_>>()?;
+        Ok((Run::<T>::link(network, &x, forward, None)?, statistics))
+    })
+}
+
+/// Normalises with running statistics: a mean and a variance for each unit.
+pub(crate) fn network_eval(network: Network, x: &Tensor, running: &[[Tensor; 2]], epsilon: f64) -> Result<Tensor> {
+    dispatch!("network", x.dtype(), T => {
+        let x = x.contiguous()?;
+        let moments = || running.iter().map(|[mean, var]| running_moments::<T>(mean, var, epsilon)).collect::<Result<_>>();
+        let norms = Norms::Running(moments()?);
+        let forward = with_slice::<T, _>(&x, |x| network.forward(x, norms, false, epsilon))?;
+        Run::<T>::link(network, &x, forward, Some((x.detach(), moments()?, epsilon)))
+    })
+}
+
+/// One pass through a network, shared by the operations that stand for it.
+struct Run<T: Real> {
+    network: Network,
+    saved: Option<Saved<T>>,
+    /// What is saved of an evaluation, whose backward pass is rare and repeats the forward pass: x, moments, ε.
+    again: Option<Evaluation<T>>,
+    of_input: bool,
+    gradients: Mutex<Option<Gradients<T>>>,
+}
+
+type Evaluation<T> = (Tensor, Vec<super::batch_norm_rows::Moments<T>>, f64);
+
+impl<T: Real> Run<T> {
+    /// The features as a tensor that x and the parameters lead to.
+    fn link(network: Network, x: &Tensor, forward: Forward<T>, again: Option<Evaluation<T>>) -> Result<Tensor> {
+        let images = x.dim(0)?;
+        let units = network.units.clone();
+        let of_input = x.track_op();
+        let run = Arc::new(Self { network, saved: forward.saved, again, of_input, gradients: Mutex::new(None) });
+        let mut token = x.apply_op1(Input(run.clone()))?;
+        for (unit, parameters) in units.iter().enumerate() {
+            token = token.apply_op2(&parameters.conv, Conv { run: run.clone(), unit })?;
+            let [weight, bias] = &parameters.affine;
+            token = token.apply_op3(weight, bias, Affine { run: run.clone(), unit })?;
+        }
+        let channels = forward.features.len() / images;
+        token.apply_op1(Features {
+            run,
+            features: Mutex::new(Some(forward.features)),
+            shape: (images, channels).into(),
+        })
+    }
+
+    fn backward(&self, dy: &[T]) -> Result<Gradients<T>> {
+        match (&self.saved, &self.again) {
+            (Some(saved), _) => self.network.backward(saved, dy, self.of_input),
+            (None, Some((x, moments, epsilon))) => {
+                let norms = Norms::Running(moments.clone());
+                let forward = with_slice::<T, _>(x, |x| self.network.forward(x, norms, true, *epsilon))?;
+                match &forward.saved {
+                    Some(saved) => self.network.backward(saved, dy, self.of_input),
+                    None => bail!("a network's forward pass kept nothing"),
+                }
+            }
+            (None, None) => bail!("a network's forward pass kept nothing"),
+        }
+    }
+
+    /// Takes a part of what the last backward pass left.
+    fn take<R>(&self, part: impl FnOnce(&mut Gradients<T>) -> R) -> Result<R> {
+        match &mut *self.gradients.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(gradients) => Ok(part(gradients)),
+            None => bail!("a parameter's gradient was asked for before the network's"),
+        }
+    }
+}
+
+fn token<T: Real>() -> (CpuStorage, Shape) {
+    (T::to_cpu_storage_owned(vec![T::ZERO]), Shape::from(1))
+}
+
+/// The gradient of a token: nothing reads it, but candle wants one.
+fn of_token(token: &Tensor) -> Result<Option<Tensor>> {
+    token.track_op().then(|| token.zeros_like()).transpose()
+}
+
+/// x → the first token.
+struct Input<T: Real>(Arc<Run<T>>);
+
+impl<T: Real> CustomOp1 for Input<T> {
+    fn name(&self) -> &'static str {
+        "network-input"
+    }
+
+    fn cpu_fwd(&self, _x: &CpuStorage, _layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        Ok(token::<T>())
+    }
+
+    fn bwd(&self, x: &Tensor, _token: &Tensor, _d: &Tensor) -> Result<Option<Tensor>> {
+        let &[n, channels, h, w] = x.dims() else { bail!("a network's input of {:?}", x.dims()) };
+        match self.0.take(|gradients| gradients.x.take())? {
+            Some(dx) => Tensor::from_vec(dx, (n, h, w, channels), x.device())?.permute((0, 3, 1, 2)).map(Some),
+            None => Ok(None),
+        }
+    }
+}
+
+/// A token and a convolution's weight → a token.
+struct Conv<T: Real> {
+    run: Arc<Run<T>>,
+    unit: usize,
+}
+
+impl<T: Real> CustomOp2 for Conv<T> {
+    fn name(&self) -> &'static str {
+        "network-conv"
+    }
+
+    fn cpu_fwd(&self, _: &CpuStorage, _: &Layout, _: &CpuStorage, _: &Layout) -> Result<(CpuStorage, Shape)> {
+        Ok(token::<T>())
+    }
+
+    fn bwd(&self, token: &Tensor, weight: &Tensor, _: &Tensor, _: &Tensor) -> Result<(Option<Tensor>, Option<Tensor>)> {
+        let dw = self.run.take(|gradients| std::mem::take(&mut gradients.units[self.unit][0]))?;
+        Ok((of_token(token)?, Some(Tensor::from_vec(dw, weight.shape(), weight.device())?)))
+    }
+}
+
+/// A token, γ and β → a token.
+struct Affine<T: Real> {
+    run: Arc<Run<T>>,
+    unit: usize,
+}
+
+impl<T: Real> CustomOp3 for Affine<T> {
+    fn name(&self) -> &'static str {
+        "network-norm"
+    }
+
+    fn cpu_fwd(
+        &self,
+        _: &CpuStorage,
+        _: &Layout,
+        _: &CpuStorage,
+        _: &Layout,
+        _: &CpuStorage,
+        _: &Layout,
+    ) -> Result<(CpuStorage, Shape)> {
+        Ok(token::<T>())
+    }
+
+    fn bwd(
+        &self,
+        token: &Tensor,
+        weight: &Tensor,
+        bias: &Tensor,
+        _: &Tensor,
+        _: &Tensor,
+    ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
+        let [dw, db] = self.run.take(|gradients| {
+            let [_, dw, db] = &mut gradients.units[self.unit];
+            [dw, db].map(std::mem::take)
+        })?;
+        let tensor = |values, like: &Tensor| Tensor::from_vec(values, like.shape(), like.device()).map(Some);
+        Ok((of_token(token)?, tensor(dw, weight)?, tensor(db, bias)?))
+    }
+}
+
+/// The last token → the features.
+struct Features<T: Real> {
+    run: Arc<Run<T>>,
+    features: Mutex<Option<Vec<T>>>,
+    shape: Shape,
+}
+
+impl<T: Real> CustomOp1 for Features<T> {
+    fn name(&self) -> &'static str {
+        "network"
+    }
+
+    fn cpu_fwd(&self, _token: &CpuStorage, _layout: &Layout) -> Result<(CpuStorage, Shape)> {
+        match self.features.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            Some(features) => Ok((T::to_cpu_storage_owned(features), self.shape.clone())),
+            None => bail!("a network's features were taken twice"),
+        }
+    }
+
+    fn bwd(&self, token: &Tensor, _features: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
+        let gradients = with_slice::<T, _>(&dy.contiguous()?, |dy| self.run.backward(dy))?;
+        *self.run.gradients.lock().unwrap_or_else(PoisonError::into_inner) = Some(gradients);
+        of_token(token)
+    }
+}

@@ -1,0 +1,97 @@
+//! The two-dimensional convolution.
+
+use candle_core::{DType, Device, Tensor, Var};
+
+use super::{MAX_PARAMETERS, Window};
+use crate::{Error, Initializer, Result, kernels};
+
+/// A convolution without a bias, as PyTorch's `nn.Conv2d(…, bias=False)`: a cross-correlation with W
+/// \[outputs, inputs, kernel, kernel\].
+///
+/// On a CPU in `f32` and `f64` forward and backward are one custom operation, whose output is kept channels-last: a \[n, c, h, w\]
+/// view of memory in the order n, h, w, c. Elsewhere it is candle's `conv2d`.
+#[derive(Debug, Clone)]
+pub struct Conv2d {
+    weight: Var,
+    window: Window,
+}
+
+impl Conv2d {
+    /// A layer with the initial values of torchvision's ResNets: normal, with mean 0 and variance 2 / (`outputs` · kernel²).
+    ///
+    /// PyTorch writes it as `kaiming_normal_(mode="fan_out", nonlinearity="relu")`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Config`] if a size is 0 or the layer is larger than [`MAX_PARAMETERS`]; candle's own.
+    pub fn new(
+        inputs: usize,
+        outputs: usize,
+        window: Window,
+        init: &mut Initializer,
+        dtype: DType,
+        device: &Device,
+    ) -> Result<Self> {
+        window.validate()?;
+        for (field, size) in [("inputs", inputs), ("outputs", outputs)] {
+            if size == 0 {
+                return Err(Error::config(field, "at least 1", size));
+            }
+        }
+        let sizes = [inputs, outputs, window.kernel, window.kernel];
+        if sizes.into_iter().try_fold(1usize, usize::checked_mul).is_none_or(|count| count > MAX_PARAMETERS) {
+            let expected = format!("small enough for {MAX_PARAMETERS} parameters");
+            return Err(Error::config("outputs", expected, outputs));
+        }
+        let fan_out = (outputs * window.kernel * window.kernel) as f64;
+        let shape = (outputs, inputs, window.kernel, window.kernel);
+        let weight = init.normal(shape, (2.0 / fan_out).sqrt(), dtype, device)?;
+        Ok(Self { weight: Var::from_tensor(&weight)?, window })
+    }
+
+    /// x \[batch, inputs, height, width\] → \[batch, outputs, height′, width′\], sides as [`Window::outputs`] gives them.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Input`] if the shape or the element type of `x` does not fit; candle's own.
+    pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        self.check(x)?;
+        Ok(kernels::conv2d(x, &self.weight, self.window)?)
+    }
+
+    fn check(&self, x: &Tensor) -> Result<()> {
+        let fits = |size: usize| size > 0 && self.window.outputs(size).is_some();
+        match x.dims() {
+            &[_, inputs, h, w] if inputs == self.inputs() && fits(h) && fits(w) && x.dtype() == self.weight.dtype() => {
+                Ok(())
+            }
+            dims => {
+                let Window { kernel, padding, .. } = self.window;
+                let least = kernel.saturating_sub(2 * padding).max(1);
+                let (inputs, dtype) = (self.inputs(), self.weight.dtype());
+                let expected = format!("[batch, {inputs}, height, width] of {dtype:?}, sides at least {least}");
+                Err(Error::input("a convolution's input", expected, format!("{dims:?} of {:?}", x.dtype())))
+            }
+        }
+    }
+
+    /// Channels in.
+    pub fn inputs(&self) -> usize {
+        self.weight.dims()[1]
+    }
+
+    /// Channels out.
+    pub fn outputs(&self) -> usize {
+        self.weight.dims()[0]
+    }
+
+    /// How the kernel moves.
+    pub fn window(&self) -> Window {
+        self.window
+    }
+
+    /// W, \[outputs, inputs, kernel, kernel\].
+    pub fn weight(&self) -> &Var {
+        &self.weight
+    }
+}
