@@ -25,6 +25,8 @@ pub(crate) enum Event {
         /// Wall time of the epoch.
         seconds: f64,
     },
+    /// The run is broken off, as somebody wished; it has no record.
+    Stopped,
     /// The record is written.
     Recorded {
         /// How the run ended.

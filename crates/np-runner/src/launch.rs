@@ -1,16 +1,17 @@
 //! The local launcher: worker processes of this very program, as many at a time as fit the cores.
 //!
 //! A worker is `np exec PLAN INDEX`. It trains one run and writes the record itself, so a launcher that dies loses nothing that
-//! is finished, and workers notice at their next line that nobody listens.
+//! is finished. Its standard input is a pipe that says nothing: the launcher holds it open for as long as the worker is to go on,
+//! so that a wish to stop, and the launcher's own end however it comes, reach every worker.
 
 use std::{
     collections::BTreeMap,
     io::{BufRead as _, BufReader, Read as _},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
-    sync::mpsc::{Receiver, Sender, channel},
+    sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel},
     thread,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use np_record::{Outcome, Plan, PlannedRun, Store};
@@ -20,6 +21,7 @@ use crate::{
     event::Event,
     provenance::Caller,
     screen::Screen,
+    stop::Stop,
     worker::failed,
 };
 
@@ -78,7 +80,14 @@ enum Message {
     Said(usize, Event),
     /// A worker has closed its output; with what it wrote to its standard error.
     Ended(usize, String),
-    Interrupted,
+}
+
+/// What holds launcher and workers together.
+struct Wires {
+    program: PathBuf,
+    stop: Stop,
+    sender: Sender<Message>,
+    receiver: Receiver<Message>,
 }
 
 /// A worker that is running.
@@ -86,6 +95,21 @@ struct Worker {
     child: Child,
     started: Instant,
     outcome: Option<Outcome>,
+    /// Whether it says that it was stopped.
+    stopped: bool,
+}
+
+/// How often the launcher looks whether it should stop.
+const TICK: Duration = Duration::from_millis(50);
+
+/// How long workers have to keep what they have done, once they are asked to stop.
+const GRACE: Duration = Duration::from_secs(60);
+
+impl Worker {
+    /// Closes its standard input.
+    fn ask_to_stop(&mut self) {
+        drop(self.child.stdin.take());
+    }
 }
 
 impl Launch<'_> {
@@ -97,13 +121,10 @@ impl Launch<'_> {
     pub fn train(&self, todo: &[usize], screen: &mut Screen) -> Result<Tally> {
         let program = std::env::current_exe().map_err(Error::io("np"))?;
         let (sender, receiver) = channel();
-        let interrupt = sender.clone();
-        // Fails only where a handler is set already; the default one then ends the launcher, and the workers with it.
-        let _ = ctrlc::set_handler(move || {
-            let _ = interrupt.send(Message::Interrupted);
-        });
+        let wires = Wires { program, stop: Stop::on_signals(), sender, receiver };
         let mut running = BTreeMap::new();
-        let result = self.work(todo, &program, &sender, &receiver, &mut running, screen);
+        let result = self.work(todo, &wires, &mut running, screen);
+        // Left over only after an error, a second wish to stop, or when a worker does not heed the first.
         for worker in running.values_mut() {
             let _ = worker.child.kill();
             let _ = worker.child.wait();
@@ -115,38 +136,53 @@ impl Launch<'_> {
     fn work(
         &self,
         todo: &[usize],
-        program: &Path,
-        sender: &Sender<Message>,
-        receiver: &Receiver<Message>,
+        wires: &Wires,
         running: &mut BTreeMap<usize, Worker>,
         screen: &mut Screen,
     ) -> Result<Tally> {
         let mut tally = Tally::default();
         let mut waiting = todo.iter().copied();
+        let mut deadline: Option<Instant> = None;
         loop {
-            while running.len() < self.share.jobs
+            if wires.stop.take() {
+                tally.interrupted = true;
+                if deadline.is_some() {
+                    return Ok(tally);
+                }
+                deadline = Some(Instant::now() + GRACE);
+                running.values_mut().for_each(Worker::ask_to_stop);
+            }
+            while deadline.is_none()
+                && running.len() < self.share.jobs
                 && let Some(index) = waiting.next()
             {
-                let child = self.spawn(index, program, sender)?;
-                running.insert(index, Worker { child, started: Instant::now(), outcome: None });
+                let child = self.spawn(index, wires)?;
+                running.insert(index, Worker { child, started: Instant::now(), outcome: None, stopped: false });
                 screen.begins(index, &self.plan.runs[index]);
             }
             if running.is_empty() {
                 return Ok(tally);
             }
-            match receiver.recv() {
+            match wires.receiver.recv_timeout(TICK) {
                 Ok(Message::Said(index, event)) => {
                     screen.event(index, &event);
-                    if let (Event::Recorded { outcome }, Some(worker)) = (event, running.get_mut(&index)) {
-                        worker.outcome = Some(outcome);
+                    match (event, running.get_mut(&index)) {
+                        (Event::Recorded { outcome }, Some(worker)) => worker.outcome = Some(outcome),
+                        (Event::Stopped, Some(worker)) => worker.stopped = true,
+                        _ => {}
                     }
                 }
                 Ok(Message::Ended(index, stderr)) => {
                     let Some(mut worker) = running.remove(&index) else { continue };
-                    let status = worker.child.wait().map_err(Error::io(program))?;
+                    let status = worker.child.wait().map_err(Error::io(&wires.program))?;
                     let run = &self.plan.runs[index];
                     let outcome = match worker.outcome {
                         Some(outcome) => outcome,
+                        // Nothing is wrong with a run that was broken off, by us or by a signal to its worker alone.
+                        None if worker.stopped || deadline.is_some() || wires.stop.is_wished() => {
+                            tally.interrupted = true;
+                            continue;
+                        }
                         None => self.bury(run, status, &stderr)?,
                     };
                     screen.ends(index, run, &outcome, worker.started.elapsed());
@@ -156,17 +192,15 @@ impl Launch<'_> {
                         Outcome::Failed { reason } => tally.failed.push((index, reason)),
                     }
                 }
-                Ok(Message::Interrupted) | Err(_) => {
-                    tally.interrupted = true;
-                    return Ok(tally);
-                }
+                Err(RecvTimeoutError::Timeout) if deadline.is_some_and(|end| Instant::now() > end) => return Ok(tally),
+                Err(_) => {}
             }
         }
     }
 
     /// Starts the worker of one run, and the threads that listen to it.
-    fn spawn(&self, index: usize, program: &Path, sender: &Sender<Message>) -> Result<Child> {
-        let mut command = Command::new(program);
+    fn spawn(&self, index: usize, wires: &Wires) -> Result<Child> {
+        let mut command = Command::new(&wires.program);
         command.args(["exec", &self.plan.experiment, &index.to_string()]);
         command.args(["--id", &self.plan.runs[index].id]);
         command.arg("--store").arg(self.store.root());
@@ -182,15 +216,18 @@ impl Launch<'_> {
         command.env("MALLOC_MMAP_THRESHOLD_", "1073741824").env("MALLOC_TRIM_THRESHOLD_", "2147483648");
         // Candle's error texts carry a backtrace otherwise.
         command.env_remove("RUST_BACKTRACE").env_remove("RUST_LIB_BACKTRACE");
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().map_err(Error::io(PathBuf::from(program)))?;
+        command.arg("--supervised").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        // A Ctrl-C in a terminal goes to a whole process group: the launcher is to hear it, and to decide for its workers.
+        #[cfg(unix)]
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        let mut child = command.spawn().map_err(Error::io(&wires.program))?;
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         let errors = thread::spawn(move || {
             let mut text = Vec::new();
             stderr.map(|mut pipe| pipe.read_to_end(&mut text));
             String::from_utf8_lossy(&text).into_owned()
         });
-        let sender = sender.clone();
+        let sender = wires.sender.clone();
         thread::spawn(move || {
             for line in stdout.into_iter().flat_map(|pipe| BufReader::new(pipe).lines()).map_while(Result::ok) {
                 if let Some(event) = Event::hear(&line) {

@@ -9,7 +9,7 @@ use std::{
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use np_record::{Epoch, Outcome, PlannedRun};
 
-use crate::{event::Event, worker::label};
+use crate::{event::Event, say::say, worker::label};
 
 /// The progress of a sweep.
 #[derive(Debug)]
@@ -90,8 +90,8 @@ impl Screen {
                 total.inc(1);
                 total.set_message(format!("· {left} left"));
             }
-            None if self.ended < self.total => eprintln!("{line} · {left} left in all"),
-            None => eprintln!("{line}"),
+            None if self.ended < self.total => say!("{line} · {left} left in all"),
+            None => say!("{line}"),
         }
     }
 
@@ -116,7 +116,7 @@ fn style(template: &str) -> ProgressStyle {
 }
 
 fn numbers(epoch: &Epoch) -> String {
-    format!("accuracy {:.2} %, loss {:.4}", epoch.test_accuracy * 100.0, epoch.test_loss)
+    format!("test accuracy {:.2} %, test loss {:.4}", epoch.test_accuracy * 100.0, epoch.test_loss)
 }
 
 /// A time as people say it: `0.4 s`, `12 s`, `3 min 20 s`, `2 h 5 min`.

@@ -36,6 +36,8 @@ pub struct Trained {
 pub enum News<'a> {
     /// It begins.
     Begins(&'a ModelInfo, &'a DataInfo),
+    /// A batch, of training or of evaluation, is about to be computed.
+    Batch,
     /// An epoch is complete.
     Epoch(&'a Epoch, &'a Phases),
 }
@@ -76,6 +78,7 @@ pub fn train(config: &RunConfig, data: &DataSet, watch: &mut dyn FnMut(News<'_>)
         let all = batches(&order, config.batch_size());
         let steps_per_epoch = all.len() as f64;
         for (i, indices) in all.enumerate() {
+            watch(News::Batch)?;
             let (images, labels) = batch.load(&data.train, indices, &device)?;
             clock.lap(|phases| &mut phases.data);
 
@@ -97,7 +100,7 @@ pub fn train(config: &RunConfig, data: &DataSet, watch: &mut dyn FnMut(News<'_>)
             let _ = optimizer.step(&gradients)?;
             clock.lap(|phases| &mut phases.optimizer);
         }
-        let test = evaluate(&model, &data.test, config, &mut batch, &device)?;
+        let test = evaluate(&model, &data.test, config, &mut batch, &device, watch)?;
         clock.lap(|phases| &mut phases.evaluation);
 
         let diagnostics = optimizer.diagnostics().into_iter().filter(|(_, value)| value.is_finite()).collect();
@@ -125,10 +128,18 @@ pub fn train(config: &RunConfig, data: &DataSet, watch: &mut dyn FnMut(News<'_>)
 }
 
 /// Loss and accuracy on a whole split, without dropout.
-fn evaluate(model: &dyn Model, split: &Split, config: &RunConfig, batch: &mut Batch, device: &Device) -> Result<Total> {
+fn evaluate(
+    model: &dyn Model,
+    split: &Split,
+    config: &RunConfig,
+    batch: &mut Batch,
+    device: &Device,
+    watch: &mut dyn FnMut(News<'_>) -> Result<()>,
+) -> Result<Total> {
     let all: Vec<u32> = (0..).take(split.len()).collect();
     let mut total = Total::default();
     for indices in batches(&all, config.eval_batch_size()) {
+        watch(News::Batch)?;
         let (images, labels) = batch.load(split, indices, device)?;
         let score = loss_and_correct(&model.forward(&images, Mode::Eval)?, &labels)?;
         total.add(score.loss, score.correct, indices.len());

@@ -10,8 +10,18 @@ use crate::{
     error::{Error, Fault, Place, Result},
     event::Event,
     provenance::Caller,
+    stop::Stop,
     train::{News, Trained, train},
 };
+
+/// Who watches over a worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Supervision {
+    /// Nobody but the system, by signals.
+    Alone,
+    /// A launcher, which holds the worker's standard input open for as long as it is to go on.
+    Launcher,
+}
 
 /// What a worker is to do.
 #[derive(Debug, Clone, Copy)]
@@ -28,13 +38,15 @@ pub struct Job<'a> {
     pub threads: usize,
     /// What the record says about the command.
     pub caller: &'a Caller,
+    /// Who watches over the worker.
+    pub supervision: Supervision,
 }
 
 /// Trains one run and writes its record; a run that fails is recorded as failed.
 ///
 /// # Errors
-/// [`Error::Fault`] if there is no such run, [`Error::Record`] if the store refuses, [`Error::Orphaned`] if the launcher is gone, and
-/// whatever made the run fail, once that is recorded.
+/// [`Error::Fault`] if there is no such run, [`Error::Record`] if the store refuses, [`Error::Orphaned`] if the launcher is gone,
+/// [`Error::Stopped`] if somebody wished it, and whatever made the run fail, once that is recorded.
 pub fn exec(store: &Store, job: &Job<'_>) -> Result<()> {
     let Job { plan, index, .. } = *job;
     let nowhere = || Place::Option(format!("np exec {plan} {index}"));
@@ -46,13 +58,22 @@ pub fn exec(store: &Store, job: &Job<'_>) -> Result<()> {
         return Err(Fault::new(nowhere(), "the plan was replaced while its runs were trained").into());
     }
     let provenance = job.caller.provenance(job.threads);
-    match attempt(run, job.data_dir) {
+    let stop = Stop::on_signals();
+    if job.supervision == Supervision::Launcher {
+        stop.when_closed(std::io::stdin());
+    }
+    match attempt(run, job.data_dir, &stop) {
         Ok(trained) => {
             let record = record(run, trained, provenance);
             store.write_record(&record)?;
             Event::Recorded { outcome: record.outcome }.say()
         }
         Err(Error::Orphaned) => Err(Error::Orphaned),
+        Err(Error::Stopped) => {
+            // With or without somebody to hear it.
+            let _ = Event::Stopped.say();
+            Err(Error::Stopped)
+        }
         Err(error) => {
             store.write_record(&failed(run, error.to_string(), provenance))?;
             Event::Recorded { outcome: Outcome::Failed { reason: error.to_string() } }.say()?;
@@ -61,7 +82,7 @@ pub fn exec(store: &Store, job: &Job<'_>) -> Result<()> {
     }
 }
 
-fn attempt(run: &PlannedRun, data_dir: Option<&Path>) -> Result<Trained> {
+fn attempt(run: &PlannedRun, data_dir: Option<&Path>, stop: &Stop) -> Result<Trained> {
     let place = || Place::Option(format!("run {}", run.id));
     let config: RunConfig = serde_json::from_value(run.config.clone())
         .map_err(|error| Fault::new(place(), format!("planned by another version of np: {error}")))?;
@@ -71,6 +92,8 @@ fn attempt(run: &PlannedRun, data_dir: Option<&Path>) -> Result<Trained> {
     }
     train(&config, &data, &mut |news| match news {
         News::Begins(model, data) => Event::Begins { model: model.title.clone(), examples: data.train_examples }.say(),
+        News::Batch if stop.is_wished() => Err(Error::Stopped),
+        News::Batch => Ok(()),
         News::Epoch(metrics, phases) => Event::Epoch { metrics: metrics.clone(), seconds: phases.total() }.say(),
     })
 }

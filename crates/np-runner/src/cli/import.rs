@@ -11,6 +11,7 @@ use super::print;
 use crate::{
     document::Document,
     error::{Error, Fault, Problem, Result},
+    say::say,
 };
 
 /// Turn a YAML file of the published PyTorch project into an experiment, on standard output
@@ -48,7 +49,7 @@ pub(super) fn import(args: &Args) -> Result<ExitCode> {
     let mut left = Vec::new();
     let text = translate(&document, args, &mut left)?;
     for what in &left {
-        eprintln!("not carried over: {what}");
+        say!("not carried over: {what}");
     }
     print(&text)?;
     Ok(ExitCode::SUCCESS)

@@ -23,8 +23,9 @@ use np_record::Store;
 use crate::{
     error::{Error, Result},
     provenance::Caller,
+    say::say,
     spec::{Request, default_store},
-    worker::Job,
+    worker::{Job, Supervision},
 };
 
 /// Trains, plans and compares the experiments of NeuroPlastic.
@@ -118,6 +119,9 @@ struct ExecArgs {
     /// Threads that the run computes on; those of `RAYON_NUM_THREADS`
     #[arg(long, default_value_t = 1)]
     threads: usize,
+    /// Stop when standard input ends
+    #[arg(long)]
+    supervised: bool,
     /// What the record says about the command, as JSON
     #[arg(long, value_parser = caller, default_value = "{\"command\":\"np exec\"}")]
     caller: Caller,
@@ -143,7 +147,7 @@ pub fn main() -> ExitCode {
     match result {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("error: {}", error.to_string().replace("\nhint: ", "\n  hint: "));
+            say!("error: {}", error.to_string().replace("\nhint: ", "\n  hint: "));
             ExitCode::from(error.exit_code())
         }
     }
@@ -158,6 +162,7 @@ fn exec(args: &ExecArgs) -> Result<ExitCode> {
         data_dir: args.data_dir.as_deref(),
         threads: args.threads,
         caller: &args.caller,
+        supervision: if args.supervised { Supervision::Launcher } else { Supervision::Alone },
     };
     crate::exec(&store, &job)?;
     Ok(ExitCode::SUCCESS)

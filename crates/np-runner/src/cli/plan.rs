@@ -10,6 +10,7 @@ use crate::{
     Costs, Planned, Share, cores,
     error::{Error, Result},
     missing, plan as make_plan,
+    say::say,
     screen::human,
     table::table,
     worker::plain,
@@ -46,9 +47,9 @@ pub(super) fn plan(args: &Args) -> Result<ExitCode> {
     print(&table(&header, &["seed", "time"], &rows))?;
 
     let todo = missing(&plan, &store)?;
-    eprintln!("{} ({}), records in `{}`", plan.experiment, plan.scale, short(store.root()));
+    say!("{} ({}), records in `{}`", plan.experiment, plan.scale, short(store.root()));
     if todo.is_empty() {
-        eprintln!("nothing to train: every run has its record");
+        say!("nothing to train: every run has its record");
         return Ok(ExitCode::SUCCESS);
     }
     let cost: Option<f64> = todo.iter().map(|&index| costs.of_run(&plan.runs[index], examples[index])).sum();
@@ -57,7 +58,7 @@ pub(super) fn plan(args: &Args) -> Result<ExitCode> {
         Some(seconds) => format!("about {}, {jobs} at a time", human(seconds / jobs as f64)),
         None => "no record of the like to estimate the time from".to_owned(),
     };
-    eprintln!("{} to train: {about}", todo.len());
+    say!("{} to train: {about}", todo.len());
     Ok(ExitCode::SUCCESS)
 }
 

@@ -7,8 +7,15 @@ use np_record::{Plan, Store};
 
 use super::{ExperimentArgs, print, short};
 use crate::{
-    Costs, Launch, Planned, Screen, Share, Tally, cores, error::Result, missing, plan, provenance::Caller, results,
-    screen::human, spec::Request, worker::label,
+    Costs, Launch, Planned, Screen, Share, Tally, cores,
+    error::Result,
+    missing, plan,
+    provenance::Caller,
+    results,
+    say::{count, say},
+    screen::human,
+    spec::Request,
+    worker::label,
 };
 
 /// Train every run of an experiment that has no record yet, and print the results
@@ -51,10 +58,15 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
 /// Says what is about to happen.
 fn announce(planned: &Planned, store: &Store, todo: &[usize], share: Share) -> Result<()> {
     let Planned { plan, examples } = planned;
-    let runs = plan.runs.len();
-    eprintln!("{} ({}): {runs} runs, records in `{}`", plan.experiment, plan.scale, short(store.root()));
+    say!(
+        "{} ({}): {}, records in `{}`",
+        plan.experiment,
+        plan.scale,
+        count(plan.runs.len(), "run"),
+        short(store.root())
+    );
     if todo.is_empty() {
-        eprintln!("nothing to train: every run has its record");
+        say!("nothing to train: every run has its record");
         return Ok(());
     }
     let costs = Costs::of(store)?;
@@ -62,32 +74,32 @@ fn announce(planned: &Planned, store: &Store, todo: &[usize], share: Share) -> R
     let about = cost.map(|seconds| format!(", about {}", human(seconds / share.jobs as f64))).unwrap_or_default();
     let Share { jobs, threads } = share;
     let each = if threads == 1 { "1 thread".to_owned() } else { format!("{threads} threads") };
-    eprintln!("training {}, {jobs} at a time on {each} each{about}", todo.len());
+    say!("training {}, {jobs} at a time on {each} each{about}", todo.len());
     Ok(())
 }
 
 /// Says how it went, and what is left to do.
 fn conclude(plan: &Plan, store: &Store, tally: &Tally) -> ExitCode {
     for &index in &tally.diverged {
-        eprintln!("diverged, which is a result: {} ({})", label(&plan.runs[index]), plan.runs[index].id);
+        say!("diverged, which is a result: {} ({})", label(&plan.runs[index]), plan.runs[index].id);
     }
     for (index, reason) in &tally.failed {
-        eprintln!("failed: {} ({}): {reason}", label(&plan.runs[*index]), plan.runs[*index].id);
+        say!("failed: {} ({}): {reason}", label(&plan.runs[*index]), plan.runs[*index].id);
     }
     if tally.interrupted {
         let left = missing(plan, store).map_or(0, |left| left.len());
-        eprintln!(
-            "interrupted: {} runs are kept, {left} are left\n  hint: the same command goes on",
-            plan.runs.len() - left
+        say!(
+            "interrupted: {} done, {left} left\n  hint: the same command goes on",
+            count(plan.runs.len() - left, "run")
         );
         return ExitCode::from(130);
     }
     if tally.failed.is_empty() {
         return ExitCode::SUCCESS;
     }
-    eprintln!(
-        "{} of the runs failed\n  hint: once the reason is mended, the same command tries them again",
-        tally.failed.len()
+    say!(
+        "{} failed\n  hint: once the reason is mended, the same command tries again",
+        count(tally.failed.len(), "run")
     );
     ExitCode::FAILURE
 }

@@ -12,6 +12,7 @@ use np_record::{Outcome, Record, Store};
 use super::{print, short};
 use crate::{
     error::{Error, Fault, Place, Result},
+    say::say,
     screen::human,
     table::table,
 };
@@ -37,7 +38,7 @@ pub(super) fn show(args: &Args) -> Result<ExitCode> {
     } else {
         print(&readable(&record))?;
     }
-    eprintln!("from `{}`", short(store.root()));
+    say!("from `{}`", short(store.root()));
     Ok(ExitCode::SUCCESS)
 }
 
