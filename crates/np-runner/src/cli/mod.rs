@@ -147,10 +147,15 @@ pub fn main() -> ExitCode {
     match result {
         Ok(code) => code,
         Err(error) => {
-            say!("error: {}", error.to_string().replace("\nhint: ", "\n  hint: "));
+            say!("error: {}", told(&error.to_string()));
             ExitCode::from(error.exit_code())
         }
     }
+}
+
+/// A message with its hint on a line of its own.
+fn told(message: &str) -> String {
+    message.replace("\nhint: ", "\n  hint: ")
 }
 
 fn exec(args: &ExecArgs) -> Result<ExitCode> {

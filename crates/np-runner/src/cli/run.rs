@@ -40,6 +40,9 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
     let planned = plan(&request, data_dir)?;
     let store = args.experiment.store()?;
     let todo = missing(&planned.plan, &store)?;
+    if let Some(fault) = planned.unread.clone().filter(|_| !todo.is_empty()) {
+        return Err(fault.into());
+    }
     if store.read_plan(&planned.plan.experiment)?.as_ref() != Some(&planned.plan) {
         store.write_plan(&planned.plan)?;
     }
@@ -57,7 +60,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
 
 /// Says what is about to happen.
 fn announce(planned: &Planned, store: &Store, todo: &[usize], share: Share) -> Result<()> {
-    let Planned { plan, examples } = planned;
+    let Planned { plan, examples, warnings, .. } = planned;
     say!(
         "{} ({}): {}, records in `{}`",
         plan.experiment,
@@ -65,6 +68,9 @@ fn announce(planned: &Planned, store: &Store, todo: &[usize], share: Share) -> R
         count(plan.runs.len(), "run"),
         short(store.root())
     );
+    for warning in warnings {
+        say!("warning: {warning}");
+    }
     if todo.is_empty() {
         say!("nothing to train: every run has its record");
         return Ok(());
