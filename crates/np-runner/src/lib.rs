@@ -18,6 +18,7 @@ mod document;
 mod error;
 mod event;
 mod explain;
+mod fingerprint;
 mod launch;
 mod planning;
 mod provenance;

@@ -129,6 +129,20 @@ fn compare_prints_every_format() {
 }
 
 #[test]
+fn nothing_to_compare_is_said() {
+    let lab = Lab::new(TINY);
+    lab.good(&["run", "tiny.yaml", "--arm", "sgd", "--seeds", "1"]);
+    let output = lab.np(&["compare", "tiny.yaml"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("nothing to compare: no seed has a finished run of both arms\n  hint: "));
+    let output = lab.np(&["compare", "tiny.yaml", "--arm", "sgd", "--seeds", "1"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("nothing to compare: there is one arm, `sgd`\n  hint: leave out `--arm`"));
+    let (_, said) = lab.good(&["run", "tiny.yaml", "--arm", "sgd", "--seeds", "2"]);
+    assert!(said.contains(": 1 run, records in") && said.contains("test loss"), "{said}");
+}
+
+#[test]
 fn show_prints_a_record_by_the_beginning_of_its_id() {
     let lab = trained();
     let id = lab.results("records/quick").into_keys().next().unwrap();

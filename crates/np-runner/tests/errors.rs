@@ -353,6 +353,8 @@ fn other_commands_refuse_in_the_same_way() {
         &["none of its runs has a record yet", "hint: train them"],
     );
     refused(&lab, "no such plan", &["compare", "plans/tiny.json"], &["there is no such plan", "hint: "]);
+    refused(&lab, "one arm", &["compare", "tiny.yaml", "--arm", "sgd"], &["none of its runs has a record yet"]);
+    refused(&lab, "an empty id", &["show", ""], &["`np show \"\"`: expected the id of a run", "hint: "]);
     refused(&lab, "no such id", &["show", "beef"], &["no record has such an id", "hint: "]);
     refused(&lab, "no such optimizer", &["optimizers", "sdg"], &["hint: did you mean `sgd`?"]);
     refused(

@@ -51,6 +51,11 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
     let mut tally = Tally::default();
     if !todo.is_empty() {
         let caller = Caller::of(command(&request));
+        if caller.commit.is_none() {
+            say!(
+                "note: records will name no commit: this `np` was not built from the code in its source tree as that is now"
+            );
+        }
         let launch = Launch { plan: &planned.plan, store: &store, share, data_dir, caller: &caller };
         tally = launch.train(&todo, &mut Screen::new(todo.len()))?;
     }
