@@ -84,6 +84,7 @@ pub(super) fn compare(args: &Args) -> Result<ExitCode> {
             Error::from(Fault::new(Place::File(args.source.clone(), None), problem).hint_if(hint.map(str::to_owned)))
         })?);
     }
+    Comparison::adjust_together(&mut parts);
     print(&render(&parts, format))?;
     if parts.iter().flat_map(|part| &part.groups).all(|group| group.difference.is_none()) {
         say!(
