@@ -41,6 +41,9 @@ pub enum Error {
     /// A worker can no longer tell its launcher how it goes on.
     #[error("the launcher has gone")]
     Orphaned,
+    /// A file is no snapshot of the run.
+    #[error("{0}")]
+    Snapshot(String),
     /// A run was broken off by a signal, or because its launcher wishes to stop.
     #[error("stopped before its end")]
     Stopped,

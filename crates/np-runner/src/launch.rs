@@ -5,7 +5,7 @@
 //! so that a wish to stop, and the launcher's own end however it comes, reach every worker.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     io::{BufRead as _, BufReader, Read as _},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
@@ -19,6 +19,8 @@ use np_record::{Outcome, Plan, PlannedRun, Store};
 use crate::{
     error::{Error, Result},
     event::Event,
+    keeper::Every,
+    lock::Lock,
     provenance::Caller,
     screen::Screen,
     stop::Stop,
@@ -60,6 +62,8 @@ pub struct Launch<'a> {
     pub data_dir: Option<&'a Path>,
     /// What records say about this command.
     pub caller: &'a Caller,
+    /// How often workers keep what they have done.
+    pub snapshots: Every,
 }
 
 /// How a launch went.
@@ -71,6 +75,8 @@ pub struct Tally {
     pub diverged: Vec<usize>,
     /// Runs that failed, by their place in the plan, with the reason.
     pub failed: Vec<(usize, String)>,
+    /// Runs that another process trained meanwhile, by their place in the plan; they are counted above as well.
+    pub elsewhere: Vec<usize>,
     /// Whether the user broke it off.
     pub interrupted: bool,
 }
@@ -95,15 +101,44 @@ struct Worker {
     child: Child,
     started: Instant,
     outcome: Option<Outcome>,
-    /// Whether it says that it was stopped.
-    stopped: bool,
+    /// What it says instead of an outcome.
+    excuse: Option<Excuse>,
+}
+
+/// Why a worker ends without a record, and nothing is wrong.
+enum Excuse {
+    /// It was stopped.
+    Stopped,
+    /// Another process trains the run.
+    Busy,
 }
 
 /// How often the launcher looks whether it should stop.
 const TICK: Duration = Duration::from_millis(50);
 
+/// How often it looks after the runs that another process trains.
+const LOOK: Duration = Duration::from_millis(500);
+
 /// How long workers have to keep what they have done, once they are asked to stop.
 const GRACE: Duration = Duration::from_secs(60);
+
+/// How it is with a run that another process trains.
+enum Look {
+    Busy,
+    Done(Outcome),
+    /// That process has ended without a record.
+    Free,
+}
+
+impl Tally {
+    fn count(&mut self, index: usize, outcome: Outcome) {
+        match outcome {
+            Outcome::Finished => self.finished += 1,
+            Outcome::Diverged { .. } => self.diverged.push(index),
+            Outcome::Failed { reason } => self.failed.push((index, reason)),
+        }
+    }
+}
 
 impl Worker {
     /// Closes its standard input.
@@ -141,7 +176,9 @@ impl Launch<'_> {
         screen: &mut Screen,
     ) -> Result<Tally> {
         let mut tally = Tally::default();
-        let mut waiting = todo.iter().copied();
+        let mut waiting: VecDeque<usize> = todo.iter().copied().collect();
+        let mut elsewhere = Vec::new();
+        let mut looked = Instant::now();
         let mut deadline: Option<Instant> = None;
         loop {
             if wires.stop.take() {
@@ -154,21 +191,37 @@ impl Launch<'_> {
             }
             while deadline.is_none()
                 && running.len() < self.share.jobs
-                && let Some(index) = waiting.next()
+                && let Some(index) = waiting.pop_front()
             {
                 let child = self.spawn(index, wires)?;
-                running.insert(index, Worker { child, started: Instant::now(), outcome: None, stopped: false });
+                running.insert(index, Worker { child, started: Instant::now(), outcome: None, excuse: None });
                 screen.begins(index, &self.plan.runs[index]);
             }
-            if running.is_empty() {
+            if running.is_empty() && (elsewhere.is_empty() || deadline.is_some()) {
                 return Ok(tally);
+            }
+            if !elsewhere.is_empty() && looked.elapsed() > LOOK {
+                for index in std::mem::take(&mut elsewhere) {
+                    match self.look(index)? {
+                        Look::Done(outcome) => {
+                            screen.elsewhere(&self.plan.runs[index], &outcome);
+                            tally.elsewhere.push(index);
+                            tally.count(index, outcome);
+                        }
+                        Look::Free => waiting.push_back(index),
+                        Look::Busy => elsewhere.push(index),
+                    }
+                }
+                looked = Instant::now();
+                continue;
             }
             match wires.receiver.recv_timeout(TICK) {
                 Ok(Message::Said(index, event)) => {
                     screen.event(index, &event);
                     match (event, running.get_mut(&index)) {
                         (Event::Recorded { outcome }, Some(worker)) => worker.outcome = Some(outcome),
-                        (Event::Stopped, Some(worker)) => worker.stopped = true,
+                        (Event::Stopped, Some(worker)) => worker.excuse = Some(Excuse::Stopped),
+                        (Event::Busy, Some(worker)) => worker.excuse = Some(Excuse::Busy),
                         _ => {}
                     }
                 }
@@ -176,21 +229,24 @@ impl Launch<'_> {
                     let Some(mut worker) = running.remove(&index) else { continue };
                     let status = worker.child.wait().map_err(Error::io(&wires.program))?;
                     let run = &self.plan.runs[index];
-                    let outcome = match worker.outcome {
-                        Some(outcome) => outcome,
+                    let stopping = deadline.is_some() || wires.stop.is_wished();
+                    let outcome = match (worker.outcome, worker.excuse) {
+                        (Some(outcome), _) => outcome,
+                        (None, Some(Excuse::Busy)) => {
+                            screen.leaves(index);
+                            elsewhere.push(index);
+                            continue;
+                        }
                         // Nothing is wrong with a run that was broken off, by us or by a signal to its worker alone.
-                        None if worker.stopped || deadline.is_some() || wires.stop.is_wished() => {
+                        (None, excuse) if excuse.is_some() || stopping => {
+                            screen.leaves(index);
                             tally.interrupted = true;
                             continue;
                         }
-                        None => self.bury(run, status, &stderr)?,
+                        (None, _) => self.bury(run, status, &stderr)?,
                     };
                     screen.ends(index, run, &outcome, worker.started.elapsed());
-                    match outcome {
-                        Outcome::Finished => tally.finished += 1,
-                        Outcome::Diverged { .. } => tally.diverged.push(index),
-                        Outcome::Failed { reason } => tally.failed.push((index, reason)),
-                    }
+                    tally.count(index, outcome);
                 }
                 Err(RecvTimeoutError::Timeout) if deadline.is_some_and(|end| Instant::now() > end) => return Ok(tally),
                 Err(_) => {}
@@ -204,6 +260,7 @@ impl Launch<'_> {
         command.args(["exec", &self.plan.experiment, &index.to_string()]);
         command.args(["--id", &self.plan.runs[index].id]);
         command.arg("--store").arg(self.store.root());
+        command.args(["--snapshot-every", &self.snapshots.to_string()]);
         command.args(["--threads", &self.share.threads.to_string()]);
         command.args(["--caller", &serde_json::to_string(self.caller).unwrap_or_default()]);
         if let Some(folder) = self.data_dir {
@@ -237,6 +294,17 @@ impl Launch<'_> {
             let _ = sender.send(Message::Ended(index, errors.join().unwrap_or_default()));
         });
         Ok(child)
+    }
+
+    /// Looks after a run that another process trains.
+    fn look(&self, index: usize) -> Result<Look> {
+        let id = &self.plan.runs[index].id;
+        // First the lock, then the record: it is written before the lock is let go.
+        if Lock::is_held(self.store, id)? {
+            return Ok(Look::Busy);
+        }
+        let record = self.store.read_record(id)?.filter(np_record::Record::is_done);
+        Ok(record.map_or(Look::Free, |record| Look::Done(record.outcome)))
     }
 
     /// Records a run whose worker died without a record: killed, out of memory, a bug.

@@ -63,9 +63,10 @@ impl Caller {
     }
 }
 
-/// The output of a git command in `folder`; `None` without git or outside a work tree.
+/// The output of a git command in `folder`; `None` without git or outside a work tree. It takes no lock: killed in the middle, `git status` would
+/// leave the repository locked.
 fn git(folder: &Path, arguments: &[&str]) -> Option<String> {
-    let output = Command::new("git").arg("-C").arg(folder).args(arguments).output().ok()?;
+    let output = Command::new("git").args(["--no-optional-locks", "-C"]).arg(folder).args(arguments).output().ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 

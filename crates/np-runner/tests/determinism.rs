@@ -92,6 +92,7 @@ fn a_failure_is_recorded_and_tried_again() {
     let mut plan: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
     let id = plan["runs"][0]["id"].as_str().unwrap().to_owned();
     plan["runs"][0]["data_digest"] = "0".into();
+    fs::remove_file(lab.path("store/runs").join(format!("{id}.json"))).unwrap();
     fs::write(&path, plan.to_string()).unwrap();
     let name = path.file_stem().unwrap().to_string_lossy().into_owned();
     let output = lab.np(&["exec", &name, "0", "--store", "store"]);

@@ -52,19 +52,26 @@ fn a_ctrl_c_reaches_the_launcher_alone_and_fails_no_run() {
 }
 
 #[test]
-fn a_worker_that_is_asked_to_stop_alone_fails_no_run() {
+fn a_worker_that_is_asked_to_stop_alone_keeps_what_is_done_and_fails_no_run() {
     let lab = Lab::new(TINY.replace("epochs: 2", "epochs: 100000"));
     let (plan, _) = lab.good(&["plan", "tiny.yaml", "--json", "--store", "store"]);
     std::fs::create_dir_all(lab.path("store/plans")).unwrap();
     std::fs::write(lab.path("store/plans/tiny.json"), plan).unwrap();
-    let mut command = lab.command(&["exec", "tiny", "0", "--store", "store"]);
-    // With no input at all: only a launcher's worker takes its end for a wish.
-    let mut worker = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
-    let mut lines = BufReader::new(worker.stdout.take().unwrap()).lines().map(Result::unwrap);
-    assert!(lines.any(|line| line.contains("epoch")));
-    signal("USR2", &worker.id().to_string());
-    assert_eq!(lines.last().unwrap(), "{\"event\":\"stopped\"}");
-    assert_eq!(worker.wait().unwrap().code(), Some(130));
+    let mut resumed = 0;
+    for name in ["USR2", "TERM"] {
+        let mut command = lab.command(&["exec", "tiny", "0", "--store", "store"]);
+        // With no input at all: only a launcher's worker takes its end for a wish.
+        let mut worker = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut lines = BufReader::new(worker.stdout.take().unwrap()).lines().map(Result::unwrap);
+        let begun = lines.by_ref().take_while(|line| !line.starts_with("{\"event\":\"epoch\"")).collect::<String>();
+        resumed += begun.matches("{\"event\":\"resumed\",\"epoch\":").count();
+        signal(name, &worker.id().to_string());
+        assert_eq!(lines.last().unwrap(), "{\"event\":\"stopped\"}");
+        assert_eq!(worker.wait().unwrap().code(), Some(130));
+        let kept = lab.files("store/snapshots");
+        assert!(kept.keys().any(|path| path.extension().is_some_and(|extension| extension == "snapshot")), "{kept:?}");
+    }
+    assert_eq!(resumed, 1, "the second goes on where the first was stopped");
     assert!(lab.results("store").is_empty());
 }
 

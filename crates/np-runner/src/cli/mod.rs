@@ -22,6 +22,7 @@ use np_record::Store;
 
 use crate::{
     error::{Error, Result},
+    keeper::Every,
     provenance::Caller,
     say::say,
     spec::{Request, default_store},
@@ -119,6 +120,9 @@ struct ExecArgs {
     /// Threads that the run computes on; those of `RAYON_NUM_THREADS`
     #[arg(long, default_value_t = 1)]
     threads: usize,
+    /// How often what is done is kept
+    #[arg(long, default_value_t)]
+    snapshot_every: Every,
     /// Stop when standard input ends
     #[arg(long)]
     supervised: bool,
@@ -167,6 +171,7 @@ fn exec(args: &ExecArgs) -> Result<ExitCode> {
         data_dir: args.data_dir.as_deref(),
         threads: args.threads,
         caller: &args.caller,
+        snapshots: args.snapshot_every,
         supervision: if args.supervised { Supervision::Launcher } else { Supervision::Alone },
     };
     crate::exec(&store, &job)?;

@@ -7,7 +7,7 @@ use np_record::{Plan, Store};
 
 use super::{ExperimentArgs, print, short};
 use crate::{
-    Costs, Launch, Planned, Screen, Share, Tally, cores,
+    Costs, Every, Launch, Planned, Screen, Share, Tally, cores,
     error::Result,
     missing, plan,
     provenance::Caller,
@@ -20,7 +20,8 @@ use crate::{
 
 /// Train every run of an experiment that has no record yet, and print the results
 ///
-/// Breaking it off (Ctrl-C) loses only the runs that are under way; the same command goes on from there. With overrides, the
+/// Breaking it off (Ctrl-C) loses only the epochs that are under way; the same command goes on from there. Of several that are started on
+/// one store, each run is trained by one. With overrides, the
 /// plan is kept under a name of its own, beside that of the file as written; records are shared.
 #[derive(Debug, ClapArgs)]
 pub(super) struct Args {
@@ -32,6 +33,9 @@ pub(super) struct Args {
     /// Threads of each run [default: 1, more if there are fewer runs than cores]; results do not depend on it
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     threads: Option<u16>,
+    /// How often a run keeps what it has done, to go on from there: `90s`, `5min`, `2epochs`, `never`; results do not depend on it
+    #[arg(long, value_name = "INTERVAL", default_value_t)]
+    snapshot_every: Every,
 }
 
 pub(super) fn run(args: &Args) -> Result<ExitCode> {
@@ -56,7 +60,14 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
                 "note: records will name no commit: this `np` was not built from the code in its source tree as that is now"
             );
         }
-        let launch = Launch { plan: &planned.plan, store: &store, share, data_dir, caller: &caller };
+        let launch = Launch {
+            plan: &planned.plan,
+            store: &store,
+            share,
+            data_dir,
+            caller: &caller,
+            snapshots: args.snapshot_every,
+        };
         tally = launch.train(&todo, &mut Screen::new(todo.len()))?;
     }
     print(&results(&planned.plan, &store)?)?;
