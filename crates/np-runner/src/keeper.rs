@@ -76,13 +76,15 @@ pub(crate) struct Keeper {
     epochs: usize,
     /// The end of the last epoch, while it is not written.
     pending: Option<Snapshot>,
+    /// Whether writing has failed: it is tried again, and not told again.
+    failing: bool,
 }
 
 impl Keeper {
     /// A keeper for run `id`.
     pub(crate) fn new(store: &Store, id: &str, every: Every) -> Self {
         let folder = store.root().join("snapshots");
-        Self { folder, id: id.to_owned(), every, written: Instant::now(), epochs: 0, pending: None }
+        Self { folder, id: id.to_owned(), every, written: Instant::now(), epochs: 0, pending: None, failing: false }
     }
 
     fn path(&self, suffix: &str) -> PathBuf {
@@ -96,7 +98,10 @@ impl Keeper {
             let bytes = match fs::read(&path) {
                 Ok(bytes) => bytes,
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
-                Err(error) => return Err(Error::io(path)(error)),
+                Err(error) => {
+                    say(format!("a snapshot cannot be read: {}", Error::io(path)(error)))?;
+                    continue;
+                }
             };
             match Snapshot::from_bytes(&bytes, &self.id) {
                 Ok(snapshot) => {
@@ -127,6 +132,9 @@ impl Keeper {
     }
 
     /// An epoch is complete: a snapshot is taken, and written if one is due.
+    ///
+    /// # Errors
+    /// The first time that it cannot be written, why not. The training can go on.
     pub(crate) fn epoch(&mut self, state: &State<'_>) -> Result<()> {
         if self.every == Every::Never {
             return Ok(());
@@ -138,12 +146,20 @@ impl Keeper {
             Every::Never => false,
         };
         self.pending = Some(snapshot);
-        if due { self.write() } else { Ok(()) }
+        if !due {
+            return Ok(());
+        }
+        let first = !self.failing;
+        match self.write() {
+            Err(error) if first => Err(error),
+            _ => Ok(()),
+        }
     }
 
     /// Writes the end of the last epoch, if it is not written; the one written before it is kept.
     pub(crate) fn write(&mut self) -> Result<()> {
         let Some(snapshot) = &self.pending else { return Ok(()) };
+        self.failing = true;
         let (path, before) = (self.path(""), self.path(".before"));
         match fs::rename(&path, &before) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(Error::io(path)(error)),
@@ -151,7 +167,7 @@ impl Keeper {
         }
         write_atomic(&path, &snapshot.to_bytes()?).map_err(Error::io(path))?;
         (self.written, self.epochs) = (Instant::now(), snapshot.epochs());
-        self.pending = None;
+        (self.pending, self.failing) = (None, false);
         Ok(())
     }
 

@@ -41,7 +41,7 @@ struct Known {
 /// records needs no data; see [`Planned::unread`].
 ///
 /// # Errors
-/// [`Error::Fault`] for anything wrong with the file, the options or the data.
+/// [`crate::Error::Fault`] for anything wrong with the file, the options or the data.
 pub fn plan(request: &Request, data_dir: Option<&Path>) -> Result<Planned> {
     let spec = Spec::load(request)?;
     let mut digests = BTreeMap::new();
@@ -53,10 +53,13 @@ pub fn plan(request: &Request, data_dir: Option<&Path>) -> Result<Planned> {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(new) => match read(run, &spec, data_dir) {
                 Ok(known) => new.insert(known),
-                Err(Unread::NoFolder(fault)) => {
-                    unread.get_or_insert(fault);
-                    new.insert(published(run.config.data.name, run.config.data.source))
-                }
+                Err(Unread::NoFolder(fault)) => match published(run.config.data.name, run.config.data.source) {
+                    Some(known) => {
+                        unread.get_or_insert(fault);
+                        new.insert(known)
+                    }
+                    None => return Err(fault.into()),
+                },
                 Err(Unread::Broken(fault)) => return Err(fault.into()),
             },
         };
@@ -140,13 +143,11 @@ fn read(run: &SpecRun, spec: &Spec, data_dir: Option<&Path>) -> Result<Known, Un
     Ok(Known { examples: set.train.labels.len(), digest: set.digest })
 }
 
-/// A data set as it was published.
-fn published(name: DataName, source: Source) -> Known {
-    let examples = match (name, source) {
-        (_, Source::Mini) => 2_000,
-        (DataName::Mnist | DataName::FashionMnist, Source::Full) => 60_000,
-    };
-    Known { digest: known_digest(name, source).to_owned(), examples }
+/// A full data set as it was published, where that is known; the embedded ones are always read.
+fn published(name: DataName, source: Source) -> Option<Known> {
+    let examples = matches!(name, DataName::Mnist | DataName::FashionMnist).then_some(60_000)?;
+    let digest: Option<&str> = known_digest(name, source).into();
+    Some(Known { digest: digest?.to_owned(), examples })
 }
 
 /// The runs of `plan` that have no finished record in `store`, each id once, by their place in the plan.

@@ -151,6 +151,19 @@ fn two_sweeps_at_once_train_each_run_once() {
 }
 
 #[test]
+fn a_run_that_can_keep_no_snapshot_says_so_once_and_goes_on() {
+    let lab = Lab::new(TINY);
+    fs::create_dir_all(lab.path("store")).unwrap();
+    // No folder can be made where a file is.
+    fs::write(lab.path("store/snapshots"), "").unwrap();
+    let args = ["run", "tiny.yaml", "--store", "store", "--snapshot-every", "1epoch", "--set", "train.epochs=4"];
+    let (_, said) = lab.good(&[&args[..], &["--arm", "sgd", "--seeds", "1"]].concat());
+    assert_eq!(said.matches("no snapshot is kept: ").count(), 1, "{said}");
+    assert!(said.contains("a snapshot cannot be read: "), "{said}");
+    assert_eq!(lab.results("store").len(), 1);
+}
+
+#[test]
 fn how_often_snapshots_are_taken_is_no_part_of_a_run() {
     let lab = Lab::new(TINY);
     lab.good(&["run", "tiny.yaml", "--store", "store", "--snapshot-every", "1epoch"]);
