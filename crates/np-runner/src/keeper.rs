@@ -4,6 +4,7 @@
 //! holds the run's [lock](crate::lock).
 
 use std::{
+    collections::BTreeSet,
     fmt, fs, io,
     path::{Path, PathBuf},
     str::FromStr,
@@ -14,6 +15,7 @@ use np_record::{Store, write_atomic};
 
 use crate::{
     error::{Error, Result},
+    lock::Lock,
     snapshot::{Snapshot, State},
 };
 
@@ -60,6 +62,27 @@ impl FromStr for Every {
             "epoch" | "epochs" => Ok(Self::Epochs(number()?)),
             "never" if text.trim() == "never" => Ok(Self::Never),
             _ => Err(bad()),
+        }
+    }
+}
+
+/// Removes what a crash has left of the runs with these ids, which have their records: snapshots, and files of locks that nobody holds. What
+/// cannot be removed harms nobody.
+pub(crate) fn clear(store: &Store, ids: impl IntoIterator<Item = impl AsRef<str>>) {
+    let names = |folder: &str| -> BTreeSet<String> {
+        let entries = fs::read_dir(store.root().join(folder)).into_iter().flatten().flatten();
+        // `ID.lock`, `ID.snapshot…`, `.ID.snapshot…tmp`
+        let id = |name: String| name.trim_start_matches('.').split('.').next().unwrap_or_default().to_owned();
+        entries.map(|entry| id(entry.file_name().to_string_lossy().into_owned())).collect()
+    };
+    let (locks, snapshots) = (names("locks"), names("snapshots"));
+    for id in ids {
+        let id = id.as_ref();
+        if snapshots.contains(id) {
+            Keeper::new(store, id, Every::Never).remove();
+        }
+        if locks.contains(id) {
+            drop(Lock::take(store, id));
         }
     }
 }
@@ -188,6 +211,21 @@ impl Keeper {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn leftovers_of_runs_that_are_done_are_cleared() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let done =
+            ["locks/a.lock", "snapshots/a.snapshot", "snapshots/a.snapshot.before", "snapshots/.a.snapshot.1-0.tmp"];
+        let stay = ["locks/b.lock", "snapshots/b.snapshot", "snapshots/a.snapshot.damaged-1"];
+        for name in done.iter().chain(&stay) {
+            write_atomic(&dir.path().join(name), b"").unwrap();
+        }
+        clear(&store, ["a", "c"]);
+        assert!(done.iter().all(|name| !dir.path().join(name).exists()));
+        assert!(stay.iter().all(|name| dir.path().join(name).exists()));
+    }
 
     #[test]
     fn intervals_are_read_as_written() {

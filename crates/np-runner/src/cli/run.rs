@@ -1,6 +1,6 @@
 //! `np run`: trains what has no record yet, and prints what came out.
 
-use std::{path::Path, process::ExitCode};
+use std::{collections::BTreeSet, path::Path, process::ExitCode};
 
 use clap::Args as ClapArgs;
 use np_record::{Plan, Store};
@@ -9,6 +9,7 @@ use super::{ExperimentArgs, print, short};
 use crate::{
     Costs, Every, Launch, Planned, Screen, Share, Tally, cores,
     error::Result,
+    keeper::clear,
     missing, plan,
     provenance::Caller,
     results,
@@ -21,8 +22,8 @@ use crate::{
 /// Train every run of an experiment that has no record yet, and print the results
 ///
 /// Breaking it off (Ctrl-C) loses only the epochs that are under way; the same command goes on from there. Of several that are started on
-/// one store, each run is trained by one. With overrides, the
-/// plan is kept under a name of its own, beside that of the file as written; records are shared.
+/// one store, each run is trained by one. With overrides, the plan is kept under a name of its own, beside that of the file as written;
+/// records are shared.
 #[derive(Debug, ClapArgs)]
 pub(super) struct Args {
     #[command(flatten)]
@@ -44,6 +45,8 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
     let planned = plan(&request, data_dir)?;
     let store = args.experiment.store()?;
     let todo = missing(&planned.plan, &store)?;
+    let open: BTreeSet<&str> = todo.iter().map(|&index| planned.plan.runs[index].id.as_str()).collect();
+    clear(&store, planned.plan.runs.iter().map(|run| run.id.as_str()).filter(|id| !open.contains(id)));
     if let Some(fault) = planned.unread.clone().filter(|_| !todo.is_empty()) {
         return Err(fault.into());
     }
