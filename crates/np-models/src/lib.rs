@@ -49,6 +49,7 @@ mod load;
 mod loss;
 mod mlp;
 mod model;
+mod names;
 mod resnet;
 
 pub use error::{Error, Result};
