@@ -32,16 +32,30 @@
 //! # }
 //! ```
 
+mod augment;
 mod batch;
+pub mod cifar;
 mod dataset;
 pub mod digest;
 mod error;
 pub mod idx;
+mod loader;
 mod mini;
+mod name;
+mod note;
+mod prepare;
 mod sample;
+mod select;
 
+pub use augment::{Augmentation, View, Views};
 pub use batch::{Normalization, batches};
-pub use dataset::{DATA_DIR_ENV, DataName, DataSet, Source, Split};
+pub use dataset::{DATA_DIR_ENV, DataSet, Split};
 pub use digest::known_digest;
 pub use error::Error;
-pub use sample::{Holdout, balanced_subset, epoch_order, holdout, stratified_subset, subset};
+pub use loader::{Batch, Batches, Loader, Prepare};
+pub use name::{DataName, Source};
+pub use prepare::{Layout, Pass, Preparation};
+pub use sample::{
+    Holdout, balanced_subset, epoch_order, holdout, stratified_subset, stratified_subset_of, subset, subset_of,
+};
+pub use select::{Amount, Sampling, Selection};
