@@ -167,6 +167,46 @@ pub enum Error {
         /// Those of this one.
         found: usize,
     },
+    /// A parquet file that cannot be read.
+    #[error(
+        "`{path}`: expected a parquet file, found `{found}`\nhint: the file is damaged or of another format; copy it again"
+    )]
+    Parquet {
+        /// The file.
+        path: PathBuf,
+        /// What the reader said.
+        found: String,
+    },
+    /// A row of a parquet file that is no example.
+    #[error("`{path}`: expected {expected}, found `{found}` in row {row}")]
+    Row {
+        /// The file.
+        path: PathBuf,
+        /// Which row, from 0.
+        row: usize,
+        /// What belongs there.
+        expected: &'static str,
+        /// What is there.
+        found: String,
+    },
+    /// A training set that cannot be shared out evenly among the files of the binary version.
+    #[error("`{path}`: expected a multiple of {expected} training examples, found {found}")]
+    TrainCount {
+        /// The folder.
+        path: PathBuf,
+        /// The number of files.
+        expected: usize,
+        /// The number of examples.
+        found: usize,
+    },
+    /// The operating system refused to write a file.
+    #[error("`{path}`: could not be written")]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// The note that an import leaves beside its files is not one.
     #[error("`{path}`: expected {expected}, found `{found}`\nhint: import the set again, or remove this file")]
     Note {
