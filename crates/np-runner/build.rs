@@ -1,13 +1,22 @@
-//! Tells the crate what it is built with: the versions of the compiler and of candle, for the records.
+//! Tells the crate what it is built with, for the records: versions of the compiler and of candle, and a fingerprint of the code.
 //!
-//! The commit is not asked here: it would have to be asked again at every commit and every edit of any crate, and a rebuild
-//! that is forgotten would put a wrong one into records. `provenance.rs` asks when runs start.
+//! The commit is not asked here: every commit would mean a build, also of what has not changed. `provenance.rs` asks when runs start,
+//! and believes the answer only if the tree still has this fingerprint.
 
-use std::{env, fs, process::Command};
+use std::{env, fs, path::Path, process::Command};
+
+#[allow(dead_code, reason = "the crate has the other half of its uses")]
+#[path = "src/fingerprint.rs"]
+mod fingerprint;
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
     println!("cargo::rustc-env=NP_RUSTC={}", rustc().unwrap_or_else(|| "unknown".into()));
+    let root = Path::new("../..");
+    for source in fingerprint::sources(root).unwrap_or_default() {
+        println!("cargo::rerun-if-changed={}", source.display());
+    }
+    println!("cargo::rustc-env=NP_FINGERPRINT={}", fingerprint::of(root).unwrap_or_default());
     // The lock file of a checkout; there is none beside a published crate.
     let lock = "../../Cargo.lock";
     if let Ok(text) = fs::read_to_string(lock) {

@@ -46,6 +46,7 @@ pub mod layers;
 mod loss;
 mod mlp;
 mod model;
+mod names;
 
 pub use error::{Error, Result};
 pub use init::Initializer;

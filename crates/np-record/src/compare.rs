@@ -75,6 +75,9 @@ pub struct Comparison {
     pub metric: Metric,
     /// How intervals were made.
     pub bootstrap: Bootstrap,
+    /// Number of p values that Holm's adjustment is made over: those of this comparison's groups, or of all that
+    /// [`Comparison::adjust_together`] was given.
+    pub family: usize,
     /// The groups, in the plan's order.
     pub groups: Vec<Group>,
 }
@@ -124,7 +127,7 @@ pub struct Difference {
     pub interval: Option<Interval>,
     /// Two-sided sign-flip test.
     pub test: SignFlip,
-    /// The p value adjusted (Holm) for the number of groups that have one.
+    /// The p value adjusted (Holm) over the family, see [`Comparison::family`].
     pub p_holm: f64,
     /// The smallest p value that so many pairs can give.
     pub smallest_p: f64,
@@ -170,11 +173,28 @@ impl Comparison {
         }
         let names = [arm.as_str(), baseline.as_str()];
         let mut groups: Vec<Group> = groups.into_iter().map(|(axes, sides)| group(axes, sides, &bootstrap)).collect();
-        adjust(&mut groups);
         for group in &mut groups {
             group.warnings = warnings(group, names, metric, &bootstrap);
         }
-        Ok(Self { arm, baseline, metric, bootstrap, groups })
+        let mut comparison = Self { arm, baseline, metric, bootstrap, family: 0, groups };
+        Self::adjust_together([&mut comparison]);
+        Ok(comparison)
+    }
+
+    /// Adjusts the p values of comparisons that are shown together as one family: whoever looks through more tables finds more by chance.
+    pub fn adjust_together<'a>(comparisons: impl IntoIterator<Item = &'a mut Comparison>) {
+        let mut comparisons: Vec<&mut Comparison> = comparisons.into_iter().collect();
+        let tests = |comparison: &Comparison| comparison.groups.iter().filter(|g| g.difference.is_some()).count();
+        let family = comparisons.iter().map(|comparison| tests(comparison)).sum();
+        let mut differences = Vec::new();
+        for comparison in &mut comparisons {
+            comparison.family = family;
+            differences.extend(comparison.groups.iter_mut().filter_map(|group| group.difference.as_mut()));
+        }
+        let p: Vec<f64> = differences.iter().map(|d| d.test.p).collect();
+        for (difference, adjusted) in differences.into_iter().zip(stats::holm(&p)) {
+            difference.p_holm = adjusted;
+        }
     }
 }
 
@@ -224,14 +244,6 @@ fn group(axes: BTreeMap<String, Value>, [arm, baseline]: [ArmSummary; 2], bootst
     Group { axes, arm, baseline, difference, warnings: Vec::new() }
 }
 
-fn adjust(groups: &mut [Group]) {
-    let mut differences: Vec<&mut Difference> = groups.iter_mut().filter_map(|g| g.difference.as_mut()).collect();
-    let p: Vec<f64> = differences.iter().map(|d| d.test.p).collect();
-    for (difference, adjusted) in differences.iter_mut().zip(stats::holm(&p)) {
-        difference.p_holm = adjusted;
-    }
-}
-
 fn warnings(group: &Group, names: [&str; 2], metric: Metric, bootstrap: &Bootstrap) -> Vec<String> {
     let mut out = Vec::new();
     for (name, side) in names.into_iter().zip([&group.arm, &group.baseline]) {
@@ -260,10 +272,15 @@ fn warnings(group: &Group, names: [&str; 2], metric: Metric, bootstrap: &Bootstr
                 let p = difference.smallest_p;
                 out.push(format!("n = {n}: a two-sided sign-flip test cannot go below p = {p}, whatever the data"));
             }
-            if difference.interval.is_some() && bootstrap.is_range(n) {
-                out.push(format!(
-                    "n = {n}: the interval is the range of the {n} differences, too short to be relied on"
-                ));
+            let level = bootstrap.confidence * 100.0;
+            match difference.interval {
+                Some(_) if bootstrap.is_range(n) => out.push(format!(
+                    "n = {n}: the bootstrap range is that of the {n} differences themselves, and no {level} % interval"
+                )),
+                Some(_) if Bootstrap::is_rough(n) => out.push(format!(
+                    "n = {n}: the bootstrap range is too short for a {level} % interval, as that of so few differences is"
+                )),
+                _ => {}
             }
             if let FlipMethod::Drawn(flips) = difference.test.method {
                 out.push(format!("n = {n}: p is from {flips} random flips, not from all of them"));

@@ -138,9 +138,10 @@ pub struct Provenance {
     pub machine: Machine,
     /// Threads that the run computed on.
     pub threads: usize,
-    /// Commit of the source tree that built `np`, where it was built from one.
+    /// Commit whose code `np` was built from (not that of the folder it ran in); `None` where the source tree is gone, has other code by now,
+    /// or is in no repository.
     pub commit: Option<String>,
-    /// Whether that tree had changes that were not committed.
+    /// Whether the code had changes that were not committed.
     pub dirty: Option<bool>,
     /// Versions of what the numbers depend on (`np`, `candle`, `rustc`).
     pub versions: BTreeMap<String, String>,

@@ -34,8 +34,8 @@ pub(crate) fn axes(
             return Err(Fault { place: place(), key: Some(path.join(".")), problem, hint: None }.into());
         };
         known_part(key, place())?;
+        check(values, &place(), &path.join("."))?;
         axes.push(Axis { key: key.clone(), values: values.clone(), origin: tree.origin(&path) });
-        not_empty(values, &place(), &path.join("."))?;
     }
     for text in options {
         let option = format!("--sweep {text}");
@@ -43,7 +43,7 @@ pub(crate) fn axes(
         let (key, list) = assignment(text, &place, "--sweep optimizer.lr=0.1,0.03")?;
         known_part(key, place.clone())?;
         let Value::Array(values) = snippet(&format!("[{list}]"), &place)? else { continue };
-        not_empty(&values, &place, key)?;
+        check(&values, &place, key)?;
         let axis = Axis { key: key.to_owned(), values, origin: Origin::Option(option) };
         match axes.iter_mut().find(|old| old.key == axis.key) {
             Some(old) => *old = axis,
@@ -53,14 +53,19 @@ pub(crate) fn axes(
     Ok(axes)
 }
 
-fn not_empty(values: &[Value], place: &Place, key: &str) -> Result<()> {
-    match values {
-        [] => {
-            let fault = Fault::new(place.clone(), "expected at least one value, got an empty list").key(key);
-            Err(fault.hint("list the values, or leave the key out").into())
+/// At least one value, and none twice.
+fn check(values: &[Value], place: &Place, key: &str) -> Result<()> {
+    let same = |a: &Value, b: &Value| a == b || a.as_f64().is_some_and(|x| b.as_f64() == Some(x));
+    let twice = values.iter().enumerate().find_map(|(i, b)| values[..i].iter().any(|a| same(a, b)).then_some(b));
+    let fault = match (values, twice) {
+        ([], _) => Fault::new(place.clone(), "expected at least one value, got an empty list")
+            .hint("list the values, or leave the key out"),
+        (_, Some(twice)) => {
+            Fault::new(place.clone(), format!("{} stands here twice", show(twice))).hint("name every value once")
         }
-        _ => Ok(()),
-    }
+        _ => return Ok(()),
+    };
+    Err(fault.key(key).into())
 }
 
 /// The values that the command line sets: where, what, and the option that says so.

@@ -4,7 +4,8 @@
 
 use std::num::NonZeroUsize;
 
-use np_core::{OptimizerConfig, Options};
+use candle_core::{DType, Device, Var};
+use np_core::{Backend, OptimizerConfig, Options};
 use np_data::{DataName, Source};
 use np_models::MlpConfig;
 use serde::{Deserialize, Serialize};
@@ -56,6 +57,15 @@ impl Default for DataConfig {
 pub enum ModelConfig {
     /// A multi-layer perceptron with ReLU and dropout.
     Mlp(MlpConfig),
+}
+
+impl ModelConfig {
+    /// Names of the model's parameters, in its order.
+    fn parameter_names(&self) -> Vec<String> {
+        match self {
+            Self::Mlp(mlp) => mlp.parameter_names(),
+        }
+    }
 }
 
 impl Default for ModelConfig {
@@ -119,7 +129,19 @@ impl RunConfig {
             other => OutOfRange { key: part.into(), expected: "valid settings".into(), got: other.to_string() },
         };
         optimizer.validate().map_err(|error| out_of_range(&format!("optimizer.{}", optimizer.kind()), error))?;
-        options.validate().map_err(|error| out_of_range("options", error))
+        options.validate().map_err(|error| out_of_range("options", error))?;
+        self.fit_groups().map_err(|error| out_of_range("options", error))
+    }
+
+    /// Lets the optimizer look whether its groups match parameters: it takes names alone, here with a number each.
+    fn fit_groups(&self) -> np_core::Result<()> {
+        if self.options.groups.is_empty() {
+            return Ok(());
+        }
+        let number = || Var::zeros(1, DType::F32, &Device::Cpu);
+        let named = self.model.parameter_names().into_iter().map(|name| Ok((name, number()?)));
+        let named = named.collect::<candle_core::Result<_>>()?;
+        self.optimizer.build_with(named, self.options.clone(), Backend::Auto).map(drop)
     }
 
     /// Examples a step, as the data crate wants it.

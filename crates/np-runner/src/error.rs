@@ -41,14 +41,22 @@ pub enum Error {
     /// A worker can no longer tell its launcher how it goes on.
     #[error("the launcher has gone")]
     Orphaned,
+    /// A file is no snapshot of the run.
+    #[error("{0}")]
+    Snapshot(String),
+    /// A run was broken off by a signal, or because its launcher wishes to stop.
+    #[error("stopped before its end")]
+    Stopped,
 }
 
 impl Error {
-    /// The exit code of a command that ends with this error: 2 where something written has to be changed, else 1.
+    /// The exit code of a command that ends with this error: 2 where something written has to be changed, 130 where it
+    /// was broken off, else 1.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Fault(_) => 2,
+            Self::Stopped => 130,
             _ => 1,
         }
     }

@@ -18,6 +18,18 @@ pub(crate) enum Event {
         /// Training examples a pass.
         examples: usize,
     },
+    /// Another process trains this run: there is nothing to do here.
+    Busy,
+    /// The training goes on from a snapshot.
+    Resumed {
+        /// Epochs that were complete.
+        epoch: usize,
+    },
+    /// Something a person should know.
+    Notice {
+        /// In words.
+        text: String,
+    },
     /// An epoch is complete.
     Epoch {
         /// Its metrics.
@@ -25,6 +37,8 @@ pub(crate) enum Event {
         /// Wall time of the epoch.
         seconds: f64,
     },
+    /// The run is broken off, as somebody wished; it has no record.
+    Stopped,
     /// The record is written.
     Recorded {
         /// How the run ended.

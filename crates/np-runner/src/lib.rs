@@ -7,7 +7,8 @@
 //! A file is read into a [tree that knows its lines](document), its scale, arms, swept values and overrides are
 //! [laid over one another](tree), and each run's tree becomes a typed, checked [`RunConfig`]: nothing downstream parses or
 //! defaults again. [`plan()`] gives every run its id, a hash of that configuration and of the data, so that a run is trained once,
-//! whoever asks for it. [`Launch`] trains what has no record yet, each run in a process of its own ([`exec`]), and [`train()`] is the loop.
+//! whoever asks for it. [`Launch`] trains what has no record yet, each run in a process of its own ([`exec`]), and [`train()`] is the loop. A [`Snapshot`] lets it
+//! go on where it was broken off, to the same bits.
 //!
 //! Optimizers, models, data sets and the layout of records belong to the sister crates; drawing to `xtask`.
 
@@ -18,11 +19,17 @@ mod document;
 mod error;
 mod event;
 mod explain;
+mod fingerprint;
+mod keeper;
 mod launch;
+mod lock;
 mod planning;
 mod provenance;
+mod say;
 mod screen;
+mod snapshot;
 mod spec;
+mod stop;
 mod summary;
 mod table;
 mod train;
@@ -31,11 +38,13 @@ mod worker;
 
 pub use config::{DataConfig, ModelConfig, RunConfig, TrainConfig};
 pub use error::{Error, Fault, Place, Problem, Result};
+pub use keeper::Every;
 pub use launch::{Launch, Share, Tally};
 pub use planning::{Planned, missing, plan};
 pub use provenance::{Caller, cores};
 pub use screen::Screen;
+pub use snapshot::{Snapshot, State};
 pub use spec::{DEFAULT_SCALE, Request, default_store};
 pub use summary::{Costs, results};
 pub use train::{News, Trained, train};
-pub use worker::{Job, exec};
+pub use worker::{Job, Supervision, exec};

@@ -5,12 +5,12 @@ use std::{
     path::Path,
 };
 
-use np_data::{DataName, DataSet, Source};
+use np_data::{DataName, DataSet, Source, known_digest};
 use np_record::{Plan, PlannedRun, SCHEMA, Store};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    error::{Error, Fault, Place, Result},
+    error::{Fault, Place, Result},
     spec::{Request, Spec, SpecRun},
 };
 
@@ -21,9 +21,24 @@ pub struct Planned {
     pub plan: Plan,
     /// Training examples of each run, in the plan's order.
     pub examples: Vec<usize>,
+    /// What would keep its runs from being trained: full data was asked for, and no folder named. The digests are then those of the
+    /// published sets.
+    pub unread: Option<Box<Fault>>,
+    /// What is allowed and hardly meant, a line each.
+    pub warnings: Vec<String>,
+}
+
+/// A data set, as far as a plan needs to know it.
+#[derive(Debug, Clone)]
+struct Known {
+    digest: String,
+    examples: usize,
 }
 
 /// Resolves an experiment into its plan; nothing is written.
+///
+/// Data is read and digested where it is at hand. Without `data_dir` a plan assumes the published files, so that whoever has their
+/// records needs no data; see [`Planned::unread`].
 ///
 /// # Errors
 /// [`Error::Fault`] for anything wrong with the file, the options or the data.
@@ -31,13 +46,30 @@ pub fn plan(request: &Request, data_dir: Option<&Path>) -> Result<Planned> {
     let spec = Spec::load(request)?;
     let mut digests = BTreeMap::new();
     let (mut runs, mut examples) = (Vec::new(), Vec::new());
+    let (mut unread, mut warnings) = (None, Vec::new());
     for run in &spec.runs {
         let key = (run.config.data.name, run.config.data.source);
-        let (digest, all) = match digests.entry(key) {
+        let Known { digest, examples: all } = match digests.entry(key) {
             Entry::Occupied(known) => known.into_mut(),
-            Entry::Vacant(new) => new.insert(data(run, &spec, data_dir)?),
+            Entry::Vacant(new) => match read(run, &spec, data_dir) {
+                Ok(known) => new.insert(known),
+                Err(Unread::NoFolder(fault)) => {
+                    unread.get_or_insert(fault);
+                    new.insert(published(run.config.data.name, run.config.data.source))
+                }
+                Err(Unread::Broken(fault)) => return Err(fault.into()),
+            },
         };
         let used = (run.config.data.fraction * *all as f64).round() as usize;
+        let batch = run.config.train.batch_size;
+        if batch > used {
+            let warning = format!(
+                "an epoch is a single step: `train.batch_size` is `{batch}`, more than the {used} training examples"
+            );
+            if !warnings.contains(&warning) {
+                warnings.push(warning);
+            }
+        }
         if used == 0 {
             let text = format!("leaves none of the {all} training examples");
             let place = run.tree.place(&["data".into(), "fraction".into()], &spec.document);
@@ -55,7 +87,7 @@ pub fn plan(request: &Request, data_dir: Option<&Path>) -> Result<Planned> {
             data_digest: digest.clone(),
         });
     }
-    let overrides = request.overrides();
+    let overrides = spec.overrides.clone();
     let plan = Plan {
         schema: SCHEMA,
         experiment: plan_name(&spec.name, &overrides),
@@ -65,7 +97,7 @@ pub fn plan(request: &Request, data_dir: Option<&Path>) -> Result<Planned> {
         overrides,
         runs,
     };
-    Ok(Planned { plan, examples })
+    Ok(Planned { plan, examples, unread, warnings })
 }
 
 /// The plan's name: the experiment's, and with overrides `NAME.HASH`, so that the plan of the file as written stays.
@@ -77,8 +109,16 @@ fn plan_name(experiment: &str, overrides: &[String]) -> String {
     format!("{experiment}.{}", hash.iter().take(4).map(|byte| format!("{byte:02x}")).collect::<String>())
 }
 
-/// Digest and number of training examples of a run's data set.
-fn data(run: &SpecRun, spec: &Spec, data_dir: Option<&Path>) -> Result<(String, usize)> {
+/// Why a data set is not read.
+enum Unread {
+    /// Nobody said where it is.
+    NoFolder(Box<Fault>),
+    /// It is not there, or not what it should be.
+    Broken(Box<Fault>),
+}
+
+/// A run's data set, read.
+fn read(run: &SpecRun, spec: &Spec, data_dir: Option<&Path>) -> Result<Known, Unread> {
     let (name, source): (DataName, Source) = (run.config.data.name, run.config.data.source);
     let set = DataSet::load(name, source, data_dir).map_err(|error| {
         let key = ["data".to_owned(), "source".to_owned()];
@@ -91,9 +131,22 @@ fn data(run: &SpecRun, spec: &Spec, data_dir: Option<&Path>) -> Result<(String, 
             None => (text, None),
         };
         let fault = Fault::new(run.tree.place(&key, &spec.document), problem).key(key.join("."));
-        Error::from(fault.hint_if(hint))
+        let fault = Box::new(fault.hint_if(hint));
+        match error {
+            np_data::Error::NoFolder { .. } => Unread::NoFolder(fault),
+            _ => Unread::Broken(fault),
+        }
     })?;
-    Ok((set.digest, set.train.labels.len()))
+    Ok(Known { examples: set.train.labels.len(), digest: set.digest })
+}
+
+/// A data set as it was published.
+fn published(name: DataName, source: Source) -> Known {
+    let examples = match (name, source) {
+        (_, Source::Mini) => 2_000,
+        (DataName::Mnist | DataName::FashionMnist, Source::Full) => 60_000,
+    };
+    Known { digest: known_digest(name, source).to_owned(), examples }
 }
 
 /// The runs of `plan` that have no finished record in `store`, each id once, by their place in the plan.

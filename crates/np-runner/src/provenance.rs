@@ -1,7 +1,8 @@
 //! Who makes a record, where, with what: the machine, the source, the versions, the command, the time.
 //!
-//! The commit is asked of git when a command starts and handed to its workers, so that all records of a sweep agree and a commit made
-//! meanwhile changes nothing. Only changes to what `np` is built from make a tree dirty: records and figures are its products.
+//! The commit is that of the source tree which built this binary, asked of git when a command starts, and only if the tree still holds
+//! the code that was built (see [`crate::fingerprint`]): a binary that is older than its tree, or was carried elsewhere, claims none. It is
+//! handed to the workers, so that all records of a sweep agree and a commit made meanwhile changes nothing. Only changes to what `np` is built from make a tree dirty: records and figures are its products.
 
 use std::{
     collections::BTreeMap,
@@ -14,12 +15,14 @@ use std::{
 use np_record::{Machine, Provenance};
 use serde::{Deserialize, Serialize};
 
+use crate::fingerprint;
+
 /// What a command tells its workers about itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Caller {
     /// The command that asked for the runs, without paths of the machine.
     pub command: String,
-    /// Commit of the source tree.
+    /// Commit of the code that this program was built from; `None` where that cannot be known.
     pub commit: Option<String>,
     /// Whether that tree's code has changes that are not committed.
     pub dirty: Option<bool>,
@@ -29,10 +32,18 @@ impl Caller {
     /// Describes this build, for a command as it is to be recorded.
     #[must_use]
     pub fn of(command: String) -> Self {
-        let home = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let commit = git(home, &["rev-parse", "HEAD"]);
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap_or(Path::new("."));
+        Self::built_from(root, env!("NP_FINGERPRINT"), command)
+    }
+
+    /// Describes a build of the code with this fingerprint, in the workspace at `root`.
+    fn built_from(root: &Path, built: &str, command: String) -> Self {
+        if fingerprint::of(root).as_deref() != Some(built) {
+            return Self { command, commit: None, dirty: None };
+        }
+        let commit = git(root, &["rev-parse", "HEAD"]);
         let code = ["status", "--porcelain", "--", ":/crates", ":/Cargo.toml", ":/Cargo.lock"];
-        let dirty = commit.as_ref().and_then(|_| git(home, &code)).map(|changes| !changes.is_empty());
+        let dirty = commit.as_ref().and_then(|_| git(root, &code)).map(|changes| !changes.is_empty());
         Self { command, commit, dirty }
     }
 
@@ -52,9 +63,10 @@ impl Caller {
     }
 }
 
-/// The output of a git command in `folder`; `None` without git or outside a work tree.
+/// The output of a git command in `folder`; `None` without git or outside a work tree. It takes no lock: killed in the middle, `git status` would
+/// leave the repository locked.
 fn git(folder: &Path, arguments: &[&str]) -> Option<String> {
-    let output = Command::new("git").arg("-C").arg(folder).args(arguments).output().ok()?;
+    let output = Command::new("git").args(["--no-optional-locks", "-C"]).arg(folder).args(arguments).output().ok()?;
     output.status.success().then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
@@ -116,6 +128,29 @@ mod tests {
         ] {
             assert_eq!(rfc3339(UNIX_EPOCH + Duration::from_secs(seconds)), text);
         }
+    }
+
+    #[test]
+    fn a_tree_that_has_moved_on_is_not_asked_for_its_commit() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path();
+        let run = |arguments: &[&str]| git(root, arguments).unwrap();
+        let code = root.join("crates/a/src/lib.rs");
+        fs::create_dir_all(code.parent().unwrap()).unwrap();
+        fs::write(&code, "one").unwrap();
+        run(&["init", "--quiet"]);
+        run(&["add", "-A"]);
+        run(&["-c", "user.name=n", "-c", "user.email=e", "commit", "--quiet", "-m", "one"]);
+        let built = fingerprint::of(root).unwrap();
+        let caller = || Caller::built_from(root, &built, "np run a.yaml".into());
+        assert_eq!((caller().commit, caller().dirty), (Some(run(&["rev-parse", "HEAD"])), Some(false)));
+        fs::write(&code, "two").unwrap();
+        assert_eq!((caller().commit, caller().dirty), (None, None), "edited since");
+        run(&["-c", "user.name=n", "-c", "user.email=e", "commit", "--quiet", "-am", "two"]);
+        assert_eq!(caller().commit, None, "committed since: the new commit is not what was built");
+        let rebuilt = fingerprint::of(root).unwrap();
+        assert!(Caller::built_from(root, &rebuilt, String::new()).commit.is_some());
+        assert_eq!(Caller::built_from(&root.join("nowhere"), &built, String::new()).commit, None);
     }
 
     #[test]

@@ -9,7 +9,7 @@ use std::{
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use np_record::{Epoch, Outcome, PlannedRun};
 
-use crate::{event::Event, worker::label};
+use crate::{event::Event, say::say, worker::label};
 
 /// The progress of a sweep.
 #[derive(Debug)]
@@ -24,6 +24,7 @@ pub struct Screen {
 /// One run in progress.
 #[derive(Debug)]
 struct Run {
+    label: String,
     bar: Option<ProgressBar>,
     last: Option<Epoch>,
 }
@@ -52,7 +53,7 @@ impl Screen {
             bar.tick();
             bar
         });
-        self.runs.insert(index, Run { bar, last: None });
+        self.runs.insert(index, Run { label: label(run), bar, last: None });
     }
 
     /// A worker has said something.
@@ -65,6 +66,42 @@ impl Screen {
                 bar.set_message(format!("{} · {} left", numbers(metrics), human(seconds * left as f64)));
             }
             run.last = Some(metrics.clone());
+        }
+        let line = match event {
+            Event::Resumed { epoch } => format!("{}: goes on after epoch {epoch}", run.label),
+            Event::Notice { text } => format!("{}: {text}", run.label),
+            Event::Busy => format!("{}: another `np run` trains it; its record is waited for", run.label),
+            _ => return,
+        };
+        self.print(line);
+    }
+
+    /// A worker has ended, and its run has not.
+    pub(crate) fn leaves(&mut self, index: usize) {
+        let bar = self.runs.remove(&index).and_then(|run| run.bar);
+        if let (Some((all, _)), Some(bar)) = (&self.bars, bar) {
+            all.remove(&bar);
+        }
+    }
+
+    /// Another process has trained a run.
+    pub(crate) fn elsewhere(&mut self, run: &PlannedRun, outcome: &Outcome) {
+        self.ended += 1;
+        let how = match outcome {
+            Outcome::Finished => "trained",
+            Outcome::Diverged { .. } => "diverged",
+            Outcome::Failed { .. } => "failed",
+        };
+        self.print(format!("[{}/{}] {}: {how} by another `np run`", self.ended, self.total, label(run)));
+        if let Some((_, total)) = &self.bars {
+            total.inc(1);
+        }
+    }
+
+    fn print(&self, line: String) {
+        match &self.bars {
+            Some((all, _)) => drop(all.println(line)),
+            None => say!("{line}"),
         }
     }
 
@@ -90,8 +127,8 @@ impl Screen {
                 total.inc(1);
                 total.set_message(format!("· {left} left"));
             }
-            None if self.ended < self.total => eprintln!("{line} · {left} left in all"),
-            None => eprintln!("{line}"),
+            None if self.ended < self.total => say!("{line} · {left} left in all"),
+            None => say!("{line}"),
         }
     }
 
@@ -116,7 +153,7 @@ fn style(template: &str) -> ProgressStyle {
 }
 
 fn numbers(epoch: &Epoch) -> String {
-    format!("accuracy {:.2} %, loss {:.4}", epoch.test_accuracy * 100.0, epoch.test_loss)
+    format!("test accuracy {:.2} %, test loss {:.4}", epoch.test_accuracy * 100.0, epoch.test_loss)
 }
 
 /// A time as people say it: `0.4 s`, `12 s`, `3 min 20 s`, `2 h 5 min`.

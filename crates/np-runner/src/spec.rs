@@ -23,6 +23,9 @@ use crate::{
 /// The scale of a run that asks for none. A file without it under `scales` is meant as it stands.
 pub const DEFAULT_SCALE: &str = "quick";
 
+/// The scales that there are: minutes on embedded images; hours on full data; the published protocol.
+pub(crate) const SCALES: [&str; 3] = ["quick", "cpu", "paper"];
+
 /// The parts of an experiment that a run is made of.
 pub(crate) const PARTS: [&str; 5] = ["data", "model", "train", "optimizer", "options"];
 
@@ -67,6 +70,8 @@ pub(crate) struct Spec {
     pub(crate) name: String,
     pub(crate) question: String,
     pub(crate) document: Document,
+    /// The options that make it another experiment than the file's, as typed.
+    pub(crate) overrides: Vec<String>,
     /// In the order of arms, axes, seeds.
     pub(crate) runs: Vec<SpecRun>,
 }
@@ -106,36 +111,40 @@ struct Head {
 }
 
 impl Spec {
-    /// Reads and resolves an experiment.
+    /// Reads and resolves an experiment; the scales that are not asked for are resolved too, so that a mistake in one is found today.
     pub(crate) fn load(request: &Request) -> Result<Self> {
         let document = Document::read(&request.file)?;
-        let mut tree = Tree::of(&document);
-        let written: Head = read(&tree, &document)?;
-        lay_scale(&mut tree, &document, request, &written)?;
-        let head: Head = read(&tree, &document)?;
-        check_name(&head, &document)?;
+        let written: Head = read(&Tree::of(&document), &document)?;
+        known_scales(&written, &document)?;
+        let spec = Self::at_scale(request, &document, &written)?;
+        for scale in written.scales.keys().filter(|scale| *scale != request.scale()) {
+            let other = Request { file: request.file.clone(), scale: Some(scale.clone()), ..Request::default() };
+            Self::at_scale(&other, &document, &written)?;
+        }
+        // Last, because it says nothing about the rest of the file.
+        check_name(&written, &document)?;
+        Ok(spec)
+    }
 
-        let seeds = seeds(&head, &tree, &document, request)?;
-        let axes = axes(&head.sweep, &tree, &document, &request.sweep)?;
+    fn at_scale(request: &Request, document: &Document, written: &Head) -> Result<Self> {
+        let mut tree = Tree::of(document);
+        lay_scale(&mut tree, document, request, written)?;
+        let head: Head = read(&tree, document)?;
+        let seeds = seeds(&head, &tree, document, request)?;
+        let axes = axes(&head.sweep, &tree, document, &request.sweep)?;
         let sets = sets(&request.set)?;
         let mut runs = Vec::new();
         let mut seen = BTreeSet::new();
-        for arm in arms(&head, &tree, &document, request)? {
+        for arm in arms(&head, &tree, document, request)? {
             let mut base = tree.pick(&PARTS);
             let patch = tree.part(&["arms".into(), arm.clone()]);
             if let Some(patch) = patch.filter(|patch| patch.value.is_object()) {
                 base.overlay(&[], patch);
             }
             for values in grid(&axes) {
-                let mut tree = base.clone();
-                for (axis, value) in axes.iter().zip(values) {
-                    tree.overlay(&tree.resolve(&split(&axis.key)), Tree::new(value, axis.origin.clone()));
-                }
-                for (key, value, origin) in &sets {
-                    tree.overlay(&tree.resolve(key), Tree::new(value.clone(), origin.clone()));
-                }
+                let layers = Layers { arm: &arm, base: &base, axes: &axes, values: &values, sets: &sets };
                 for &seed in &seeds {
-                    let run = resolve(&arm, &axes, tree.clone(), seed, &document)?;
+                    let run = layers.resolve(seed, document)?;
                     // `--set` on a swept key makes its values equal: one run stays.
                     let label = serde_json::to_string(&(&run.arm, &run.axes, seed)).unwrap_or_default();
                     if seen.insert(label) {
@@ -144,12 +153,82 @@ impl Spec {
                 }
             }
         }
-        Ok(Self { name: head.name, question: head.question, document, runs })
+        let request = Request { seeds: request.seeds.clone().filter(|_| seeds != head.seeds), ..request.clone() };
+        let (document, overrides) = (document.clone(), request.overrides());
+        Ok(Self { name: head.name, question: head.question, document, overrides, runs })
     }
 }
 
-/// Types and checks one run.
-fn resolve(arm: &str, axes: &[Axis], mut tree: Tree, seed: u64, document: &Document) -> Result<SpecRun> {
+/// What one run is made of, bottom up.
+struct Layers<'a> {
+    arm: &'a str,
+    base: &'a Tree,
+    axes: &'a [Axis],
+    values: &'a [Value],
+    sets: &'a [(KeyPath, Value, Origin)],
+}
+
+impl Layers<'_> {
+    /// The layers over one another, but for those of some options.
+    fn tree(&self, without: &dyn Fn(&str) -> bool) -> Tree {
+        let kept = |origin: &Origin| !matches!(origin, Origin::Option(option) if without(option));
+        let mut tree = self.base.clone();
+        for (axis, value) in self.axes.iter().zip(self.values).filter(|(axis, _)| kept(&axis.origin)) {
+            tree.overlay(&tree.resolve(&split(&axis.key)), Tree::new(value.clone(), axis.origin.clone()));
+        }
+        for (key, value, origin) in self.sets.iter().filter(|(.., origin)| kept(origin)) {
+            tree.overlay(&tree.resolve(key), Tree::new(value.clone(), origin.clone()));
+        }
+        tree
+    }
+
+    /// The run of a seed, typed and checked.
+    fn resolve(&self, seed: u64, document: &Document) -> Result<SpecRun> {
+        let (config, tree) = match settle(self.arm, self.tree(&|_| false), seed, document) {
+            Err(Error::Fault(fault)) => return Err(self.blame(*fault, seed, document).into()),
+            other => other?,
+        };
+        let whole = Tree::new(serde_json::to_value(&config).unwrap_or_default(), Origin::File(KeyPath::new()));
+        let label = |axis: &Axis| {
+            let path = whole.resolve(&split(&axis.key));
+            whole.get(&path).map(|value| (axis.key.clone(), value.clone())).ok_or_else(|| {
+                let fault =
+                    Fault::new(tree.place(&path, document), "this key is swept, and there is no such key in the run");
+                let hint = format!("leave out the arm `{}`, or the axis", self.arm);
+                Error::from(fault.key(path.join(".")).hint(hint))
+            })
+        };
+        let axes = self.axes.iter().map(label).collect::<Result<_>>()?;
+        Ok(SpecRun { arm: self.arm.to_owned(), axes, config, tree })
+    }
+
+    /// A fault that names a line of the file, where the file without the options would be sound, is the fault of an option.
+    fn blame(&self, fault: Fault, seed: u64, document: &Document) -> Fault {
+        let origins = self.axes.iter().map(|axis| &axis.origin).chain(self.sets.iter().map(|(.., origin)| origin));
+        let options: Vec<&str> = origins
+            .filter_map(|origin| match origin {
+                Origin::Option(option) => Some(option.as_str()),
+                Origin::File(_) => None,
+            })
+            .collect();
+        let sound = |without: &dyn Fn(&str) -> bool| settle(self.arm, self.tree(without), seed, document).is_ok();
+        if matches!(fault.place, Place::Option(_)) {
+            // The other arms may well have it.
+            let absent = fault.problem == Problem::Other("there is no such key".into());
+            let problem = Problem::Other(format!("there is no such key in arm `{}`", self.arm));
+            return if absent { Fault { problem, ..fault } } else { fault };
+        }
+        if !sound(&|_| true) {
+            return fault;
+        }
+        let alone = options.iter().find(|option| sound(&|other| other == **option));
+        let blamed = alone.map_or_else(|| options.join(" "), |option| (*option).to_owned());
+        Fault { place: Place::Option(blamed), ..fault }
+    }
+}
+
+/// Types and checks one run's tree.
+fn settle(arm: &str, mut tree: Tree, seed: u64, document: &Document) -> Result<(RunConfig, Tree)> {
     if tree.get(&["optimizer".into()]).is_none() {
         let place = document.place(&["arms".into(), arm.into()]);
         let hint = format!("choose from {}, as in `optimizer: adamw`", list(np_core::OptimizerConfig::KINDS));
@@ -161,17 +240,15 @@ fn resolve(arm: &str, axes: &[Axis], mut tree: Tree, seed: u64, document: &Docum
     tree.overlay(&["seed".into()], Tree::new(seed.into(), Origin::File(vec!["seeds".into()])));
     let config: RunConfig = read(&tree, document)?;
     config.validate().map_err(|bad| refuse(&tree, document, &bad.key, &bad.expected, &bad.got))?;
-    let whole = Tree::new(serde_json::to_value(&config).unwrap_or_default(), Origin::File(KeyPath::new()));
-    let label = |axis: &Axis| {
-        let path = whole.resolve(&split(&axis.key));
-        whole.get(&path).map(|value| (axis.key.clone(), value.clone())).ok_or_else(|| {
-            let fault =
-                Fault::new(tree.place(&path, document), "this key is swept, and there is no such key in the run");
-            Error::from(fault.key(path.join(".")).hint(format!("leave out the arm `{arm}`, or the axis")))
-        })
-    };
-    let axes = axes.iter().map(label).collect::<Result<_>>()?;
-    Ok(SpecRun { arm: arm.to_owned(), axes, config, tree })
+    Ok((config, tree))
+}
+
+/// A scale is one of three: one under another name would never be asked for.
+fn known_scales(head: &Head, document: &Document) -> Result<()> {
+    let Some(name) = head.scales.keys().find(|name| !SCALES.contains(&name.as_str())) else { return Ok(()) };
+    let place = document.place(&["scales".into(), name.clone()]);
+    let fault = Fault::new(place, "there is no such scale").key(format!("scales.{name}"));
+    Err(fault.hint_if(suggest(name, SCALES)).into())
 }
 
 fn lay_scale(tree: &mut Tree, document: &Document, request: &Request, head: &Head) -> Result<()> {

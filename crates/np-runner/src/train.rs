@@ -14,6 +14,7 @@ use np_record::{DataInfo, Epoch, ModelInfo, Outcome, Phases};
 use crate::{
     config::{ModelConfig, RunConfig},
     error::Result,
+    snapshot::{Snapshot, State},
 };
 
 /// What a training gave.
@@ -36,17 +37,24 @@ pub struct Trained {
 pub enum News<'a> {
     /// It begins.
     Begins(&'a ModelInfo, &'a DataInfo),
-    /// An epoch is complete.
-    Epoch(&'a Epoch, &'a Phases),
+    /// A batch, of training or of evaluation, is about to be computed.
+    Batch,
+    /// An epoch is complete. There is a state to go on from where the training does.
+    Epoch(&'a Epoch, &'a Phases, Option<&'a State<'a>>),
 }
 
-/// Trains one run.
+/// Trains one run, from its beginning or from a snapshot of it: the result is the same, bit for bit.
 ///
 /// `watch` hears how it goes; an error of its ends the training.
 ///
 /// # Errors
-/// Those of data, model, optimizer and `watch`. A loss that is not finite is none: it is [`Outcome::Diverged`].
-pub fn train(config: &RunConfig, data: &DataSet, watch: &mut dyn FnMut(News<'_>) -> Result<()>) -> Result<Trained> {
+/// Those of data, model, optimizer and `watch`; [`crate::Error::Snapshot`] if `from` is one of another run. A loss that is not finite is none: it is [`Outcome::Diverged`].
+pub fn train(
+    config: &RunConfig,
+    data: &DataSet,
+    from: Option<&Snapshot>,
+    watch: &mut dyn FnMut(News<'_>) -> Result<()>,
+) -> Result<Trained> {
     let RunConfig { train, seed, .. } = config;
     let device = Device::Cpu;
     let examples = subset(data.train.len(), config.data.fraction, *seed)?;
@@ -64,11 +72,15 @@ pub fn train(config: &RunConfig, data: &DataSet, watch: &mut dyn FnMut(News<'_>)
     };
     watch(News::Begins(&about_model, &about_data))?;
 
-    let mut steps = 0;
     let mut batch = Batch::default();
-    let (mut epochs, mut timing) = (Vec::new(), Vec::new());
+    let (mut steps, mut epochs, mut timing) = (0, Vec::new(), Vec::new());
+    if let Some(snapshot) = from {
+        snapshot.restore(&model, optimizer.as_mut())?;
+        let progress = snapshot.progress.clone();
+        (steps, epochs, timing) = (progress.steps, progress.epochs, progress.timing);
+    }
     let mut outcome = Outcome::Finished;
-    'training: for epoch in 1..=train.epochs {
+    'training: for epoch in (1..=train.epochs).skip(epochs.len()) {
         let mut clock = Clock::start();
         let order = epoch_order(&examples, *seed, epoch - 1);
         let mut total = Total::default();
@@ -76,6 +88,7 @@ pub fn train(config: &RunConfig, data: &DataSet, watch: &mut dyn FnMut(News<'_>)
         let all = batches(&order, config.batch_size());
         let steps_per_epoch = all.len() as f64;
         for (i, indices) in all.enumerate() {
+            watch(News::Batch)?;
             let (images, labels) = batch.load(&data.train, indices, &device)?;
             clock.lap(|phases| &mut phases.data);
 
@@ -97,7 +110,7 @@ pub fn train(config: &RunConfig, data: &DataSet, watch: &mut dyn FnMut(News<'_>)
             let _ = optimizer.step(&gradients)?;
             clock.lap(|phases| &mut phases.optimizer);
         }
-        let test = evaluate(&model, &data.test, config, &mut batch, &device)?;
+        let test = evaluate(&model, &data.test, config, &mut batch, &device, watch)?;
         clock.lap(|phases| &mut phases.evaluation);
 
         let diagnostics = optimizer.diagnostics().into_iter().filter(|(_, value)| value.is_finite()).collect();
@@ -111,11 +124,13 @@ pub fn train(config: &RunConfig, data: &DataSet, watch: &mut dyn FnMut(News<'_>)
             test_accuracy: test.accuracy(),
             diagnostics,
         };
-        watch(News::Epoch(&done, &clock.phases))?;
         // The last step of an epoch can be the one that breaks the model: its own loss was still finite.
         let broken = !done.test_loss.is_finite();
-        epochs.push(done);
+        epochs.push(done.clone());
         timing.push(clock.phases);
+        let (optimizer, epochs, timing) = (optimizer.as_ref(), &epochs, &timing);
+        let state = State { model: &model, optimizer, steps, epochs, timing };
+        watch(News::Epoch(&done, &clock.phases, Some(&state).filter(|_| !broken && epoch < train.epochs)))?;
         if broken {
             outcome = Outcome::Diverged { epoch: epoch as usize, step: steps };
             break;
@@ -125,10 +140,18 @@ pub fn train(config: &RunConfig, data: &DataSet, watch: &mut dyn FnMut(News<'_>)
 }
 
 /// Loss and accuracy on a whole split, without dropout.
-fn evaluate(model: &dyn Model, split: &Split, config: &RunConfig, batch: &mut Batch, device: &Device) -> Result<Total> {
+fn evaluate(
+    model: &dyn Model,
+    split: &Split,
+    config: &RunConfig,
+    batch: &mut Batch,
+    device: &Device,
+    watch: &mut dyn FnMut(News<'_>) -> Result<()>,
+) -> Result<Total> {
     let all: Vec<u32> = (0..).take(split.len()).collect();
     let mut total = Total::default();
     for indices in batches(&all, config.eval_batch_size()) {
+        watch(News::Batch)?;
         let (images, labels) = batch.load(split, indices, device)?;
         let score = loss_and_correct(&model.forward(&images, Mode::Eval)?, &labels)?;
         total.add(score.loss, score.correct, indices.len());

@@ -9,9 +9,21 @@ use crate::{
     config::{ModelConfig, RunConfig},
     error::{Error, Fault, Place, Result},
     event::Event,
+    keeper::{Every, Keeper},
+    lock::Lock,
     provenance::Caller,
+    stop::Stop,
     train::{News, Trained, train},
 };
+
+/// Who watches over a worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Supervision {
+    /// Nobody but the system, by signals.
+    Alone,
+    /// A launcher, which holds the worker's standard input open for as long as it is to go on.
+    Launcher,
+}
 
 /// What a worker is to do.
 #[derive(Debug, Clone, Copy)]
@@ -28,13 +40,17 @@ pub struct Job<'a> {
     pub threads: usize,
     /// What the record says about the command.
     pub caller: &'a Caller,
+    /// Who watches over the worker.
+    pub supervision: Supervision,
+    /// How often what is done is kept.
+    pub snapshots: Every,
 }
 
-/// Trains one run and writes its record; a run that fails is recorded as failed.
+/// Trains one run and writes its record; a run that fails is recorded as failed. One that another process trains is left to it.
 ///
 /// # Errors
-/// [`Error::Fault`] if there is no such run, [`Error::Record`] if the store refuses, [`Error::Orphaned`] if the launcher is gone, and
-/// whatever made the run fail, once that is recorded.
+/// [`Error::Fault`] if there is no such run, [`Error::Record`] if the store refuses, [`Error::Orphaned`] if the launcher is gone,
+/// [`Error::Stopped`] if somebody wished it, and whatever made the run fail, once that is recorded.
 pub fn exec(store: &Store, job: &Job<'_>) -> Result<()> {
     let Job { plan, index, .. } = *job;
     let nowhere = || Place::Option(format!("np exec {plan} {index}"));
@@ -46,13 +62,32 @@ pub fn exec(store: &Store, job: &Job<'_>) -> Result<()> {
         return Err(Fault::new(nowhere(), "the plan was replaced while its runs were trained").into());
     }
     let provenance = job.caller.provenance(job.threads);
-    match attempt(run, job.data_dir) {
+    let stop = Stop::on_signals();
+    if job.supervision == Supervision::Launcher {
+        stop.when_closed(std::io::stdin());
+    }
+    let Some(_lock) = Lock::take(store, &run.id)? else { return Event::Busy.say() };
+    if let Some(record) = store.read_record(&run.id)?.filter(Record::is_done) {
+        // Trained by another process, since this one was asked for it.
+        return Event::Recorded { outcome: record.outcome }.say();
+    }
+    let mut keeper = Keeper::new(store, &run.id, job.snapshots);
+    match attempt(run, job.data_dir, &stop, &mut keeper) {
         Ok(trained) => {
             let record = record(run, trained, provenance);
             store.write_record(&record)?;
+            keeper.remove();
             Event::Recorded { outcome: record.outcome }.say()
         }
-        Err(Error::Orphaned) => Err(Error::Orphaned),
+        Err(error @ (Error::Orphaned | Error::Stopped)) => {
+            let kept = keeper.write();
+            // With or without somebody to hear it.
+            if let Err(error) = kept {
+                let _ = unkept(&error).say();
+            }
+            let _ = Event::Stopped.say();
+            Err(error)
+        }
         Err(error) => {
             store.write_record(&failed(run, error.to_string(), provenance))?;
             Event::Recorded { outcome: Outcome::Failed { reason: error.to_string() } }.say()?;
@@ -61,7 +96,12 @@ pub fn exec(store: &Store, job: &Job<'_>) -> Result<()> {
     }
 }
 
-fn attempt(run: &PlannedRun, data_dir: Option<&Path>) -> Result<Trained> {
+/// A snapshot that could not be written. The training can go on.
+fn unkept(error: &Error) -> Event {
+    Event::Notice { text: format!("no snapshot is kept: {error}") }
+}
+
+fn attempt(run: &PlannedRun, data_dir: Option<&Path>, stop: &Stop, keeper: &mut Keeper) -> Result<Trained> {
     let place = || Place::Option(format!("run {}", run.id));
     let config: RunConfig = serde_json::from_value(run.config.clone())
         .map_err(|error| Fault::new(place(), format!("planned by another version of np: {error}")))?;
@@ -69,10 +109,33 @@ fn attempt(run: &PlannedRun, data_dir: Option<&Path>) -> Result<Trained> {
     if data.digest != run.data_digest {
         return Err(Fault::new(place(), "the data has changed since the run was planned").hint("run it again").into());
     }
-    train(&config, &data, &mut |news| match news {
+    let mut notice = |text: String| Event::Notice { text }.say();
+    loop {
+        let from = keeper.latest(&mut notice)?;
+        if let Some(snapshot) = &from {
+            Event::Resumed { epoch: snapshot.epochs() }.say()?;
+        }
+        match train(&config, &data, from.as_ref(), &mut |news| hear(&news, stop, keeper)) {
+            // Whole, but not of this configuration, or of another version of the optimizer.
+            Err(error @ Error::Snapshot(_)) if from.is_some() => keeper.refuse(&error, &mut notice)?,
+            other => return other,
+        }
+    }
+}
+
+/// Passes on how a training goes, keeps what is done, and ends it where somebody wishes that.
+fn hear(news: &News<'_>, stop: &Stop, keeper: &mut Keeper) -> Result<()> {
+    match news {
         News::Begins(model, data) => Event::Begins { model: model.title.clone(), examples: data.train_examples }.say(),
-        News::Epoch(metrics, phases) => Event::Epoch { metrics: metrics.clone(), seconds: phases.total() }.say(),
-    })
+        News::Batch if stop.is_wished() => Err(Error::Stopped),
+        News::Batch => Ok(()),
+        News::Epoch(metrics, phases, state) => {
+            if let Some(Err(error)) = state.map(|state| keeper.epoch(state)) {
+                unkept(&error).say()?;
+            }
+            Event::Epoch { metrics: (*metrics).clone(), seconds: phases.total() }.say()
+        }
+    }
 }
 
 fn record(run: &PlannedRun, trained: Trained, provenance: Provenance) -> Record {

@@ -18,13 +18,13 @@ fn plan_says_what_is_done_and_what_the_rest_costs() {
     let (table, said) = lab.good(&["plan", "tiny.yaml"]);
     assert_eq!(table.lines().count(), 5, "{table}");
     assert_eq!(table.matches("missing").count(), 4, "{table}");
-    assert!(said.contains("4 to train: no record of the like"), "{said}");
+    assert!(said.contains("4 runs to train: no record of the like"), "{said}");
     assert!(!lab.path("records").exists(), "a plan writes nothing");
 
     lab.good(&["run", "tiny.yaml", "--seeds", "1"]);
     let (table, said) = lab.good(&["plan", "tiny.yaml"]);
     assert_eq!((table.matches("done").count(), table.matches("missing").count()), (2, 2), "{table}");
-    assert!(said.contains("2 to train: about "), "{said}");
+    assert!(said.contains("2 runs to train: about "), "{said}");
 }
 
 #[test]
@@ -49,11 +49,23 @@ fn plan_resolves_overrides_and_axes() {
     assert_eq!(axes, [0.05, 0.1]);
     assert!(runs.iter().all(|run| run["config"]["optimizer"]["sgd"]["lr"] == 0.5));
 
+    assert_eq!(json(&["--seeds", "1,2"]), plain, "the file's own seeds make no other plan");
+
     let fixed = json(&["--sweep", "optimizer.lr=0.1,0.2", "--set", "optimizer.lr=0.1", "--seeds", "9"]);
     assert_eq!(fixed["runs"].as_array().unwrap().len(), 2, "a value that is set is no longer swept");
 
     let swapped = json(&["--set", "optimizer=adamw"]);
     assert_eq!(swapped["runs"][0]["id"], swapped["runs"][2]["id"], "the same run in two arms");
+}
+
+#[test]
+fn a_batch_larger_than_the_data_is_warned_of() {
+    let lab = Lab::new(TINY);
+    let (_, said) = lab.good(&["plan", "tiny.yaml", "--set", "train.batch_size=1000000"]);
+    let warning =
+        "warning: an epoch is a single step: `train.batch_size` is `1000000`, more than the 100 training examples";
+    assert_eq!(said.matches("warning").count(), 1, "{said}");
+    assert!(said.contains(warning), "{said}");
 }
 
 #[test]
@@ -114,6 +126,20 @@ fn compare_prints_every_format() {
     let (turned, _) = lab.good(&["compare", "tiny.yaml", "--against", "full", "--format", "json"]);
     let turned: serde_json::Value = serde_json::from_str(&turned).unwrap();
     assert_eq!((&turned["arm"], &turned["baseline"]), (&"sgd".into(), &"full".into()));
+}
+
+#[test]
+fn nothing_to_compare_is_said() {
+    let lab = Lab::new(TINY);
+    lab.good(&["run", "tiny.yaml", "--arm", "sgd", "--seeds", "1"]);
+    let output = lab.np(&["compare", "tiny.yaml"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("nothing to compare: no seed has a finished run of both arms\n  hint: "));
+    let output = lab.np(&["compare", "tiny.yaml", "--arm", "sgd", "--seeds", "1"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("nothing to compare: there is one arm, `sgd`\n  hint: leave out `--arm`"));
+    let (_, said) = lab.good(&["run", "tiny.yaml", "--arm", "sgd", "--seeds", "2"]);
+    assert!(said.contains(": 1 run, records in") && said.contains("test loss"), "{said}");
 }
 
 #[test]

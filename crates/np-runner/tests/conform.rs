@@ -59,8 +59,8 @@ fn what_is_no_golden_file_is_said() {
 
 const PUBLISHED: &str = "
 experiment: {dataset: fashion_mnist, batch_size: 64, epochs: 5, lr: 0.05, optimizer: neuroplastic, seed: 42,
-  scheduler: exponential, scheduler_gamma: 0.9, run_name: imported-run, output_dir: runs/x}
-plasticity: {mode: rule_based, hybrid_base: sgd_momentum, layer_scope: head_only, plasticity_scale: 2.0}
+  scheduler: exponential, scheduler_gamma: 0.9, gradient_accumulation_steps: 2, run_name: imported-run, output_dir: runs/x}
+plasticity: {mode: rule_based, layerwise: true, hybrid_base: sgd_momentum, layer_scope: head_only, plasticity_scale: 2.0}
 homeostatic: {max_update_norm: 1.5}
 ";
 
@@ -71,7 +71,10 @@ fn an_import_can_be_planned_and_says_what_it_left_out() {
     std::fs::write(&source, PUBLISHED).unwrap();
     let output = np(&["import", source.to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
-    assert_eq!(text(&output.stderr), "not carried over: `experiment.output_dir`\n");
+    assert_eq!(
+        text(&output.stderr),
+        "not carried over: `experiment.output_dir`\nnot carried over: `plasticity.layerwise`\n"
+    );
     let experiment = folder.path().join("imported-run.yaml");
     std::fs::write(&experiment, &output.stdout).unwrap();
 
@@ -82,11 +85,40 @@ fn an_import_can_be_planned_and_says_what_it_left_out() {
     assert_eq!(config["seed"], 42);
     assert_eq!(config["data"]["name"], "fashion-mnist");
     assert_eq!(config["options"]["schedule"]["exponential"]["gamma"], 0.9);
+    assert_eq!(config["options"]["accumulate"], 2);
     let optimizer = &config["optimizer"]["neuroplastic"];
     assert_eq!(optimizer["lr"], 0.05);
     assert_eq!(optimizer["coefficient"]["scale"], 2.0);
     assert_eq!(optimizer["stabilizer"]["max_update_norm"], 1.5);
     assert_eq!(optimizer["formulation"]["hybrid"]["scope"], "classifier_only");
+}
+
+#[test]
+fn a_misspelt_field_of_an_import_is_an_error() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = folder.path().join("published.yaml");
+    for (old, new, says) in [
+        (
+            "layer_scope:",
+            "layer_scop:",
+            "`plasticity.layer_scop`: there is no such field\n  hint: did you mean `layer_scope`?",
+        ),
+        (
+            "homeostatic:",
+            "homoestatic:",
+            "`homoestatic`: there is no such section\n  hint: did you mean `homeostatic`?",
+        ),
+    ] {
+        std::fs::write(&source, PUBLISHED.replace(old, new)).unwrap();
+        let output = np(&["import", source.to_str().unwrap()]);
+        let error = text(&output.stderr);
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0), "{error}");
+        assert!(error.contains(says), "{error}");
+        let output = np(&["import", source.to_str().unwrap(), "--lenient"]);
+        assert_eq!(output.status.code(), Some(0));
+        assert!(text(&output.stderr).contains("which nobody knows, did you mean"), "{}", text(&output.stderr));
+        assert!(text(&output.stdout).contains("name: imported-run"));
+    }
 }
 
 #[test]

@@ -87,7 +87,6 @@ fn cases() -> Vec<Case> {
         ),
         case("one seed twice", with("[1, 2]", "[1, 1]"), &[], &["tiny.yaml:6:1: `seeds`: seed `1` stands here twice"]),
         case("a seed that is no number", tiny(), &["--seeds", "1,two"], &["`--seeds 1,two`", "got `two`", "hint: "]),
-        case("no data folder named", full(), &[], &["tiny.yaml:3:21: `data.source`", "hint: ", "--data-dir"]),
         case(
             "missing data folder",
             full(),
@@ -209,6 +208,51 @@ fn cases() -> Vec<Case> {
             &["tiny.yaml:9:27: `arms.sgd.optimizer.sgd.lr`", "got `.nan`"],
         ),
         case(
+            "a misspelt scale",
+            [tiny(), b"scales: {quikc: {train: {epochs: 1}}}\n".to_vec()].concat(),
+            &[],
+            &["tiny.yaml:10:10: `scales.quikc`: there is no such scale", "hint: did you mean `quick`?"],
+        ),
+        case(
+            "a wrong type in a scale that is not asked for",
+            [tiny(), b"scales: {paper: {train: {epochs: many}}}\n".to_vec()].concat(),
+            &[],
+            &["tiny.yaml:10:26: `train.epochs`: expected a whole number, 0 or more, got `many`"],
+        ),
+        case(
+            "a value that does not fit the file's",
+            tiny(),
+            &["--arm", "full", "--set", "train.epochs=3", "--set", "optimizer.coefficient.min=5"],
+            &["`--set optimizer.coefficient.min=5`: `optimizer.neuroplastic.coefficient.max`: expected", "got `2`"],
+        ),
+        case(
+            "one swept value twice",
+            [tiny(), b"sweep: {optimizer.lr: [0.1, 1, 0.10]}\n".to_vec()].concat(),
+            &[],
+            &["tiny.yaml:10:9: `sweep.optimizer.lr`: `0.1` stands here twice", "hint: "],
+        ),
+        case(
+            "one swept value twice in an option",
+            tiny(),
+            &["--sweep", "train.epochs=1,2,1"],
+            &["`--sweep train.epochs=1,2,1`: `train.epochs`: `1` stands here twice"],
+        ),
+        case(
+            "a group that matches nothing",
+            [tiny(), b"options: {groups: [{match: 'fc3.*', lr_scale: 2}]}\n".to_vec()].concat(),
+            &[],
+            &[
+                "tiny.yaml:10:21: `options.groups.0.match`: expected a glob that matches a parameter (fc1.weight",
+                "got `fc3.*`",
+            ],
+        ),
+        case(
+            "another name, and something else",
+            with("name: tiny", "name: small").iter().copied().chain(*b"sedes: 3\n").collect(),
+            &[],
+            &["tiny.yaml:10:1: `sedes`: there is no such key"],
+        ),
+        case(
             "another name",
             with("name: tiny", "name: small"),
             &[],
@@ -225,7 +269,9 @@ fn cases() -> Vec<Case> {
             "sweep of a key that an arm lacks",
             tiny(),
             &["--sweep", "optimizer.coefficient.scale=1,2"],
-            &["`--sweep optimizer.coefficient.scale=1,2`: `optimizer.sgd.coefficient`: there is no such key"],
+            &[
+                "`--sweep optimizer.coefficient.scale=1,2`: `optimizer.sgd.coefficient`: there is no such key in arm `sgd`",
+            ],
         ),
     ]
 }
@@ -264,6 +310,16 @@ fn every_mistake_is_named_and_nothing_is_written() {
 }
 
 #[test]
+fn full_data_can_be_planned_without_its_files_and_not_trained() {
+    let lab = Lab::new(with("source: mini", "source: full"));
+    let says = ["tiny.yaml:3:21: `data.source`", "hint: ", "--data-dir"];
+    refused(&lab, "no data folder named", &["run", "tiny.yaml", "--store", "store"], &says);
+    assert!(!lab.path("store").exists());
+    let (_, said) = lab.good(&["plan", "tiny.yaml", "--store", "store"]);
+    assert!(said.contains("ids are those of the published data; to train, tiny.yaml:3:21: `data.source`"), "{said}");
+}
+
+#[test]
 fn a_missing_file_names_its_neighbours() {
     let lab = Lab::new(TINY);
     let args = ["run", "tinny.yaml", "--store", "store"];
@@ -297,6 +353,8 @@ fn other_commands_refuse_in_the_same_way() {
         &["none of its runs has a record yet", "hint: train them"],
     );
     refused(&lab, "no such plan", &["compare", "plans/tiny.json"], &["there is no such plan", "hint: "]);
+    refused(&lab, "one arm", &["compare", "tiny.yaml", "--arm", "sgd"], &["none of its runs has a record yet"]);
+    refused(&lab, "an empty id", &["show", ""], &["`np show \"\"`: expected the id of a run", "hint: "]);
     refused(&lab, "no such id", &["show", "beef"], &["no record has such an id", "hint: "]);
     refused(&lab, "no such optimizer", &["optimizers", "sdg"], &["hint: did you mean `sgd`?"]);
     refused(

@@ -8,8 +8,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use np_record::Plan;
-use np_runner::{Request, plan};
+use np_record::{Plan, Store};
+use np_runner::{Request, missing, plan};
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../../experiments")
@@ -46,4 +46,17 @@ fn figures_share_their_runs() {
     assert_eq!((sanity.len(), low.len(), dynamics.len()), (18, 24, 6), "no two runs of a figure are the same");
     assert!(dynamics.is_subset(&sanity), "figure 6 is drawn from figure 2's runs");
     assert!(dynamics.is_subset(&low), "the whole training set is figure 2's run");
+}
+
+#[test]
+fn committed_records_need_no_data() {
+    for name in ["fig2-sanity", "fig3-low-data", "fig6-dynamics"] {
+        let file = folder().join(format!("{name}.yaml"));
+        let request = Request { file, scale: Some("cpu".into()), ..Request::default() };
+        let planned = plan(&request, None).unwrap();
+        let store = Store::open(folder().join("records/cpu")).unwrap();
+        assert!(planned.unread.is_some());
+        assert_eq!(store.read_plan(name).unwrap().unwrap(), planned.plan, "{name}: as planned with the data at hand");
+        assert!(missing(&planned.plan, &store).unwrap().is_empty());
+    }
 }

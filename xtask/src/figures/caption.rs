@@ -30,6 +30,14 @@ enum Section {
     Last(Vec<Quantity>),
 }
 
+/// A table, made.
+enum Table {
+    /// Arms against the full rule, one table each.
+    Comparisons(Vec<Comparison>),
+    /// As Markdown.
+    Last(String),
+}
+
 impl<'a> Caption<'a> {
     /// Begins with the figure's number and title.
     pub(crate) fn new(number: u8, title: &str, scale: Scale, runs: &'a Runs) -> Self {
@@ -65,11 +73,26 @@ impl<'a> Caption<'a> {
     /// The whole caption, as Markdown.
     pub(crate) fn finish(self) -> Result<String> {
         let mut out = format!("{}\n", self.text);
+        let mut tables = Vec::new();
         for table in &self.tables {
+            tables.push(match table {
+                Section::Comparison(metric) => Table::Comparisons(self.compare(*metric)?),
+                Section::Last(quantities) => Table::Last(self.last(quantities)?),
+            });
+        }
+        // Whoever reads a caption looks at all of its tables: their p values are one family.
+        Comparison::adjust_together(tables.iter_mut().flat_map(|table| match table {
+            Table::Comparisons(comparisons) => comparisons.as_mut_slice(),
+            Table::Last(_) => &mut [],
+        }));
+        for table in &tables {
             out.push('\n');
             match table {
-                Section::Comparison(metric) => out.push_str(&self.compare(*metric)?),
-                Section::Last(quantities) => out.push_str(&self.last(quantities)?),
+                Table::Comparisons(comparisons) => {
+                    let texts: Vec<String> = comparisons.iter().map(|c| c.render(Format::Markdown)).collect();
+                    out.push_str(&texts.join("\n"));
+                }
+                Table::Last(text) => out.push_str(text),
             }
         }
         let _ = write!(out, "\nNotes:\n\n");
@@ -83,18 +106,18 @@ impl<'a> Caption<'a> {
         Ok(out)
     }
 
-    fn compare(&self, metric: Metric) -> Result<String> {
+    fn compare(&self, metric: Metric) -> Result<Vec<Comparison>> {
         let arms = self.runs.arms();
         if !arms.iter().any(|arm| arm == SUBJECT) {
-            return Ok(String::new());
+            return Ok(Vec::new());
         }
         let runs: Vec<_> = self.runs.runs.iter().map(|(run, record)| (run.clone(), Some(record.clone()))).collect();
         let mut parts = Vec::new();
         for baseline in arms.into_iter().filter(|arm| arm != SUBJECT) {
             let question = Question { arm: SUBJECT.into(), baseline, metric, bootstrap: Bootstrap::default() };
-            parts.push(Comparison::new(question, &runs)?.render(Format::Markdown));
+            parts.push(Comparison::new(question, &runs)?);
         }
-        Ok(parts.join("\n"))
+        Ok(parts)
     }
 
     fn last(&self, quantities: &[Quantity]) -> Result<String> {

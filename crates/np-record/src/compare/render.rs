@@ -10,7 +10,7 @@ use std::str::FromStr;
 use serde_json::Value;
 
 use super::{ArmSummary, Comparison, Difference, Group};
-use crate::stats::FlipMethod;
+use crate::stats::{Bootstrap, FlipMethod};
 
 /// The forms that a comparison can be printed in.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -127,7 +127,7 @@ impl Comparison {
         let mut header: Vec<String> = axes.iter().map(|axis| field(axis)).collect();
         let fixed = "metric,arm,baseline,n_arm,mean_arm,std_arm,diverged_arm,failed_arm,missing_arm,\
                      n_baseline,mean_baseline,std_baseline,diverged_baseline,failed_baseline,missing_baseline,\
-                     n_pairs,difference,std_difference,confidence,low,high,p,p_method,p_holm,smallest_p,warnings";
+                     n_pairs,difference,std_difference,confidence,low,high,p,p_method,p_holm,family,smallest_p,warnings";
         header.push(fixed.into());
         let mut out = header.join(",") + "\n";
         for group in &self.groups {
@@ -144,7 +144,8 @@ impl Comparison {
             let interval = d.and_then(|d| d.interval);
             row.extend([raw(interval.map(|i| i.low)), raw(interval.map(|i| i.high)), raw(d.map(|d| d.test.p))]);
             row.push(d.map(|d| method_text(d.test.method)).unwrap_or_default());
-            row.extend([raw(d.map(|d| d.p_holm)), raw(d.map(|d| d.smallest_p)), group.warnings.join("; ")]);
+            row.extend([raw(d.map(|d| d.p_holm)), self.family.to_string(), raw(d.map(|d| d.smallest_p))]);
+            row.push(group.warnings.join("; "));
             let _ = writeln!(out, "{}", row.iter().map(|cell| field(cell)).collect::<Vec<_>>().join(","));
         }
         out
@@ -167,7 +168,12 @@ impl Comparison {
     /// Header and body of the printed table.
     fn rows(&self) -> Vec<Vec<String>> {
         let axes = self.axes();
-        let level = format!("{} % interval", short(self.bootstrap.confidence * 100.0));
+        // An interval of so few differences is none, see `Bootstrap::is_rough`.
+        let few = |g: &Group| g.difference.as_ref().is_some_and(|d| Bootstrap::is_rough(d.values.len()));
+        let level = match self.groups.iter().any(few) {
+            true => "bootstrap range".to_string(),
+            false => format!("{} % interval", short(self.bootstrap.confidence * 100.0)),
+        };
         let mut header = axes.clone();
         let unit = if self.metric.unit() == "%" { "difference (points)" } else { "difference" };
         header.extend(
@@ -223,8 +229,10 @@ impl Comparison {
             "mean ± sample standard deviation; {resamples} bootstrap resamples of the paired differences"
         ));
         let tests = self.groups.iter().filter(|g| g.difference.is_some()).count();
-        let s = if tests == 1 { "" } else { "s" };
-        notes.push(format!("p: two-sided sign-flip test; Holm over {tests} comparison{s}"));
+        let family = self.family;
+        let s = if family == 1 { "" } else { "s" };
+        let whose = if family > tests { ", those of all tables here" } else { "" };
+        notes.push(format!("p: two-sided sign-flip test; Holm over a family of {family} comparison{s}{whose}"));
         notes
     }
 }

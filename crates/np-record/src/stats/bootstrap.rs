@@ -63,6 +63,13 @@ impl Bootstrap {
         Some(Interval { low: quantile(&means, tail), high: quantile(&means, 1.0 - tail) })
     }
 
+    /// Whether n values are too few for the interval to hold what its confidence promises: resamples of so few values cannot reach as far as
+    /// new ones would. The bound of 6 is where an exact test first can show anything at 5 % (see [`smallest_p`](crate::stats::smallest_p)).
+    #[must_use]
+    pub fn is_rough(n: usize) -> bool {
+        n < 6
+    }
+
     /// Whether n values are so few that the interval is nothing but their range: a resample that holds the smallest value n times
     /// has the probability 1 / nⁿ, and that alone fills the tail (1 − c)/2.
     #[must_use]
@@ -108,6 +115,7 @@ mod tests {
         let interval = Bootstrap::default().interval_of_mean(&[0.3, 0.1, 0.2]).unwrap();
         assert!((interval.low - 0.1).abs() < 1e-15 && (interval.high - 0.3).abs() < 1e-15);
         assert_eq!([2, 3, 4, 10].map(|n| Bootstrap::default().is_range(n)), [true, true, false, false]);
+        assert_eq!([3, 5, 6, 10].map(Bootstrap::is_rough), [true, true, false, false]);
     }
 
     #[test]

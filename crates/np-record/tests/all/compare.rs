@@ -39,7 +39,7 @@ fn three_seeds() {
         group.warnings,
         [
             "n = 3: a two-sided sign-flip test cannot go below p = 0.25, whatever the data",
-            "n = 3: the interval is the range of the 3 differences, too short to be relied on"
+            "n = 3: the bootstrap range is that of the 3 differences themselves, and no 95 % interval"
         ]
     );
 }
@@ -50,13 +50,13 @@ fn text() {
     let want = "\
 final test accuracy (%, more is better): `full` against `gradient-only`, paired by seed
 
-        full  gradient-only  n  difference (points)   95 % interval     p  p Holm  smallest p
-87.76 ± 0.34   87.40 ± 0.30  3                +0.36  [+0.29, +0.41]  0.25    0.25        0.25
+        full  gradient-only  n  difference (points)  bootstrap range     p  p Holm  smallest p
+87.76 ± 0.34   87.40 ± 0.30  3                +0.36   [+0.29, +0.41]  0.25    0.25        0.25
 
 warning: n = 3: a two-sided sign-flip test cannot go below p = 0.25, whatever the data
-warning: n = 3: the interval is the range of the 3 differences, too short to be relied on
+warning: n = 3: the bootstrap range is that of the 3 differences themselves, and no 95 % interval
 mean ± sample standard deviation; 10000 bootstrap resamples of the paired differences
-p: two-sided sign-flip test; Holm over 1 comparison
+p: two-sided sign-flip test; Holm over a family of 1 comparison
 ";
     assert_eq!(comparison.render(Format::Text), want);
 }
@@ -83,6 +83,47 @@ fn markdown_csv_and_json_hold_the_same_groups() {
     assert_eq!(json["metric"], "final-train-loss");
 }
 
+/// Six seeds, whose differences are all positive.
+fn six(axes: &[(&str, Value)]) -> Runs {
+    let of = |arm: &str, start: f64| {
+        let runs = (1..=6).map(|seed| (run(arm, seed, axes), start + 0.001 * (seed * seed) as f64));
+        runs.map(|(run, value)| (run.clone(), Some(record(&run, value)))).collect::<Runs>()
+    };
+    let mut runs = [of("full", 0.9), of("gradient-only", 0.8)].concat();
+    runs[0].1 = Some(record(&run("full", 1, axes), 0.95));
+    runs
+}
+
+#[test]
+fn tables_that_are_shown_together_are_one_family() {
+    let ask = |metric| Comparison::new(ask(metric), &six(&[])).unwrap();
+    let mut parts = [ask(Metric::FinalTestAccuracy), ask(Metric::BestTestAccuracy)];
+    let p = |part: &Comparison| part.groups[0].difference.as_ref().unwrap().p_holm;
+    // 2 of the 2⁶ sign patterns are as extreme as the one seen.
+    assert_eq!((p(&parts[0]), parts[0].family), (0.03125, 1));
+    assert!(!parts[0].render(Format::Text).contains("of all tables here"));
+    Comparison::adjust_together(&mut parts);
+    assert_eq!((p(&parts[0]), p(&parts[1]), parts[1].family), (0.0625, 0.0625, 2));
+    assert!(
+        parts[0].render(Format::Markdown).contains("Holm over a family of 2 comparisons, those of all tables here")
+    );
+}
+
+#[test]
+fn an_interval_is_called_one_where_there_are_six_differences() {
+    let runs = six(&[]);
+    let of = |seeds: u64| {
+        let some: Runs = runs.iter().filter(|(run, _)| run.seed <= seeds).cloned().collect();
+        Comparison::new(ask(Metric::FinalTestAccuracy), &some).unwrap().render(Format::Text)
+    };
+    assert!(of(6).contains("95 % interval") && !of(6).contains("bootstrap range"), "{}", of(6));
+    assert!(
+        !of(5).contains("  95 % interval") && of(5).contains("n = 5: the bootstrap range is too short"),
+        "{}",
+        of(5)
+    );
+}
+
 #[test]
 fn what_is_not_compared_is_told() {
     let mut runs = arms(&[]);
@@ -107,7 +148,7 @@ fn what_is_not_compared_is_told() {
         "87.38, 1 diverged, 1 missing",
         "warning: `full`: diverged, and left out of its mean: seed 41",
         "warning: no seed is finished in both arms: nothing to compare",
-        "Holm over 0 comparisons",
+        "Holm over a family of 0 comparisons",
     ] {
         assert!(text.contains(part), "{part}:\n{text}");
     }

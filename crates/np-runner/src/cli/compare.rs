@@ -14,8 +14,9 @@ use np_record::{
 
 use super::{OverrideArgs, PlaceArgs, print};
 use crate::{
-    error::{Error, Fault, Place, Result, suggest},
+    error::{Error, Fault, Place, Result, list, suggest},
     plan,
+    say::say,
     spec::{Request, default_store},
 };
 
@@ -64,7 +65,12 @@ pub(super) fn compare(args: &Args) -> Result<ExitCode> {
     };
     if pairs.is_empty() {
         let place = Place::File(args.source.clone(), None);
-        return Err(Fault::new(place, format!("expected two arms or more to compare, got {}", arms.len())).into());
+        let fault = Fault::new(place, format!("nothing to compare: there is one arm, {}", list(&arms)));
+        let hint = match args.overrides.arm.is_empty() {
+            true => "give the experiment another arm",
+            false => "leave out `--arm`, or name two",
+        };
+        return Err(fault.hint(hint).into());
     }
     let metric: Metric = args.metric.parse().unwrap_or_default();
     let format: Format = args.format.parse().unwrap_or_default();
@@ -78,7 +84,15 @@ pub(super) fn compare(args: &Args) -> Result<ExitCode> {
             Error::from(Fault::new(Place::File(args.source.clone(), None), problem).hint_if(hint.map(str::to_owned)))
         })?);
     }
+    Comparison::adjust_together(&mut parts);
     print(&render(&parts, format))?;
+    if parts.iter().flat_map(|part| &part.groups).all(|group| group.difference.is_none()) {
+        say!(
+            "nothing to compare: no seed has a finished run of both arms\n  hint: `np plan {file}` shows what is there, `np run {file}` trains what is missing",
+            file = args.source.display()
+        );
+        return Ok(ExitCode::FAILURE);
+    }
     Ok(ExitCode::SUCCESS)
 }
 

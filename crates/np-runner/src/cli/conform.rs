@@ -6,7 +6,10 @@ use clap::Args as ClapArgs;
 use np_core::{Backend, conform};
 
 use super::{print, short};
-use crate::error::{Error, Fault, Place, Result};
+use crate::{
+    error::{Error, Fault, Place, Result},
+    say::say,
+};
 
 /// Replay golden trajectories through the optimizers, and compare every number
 ///
@@ -54,6 +57,6 @@ pub(super) fn conform(args: &Args) -> Result<ExitCode> {
     if failed == 0 {
         return Ok(ExitCode::SUCCESS);
     }
-    eprintln!("{failed} of {} files lie outside the tolerance", args.files.len());
+    say!("{failed} of {} files lie outside the tolerance", args.files.len());
     Ok(ExitCode::from(1))
 }

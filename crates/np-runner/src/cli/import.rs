@@ -1,22 +1,23 @@
 //! `np import`: an experiment from the YAML of the published PyTorch project.
 
-use std::{fmt::Write as _, path::PathBuf, process::ExitCode};
+use std::{fmt::Write as _, num::NonZeroUsize, path::PathBuf, process::ExitCode};
 
 use clap::Args as ClapArgs;
-use np_core::{NeuroPlasticConfig, OptimizerConfig, Options, Schedule, schedule, torch};
+use np_core::{Accumulate, NeuroPlasticConfig, OptimizerConfig, Options, Schedule, schedule, torch};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Map, Value, json};
 
 use super::print;
 use crate::{
     document::Document,
-    error::{Error, Fault, Problem, Result},
+    error::{Error, Fault, Problem, Result, suggest},
+    say::say,
 };
 
 /// Turn a YAML file of the published PyTorch project into an experiment, on standard output
 ///
 /// Reads its sections `experiment`, `plasticity` and `homeostatic`. What has no counterpart here is named on standard error, and
-/// in the experiment's head comment.
+/// in the experiment's head comment. A field that the PyTorch project does not know either is a mistake, and an error.
 #[derive(Debug, ClapArgs)]
 pub(super) struct Args {
     /// The PyTorch project's file
@@ -24,6 +25,43 @@ pub(super) struct Args {
     /// Name of the experiment, which is also the stem of the file it belongs into [default: its `run_name`, else the file's stem]
     #[arg(long)]
     name: Option<String>,
+    /// Leave out fields that nobody knows, and say which, instead of an error
+    #[arg(long)]
+    lenient: bool,
+}
+
+/// Fields of the PyTorch project, by section, that have no counterpart here.
+const LEFT_OUT: [(&str, &[&str]); 2] = [
+    (
+        "experiment",
+        &[
+            "amp_dtype",
+            "checkpoint_dir",
+            "data_root",
+            "device",
+            "download",
+            "log_json",
+            "log_level",
+            "metrics_flush_every_epoch",
+            "mixed_precision",
+            "num_workers",
+            "output_dir",
+            "persistent_workers",
+            "pin_memory",
+            "prefetch_factor",
+            "resume_from",
+            "save_best_only",
+            "save_every_n_epochs",
+        ],
+    ),
+    ("plasticity", &["layerwise"]),
+];
+
+/// What to do about a field that nobody knows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Unknown {
+    Refuse,
+    LeaveOut,
 }
 
 /// The fields of section `experiment` that mean something here.
@@ -40,6 +78,7 @@ struct Experiment {
     seed: Option<u64>,
     scheduler: Option<String>,
     scheduler_gamma: Option<f64>,
+    gradient_accumulation_steps: Option<NonZeroUsize>,
     run_name: Option<String>,
 }
 
@@ -48,7 +87,7 @@ pub(super) fn import(args: &Args) -> Result<ExitCode> {
     let mut left = Vec::new();
     let text = translate(&document, args, &mut left)?;
     for what in &left {
-        eprintln!("not carried over: {what}");
+        say!("not carried over: {what}");
     }
     print(&text)?;
     Ok(ExitCode::SUCCESS)
@@ -65,12 +104,14 @@ fn translate(document: &Document, args: &Args, left: &mut Vec<String>) -> Result
         let fault = Fault { place: document.place(&[]), key: None, problem, hint: None };
         return Err(fault.hint("an experiment of this project needs no import: `np run` takes it").into());
     }
+    let unknown = if args.lenient { Unknown::LeaveOut } else { Unknown::Refuse };
     for name in sections.keys().filter(|name| !SECTIONS.contains(&name.as_str())) {
-        left.push(format!("section `{name}`"));
+        let fault = Fault::new(document.place(std::slice::from_ref(name)), "there is no such section").key(name);
+        unknown.meet(fault.hint_if(suggest(name, SECTIONS)), left)?;
     }
-    let experiment: Experiment = section(document, &sections, "experiment", left)?;
-    let plasticity: torch::Plasticity = section(document, &sections, "plasticity", left)?;
-    let homeostatic: torch::Homeostatic = section(document, &sections, "homeostatic", left)?;
+    let experiment: Experiment = section(document, &sections, "experiment", unknown, left)?;
+    let plasticity: torch::Plasticity = section(document, &sections, "plasticity", unknown, left)?;
+    let homeostatic: torch::Homeostatic = section(document, &sections, "homeostatic", unknown, left)?;
 
     let optimizer = optimizer(document, &experiment, plasticity, homeostatic)?;
     let schedule = schedule_of(&experiment, left);
@@ -84,7 +125,8 @@ fn translate(document: &Document, args: &Args, left: &mut Vec<String>) -> Result
     };
     let stem = args.file.file_stem().map(|s| s.to_string_lossy().into_owned());
     let name = args.name.clone().or(experiment.run_name).or(stem).unwrap_or_else(|| "imported".into());
-    let options = Options { schedule, ..Options::default() };
+    let accumulate = experiment.gradient_accumulation_steps.map_or_else(Accumulate::default, Accumulate);
+    let options = Options { schedule, accumulate, ..Options::default() };
     let tree = json!({
         "name": name,
         "question": "What does the imported configuration reach?",
@@ -92,7 +134,7 @@ fn translate(document: &Document, args: &Args, left: &mut Vec<String>) -> Result
         "model": {"mlp": {"hidden": [256, 256], "dropout": 0.1}},
         "train": {"epochs": experiment.epochs.unwrap_or(10), "batch_size": experiment.batch_size.unwrap_or(128)},
         "seeds": [experiment.seed.unwrap_or(41)],
-        "options": {"schedule": options.schedule},
+        "options": {"accumulate": options.accumulate, "schedule": options.schedule},
         "arms": {"imported": {"optimizer": optimizer}},
         "scales": {"quick": {"data": {"source": "mini"}}},
     });
@@ -108,11 +150,26 @@ fn file_name(path: &std::path::Path) -> String {
     path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default()
 }
 
-/// Reads a section key by key: what `T` does not know is left out and said, what it knows and cannot read is a fault.
+impl Unknown {
+    /// Refuses a field or a section, or notes it among what is left out.
+    fn meet(self, fault: Fault, left: &mut Vec<String>) -> Result<()> {
+        match self {
+            Self::Refuse => Err(fault.into()),
+            Self::LeaveOut => {
+                let hint = fault.hint.map(|hint| format!(", {hint}")).unwrap_or_default();
+                left.push(format!("`{}`, which nobody knows{hint}", fault.key.unwrap_or_default()));
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Reads a section key by key: what has no counterpart is left out and said, what is not known or cannot be read is a fault.
 fn section<T: DeserializeOwned + Default>(
     document: &Document,
     sections: &Map<String, Value>,
     name: &str,
+    unknown: Unknown,
     left: &mut Vec<String>,
 ) -> Result<T> {
     let fields = match sections.get(name) {
@@ -130,7 +187,16 @@ fn section<T: DeserializeOwned + Default>(
         let alone = json!({ key: value });
         match serde_json::from_value::<T>(alone) {
             Ok(_) => drop(known.insert(key.clone(), value.clone())),
-            Err(error) if error.to_string().starts_with("unknown field") => left.push(format!("`{name}.{key}`")),
+            Err(_) if LEFT_OUT.iter().any(|(section, keys)| *section == name && keys.contains(&key.as_str())) => {
+                left.push(format!("`{name}.{key}`"));
+            }
+            Err(error) if error.to_string().starts_with("unknown field") => {
+                let place = document.place(&[name.to_owned(), key.clone()]);
+                let text = error.to_string();
+                let known = text.split('`').skip(3).step_by(2);
+                let fault = Fault::new(place, "there is no such field").key(format!("{name}.{key}"));
+                unknown.meet(fault.hint_if(suggest(key, known)), left)?;
+            }
             Err(error) => {
                 let place = document.place(&[name.to_owned(), key.clone()]);
                 return Err(Fault::new(place, error.to_string()).key(format!("{name}.{key}")).into());

@@ -22,9 +22,11 @@ use np_record::Store;
 
 use crate::{
     error::{Error, Result},
+    keeper::Every,
     provenance::Caller,
+    say::say,
     spec::{Request, default_store},
-    worker::Job,
+    worker::{Job, Supervision},
 };
 
 /// Trains, plans and compares the experiments of NeuroPlastic.
@@ -118,6 +120,12 @@ struct ExecArgs {
     /// Threads that the run computes on; those of `RAYON_NUM_THREADS`
     #[arg(long, default_value_t = 1)]
     threads: usize,
+    /// How often what is done is kept
+    #[arg(long, default_value_t)]
+    snapshot_every: Every,
+    /// Stop when standard input ends
+    #[arg(long)]
+    supervised: bool,
     /// What the record says about the command, as JSON
     #[arg(long, value_parser = caller, default_value = "{\"command\":\"np exec\"}")]
     caller: Caller,
@@ -143,10 +151,15 @@ pub fn main() -> ExitCode {
     match result {
         Ok(code) => code,
         Err(error) => {
-            eprintln!("error: {}", error.to_string().replace("\nhint: ", "\n  hint: "));
+            say!("error: {}", told(&error.to_string()));
             ExitCode::from(error.exit_code())
         }
     }
+}
+
+/// A message with its hint on a line of its own.
+fn told(message: &str) -> String {
+    message.replace("\nhint: ", "\n  hint: ")
 }
 
 fn exec(args: &ExecArgs) -> Result<ExitCode> {
@@ -158,6 +171,8 @@ fn exec(args: &ExecArgs) -> Result<ExitCode> {
         data_dir: args.data_dir.as_deref(),
         threads: args.threads,
         caller: &args.caller,
+        snapshots: args.snapshot_every,
+        supervision: if args.supervised { Supervision::Launcher } else { Supervision::Alone },
     };
     crate::exec(&store, &job)?;
     Ok(ExitCode::SUCCESS)

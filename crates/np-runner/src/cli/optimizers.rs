@@ -7,6 +7,7 @@ use np_core::OptimizerConfig;
 
 use super::print;
 use crate::error::{Error, Fault, Place, Result, suggest};
+use crate::say::say;
 
 /// List the optimizers, or show every setting of one with its default
 #[derive(Debug, ClapArgs)]
@@ -46,7 +47,7 @@ pub(super) fn optimizers(args: &Args) -> Result<ExitCode> {
     };
     print(&text)?;
     if args.name.is_none() && !args.json {
-        eprintln!("\nhint: `np optimizers NAME` shows every setting with its default");
+        say!("\nhint: `np optimizers NAME` shows every setting with its default");
     }
     Ok(ExitCode::SUCCESS)
 }

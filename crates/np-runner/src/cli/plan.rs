@@ -10,6 +10,7 @@ use crate::{
     Costs, Planned, Share, cores,
     error::{Error, Result},
     missing, plan as make_plan,
+    say::{count, say},
     screen::human,
     table::table,
     worker::plain,
@@ -29,26 +30,30 @@ pub(super) struct Args {
 
 pub(super) fn plan(args: &Args) -> Result<ExitCode> {
     let request = args.experiment.request();
-    let Planned { plan, examples } = make_plan(&request, args.experiment.place.data_dir.as_deref())?;
+    let planned = make_plan(&request, args.experiment.place.data_dir.as_deref())?;
+    let Planned { plan, examples, .. } = &planned;
     if args.json {
-        let text = serde_json::to_string_pretty(&plan).map_err(|error| Error::io("plan")(error.into()))?;
+        let text = serde_json::to_string_pretty(plan).map_err(|error| Error::io("plan")(error.into()))?;
         print(&format!("{text}\n"))?;
         return Ok(ExitCode::SUCCESS);
     }
     let store = args.experiment.store()?;
     let costs = Costs::of(&store)?;
     let axes: Vec<String> = plan.runs.first().map(|run| run.axes.keys().cloned().collect()).unwrap_or_default();
-    let records = store.records_of(&plan)?;
+    let records = store.records_of(plan)?;
     let rows: Vec<Vec<String>> =
-        records.iter().zip(&examples).map(|((run, record), &n)| row(run, record, n, &costs)).collect();
+        records.iter().zip(examples).map(|((run, record), &n)| row(run, record, n, &costs)).collect();
     let tail = ["seed", "state", "time"];
     let header: Vec<&str> = ["id", "arm"].into_iter().chain(axes.iter().map(String::as_str)).chain(tail).collect();
     print(&table(&header, &["seed", "time"], &rows))?;
 
-    let todo = missing(&plan, &store)?;
-    eprintln!("{} ({}), records in `{}`", plan.experiment, plan.scale, short(store.root()));
+    let todo = missing(plan, &store)?;
+    say!("{} ({}), records in `{}`", plan.experiment, plan.scale, short(store.root()));
+    for warning in &planned.warnings {
+        say!("warning: {warning}");
+    }
     if todo.is_empty() {
-        eprintln!("nothing to train: every run has its record");
+        say!("nothing to train: every run has its record");
         return Ok(ExitCode::SUCCESS);
     }
     let cost: Option<f64> = todo.iter().map(|&index| costs.of_run(&plan.runs[index], examples[index])).sum();
@@ -57,7 +62,10 @@ pub(super) fn plan(args: &Args) -> Result<ExitCode> {
         Some(seconds) => format!("about {}, {jobs} at a time", human(seconds / jobs as f64)),
         None => "no record of the like to estimate the time from".to_owned(),
     };
-    eprintln!("{} to train: {about}", todo.len());
+    say!("{} to train: {about}", count(todo.len(), "run"));
+    if let Some(fault) = &planned.unread {
+        say!("ids are those of the published data; to train, {}", super::told(&fault.to_string()));
+    }
     Ok(ExitCode::SUCCESS)
 }
 

@@ -7,13 +7,21 @@ use np_record::{Plan, Store};
 
 use super::{ExperimentArgs, print, short};
 use crate::{
-    Costs, Launch, Planned, Screen, Share, Tally, cores, error::Result, missing, plan, provenance::Caller, results,
-    screen::human, spec::Request, worker::label,
+    Costs, Every, Launch, Planned, Screen, Share, Tally, cores,
+    error::Result,
+    missing, plan,
+    provenance::Caller,
+    results,
+    say::{count, say},
+    screen::human,
+    spec::Request,
+    worker::label,
 };
 
 /// Train every run of an experiment that has no record yet, and print the results
 ///
-/// Breaking it off (Ctrl-C) loses only the runs that are under way; the same command goes on from there. With overrides, the
+/// Breaking it off (Ctrl-C) loses only the epochs that are under way; the same command goes on from there. Of several that are started on
+/// one store, each run is trained by one. With overrides, the
 /// plan is kept under a name of its own, beside that of the file as written; records are shared.
 #[derive(Debug, ClapArgs)]
 pub(super) struct Args {
@@ -25,6 +33,9 @@ pub(super) struct Args {
     /// Threads of each run [default: 1, more if there are fewer runs than cores]; results do not depend on it
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     threads: Option<u16>,
+    /// How often a run keeps what it has done, to go on from there: `90s`, `5min`, `2epochs`, `never`; results do not depend on it
+    #[arg(long, value_name = "INTERVAL", default_value_t)]
+    snapshot_every: Every,
 }
 
 pub(super) fn run(args: &Args) -> Result<ExitCode> {
@@ -33,6 +44,9 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
     let planned = plan(&request, data_dir)?;
     let store = args.experiment.store()?;
     let todo = missing(&planned.plan, &store)?;
+    if let Some(fault) = planned.unread.clone().filter(|_| !todo.is_empty()) {
+        return Err(fault.into());
+    }
     if store.read_plan(&planned.plan.experiment)?.as_ref() != Some(&planned.plan) {
         store.write_plan(&planned.plan)?;
     }
@@ -41,7 +55,19 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
     let mut tally = Tally::default();
     if !todo.is_empty() {
         let caller = Caller::of(command(&request));
-        let launch = Launch { plan: &planned.plan, store: &store, share, data_dir, caller: &caller };
+        if caller.commit.is_none() {
+            say!(
+                "note: records will name no commit: this `np` was not built from the code in its source tree as that is now"
+            );
+        }
+        let launch = Launch {
+            plan: &planned.plan,
+            store: &store,
+            share,
+            data_dir,
+            caller: &caller,
+            snapshots: args.snapshot_every,
+        };
         tally = launch.train(&todo, &mut Screen::new(todo.len()))?;
     }
     print(&results(&planned.plan, &store)?)?;
@@ -50,11 +76,19 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
 
 /// Says what is about to happen.
 fn announce(planned: &Planned, store: &Store, todo: &[usize], share: Share) -> Result<()> {
-    let Planned { plan, examples } = planned;
-    let runs = plan.runs.len();
-    eprintln!("{} ({}): {runs} runs, records in `{}`", plan.experiment, plan.scale, short(store.root()));
+    let Planned { plan, examples, warnings, .. } = planned;
+    say!(
+        "{} ({}): {}, records in `{}`",
+        plan.experiment,
+        plan.scale,
+        count(plan.runs.len(), "run"),
+        short(store.root())
+    );
+    for warning in warnings {
+        say!("warning: {warning}");
+    }
     if todo.is_empty() {
-        eprintln!("nothing to train: every run has its record");
+        say!("nothing to train: every run has its record");
         return Ok(());
     }
     let costs = Costs::of(store)?;
@@ -62,32 +96,32 @@ fn announce(planned: &Planned, store: &Store, todo: &[usize], share: Share) -> R
     let about = cost.map(|seconds| format!(", about {}", human(seconds / share.jobs as f64))).unwrap_or_default();
     let Share { jobs, threads } = share;
     let each = if threads == 1 { "1 thread".to_owned() } else { format!("{threads} threads") };
-    eprintln!("training {}, {jobs} at a time on {each} each{about}", todo.len());
+    say!("training {}, {jobs} at a time on {each} each{about}", todo.len());
     Ok(())
 }
 
 /// Says how it went, and what is left to do.
 fn conclude(plan: &Plan, store: &Store, tally: &Tally) -> ExitCode {
     for &index in &tally.diverged {
-        eprintln!("diverged, which is a result: {} ({})", label(&plan.runs[index]), plan.runs[index].id);
+        say!("diverged, which is a result: {} ({})", label(&plan.runs[index]), plan.runs[index].id);
     }
     for (index, reason) in &tally.failed {
-        eprintln!("failed: {} ({}): {reason}", label(&plan.runs[*index]), plan.runs[*index].id);
+        say!("failed: {} ({}): {reason}", label(&plan.runs[*index]), plan.runs[*index].id);
     }
     if tally.interrupted {
         let left = missing(plan, store).map_or(0, |left| left.len());
-        eprintln!(
-            "interrupted: {} runs are kept, {left} are left\n  hint: the same command goes on",
-            plan.runs.len() - left
+        say!(
+            "interrupted: {} done, {left} left\n  hint: the same command goes on",
+            count(plan.runs.len() - left, "run")
         );
         return ExitCode::from(130);
     }
     if tally.failed.is_empty() {
         return ExitCode::SUCCESS;
     }
-    eprintln!(
-        "{} of the runs failed\n  hint: once the reason is mended, the same command tries them again",
-        tally.failed.len()
+    say!(
+        "{} failed\n  hint: once the reason is mended, the same command tries again",
+        count(tally.failed.len(), "run")
     );
     ExitCode::FAILURE
 }

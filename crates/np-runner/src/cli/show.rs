@@ -12,6 +12,7 @@ use np_record::{Outcome, Record, Store};
 use super::{print, short};
 use crate::{
     error::{Error, Fault, Place, Result},
+    say::{count, say},
     screen::human,
     table::table,
 };
@@ -21,7 +22,7 @@ use crate::{
 pub(super) struct Args {
     /// Id of a run, or enough of its beginning
     id: String,
-    /// Folder of plans and records [default: every `experiments/records/*` of this folder or one above it]
+    /// Folder of plans and records [default: every `experiments/records/*` of this folder or one above it, else `records/*` of this one]
     #[arg(long, value_name = "DIR")]
     store: Option<PathBuf>,
     /// Print the record as JSON
@@ -37,7 +38,7 @@ pub(super) fn show(args: &Args) -> Result<ExitCode> {
     } else {
         print(&readable(&record))?;
     }
-    eprintln!("from `{}`", short(store.root()));
+    say!("from `{}`", short(store.root()));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -47,6 +48,11 @@ fn find(args: &Args) -> Result<(Store, Record)> {
         None => stores(),
     };
     let place = || Place::Option(format!("np show {}", args.id));
+    if args.id.is_empty() {
+        let fault =
+            Fault::new(Place::Option("np show \"\"".into()), "expected the id of a run, or its beginning, got nothing");
+        return Err(fault.hint("`np plan FILE` lists ids").into());
+    }
     let mut found: Vec<(Store, String)> = Vec::new();
     for folder in &folders {
         let store = Store::open(folder)?;
@@ -71,15 +77,19 @@ fn find(args: &Args) -> Result<(Store, Record)> {
         }
         many => {
             let ids: Vec<String> = many.iter().take(4).map(|(_, id)| format!("`{id}`")).collect();
-            Err(Fault::new(place(), format!("{} records have such an id: {}, …", many.len(), ids.join(", "))).into())
+            let more = if many.len() > 4 { ", …" } else { "" };
+            let text = format!("{} records have such an id: {}{more}", many.len(), ids.join(", "));
+            Err(Fault::new(place(), text).hint("give more of its digits").into())
         }
     }
 }
 
-/// Every store of the project that the current folder is in.
+/// Every store of the project that the current folder is in, or of the experiments beside it.
 fn stores() -> Vec<PathBuf> {
     let here = std::env::current_dir().unwrap_or_default();
-    let home = here.ancestors().map(|folder| folder.join("experiments").join("records")).find(|folder| folder.is_dir());
+    let project =
+        here.ancestors().map(|folder| folder.join("experiments").join("records")).find(|folder| folder.is_dir());
+    let home = project.or_else(|| Some(here.join("records")).filter(|folder| folder.is_dir()));
     let entries = home.as_deref().map(Path::read_dir).and_then(std::result::Result::ok).into_iter().flatten();
     let mut stores: Vec<PathBuf> =
         entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| path.is_dir()).collect();
@@ -120,8 +130,11 @@ fn readable(record: &Record) -> String {
         (
             "machine",
             format!(
-                "{}, {} cores, {}, on {} threads",
-                machine.cpu, machine.cores, machine.os, record.provenance.threads
+                "{}, {}, {}, on {}",
+                machine.cpu,
+                count(machine.cores, "core"),
+                machine.os,
+                count(record.provenance.threads, "thread")
             ),
         ),
         ("commit", commit),

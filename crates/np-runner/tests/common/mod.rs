@@ -8,6 +8,8 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::{Command, Output},
+    thread,
+    time::Duration,
 };
 
 use tempfile::TempDir;
@@ -70,14 +72,31 @@ impl Lab {
         files
     }
 
+    /// Every record of a store.
+    pub(crate) fn records(&self, store: &str) -> Vec<serde_json::Value> {
+        let mut paths = Vec::new();
+        for entry in fs::read_dir(self.path(&format!("{store}/runs"))).into_iter().flatten() {
+            paths.push(entry.unwrap().path());
+        }
+        // Beside records there may be the temporary file of one that is being written.
+        paths.retain(|path| path.extension().is_some_and(|extension| extension == "json"));
+        paths.iter().map(|path| serde_json::from_slice(&fs::read(path).unwrap()).unwrap()).collect()
+    }
+
     /// `result_sha256` of every record of a store, by id.
     pub(crate) fn results(&self, store: &str) -> BTreeMap<String, String> {
-        let records = self.files(&format!("{store}/runs"));
-        let parse = |bytes: &Vec<u8>| serde_json::from_slice::<serde_json::Value>(bytes).unwrap();
-        let pair = |record: serde_json::Value| (word(&record["id"]), word(&record["result_sha256"]));
-        // Beside records there may be the temporary file of one that is being written.
-        let whole = records.iter().filter(|(path, _)| path.extension().is_some_and(|extension| extension == "json"));
-        whole.map(|(_, bytes)| pair(parse(bytes))).collect()
+        self.records(store).iter().map(|record| (word(&record["id"]), word(&record["result_sha256"]))).collect()
+    }
+
+    /// Waits until something holds; fails after a minute.
+    pub(crate) fn wait_for(&self, what: &str, holds: impl Fn(&Self) -> bool) {
+        for _ in 0..12_000 {
+            if holds(self) {
+                return;
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        panic!("waited in vain for {what}");
     }
 }
 

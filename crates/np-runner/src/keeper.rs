@@ -1,0 +1,192 @@
+//! Keeps a run's latest snapshots in the store: when they are due, in two generations, and what to do about a damaged one.
+//!
+//! `snapshots/ID.snapshot` is the latest, `ID.snapshot.before` the one before it. Both go when the run has its record. Whoever writes here
+//! holds the run's [lock](crate::lock).
+
+use std::{
+    fmt, fs, io,
+    path::{Path, PathBuf},
+    str::FromStr,
+    time::{Duration, Instant},
+};
+
+use np_record::{Store, write_atomic};
+
+use crate::{
+    error::{Error, Result},
+    snapshot::{Snapshot, State},
+};
+
+/// How often a snapshot is written, at the end of an epoch; and always when a run is asked to stop. No part of a run's id.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Every {
+    /// Once so much time has passed.
+    Time(Duration),
+    /// After so many epochs.
+    Epochs(u32),
+    /// Not at all.
+    Never,
+}
+
+impl Default for Every {
+    /// A minute: little to lose, and little time spent on it.
+    fn default() -> Self {
+        Self::Time(Duration::from_secs(60))
+    }
+}
+
+impl fmt::Display for Every {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Time(time) => write!(f, "{}s", time.as_secs()),
+            Self::Epochs(1) => f.write_str("1epoch"),
+            Self::Epochs(n) => write!(f, "{n}epochs"),
+            Self::Never => f.write_str("never"),
+        }
+    }
+}
+
+impl FromStr for Every {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let bad = || format!("expected `90s`, `5min`, `2epochs` or `never`, got `{text}`");
+        let word = text.trim_start_matches(|c: char| c.is_ascii_digit());
+        let number = || text[..text.len() - word.len()].parse::<u32>().ok().filter(|n| *n > 0).ok_or_else(bad);
+        let seconds = |n: u32| Self::Time(Duration::from_secs(u64::from(n)));
+        match word.trim() {
+            "s" => Ok(seconds(number()?)),
+            "min" => Ok(seconds(number()?.saturating_mul(60))),
+            "epoch" | "epochs" => Ok(Self::Epochs(number()?)),
+            "never" if text.trim() == "never" => Ok(Self::Never),
+            _ => Err(bad()),
+        }
+    }
+}
+
+/// Keeps the snapshots of one run.
+#[derive(Debug)]
+pub(crate) struct Keeper {
+    folder: PathBuf,
+    id: String,
+    every: Every,
+    /// When the latest was written, or the run began.
+    written: Instant,
+    /// Epochs of that.
+    epochs: usize,
+    /// The end of the last epoch, while it is not written.
+    pending: Option<Snapshot>,
+}
+
+impl Keeper {
+    /// A keeper for run `id`.
+    pub(crate) fn new(store: &Store, id: &str, every: Every) -> Self {
+        let folder = store.root().join("snapshots");
+        Self { folder, id: id.to_owned(), every, written: Instant::now(), epochs: 0, pending: None }
+    }
+
+    fn path(&self, suffix: &str) -> PathBuf {
+        self.folder.join(format!("{}.snapshot{suffix}", self.id))
+    }
+
+    /// The latest snapshot that is whole. One that is not is set aside, and `say` told.
+    pub(crate) fn latest(&mut self, say: &mut dyn FnMut(String) -> Result<()>) -> Result<Option<Snapshot>> {
+        for suffix in ["", ".before"] {
+            let path = self.path(suffix);
+            let bytes = match fs::read(&path) {
+                Ok(bytes) => bytes,
+                Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(Error::io(path)(error)),
+            };
+            match Snapshot::from_bytes(&bytes, &self.id) {
+                Ok(snapshot) => {
+                    self.epochs = snapshot.epochs();
+                    return Ok(Some(snapshot));
+                }
+                Err(error) => self.set_aside(&path, &error, say)?,
+            }
+        }
+        Ok(None)
+    }
+
+    /// Sets the latest snapshot aside: it is whole, and cannot be gone on from.
+    pub(crate) fn refuse(&mut self, why: &Error, say: &mut dyn FnMut(String) -> Result<()>) -> Result<()> {
+        let paths = ["", ".before"].map(|suffix| self.path(suffix));
+        match paths.iter().find(|path| path.exists()) {
+            Some(path) => self.set_aside(path, why, say),
+            None => Ok(()),
+        }
+    }
+
+    fn set_aside(&self, path: &Path, why: &Error, say: &mut dyn FnMut(String) -> Result<()>) -> Result<()> {
+        let free = (1..).map(|n| self.path(&format!(".damaged-{n}"))).find(|path| !path.exists());
+        let aside = free.unwrap_or_else(|| self.path(".damaged"));
+        fs::rename(path, &aside).map_err(Error::io(path))?;
+        let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        say(format!("snapshot `{}` is damaged, and set aside as `{}`: {why}", name(path), name(&aside)))
+    }
+
+    /// An epoch is complete: a snapshot is taken, and written if one is due.
+    pub(crate) fn epoch(&mut self, state: &State<'_>) -> Result<()> {
+        if self.every == Every::Never {
+            return Ok(());
+        }
+        let snapshot = state.snapshot(&self.id)?;
+        let due = match self.every {
+            Every::Time(time) => self.written.elapsed() >= time,
+            Every::Epochs(n) => snapshot.epochs() - self.epochs >= n as usize,
+            Every::Never => false,
+        };
+        self.pending = Some(snapshot);
+        if due { self.write() } else { Ok(()) }
+    }
+
+    /// Writes the end of the last epoch, if it is not written; the one written before it is kept.
+    pub(crate) fn write(&mut self) -> Result<()> {
+        let Some(snapshot) = &self.pending else { return Ok(()) };
+        let (path, before) = (self.path(""), self.path(".before"));
+        match fs::rename(&path, &before) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(Error::io(path)(error)),
+            _ => {}
+        }
+        write_atomic(&path, &snapshot.to_bytes()?).map_err(Error::io(path))?;
+        (self.written, self.epochs) = (Instant::now(), snapshot.epochs());
+        self.pending = None;
+        Ok(())
+    }
+
+    /// Removes the run's snapshots, and what a crash while writing has left. Those set aside stay, for whoever wonders.
+    pub(crate) fn remove(&self) {
+        for suffix in ["", ".before"] {
+            let _ = fs::remove_file(self.path(suffix));
+        }
+        let temporary = format!(".{}.snapshot", self.id);
+        for entry in fs::read_dir(&self.folder).into_iter().flatten().flatten() {
+            if entry.file_name().to_string_lossy().starts_with(&temporary) {
+                let _ = fs::remove_file(entry.path());
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn intervals_are_read_as_written() {
+        for (text, every) in [
+            ("90s", Every::Time(Duration::from_secs(90))),
+            ("5min", Every::Time(Duration::from_secs(300))),
+            ("1epoch", Every::Epochs(1)),
+            ("20 epochs", Every::Epochs(20)),
+            ("never", Every::Never),
+        ] {
+            assert_eq!(text.parse(), Ok(every));
+            assert_eq!(every.to_string().parse(), Ok(every));
+        }
+        for text in ["", "5", "s", "0s", "-1s", "1.5min", "3never", "2 hours", "99999999999s"] {
+            assert!(text.parse::<Every>().unwrap_err().contains("expected `90s`"), "{text}");
+        }
+    }
+}

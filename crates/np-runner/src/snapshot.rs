@@ -1,0 +1,233 @@
+//! A run in the middle: all that it needs to go on after a completed epoch as if it had never stopped, as a file.
+//!
+//! Everything random is a function of seed and position, so parameters, buffers, the optimizer's state, the position and the metrics so far
+//! are all. A file is a line with the digest of the rest, and a safetensors file: tensors of the model by name, the optimizer's own
+//! file as bytes, and the progress as JSON in the metadata. When and where they are written is for [`crate::keeper`].
+
+use std::collections::{BTreeMap, HashMap};
+
+use candle_core::{Device, Tensor, Var};
+use np_core::{AnyOptimizer, OptimizerState};
+use np_models::Model;
+use np_record::{Epoch, Phases};
+use safetensors::SafeTensors;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::error::{Error, Result};
+
+/// Version of the file's layout. One of another version is no snapshot.
+const VERSION: u32 = 1;
+
+const MAGIC: &str = "np-snapshot";
+
+/// Name of the entry that holds the optimizer's state; no parameter has a slash in its name.
+const OPTIMIZER: &str = "optimizer/state";
+
+/// A run after a completed epoch.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    pub(crate) progress: Progress,
+    /// Parameters and buffers, by name.
+    pub(crate) model: BTreeMap<String, Tensor>,
+    pub(crate) optimizer: OptimizerState,
+}
+
+/// Where a run stands, and what it has shown so far.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Progress {
+    /// Id of the run.
+    pub(crate) id: String,
+    /// Optimizer steps taken.
+    pub(crate) steps: usize,
+    /// Metrics of every completed epoch.
+    pub(crate) epochs: Vec<Epoch>,
+    /// Wall time of each.
+    pub(crate) timing: Vec<Phases>,
+}
+
+/// A training after a completed epoch, to take a [`Snapshot`] of.
+pub struct State<'a> {
+    pub(crate) model: &'a dyn Model,
+    pub(crate) optimizer: &'a dyn AnyOptimizer,
+    pub(crate) steps: usize,
+    pub(crate) epochs: &'a [Epoch],
+    pub(crate) timing: &'a [Phases],
+}
+
+impl std::fmt::Debug for State<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} after step {}", self.model.title(), self.steps)
+    }
+}
+
+impl State<'_> {
+    /// Copies all of it, as a snapshot of run `id`.
+    ///
+    /// # Errors
+    /// Those of candle and of the optimizer.
+    pub fn snapshot(&self, id: &str) -> Result<Snapshot> {
+        let tensor = |(name, var): (String, Var)| Ok((name, var.to_device(&Device::Cpu)?.copy()?));
+        let progress = Progress {
+            id: id.to_owned(),
+            steps: self.steps,
+            epochs: self.epochs.to_vec(),
+            timing: self.timing.to_vec(),
+        };
+        let model = variables(self.model).into_iter().map(tensor).collect::<Result<_>>()?;
+        Ok(Snapshot { progress, model, optimizer: self.optimizer.state()? })
+    }
+}
+
+fn variables(model: &dyn Model) -> Vec<(String, Var)> {
+    [model.parameters(), model.buffers()].concat()
+}
+
+fn bad(what: impl std::fmt::Display) -> Error {
+    Error::Snapshot(what.to_string())
+}
+
+impl Snapshot {
+    /// Completed epochs.
+    #[must_use]
+    pub fn epochs(&self) -> usize {
+        self.progress.epochs.len()
+    }
+
+    /// Gives a model and its optimizer the state of this snapshot.
+    ///
+    /// # Errors
+    /// [`Error::Snapshot`] if it is one of another model or optimizer; some of the model may have changed then.
+    pub(crate) fn restore(&self, model: &dyn Model, optimizer: &mut dyn AnyOptimizer) -> Result<()> {
+        let variables = variables(model);
+        if variables.len() != self.model.len() {
+            return Err(bad(format!("expected {} tensors of the model, got {}", variables.len(), self.model.len())));
+        }
+        for (name, var) in variables {
+            let tensor = self.model.get(&name).ok_or_else(|| bad(format!("`{name}` is missing")))?;
+            let (expected, got) = ((var.dims(), var.dtype()), (tensor.dims(), tensor.dtype()));
+            if expected != got {
+                return Err(bad(format!("`{name}`: expected {expected:?}, got {got:?}")));
+            }
+            var.set(&tensor.to_device(var.device())?)?;
+        }
+        optimizer.load_state(&self.optimizer).map_err(bad)
+    }
+
+    /// The snapshot as a file.
+    ///
+    /// # Errors
+    /// Those of the optimizer's own format; [`Error::Snapshot`].
+    pub(crate) fn to_bytes(&self) -> Result<Vec<u8>> {
+        let state = self.optimizer.to_safetensors()?;
+        let length = state.len();
+        let state = Tensor::from_vec(state, length, &Device::Cpu)?;
+        let progress = serde_json::to_string(&self.progress).map_err(bad)?;
+        let metadata = HashMap::from([("progress".to_owned(), progress)]);
+        let views = self.model.iter().map(|(name, tensor)| (name.as_str(), tensor)).chain([(OPTIMIZER, &state)]);
+        let rest = safetensors::serialize(views, Some(metadata)).map_err(bad)?;
+        let mut bytes = header(&rest).into_bytes();
+        bytes.extend(rest);
+        Ok(bytes)
+    }
+
+    /// The snapshot of run `id` in a file.
+    ///
+    /// # Errors
+    /// [`Error::Snapshot`] if the file is cut short, changed, or one of another run or version.
+    pub(crate) fn from_bytes(bytes: &[u8], id: &str) -> Result<Self> {
+        let end = bytes.iter().position(|byte| *byte == b'\n').ok_or_else(|| bad("it has no first line"))?;
+        let (head, rest) = bytes.split_at(end + 1);
+        if header(rest).as_bytes() != head {
+            return Err(bad("its digest is not that of its content"));
+        }
+        let (_, metadata) = SafeTensors::read_metadata(rest).map_err(bad)?;
+        let progress = metadata.metadata().as_ref().and_then(|map| map.get("progress"));
+        let progress: Progress = serde_json::from_str(progress.map_or("", String::as_str)).map_err(bad)?;
+        if progress.id != id {
+            return Err(bad(format!("it is of run `{}`", progress.id)));
+        }
+        let tensors = candle_core::safetensors::load_buffer(rest, &Device::Cpu)?;
+        let mut model: BTreeMap<String, Tensor> = tensors.into_iter().collect();
+        let state = model.remove(OPTIMIZER).ok_or_else(|| bad("it has no optimizer"))?.to_vec1::<u8>()?;
+        let optimizer = OptimizerState::from_safetensors(&state).map_err(bad)?;
+        Ok(Self { progress, model, optimizer })
+    }
+}
+
+fn header(rest: &[u8]) -> String {
+    let digest: String = Sha256::digest(rest).iter().map(|byte| format!("{byte:02x}")).collect();
+    format!("{MAGIC} {VERSION} {digest}\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use candle_core::DType;
+    use np_core::{AdamWConfig, Backend, OptimizerConfig, Options};
+    use np_models::{Mlp, MlpConfig};
+
+    use super::*;
+
+    fn parts(seed: u64) -> (Mlp, Box<dyn AnyOptimizer>) {
+        let config = MlpConfig { hidden: vec![3], ..MlpConfig::default() };
+        let model = Mlp::new(4, 2, &config, seed, &Device::Cpu).unwrap();
+        let optimizer = OptimizerConfig::AdamW(AdamWConfig::default());
+        let optimizer = optimizer.build_with(model.parameters(), Options::default(), Backend::Auto).unwrap();
+        (model, optimizer)
+    }
+
+    fn values(model: &Mlp) -> Vec<Vec<f32>> {
+        let flat = |var: Var| var.flatten_all().unwrap().to_vec1().unwrap();
+        model.parameters().into_iter().map(|(_, var)| flat(var)).collect()
+    }
+
+    fn taken() -> (Mlp, Snapshot) {
+        let (model, mut optimizer) = parts(1);
+        let x = Tensor::ones((2, 4), DType::F32, &Device::Cpu).unwrap();
+        let loss = model.forward(&x, np_models::Mode::Eval).unwrap().sqr().unwrap().sum_all().unwrap();
+        let _ = optimizer.step(&loss.backward().unwrap()).unwrap();
+        let state = State { model: &model, optimizer: optimizer.as_ref(), steps: 7, epochs: &[], timing: &[] };
+        let snapshot = state.snapshot("id").unwrap();
+        (model, snapshot)
+    }
+
+    #[test]
+    fn what_is_written_is_read_and_restored() {
+        let (model, snapshot) = taken();
+        let read = Snapshot::from_bytes(&snapshot.to_bytes().unwrap(), "id").unwrap();
+        assert_eq!(read.progress, snapshot.progress);
+        let (other, mut optimizer) = parts(2);
+        assert_ne!(values(&other), values(&model));
+        read.restore(&other, optimizer.as_mut()).unwrap();
+        assert_eq!(values(&other), values(&model));
+        assert_eq!(optimizer.state().unwrap().numbers["step"], "1");
+    }
+
+    #[test]
+    fn a_damaged_file_is_never_read() {
+        let bytes = taken().1.to_bytes().unwrap();
+        let refused = |bytes: &[u8], id: &str| match Snapshot::from_bytes(bytes, id) {
+            Err(Error::Snapshot(why)) => why,
+            other => panic!("{other:?}"),
+        };
+        for length in (0..bytes.len()).step_by(61) {
+            refused(&bytes[..length], "id");
+        }
+        for at in (0..bytes.len()).step_by(53) {
+            let mut changed = bytes.clone();
+            changed[at] ^= 4;
+            refused(&changed, "id");
+        }
+        assert_eq!(refused(&bytes, "other"), "it is of run `id`");
+    }
+
+    #[test]
+    fn a_snapshot_of_another_model_is_refused() {
+        let (_, snapshot) = taken();
+        let model = Mlp::new(4, 2, &MlpConfig { hidden: vec![5], ..MlpConfig::default() }, 1, &Device::Cpu).unwrap();
+        let (_, mut optimizer) = parts(1);
+        let error = snapshot.restore(&model, optimizer.as_mut()).unwrap_err();
+        assert!(error.to_string().contains("`fc1.weight`: expected ([5, 4], F32), got ([3, 4], F32)"), "{error}");
+    }
+}

@@ -1,0 +1,86 @@
+//! The wish to stop: a signal, or a launcher that has closed its worker's standard input, or died.
+//!
+//! A wish is looked at between steps, so that what is worth keeping is kept. Workers are in process groups of their own: a Ctrl-C in a
+//! terminal reaches the launcher alone, which passes the wish on.
+
+use std::{
+    io::Read,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+};
+
+use signal_hook::{consts, flag};
+
+/// Signals that ask for an end: Ctrl-C, a polite kill, a terminal that closes, a scheduler's warning before its time limit.
+#[cfg(unix)]
+const SIGNALS: [i32; 4] = [consts::SIGINT, consts::SIGTERM, consts::SIGHUP, consts::SIGUSR2];
+#[cfg(not(unix))]
+const SIGNALS: [i32; 2] = [consts::SIGINT, consts::SIGTERM];
+
+/// Whether somebody wishes this process to stop.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Stop(Arc<AtomicBool>);
+
+impl Stop {
+    /// Listens to signals from here on.
+    pub(crate) fn on_signals() -> Self {
+        let stop = Self::default();
+        for signal in SIGNALS {
+            // Refused only for signals that nobody can catch, which these are not. The default action would end the process.
+            let _ = flag::register(signal, Arc::clone(&stop.0));
+        }
+        stop
+    }
+
+    /// Takes the end of `input` for a wish too: a launcher keeps the other end open for as long as its worker is to go on.
+    pub(crate) fn when_closed(&self, mut input: impl Read + Send + 'static) {
+        let wished = Arc::clone(&self.0);
+        thread::spawn(move || {
+            let mut rest = [0; 64];
+            while input.read(&mut rest).is_ok_and(|n| n > 0) {}
+            wished.store(true, Ordering::Relaxed);
+        });
+    }
+
+    /// Whether there is a wish.
+    pub(crate) fn is_wished(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Whether there is a wish, which is then forgotten: the next one is another.
+    pub(crate) fn take(&self) -> bool {
+        self.0.swap(false, Ordering::Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wish_is_taken_once() {
+        let stop = Stop::default();
+        assert!(!stop.is_wished() && !stop.take());
+        stop.0.store(true, Ordering::Relaxed);
+        assert!(stop.is_wished() && stop.take() && !stop.take());
+    }
+
+    #[test]
+    fn a_closed_input_is_a_wish_and_an_open_one_is_not() {
+        let (reader, writer) = std::io::pipe().unwrap();
+        let stop = Stop::default();
+        stop.when_closed(reader);
+        assert!(!stop.is_wished());
+        drop(writer);
+        for _ in 0..1000 {
+            if stop.is_wished() {
+                return;
+            }
+            thread::sleep(std::time::Duration::from_millis(5));
+        }
+        panic!("the end of the input was not noticed");
+    }
+}
