@@ -68,7 +68,7 @@ impl DataName {
         match self {
             Self::Mnist | Self::FashionMnist => "copy it there",
             Self::Cifar10 => {
-                "unpack `cifar-10-binary.tar.gz` there, or let `np data import` make it of the Hub's parquet files"
+                "unpack `cifar-10-binary.tar.gz` there, or make it of the Hub's parquet files with `np data import` (feature `hub`)"
             }
         }
     }

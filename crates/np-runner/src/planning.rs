@@ -69,6 +69,7 @@ pub fn plan(request: &Request, data_dir: Option<&Path>) -> Result<Planned> {
             let key = ["data".to_owned(), data.amount_key().to_owned()];
             let text = match error {
                 np_data::Error::EmptySubset { len, .. } => format!("leaves none of the {len} training examples"),
+                np_data::Error::Count { expected, found } => format!("expected 1 to {expected}, got `{found}`"),
                 error => error.to_string(),
             };
             Fault::new(run.tree.place(&key, &spec.document), text).key(key.join("."))
