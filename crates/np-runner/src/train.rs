@@ -152,7 +152,6 @@ pub fn train(
 }
 
 /// Loss and accuracy on some examples of a split, without dropout or augmentation.
-#[expect(clippy::too_many_arguments, reason = "what a training has at hand, called from one place")]
 fn evaluate(
     model: &dyn Model,
     split: &Split,
