@@ -6,10 +6,12 @@
 use std::borrow::Cow;
 use std::num::NonZeroUsize;
 
+use crate::augment::Augmentation;
 use crate::dataset::Split;
 use crate::error::Error;
+use crate::prepare::{self, Layout};
 
-type Table = [f32; 256];
+pub(crate) type Table = [f32; 256];
 
 /// Maps a pixel p of channel c to (p/255 − mean\[c\])/std\[c\], in f32 and in that order, as torchvision's `ToTensor` and
 /// `Normalize` do.
@@ -22,11 +24,27 @@ pub struct Normalization {
 
 static HALF_TABLE: [Table; 1] = [table(0.5, 0.5)];
 
+const CIFAR10_MEAN: [f32; 3] = [0.491, 0.482, 0.447];
+const CIFAR10_STD: [f32; 3] = [0.247, 0.243, 0.262];
+static CIFAR10_TABLES: [Table; 3] = [
+    table(CIFAR10_MEAN[0], CIFAR10_STD[0]),
+    table(CIFAR10_MEAN[1], CIFAR10_STD[1]),
+    table(CIFAR10_MEAN[2], CIFAR10_STD[2]),
+];
+
 impl Normalization {
     /// Mean 0.5 and standard deviation 0.5 for every channel, so that pixels run from −1 to 1: the published protocol for
     /// MNIST and Fashion-MNIST.
     pub const HALF: Self =
         Self { mean: Cow::Borrowed(&[0.5]), std: Cow::Borrowed(&[0.5]), tables: Cow::Borrowed(&HALF_TABLE) };
+
+    /// Means (0.491, 0.482, 0.447) and standard deviations (0.247, 0.243, 0.262) of red, green and blue, those of CIFAR-10's
+    /// training set: the published protocol.
+    pub const CIFAR10: Self = Self {
+        mean: Cow::Borrowed(&CIFAR10_MEAN),
+        std: Cow::Borrowed(&CIFAR10_STD),
+        tables: Cow::Borrowed(&CIFAR10_TABLES),
+    };
 
     /// A normalisation with these means and standard deviations, in units of the pixel range (0 to 1), one of each a channel; a
     /// single one serves every channel.
@@ -59,6 +77,11 @@ impl Normalization {
         &self.std
     }
 
+    /// The table of each channel, or the one of all.
+    pub(crate) fn tables(&self) -> &[Table] {
+        &self.tables
+    }
+
     /// Fills `pixels` with the images at `indices`, normalised, `B×C×H×W`, and `labels` with their labels, `B`.
     ///
     /// Both buffers are cleared first and keep their capacity: from the second batch on nothing is allocated. An index may
@@ -74,26 +97,7 @@ impl Normalization {
         pixels: &mut Vec<f32>,
         labels: &mut Vec<u32>,
     ) -> Result<(), Error> {
-        let [channels, height, width] = split.shape;
-        if self.tables.len() != 1 && self.tables.len() != channels {
-            return Err(Error::ChannelMismatch { expected: channels, found: self.tables.len() });
-        }
-        pixels.clear();
-        labels.clear();
-        pixels.reserve(indices.len() * split.image_len());
-        labels.reserve(indices.len());
-        let plane = (height * width).max(1);
-        for &index in indices {
-            let at = index as usize;
-            let (Some(image), Some(&label)) = (split.image(at), split.labels.get(at)) else {
-                return Err(Error::IndexOutOfRange { expected: split.len(), found: index });
-            };
-            for (plane, table) in image.chunks_exact(plane).zip(self.tables.iter().cycle()) {
-                pixels.extend(plane.iter().map(|&pixel| table[usize::from(pixel)]));
-            }
-            labels.push(u32::from(label));
-        }
-        Ok(())
+        prepare::fill(self, Layout::Stored, Augmentation::None.views(0, 0), (split, indices), (pixels, labels))
     }
 }
 

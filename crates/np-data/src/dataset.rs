@@ -1,113 +1,20 @@
-//! Named data sets: where their files are, what must hold of them, and how they lie in memory.
+//! Data sets in memory: where their files are, what must hold of them, and how they lie.
 
-use std::fmt;
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
-
+use crate::cifar;
 use crate::digest::{digest, known_digest};
 use crate::error::Error;
 use crate::idx::{self, Idx, Kind};
 use crate::mini;
+use crate::name::{DataName, Source};
+use crate::note::Note;
 
 /// The environment variable that names the data folder. This crate doesn't read it: whoever reads the command line does.
 pub const DATA_DIR_ENV: &str = "NP_DATA_DIR";
 
 const SIDE: usize = 28;
-const CLASSES: usize = 10;
-
-/// A data set, by the name it has in a spec and in the data folder.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum DataName {
-    /// Handwritten digits, 28×28 grey (LeCun and Cortes).
-    Mnist,
-    /// Articles of clothing, 28×28 grey (Xiao, Rasul and Vollgraf, 2017).
-    FashionMnist,
-}
-
-impl DataName {
-    /// Every data set, in the order in which a list shows them.
-    pub const ALL: [Self; 2] = [Self::Mnist, Self::FashionMnist];
-
-    /// The name as written in a spec and as a folder: `mnist` or `fashion-mnist`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Mnist => "mnist",
-            Self::FashionMnist => "fashion-mnist",
-        }
-    }
-
-    /// The name that a figure shows: `MNIST`, `Fashion-MNIST`; with ` (mini)` appended for the embedded set.
-    pub fn title(self, source: Source) -> &'static str {
-        match (self, source) {
-            (Self::Mnist, Source::Full) => "MNIST",
-            (Self::Mnist, Source::Mini) => "MNIST (mini)",
-            (Self::FashionMnist, Source::Full) => "Fashion-MNIST",
-            (Self::FashionMnist, Source::Mini) => "Fashion-MNIST (mini)",
-        }
-    }
-}
-
-impl fmt::Display for DataName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
-
-impl FromStr for DataName {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self, Error> {
-        Self::ALL.into_iter().find(|name| name.as_str() == text).ok_or_else(|| Error::UnknownName {
-            key: "data set",
-            expected: "`mnist` or `fashion-mnist`",
-            found: text.to_owned(),
-        })
-    }
-}
-
-/// Where the examples come from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Source {
-    /// The 2,000 + 1,000 real images embedded in this crate.
-    Mini,
-    /// The IDX files of a data folder.
-    Full,
-}
-
-impl Source {
-    /// Both sources.
-    pub const ALL: [Self; 2] = [Self::Mini, Self::Full];
-
-    /// The name as written in a spec: `mini` or `full`.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Mini => "mini",
-            Self::Full => "full",
-        }
-    }
-}
-
-impl fmt::Display for Source {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(self.as_str())
-    }
-}
-
-impl FromStr for Source {
-    type Err = Error;
-
-    fn from_str(text: &str) -> Result<Self, Error> {
-        Self::ALL.into_iter().find(|source| source.as_str() == text).ok_or_else(|| Error::UnknownName {
-            key: "data source",
-            expected: "`mini` or `full`",
-            found: text.to_owned(),
-        })
-    }
-}
+pub(crate) const CLASSES: usize = 10;
 
 /// One of the two halves of a data set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -183,27 +90,44 @@ pub struct DataSet {
 impl DataSet {
     /// Loads and checks one data set.
     ///
-    /// [`Source::Mini`] is embedded and ignores `data_dir`. [`Source::Full`] reads
-    /// `DIR/{mnist,fashion-mnist}/{train,t10k}-{images-idx3,labels-idx1}-ubyte`, with or without `.gz`, plain or gzip. It
-    /// doesn't ask for all 60,000 + 10,000 examples, so that a folder may hold fewer: [`is_official`](Self::is_official) tells.
+    /// [`Source::Mini`] is embedded and ignores `data_dir`. [`Source::Full`] reads a folder:
+    /// `DIR/{mnist,fashion-mnist}/{train,t10k}-{images-idx3,labels-idx1}-ubyte`, with or without `.gz`, plain or gzip;
+    /// `DIR/cifar10/{data_batch_1,…,data_batch_5,test_batch}.bin`, or these in `DIR/cifar10/cifar-10-batches-bin/`. It doesn't ask
+    /// for every published example, so that a folder may hold fewer: [`is_official`](Self::is_official) tells.
     ///
     /// # Errors
-    /// [`Error::NoFolder`], [`Error::MissingFolder`] and [`Error::MissingFile`] if there is nothing to read; those of
-    /// [`idx::read`]; [`Error::Empty`], [`Error::WrongImageSize`], [`Error::CountMismatch`] and [`Error::LabelOutOfRange`] if
-    /// the contents are not what the name promises.
+    /// [`Error::NotEmbedded`] if there is no such source; [`Error::NoFolder`], [`Error::MissingFolder`] and
+    /// [`Error::MissingFile`] if there is nothing to read; those of [`idx::read`] and [`cifar::read`]; [`Error::Empty`],
+    /// [`Error::WrongImageSize`], [`Error::CountMismatch`], [`Error::UnequalBatches`] and [`Error::LabelOutOfRange`] if the
+    /// contents are not what the name promises; [`Error::Note`] and [`Error::Damaged`] if they are not what an import left.
     pub fn load(name: DataName, source: Source, data_dir: Option<&Path>) -> Result<Self, Error> {
-        let folder = match source {
-            Source::Mini => None,
-            Source::Full => Some(folder(name, data_dir)?),
+        let mut title = name.title(source).to_owned();
+        let (train, test, note) = match (source, name) {
+            (Source::Mini, DataName::Cifar10) => return Err(Error::NotEmbedded { name }),
+            (Source::Mini, _) => {
+                let (train, test) = idx_splits(|part, kind| embedded(name, part, kind))?;
+                (train, test, None)
+            }
+            (Source::Full, DataName::Mnist | DataName::FashionMnist) => {
+                let folder = folder(name, data_dir)?;
+                let (train, test) = idx_splits(|part, kind| on_disk(name, &folder, part, kind))?;
+                (train, test, None)
+            }
+            (Source::Full, DataName::Cifar10) => {
+                let folder = folder(name, data_dir)?;
+                let note = Note::read(&folder)?;
+                let (train, test) = cifar::load(&folder)?;
+                (train, test, note.map(|note| (folder, note)))
+            }
         };
-        let read = |part, kind| match &folder {
-            None => embedded(name, part, kind),
-            Some(folder) => on_disk(folder, part, kind),
-        };
-        let train = split(read(Part::Train, Kind::Images)?, read(Part::Train, Kind::Labels)?)?;
-        let test = split(read(Part::Test, Kind::Images)?, read(Part::Test, Kind::Labels)?)?;
         let digest = digest(&train, &test);
-        Ok(Self { name, source, title: name.title(source).to_owned(), train, test, classes: CLASSES, digest })
+        if let Some((folder, note)) = note {
+            note.check(&folder, &digest)?;
+            if let Some(variant) = note.variant {
+                title = format!("{title} ({variant})");
+            }
+        }
+        Ok(Self { name, source, title, train, test, classes: CLASSES, digest })
     }
 
     /// The digest alone, for those who plan: at once for the mini sets; the full ones are loaded, checked and dropped.
@@ -211,15 +135,16 @@ impl DataSet {
     /// # Errors
     /// Those of [`load`](Self::load).
     pub fn digest_of(name: DataName, source: Source, data_dir: Option<&Path>) -> Result<String, Error> {
-        match source {
-            Source::Mini => Ok(known_digest(name, source).to_owned()),
-            Source::Full => Self::load(name, source, data_dir).map(|set| set.digest),
+        match (source, known_digest(name, source)) {
+            (Source::Mini, Some(known)) => Ok(known.to_owned()),
+            _ => Self::load(name, source, data_dir).map(|set| set.digest),
         }
     }
 
-    /// Whether these are exactly the published examples (or the embedded ones), in their order.
+    /// Whether these are exactly the published examples (or the embedded ones), in their order; no, where their digest is not
+    /// known.
     pub fn is_official(&self) -> bool {
-        self.digest == known_digest(self.name, self.source)
+        known_digest(self.name, self.source) == Some(self.digest.as_str())
     }
 }
 
@@ -235,24 +160,33 @@ fn folder(name: DataName, data_dir: Option<&Path>) -> Result<PathBuf, Error> {
     for path in [root, &folder] {
         if !path.is_dir() {
             let found = if path.exists() { "a file" } else { "nothing" };
-            return Err(Error::MissingFolder { path: path.to_path_buf(), found });
+            let example = format!("{name}/{}", name.example_file());
+            return Err(Error::MissingFolder { path: path.to_path_buf(), found, example });
         }
     }
     Ok(folder)
 }
 
-fn on_disk(folder: &Path, part: Part, kind: Kind) -> Result<Loaded, Error> {
+/// The training and the test set of the four files that `read` reads.
+fn idx_splits(read: impl Fn(Part, Kind) -> Result<Loaded, Error>) -> Result<(Split, Split), Error> {
+    let train = split(read(Part::Train, Kind::Images)?, read(Part::Train, Kind::Labels)?)?;
+    let test = split(read(Part::Test, Kind::Images)?, read(Part::Test, Kind::Labels)?)?;
+    Ok((train, test))
+}
+
+fn on_disk(name: DataName, folder: &Path, part: Part, kind: Kind) -> Result<Loaded, Error> {
     let plain = part.file_name(kind);
     let looked_for = vec![format!("{plain}.gz"), plain];
     match looked_for.iter().map(|file| folder.join(file)).find(|path| path.exists()) {
         Some(path) => idx::read(&path, kind).map(|idx| Loaded { path, idx }),
-        None => Err(Error::MissingFile { folder: folder.to_path_buf(), looked_for }),
+        None => Err(Error::MissingFile { folder: folder.to_path_buf(), looked_for, remedy: name.remedy() }),
     }
 }
 
 fn embedded(name: DataName, part: Part, kind: Kind) -> Result<Loaded, Error> {
     let path = PathBuf::from(format!("mini/{name}/{}.gz", part.file_name(kind)));
-    let idx = idx::decode(mini::file(name, part, kind), &path, kind)?;
+    let bytes = mini::file(name, part, kind).ok_or(Error::NotEmbedded { name })?;
+    let idx = idx::decode(bytes, &path, kind)?;
     Ok(Loaded { path, idx })
 }
 
@@ -287,20 +221,6 @@ fn split(images: Loaded, labels: Loaded) -> Result<Split, Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_read_back_as_written() {
-        for name in DataName::ALL {
-            assert_eq!(name.to_string().parse::<DataName>().unwrap(), name);
-            assert_eq!(serde_json::to_string(&name).unwrap(), format!("\"{name}\""));
-        }
-        for source in Source::ALL {
-            assert_eq!(source.to_string().parse::<Source>().unwrap(), source);
-            assert_eq!(serde_json::to_string(&source).unwrap(), format!("\"{source}\""));
-        }
-        let error = "cifar".parse::<DataName>().unwrap_err().to_string();
-        assert_eq!(error, "data set: expected `mnist` or `fashion-mnist`, found `cifar`");
-    }
 
     #[test]
     fn images_lie_one_behind_the_other() {

@@ -6,8 +6,9 @@
 use std::io;
 use std::path::PathBuf;
 
-use crate::dataset::{DATA_DIR_ENV, DataName};
+use crate::dataset::DATA_DIR_ENV;
 use crate::idx::Kind;
+use crate::name::{DataName, Source};
 
 /// Everything that can go wrong in this crate.
 #[derive(Debug, thiserror::Error)]
@@ -15,8 +16,9 @@ use crate::idx::Kind;
 pub enum Error {
     /// The full set was asked for, but no folder was named.
     #[error(
-        "`{name}`: expected a data folder for the full set, found none\nhint: pass `--data-dir DIR` or set `{}`; the mini set needs no folder",
-        DATA_DIR_ENV
+        "`{name}`: expected a data folder for the full set, found none\nhint: pass `--data-dir DIR` or set `{}`{}",
+        DATA_DIR_ENV,
+        if name.has(Source::Mini) { "; the mini set needs no folder" } else { "" }
     )]
     NoFolder {
         /// The data set asked for.
@@ -24,7 +26,7 @@ pub enum Error {
     },
     /// The folder, or the data set's folder inside it, is not there.
     #[error(
-        "`{path}`: expected a folder, found {found}\nhint: the layout is `DIR/mnist/train-images-idx3-ubyte.gz`; name `DIR` by `--data-dir` or `{}`",
+        "`{path}`: expected a folder, found {found}\nhint: the layout is `DIR/{example}`; name `DIR` by `--data-dir` or `{}`",
         DATA_DIR_ENV
     )]
     MissingFolder {
@@ -32,10 +34,12 @@ pub enum Error {
         path: PathBuf,
         /// What is there instead.
         found: &'static str,
+        /// A file of the set, from the data folder on.
+        example: String,
     },
     /// A data file is missing under each of the names it may have.
     #[error(
-        "`{folder}`: expected a file `{}`, found neither\nhint: copy it there, or name another folder by `--data-dir` or `{}`",
+        "`{folder}`: expected a file `{}`, found neither\nhint: {remedy}, or name another folder by `--data-dir` or `{}`",
         looked_for.join("` or `"),
         DATA_DIR_ENV
     )]
@@ -44,6 +48,8 @@ pub enum Error {
         folder: PathBuf,
         /// The names looked for, in that order.
         looked_for: Vec<String>,
+        /// How to come by it.
+        remedy: &'static str,
     },
     /// The operating system refused to open or to read a file.
     #[error("`{path}`: could not be read")]
@@ -127,6 +133,112 @@ pub enum Error {
         /// What the decompressor said.
         found: String,
     },
+    /// A file of the binary version that ends in the middle of a record, or is something else.
+    #[error(
+        "`{path}`: expected whole records of {expected} bytes, found {found} bytes\nhint: the file is cut short, or not of the binary version; copy it again"
+    )]
+    PartialRecord {
+        /// The file.
+        path: PathBuf,
+        /// Bytes of a record.
+        expected: usize,
+        /// The bytes that were there.
+        found: u64,
+    },
+    /// A file of the binary version with more records than this crate is willing to hold.
+    #[error("`{path}`: expected at most {expected} examples, found more")]
+    TooManyRecords {
+        /// The file.
+        path: PathBuf,
+        /// The limit.
+        expected: usize,
+    },
+    /// A file of the training set with fewer or more records than the first.
+    #[error(
+        "`{path}`: expected {expected} examples, as in `{first}`, found {found}\nhint: one of the two is cut short; copy it again"
+    )]
+    UnequalBatches {
+        /// The file.
+        path: PathBuf,
+        /// The first file.
+        first: &'static str,
+        /// The examples of the first file.
+        expected: usize,
+        /// Those of this one.
+        found: usize,
+    },
+    /// A parquet file that cannot be read.
+    #[error(
+        "`{path}`: expected a parquet file, found `{found}`\nhint: the file is damaged or of another format; copy it again"
+    )]
+    Parquet {
+        /// The file.
+        path: PathBuf,
+        /// What the reader said.
+        found: String,
+    },
+    /// A row of a parquet file that is no example.
+    #[error("`{path}`: expected {expected}, found `{found}` in row {row}")]
+    Row {
+        /// The file.
+        path: PathBuf,
+        /// Which row, from 0.
+        row: usize,
+        /// What belongs there.
+        expected: &'static str,
+        /// What is there.
+        found: String,
+    },
+    /// A training set that cannot be shared out evenly among the files of the binary version.
+    #[error("`{path}`: expected a multiple of {expected} training examples, found {found}")]
+    TrainCount {
+        /// The folder.
+        path: PathBuf,
+        /// The number of files.
+        expected: usize,
+        /// The number of examples.
+        found: usize,
+    },
+    /// The operating system refused to write a file.
+    #[error("`{path}`: could not be written")]
+    Write {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The note that an import leaves beside its files is not one.
+    #[error("`{path}`: expected {expected}, found `{found}`\nhint: import the set again, or remove this file")]
+    Note {
+        /// The note.
+        path: PathBuf,
+        /// What belongs there.
+        expected: &'static str,
+        /// What is there.
+        found: String,
+    },
+    /// The files are not those that an import left.
+    #[error(
+        "`{folder}`: expected data with the digest `{expected}`, as imported, found `{found}`\nhint: import it again; if you have replaced the files, remove `{note}`"
+    )]
+    Damaged {
+        /// The data set's folder.
+        folder: PathBuf,
+        /// The digest in the note.
+        expected: String,
+        /// That of the files.
+        found: String,
+        /// The name of the note.
+        note: &'static str,
+    },
+    /// The embedded set was asked for, and there is none.
+    #[error(
+        "`{name}`: expected the source `full`, found `mini`\nhint: this set is not embedded; read it from a folder with `source: full`"
+    )]
+    NotEmbedded {
+        /// The data set asked for.
+        name: DataName,
+    },
     /// A file without a single example.
     #[error("`{path}`: expected at least 1 example, found 0")]
     Empty {
@@ -208,6 +320,20 @@ pub enum Error {
     TooManyExamples {
         /// The number of examples.
         found: usize,
+    },
+    /// A number of examples that a set cannot give.
+    #[error("count: expected 1 to {expected}, found `{found}`")]
+    Count {
+        /// The examples there are.
+        expected: usize,
+        /// The number as given.
+        found: usize,
+    },
+    /// Images that cannot be laid out as asked.
+    #[error("layout: expected images of 1 or 3 channels and at most 32×32 pixels, found {}×{}×{}", found[0], found[1], found[2])]
+    Layout {
+        /// Channels, height and width of the images.
+        found: [usize; 3],
     },
     /// An index past the end of a split.
     #[error("batch: expected indices below {expected}, found {found}")]

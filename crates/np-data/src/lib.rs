@@ -1,8 +1,8 @@
 //! The data sets of the NeuroPlastic experiments, and seeded batches over them.
 //!
-//! Two sets, MNIST and Fashion-MNIST, each from two sources: `mini`, 2,000 + 1,000 real images embedded in this crate, so that
-//! everything runs offline; and `full`, the published IDX files in a folder. Images stay bytes until a batch needs them. Nothing
-//! here knows a tensor library, reads the environment or touches the network. The embedded images have licences of their own,
+//! MNIST and Fashion-MNIST come from two sources: `mini`, 2,000 + 1,000 real images embedded in this crate, so that everything
+//! runs offline; and `full`, the published IDX files in a folder. CIFAR-10 comes from its binary version in a folder, or, with the
+//! feature `hub`, is made of the Hub's parquet files. Images stay bytes until a batch needs them. Nothing here knows a tensor library, reads the environment or touches the network. The embedded images have licences of their own,
 //! which lie beside them in `mini/`.
 //!
 //! One epoch, from nothing to normalised pixels:
@@ -32,16 +32,32 @@
 //! # }
 //! ```
 
+mod augment;
 mod batch;
+pub mod cifar;
 mod dataset;
 pub mod digest;
 mod error;
+#[cfg(feature = "hub")]
+pub mod hub;
 pub mod idx;
+mod loader;
 mod mini;
+mod name;
+mod note;
+mod prepare;
 mod sample;
+mod select;
 
+pub use augment::{Augmentation, View, Views};
 pub use batch::{Normalization, batches};
-pub use dataset::{DATA_DIR_ENV, DataName, DataSet, Source, Split};
+pub use dataset::{DATA_DIR_ENV, DataSet, Split};
 pub use digest::known_digest;
 pub use error::Error;
-pub use sample::{Holdout, balanced_subset, epoch_order, holdout, stratified_subset, subset};
+pub use loader::{Batch, Batches, Loader, Prepare};
+pub use name::{DataName, Source};
+pub use prepare::{Layout, Pass, Preparation};
+pub use sample::{
+    Holdout, balanced_subset, epoch_order, holdout, stratified_subset, stratified_subset_of, subset, subset_of,
+};
+pub use select::{Amount, Sampling, Selection};

@@ -12,11 +12,12 @@ use crate::error::Error;
 
 /// What a random stream is for; the number is part of every recorded result and never changes.
 #[derive(Clone, Copy)]
-enum Purpose {
+pub(crate) enum Purpose {
     Subset = 1,
     Stratified = 2,
     Holdout = 3,
     EpochOrder = 4,
+    Augmentation = 5,
 }
 
 /// Training examples with some held out for validation.
@@ -60,6 +61,29 @@ pub fn stratified_subset(labels: &[u8], fraction: f64, seed: u64) -> Result<Vec<
     }
     let quota = class_counts(labels).map(|count| share(fraction, count).max(1));
     by_quota(labels, quota, Purpose::Stratified, seed)
+}
+
+/// `count` random examples of `0..len`: the first `count` of the same permutation as [`subset`]'s.
+///
+/// # Errors
+/// [`Error::Count`] outside of 1 to `len`, [`Error::TooManyExamples`].
+pub fn subset_of(len: usize, count: usize, seed: u64) -> Result<Vec<u32>, Error> {
+    check_count(len, count)?;
+    let mut order = permutation(len, Purpose::Subset, seed)?;
+    order.truncate(count);
+    Ok(order)
+}
+
+/// `count` random examples of those with these labels, every class with its share of them as nearly as whole numbers can.
+///
+/// Classes take turns by Sainte-Laguë's rule, whose shares never shrink as `count` grows: for one seed, a smaller number gives
+/// a part of what a larger one gives. The order is that of the same permutation as [`stratified_subset`]'s.
+///
+/// # Errors
+/// [`Error::Count`] outside of 1 to the number of labels, [`Error::TooManyExamples`].
+pub fn stratified_subset_of(labels: &[u8], count: usize, seed: u64) -> Result<Vec<u32>, Error> {
+    check_count(labels.len(), count)?;
+    by_quota(labels, sainte_lague(&class_counts(labels), count), Purpose::Stratified, seed)
 }
 
 /// `per_class` random examples of every class that occurs in `labels`, in the order of one seeded permutation of all.
@@ -113,6 +137,27 @@ fn check(fraction: f64) -> Result<(), Error> {
     }
 }
 
+fn check_count(len: usize, count: usize) -> Result<(), Error> {
+    if (1..=len).contains(&count) { Ok(()) } else { Err(Error::Count { expected: len, found: count }) }
+}
+
+/// Shares out `seats` among classes of these sizes: each goes to the class with the largest size/(2·seats + 1), the first of those
+/// that are equal, until every class has all of its examples.
+fn sainte_lague(sizes: &[usize; 256], seats: usize) -> [usize; 256] {
+    let classes: Vec<usize> = (0..256).filter(|&class| sizes[class] > 0).collect();
+    let mut quota = [0; 256];
+    for _ in 0..seats {
+        let open = classes.iter().copied().filter(|&class| quota[class] < sizes[class]);
+        // size_a/(2q_a + 1) against size_b/(2q_b + 1), in whole numbers
+        let side = |a: usize, b: usize| sizes[a] as u128 * (2 * quota[b] as u128 + 1);
+        match open.reduce(|best, class| if side(class, best) > side(best, class) { class } else { best }) {
+            Some(next) => quota[next] += 1,
+            None => break,
+        }
+    }
+    quota
+}
+
 /// round(`fraction`·`count`), half away from zero.
 fn share(fraction: f64, count: usize) -> usize {
     (fraction * count as f64).round() as usize
@@ -148,7 +193,7 @@ fn by_quota(labels: &[u8], mut quota: [usize; 256], purpose: Purpose, seed: u64)
     Ok(order)
 }
 
-fn stream(seed: u64, purpose: Purpose, epoch: u32) -> ChaCha8Rng {
+pub(crate) fn stream(seed: u64, purpose: Purpose, epoch: u32) -> ChaCha8Rng {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     rng.set_stream((purpose as u64) << 32 | u64::from(epoch));
     rng
@@ -164,7 +209,7 @@ fn shuffle(values: &mut [u32], rng: &mut ChaCha8Rng) {
 
 /// A uniform integer in `0..bound`, for a bound above 0, without bias (Lemire 2019, "Fast random integer generation in an
 /// interval").
-fn below(rng: &mut ChaCha8Rng, bound: u32) -> u32 {
+pub(crate) fn below(rng: &mut ChaCha8Rng, bound: u32) -> u32 {
     let mut draw = || u64::from(rng.next_u32()) * u64::from(bound);
     let mut product = draw();
     if (product as u32) < bound {
@@ -209,6 +254,7 @@ mod tests {
             draw(Purpose::Stratified, 0),
             draw(Purpose::Holdout, 0),
             draw(Purpose::EpochOrder, 0),
+            draw(Purpose::Augmentation, 0),
             draw(Purpose::EpochOrder, 1),
             draw(Purpose::EpochOrder, u32::MAX),
         ];

@@ -5,7 +5,7 @@ counter and a 64-bit stream, which is purpose * 2**32 + epoch; bounded integers 
 """
 
 MASK = 0xFFFFFFFF
-SUBSET, STRATIFIED, HOLDOUT, EPOCH_ORDER = 1, 2, 3, 4
+SUBSET, STRATIFIED, HOLDOUT, EPOCH_ORDER, AUGMENTATION = 1, 2, 3, 4, 5
 LABELS = [0, 1, 2, 0, 1, 0] * 50
 
 
@@ -21,8 +21,8 @@ def key(seed):
     return words
 
 
-def key_stream(seed, stream):
-    start = [0x61707865, 0x3320646E, 0x79622D32, 0x6B206574, *key(seed), 0, 0, stream & MASK, stream >> 32]
+def key_stream(seed, stream, block=0):
+    start = [0x61707865, 0x3320646E, 0x79622D32, 0x6B206574, *key(seed), block, 0, stream & MASK, stream >> 32]
     while True:
         x = start[:]
 
@@ -40,15 +40,18 @@ def key_stream(seed, stream):
         start[12] += 1
 
 
+def below(words, bound):
+    product = next(words) * bound
+    while product & MASK < 2**32 % bound:
+        product = next(words) * bound
+    return product >> 32
+
+
 def order(count, seed, purpose, epoch=0):
     words = key_stream(seed, purpose << 32 | epoch)
     values = list(range(count))
     for last in range(count - 1, 0, -1):
-        bound = last + 1
-        product = next(words) * bound
-        while product & MASK < 2**32 % bound:
-            product = next(words) * bound
-        other = product >> 32
+        other = below(words, last + 1)
         values[last], values[other] = values[other], values[last]
     return values
 
@@ -62,9 +65,16 @@ def by_quota(quota, values):
     return taken
 
 
+def view(seed, epoch, index):
+    """An image's block of the epoch's stream: rows down, columns right, mirrored."""
+    words = key_stream(seed, AUGMENTATION << 32 | epoch, index)
+    return below(words, 9) - 4, below(words, 9) - 4, next(words) >> 31 == 1
+
+
 print("subset 41          ", order(60_000, 41, SUBSET)[:10])
 print("subset 42          ", order(60_000, 42, SUBSET)[:10])
 print("epoch_order 41, 0  ", order(60_000, 41, EPOCH_ORDER, 0)[:10])
 print("epoch_order 41, 1  ", order(60_000, 41, EPOCH_ORDER, 1)[:10])
 print("stratified 41, 0.5 ", by_quota([75, 50, 25], order(300, 41, STRATIFIED))[:10])
 print("holdout 41, 0.1    ", sorted(by_quota([15, 10, 5], order(300, 41, HOLDOUT)))[:10])
+print("views 41, 2        ", [view(41, 2, index) for index in (0, 1, 2, 49_999)])

@@ -4,6 +4,9 @@ use std::path::PathBuf;
 
 use np_data::{DATA_DIR_ENV, DataName, DataSet, Source, Split, known_digest};
 
+/// The sets of grey images, which are embedded.
+const GREY: [DataName; 2] = [DataName::Mnist, DataName::FashionMnist];
+
 fn class_counts(split: &Split) -> [usize; 10] {
     let mut counts = [0; 10];
     for &label in &split.labels {
@@ -25,14 +28,15 @@ fn published(name: DataName) -> (f64, f64) {
     match name {
         DataName::Mnist => (0.1307, 0.3081),
         DataName::FashionMnist => (0.2860, 0.3530),
+        DataName::Cifar10 => unreachable!("not grey"),
     }
 }
 
 #[test]
 fn the_mini_sets_are_balanced_official_and_plausible() {
-    for name in DataName::ALL {
+    for name in GREY {
         let set = DataSet::load(name, Source::Mini, None).unwrap();
-        assert_eq!(set.digest, known_digest(name, Source::Mini));
+        assert_eq!(Some(set.digest.as_str()), known_digest(name, Source::Mini));
         assert_eq!(set.digest, DataSet::digest_of(name, Source::Mini, None).unwrap());
         assert!(set.is_official());
         assert_eq!((set.name, set.source, set.classes), (name, Source::Mini, 10));
@@ -58,19 +62,19 @@ fn the_mini_sets_are_balanced_official_and_plausible() {
 #[test]
 fn titles_say_what_a_figure_must_say() {
     let titles = DataName::ALL.map(|name| Source::ALL.map(|source| name.title(source)));
-    assert_eq!(titles, [["MNIST (mini)", "MNIST"], ["Fashion-MNIST (mini)", "Fashion-MNIST"]]);
+    assert_eq!(titles, [["MNIST (mini)", "MNIST"], ["Fashion-MNIST (mini)", "Fashion-MNIST"], ["CIFAR-10"; 2]]);
     assert_eq!(DataSet::load(DataName::Mnist, Source::Mini, None).unwrap().title, "MNIST (mini)");
 }
 
 #[test]
 fn the_full_sets_are_official() {
     let Some(dir) = std::env::var_os(DATA_DIR_ENV).map(PathBuf::from) else { return };
-    for name in DataName::ALL {
+    for name in GREY {
         if !dir.join(name.as_str()).is_dir() {
             continue;
         }
         let set = DataSet::load(name, Source::Full, Some(&dir)).unwrap();
-        assert_eq!(set.digest, known_digest(name, Source::Full));
+        assert_eq!(Some(set.digest.as_str()), known_digest(name, Source::Full));
         assert!(set.is_official());
         assert_eq!((set.train.len(), set.test.len()), (60_000, 10_000));
         let ((mean, std), (mean_full, std_full)) = (statistics(&set.train), published(name));

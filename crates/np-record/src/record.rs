@@ -40,6 +40,12 @@ pub struct Record {
     pub provenance: Provenance,
 }
 
+/// Serde asks by reference.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature is serde's")]
+fn is_zero(count: &usize) -> bool {
+    *count == 0
+}
+
 /// The data set of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -54,6 +60,9 @@ pub struct DataInfo {
     pub train_examples: usize,
     /// Test examples used.
     pub test_examples: usize,
+    /// Training examples held out for validation; not written where there are none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub validation_examples: usize,
 }
 
 /// The model of a run.
@@ -109,9 +118,24 @@ pub struct Epoch {
     /// Share of the test split classified rightly at the end of the epoch; 0 to 1.
     #[serde(with = "crate::float")]
     pub test_accuracy: f64,
+    /// On the training examples that were held out, measured like the test split; not written where none were.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validation: Option<Score>,
     /// The optimizer's own account of the epoch (`alpha_mean`, `effective_update_norm`, …); empty for optimizers that give none.
     #[serde(with = "crate::float::map")]
     pub diagnostics: BTreeMap<String, f64>,
+}
+
+/// How well a model does on some examples.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Score {
+    /// Mean cross-entropy (nats).
+    #[serde(with = "crate::float")]
+    pub loss: f64,
+    /// Share classified rightly; 0 to 1.
+    #[serde(with = "crate::float")]
+    pub accuracy: f64,
 }
 
 /// Wall time in seconds, by phase.

@@ -6,9 +6,10 @@ use std::num::NonZeroUsize;
 
 use candle_core::{DType, Device, Var};
 use np_core::{Backend, OptimizerConfig, Options};
-use np_data::{DataName, Source};
 use np_models::MlpConfig;
 use serde::{Deserialize, Serialize};
+
+use crate::data::DataConfig;
 
 /// One run: what it learns from, what learns, how long, by which rule, from which seed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -28,27 +29,8 @@ pub struct RunConfig {
     /// What surrounds the optimizer's rule: parameter groups, clipping, accumulation, the schedule of the learning rate.
     #[serde(default)]
     pub options: Options,
-    /// Seed of everything random: the subset, the initialisation, the order of examples, dropout.
+    /// Seed of everything random: the subset, the initialisation, the order of examples, augmentation, dropout.
     pub seed: u64,
-}
-
-/// The data set of a run.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct DataConfig {
-    /// Which one. Default `mnist`.
-    pub name: DataName,
-    /// `mini`, the images embedded in this program, or `full`, the published files. Default `mini`.
-    pub source: Source,
-    /// Share of the training split that is trained on, above 0, at most 1; drawn by the run's seed, and for one seed nested
-    /// across fractions. Default 1.
-    pub fraction: f64,
-}
-
-impl Default for DataConfig {
-    fn default() -> Self {
-        Self { name: DataName::Mnist, source: Source::Mini, fraction: 1.0 }
-    }
 }
 
 /// The model of a run.
@@ -111,8 +93,7 @@ impl RunConfig {
             false => Err(OutOfRange { key: key.into(), expected: expected.into(), got: got.to_string() }),
         };
         let Self { data, model, train, optimizer, options, .. } = self;
-        let share = data.fraction > 0.0 && data.fraction <= 1.0;
-        check(share, "data.fraction", "a number above 0 and at most 1", &data.fraction)?;
+        data.validate()?;
         check(train.epochs > 0, "train.epochs", "1 or more", &train.epochs)?;
         check(train.batch_size > 0, "train.batch_size", "1 or more", &train.batch_size)?;
         check(train.eval_batch_size > 0, "train.eval_batch_size", "1 or more", &train.eval_batch_size)?;

@@ -15,6 +15,7 @@
 mod axes;
 pub mod cli;
 mod config;
+mod data;
 mod document;
 mod error;
 mod event;
@@ -36,7 +37,8 @@ mod train;
 mod tree;
 mod worker;
 
-pub use config::{DataConfig, ModelConfig, RunConfig, TrainConfig};
+pub use config::{ModelConfig, RunConfig, TrainConfig};
+pub use data::DataConfig;
 pub use error::{Error, Fault, Place, Problem, Result};
 pub use keeper::Every;
 pub use launch::{Launch, Share, Tally};

@@ -32,7 +32,8 @@ pub struct Planned {
 #[derive(Debug, Clone)]
 struct Known {
     digest: String,
-    examples: usize,
+    /// Of the training split.
+    labels: Vec<u8>,
 }
 
 /// Resolves an experiment into its plan; nothing is written.
@@ -41,7 +42,7 @@ struct Known {
 /// records needs no data; see [`Planned::unread`].
 ///
 /// # Errors
-/// [`crate::Error::Fault`] for anything wrong with the file, the options or the data.
+/// [`Error::Fault`] for anything wrong with the file, the options or the data.
 pub fn plan(request: &Request, data_dir: Option<&Path>) -> Result<Planned> {
     let spec = Spec::load(request)?;
     let mut digests = BTreeMap::new();
@@ -49,21 +50,31 @@ pub fn plan(request: &Request, data_dir: Option<&Path>) -> Result<Planned> {
     let (mut unread, mut warnings) = (None, Vec::new());
     for run in &spec.runs {
         let key = (run.config.data.name, run.config.data.source);
-        let Known { digest, examples: all } = match digests.entry(key) {
+        let Known { digest, labels } = match digests.entry(key) {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(new) => match read(run, &spec, data_dir) {
                 Ok(known) => new.insert(known),
-                Err(Unread::NoFolder(fault)) => match published(run.config.data.name, run.config.data.source) {
-                    Some(known) => {
-                        unread.get_or_insert(fault);
-                        new.insert(known)
-                    }
-                    None => return Err(fault.into()),
-                },
+                Err(Unread::NoFolder(fault)) => {
+                    let Some(known) = published(run.config.data.name, run.config.data.source) else {
+                        return Err(fault.into());
+                    };
+                    unread.get_or_insert(fault);
+                    new.insert(known)
+                }
                 Err(Unread::Broken(fault)) => return Err(fault.into()),
             },
         };
-        let used = (run.config.data.fraction * *all as f64).round() as usize;
+        let data = &run.config.data;
+        let used = data.selection().draw(labels, run.config.seed).map_err(|error| {
+            let key = ["data".to_owned(), data.amount_key().to_owned()];
+            let text = match error {
+                np_data::Error::EmptySubset { len, .. } => format!("leaves none of the {len} training examples"),
+                np_data::Error::Count { expected, found } => format!("expected 1 to {expected}, got `{found}`"),
+                error => error.to_string(),
+            };
+            Fault::new(run.tree.place(&key, &spec.document), text).key(key.join("."))
+        })?;
+        let used = used.train.len();
         let batch = run.config.train.batch_size;
         if batch > used {
             let warning = format!(
@@ -72,11 +83,6 @@ pub fn plan(request: &Request, data_dir: Option<&Path>) -> Result<Planned> {
             if !warnings.contains(&warning) {
                 warnings.push(warning);
             }
-        }
-        if used == 0 {
-            let text = format!("leaves none of the {all} training examples");
-            let place = run.tree.place(&["data".into(), "fraction".into()], &spec.document);
-            return Err(Fault::new(place, text).key("data.fraction").into());
         }
         examples.push(used);
         let config = serde_json::to_value(&run.config)
@@ -140,14 +146,18 @@ fn read(run: &SpecRun, spec: &Spec, data_dir: Option<&Path>) -> Result<Known, Un
             _ => Unread::Broken(fault),
         }
     })?;
-    Ok(Known { examples: set.train.labels.len(), digest: set.digest })
+    Ok(Known { labels: set.train.labels, digest: set.digest })
 }
 
-/// A full data set as it was published, where that is known; the embedded ones are always read.
+/// A data set as it was published, where its digest is known; its labels stand for as many examples of ten even classes.
 fn published(name: DataName, source: Source) -> Option<Known> {
-    let examples = matches!(name, DataName::Mnist | DataName::FashionMnist).then_some(60_000)?;
-    let digest: Option<&str> = known_digest(name, source).into();
-    Some(Known { digest: digest?.to_owned(), examples })
+    let examples = match (name, source) {
+        (_, Source::Mini) => 2_000,
+        (DataName::Mnist | DataName::FashionMnist, Source::Full) => 60_000,
+        (DataName::Cifar10, Source::Full) => 50_000,
+    };
+    let labels = (0..examples).map(|i| (i % 10) as u8).collect();
+    known_digest(name, source).map(|digest| Known { digest: digest.to_owned(), labels })
 }
 
 /// The runs of `plan` that have no finished record in `store`, each id once, by their place in the plan.

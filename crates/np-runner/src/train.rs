@@ -7,9 +7,9 @@ use std::time::Instant;
 
 use candle_core::{Device, Tensor};
 use np_core::Backend;
-use np_data::{DataSet, Normalization, Split, batches, epoch_order, subset};
+use np_data::{DataSet, Holdout, Pass, Preparation, Split, batches, epoch_order};
 use np_models::{Mlp, Mode, Model, cross_entropy, loss_and_correct};
-use np_record::{DataInfo, Epoch, ModelInfo, Outcome, Phases};
+use np_record::{DataInfo, Epoch, ModelInfo, Outcome, Phases, Score};
 
 use crate::{
     config::{ModelConfig, RunConfig},
@@ -57,9 +57,11 @@ pub fn train(
 ) -> Result<Trained> {
     let RunConfig { train, seed, .. } = config;
     let device = Device::Cpu;
-    let examples = subset(data.train.len(), config.data.fraction, *seed)?;
+    let Holdout { train: examples, validation } = config.data.selection().draw(&data.train.labels, *seed)?;
+    let preparation = config.data.preparation();
+    let inputs = preparation.layout.shape(data.train.shape)?.iter().product();
     let ModelConfig::Mlp(mlp) = &config.model;
-    let model = Mlp::new(data.train.image_len(), data.classes, mlp, *seed, &device)?;
+    let model = Mlp::new(inputs, data.classes, mlp, *seed, &device)?;
     let mut optimizer = config.optimizer.build_with(model.parameters(), config.options.clone(), Backend::Auto)?;
 
     let about_model = ModelInfo { title: model.title(), parameters: model.num_parameters() };
@@ -69,10 +71,11 @@ pub fn train(
         digest: data.digest.clone(),
         train_examples: examples.len(),
         test_examples: data.test.len(),
+        validation_examples: validation.len(),
     };
     watch(News::Begins(&about_model, &about_data))?;
 
-    let mut batch = Batch::default();
+    let mut batch = Batch { preparation, inputs, pixels: Vec::new(), labels: Vec::new() };
     let (mut steps, mut epochs, mut timing) = (0, Vec::new(), Vec::new());
     if let Some(snapshot) = from {
         snapshot.restore(&model, optimizer.as_mut())?;
@@ -89,7 +92,8 @@ pub fn train(
         let steps_per_epoch = all.len() as f64;
         for (i, indices) in all.enumerate() {
             watch(News::Batch)?;
-            let (images, labels) = batch.load(&data.train, indices, &device)?;
+            let (images, labels) =
+                batch.load(&data.train, indices, Pass::Train { seed: *seed, epoch: epoch - 1 }, &device)?;
             clock.lap(|phases| &mut phases.data);
 
             let logits = model.forward(&images, Mode::Train { step: steps as u64 })?;
@@ -110,7 +114,14 @@ pub fn train(
             let _ = optimizer.step(&gradients)?;
             clock.lap(|phases| &mut phases.optimizer);
         }
-        let test = evaluate(&model, &data.test, config, &mut batch, &device, watch)?;
+        let all: Vec<u32> = (0..).take(data.test.len()).collect();
+        let mut evaluate =
+            |split, indices: &[u32]| evaluate(&model, split, indices, config, &mut batch, &device, watch);
+        let test = evaluate(&data.test, &all)?;
+        let held_out = match validation.as_slice() {
+            [] => None,
+            indices => Some(evaluate(&data.train, indices)?),
+        };
         clock.lap(|phases| &mut phases.evaluation);
 
         let diagnostics = optimizer.diagnostics().into_iter().filter(|(_, value)| value.is_finite()).collect();
@@ -122,6 +133,7 @@ pub fn train(
             train_accuracy: total.accuracy(),
             test_loss: test.loss(),
             test_accuracy: test.accuracy(),
+            validation: held_out.map(|total| Score { loss: total.loss(), accuracy: total.accuracy() }),
             diagnostics,
         };
         // The last step of an epoch can be the one that breaks the model: its own loss was still finite.
@@ -139,38 +151,43 @@ pub fn train(
     Ok(Trained { data: about_data, model: about_model, outcome, epochs, timing })
 }
 
-/// Loss and accuracy on a whole split, without dropout.
+/// Loss and accuracy on some examples of a split, without dropout or augmentation.
 fn evaluate(
     model: &dyn Model,
     split: &Split,
+    indices: &[u32],
     config: &RunConfig,
     batch: &mut Batch,
     device: &Device,
     watch: &mut dyn FnMut(News<'_>) -> Result<()>,
 ) -> Result<Total> {
-    let all: Vec<u32> = (0..).take(split.len()).collect();
     let mut total = Total::default();
-    for indices in batches(&all, config.eval_batch_size()) {
+    for indices in batches(indices, config.eval_batch_size()) {
         watch(News::Batch)?;
-        let (images, labels) = batch.load(split, indices, device)?;
+        let (images, labels) = batch.load(split, indices, Pass::Evaluate, device)?;
         let score = loss_and_correct(&model.forward(&images, Mode::Eval)?, &labels)?;
         total.add(score.loss, score.correct, indices.len());
     }
     Ok(total)
 }
 
-/// The buffers that batches are prepared in.
-#[derive(Default)]
+/// How batches are prepared, and the buffers for that.
+///
+/// Each is made when it is needed. A batch of 128 takes 0.04 ms of a 3 ms step of an MLP, one with augmentation 0.2 to 0.5 ms of
+/// a ResNet's second: a thread that prepares ahead ([`np_data::Prepare::Ahead`]) could save no more, and where runs occupy all
+/// cores it takes its time from them.
 struct Batch {
+    preparation: Preparation,
+    inputs: usize,
     pixels: Vec<f32>,
     labels: Vec<u32>,
 }
 
 impl Batch {
     /// The images \[n, c·h·w\] and labels \[n\] at `indices`.
-    fn load(&mut self, split: &Split, indices: &[u32], device: &Device) -> Result<(Tensor, Tensor)> {
-        Normalization::HALF.fill(split, indices, &mut self.pixels, &mut self.labels)?;
-        let images = Tensor::from_slice(&self.pixels, (indices.len(), split.image_len()), device)?;
+    fn load(&mut self, split: &Split, indices: &[u32], pass: Pass, device: &Device) -> Result<(Tensor, Tensor)> {
+        self.preparation.fill(split, indices, pass, &mut self.pixels, &mut self.labels)?;
+        let images = Tensor::from_slice(&self.pixels, (indices.len(), self.inputs), device)?;
         let labels = Tensor::from_slice(&self.labels, indices.len(), device)?;
         Ok((images, labels))
     }

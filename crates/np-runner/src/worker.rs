@@ -165,7 +165,14 @@ pub(crate) fn failed(run: &PlannedRun, reason: String, provenance: Provenance) -
     let (name, title) = config.as_ref().map_or_else(Default::default, |config| {
         (config.data.name.to_string(), config.data.name.title(config.data.source).to_owned())
     });
-    let data = DataInfo { name, title, digest: run.data_digest.clone(), train_examples: 0, test_examples: 0 };
+    let data = DataInfo {
+        name,
+        title,
+        digest: run.data_digest.clone(),
+        train_examples: 0,
+        test_examples: 0,
+        validation_examples: 0,
+    };
     let kind = match config.map(|config| config.model) {
         Some(ModelConfig::Mlp(_)) => "MLP",
         None => "",

@@ -89,6 +89,7 @@ fn record(run: &PlannedRun, data: &str, fraction: f64) -> Record {
             train_accuracy: 0.9,
             test_loss: 0.3,
             test_accuracy: ceiling - 0.22 * (1.0 - learnt) + 0.0035 * noise(i + 300),
+            validation: None,
             diagnostics: diagnostics.map(|(key, value)| (key.to_string(), value)).into(),
         }
     };
@@ -104,6 +105,7 @@ fn record(run: &PlannedRun, data: &str, fraction: f64) -> Record {
             digest: run.data_digest.clone(),
             train_examples: (2000.0 * fraction) as usize,
             test_examples: 1000,
+            validation_examples: 0,
         },
         model: ModelInfo { title: "MLP 784-256-256-10".into(), parameters: 269_322 },
         outcome: Outcome::Finished,

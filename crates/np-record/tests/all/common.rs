@@ -36,6 +36,7 @@ pub(crate) fn record(run: &PlannedRun, accuracy: f64) -> Record {
         train_accuracy: 0.9,
         test_loss: 0.1 + 0.2,
         test_accuracy,
+        validation: None,
         diagnostics: BTreeMap::from([("alpha_mean".to_string(), 1.05)]),
     };
     sealed(Record {
@@ -49,6 +50,7 @@ pub(crate) fn record(run: &PlannedRun, accuracy: f64) -> Record {
             digest: run.data_digest.clone(),
             train_examples: 100,
             test_examples: 50,
+            validation_examples: 0,
         },
         model: ModelInfo { title: "MLP 784-256-256-10".into(), parameters: 269_322 },
         outcome: Outcome::Finished,

@@ -5,6 +5,7 @@
 
 mod compare;
 mod conform;
+mod data;
 mod import;
 mod optimizers;
 mod plan;
@@ -56,6 +57,7 @@ enum Command {
     Optimizers(optimizers::Args),
     Conform(conform::Args),
     Import(import::Args),
+    Data(data::Args),
     #[command(hide = true)]
     Exec(ExecArgs),
 }
@@ -146,6 +148,7 @@ pub fn main() -> ExitCode {
         Command::Optimizers(args) => optimizers::optimizers(&args),
         Command::Conform(args) => conform::conform(&args),
         Command::Import(args) => import::import(&args),
+        Command::Data(args) => data::data(&args),
         Command::Exec(args) => exec(&args),
     };
     match result {

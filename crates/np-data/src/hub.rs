@@ -1,0 +1,178 @@
+//! The Hub's form of CIFAR-10, parquet with a PNG or JPEG a row, converted once to the binary version.
+//!
+//! A decoded image is height × width × channel and becomes channel × height × width: rows stay rows and columns stay columns.
+//! Another reader of these files swaps the two; a test holds ours in place. JPEG is lossy, so a set that holds one is noted as
+//! the variant `JPEG`, and its title says so.
+
+use std::fs::{self, File};
+use std::io::{Cursor, Write};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+use image::{DynamicImage, ImageFormat, ImageReader, Limits};
+use parquet::file::serialized_reader::SerializedFileReader;
+use parquet::record::{Field, Row};
+
+use crate::cifar::{IMAGE, MAX_EXAMPLES, SHAPE, TEST_FILE, TRAIN_FILES, encode};
+use crate::dataset::{CLASSES, DataSet, Split};
+use crate::digest::digest;
+use crate::error::Error;
+use crate::name::{DataName, Source};
+use crate::note::Note;
+
+/// The most bytes that decoding one image may take; a 32×32 image takes some thousands.
+const MAX_DECODED: u64 = 1 << 20;
+
+/// Converts the parquet files in `from`, those named `train*.parquet` and `test*.parquet`, to the binary version in
+/// `data_dir/cifar10`, and loads what it has made.
+///
+/// Rows are taken in the order of the files' names, and in a file from first to last. Each holds an image (`img` or `image`: a
+/// struct with `bytes`, PNG or JPEG, 32×32, RGB) and a `label` from 0 to 9. Files are written beside their places and then
+/// renamed, so that an import that is broken off leaves nothing half-written behind.
+///
+/// # Errors
+/// [`Error::MissingFile`], [`Error::Io`], [`Error::Parquet`], [`Error::Row`], [`Error::TrainCount`] about what is read;
+/// [`Error::Write`], and those of [`DataSet::load`], about what is written.
+pub fn import_cifar10(from: &Path, data_dir: &Path) -> Result<DataSet, Error> {
+    let (train, test) = (read_part(from, "train")?, read_part(from, "test")?);
+    let batches = TRAIN_FILES.len();
+    if train.split.len() % batches != 0 {
+        let path = from.to_path_buf();
+        return Err(Error::TrainCount { path, expected: batches, found: train.split.len() });
+    }
+
+    let folder = data_dir.join(DataName::Cifar10.as_str());
+    fs::create_dir_all(&folder).map_err(|source| Error::Write { path: folder.clone(), source })?;
+    let count = train.split.len() / batches;
+    let Split { labels, images, .. } = &train.split;
+    let parts = TRAIN_FILES.iter().zip(labels.chunks(count).zip(images.chunks(count * IMAGE)));
+    for (file, (labels, images)) in parts {
+        write(&folder.join(file), &encode(labels, images))?;
+    }
+    write(&folder.join(TEST_FILE), &encode(&test.split.labels, &test.split.images))?;
+    let variant = (train.lossy || test.lossy).then(|| "JPEG".to_owned());
+    let note = Note { variant, digest: digest(&train.split, &test.split) };
+    write(&folder.join(Note::FILE), note.text().as_bytes())?;
+    DataSet::load(DataName::Cifar10, Source::Full, Some(data_dir))
+}
+
+struct Read {
+    split: Split,
+    /// Whether any image was a JPEG.
+    lossy: bool,
+}
+
+/// All rows of the files of a part.
+fn read_part(folder: &Path, part: &str) -> Result<Read, Error> {
+    let mut read = Read { split: Split { images: Vec::new(), labels: Vec::new(), shape: SHAPE }, lossy: false };
+    for path in files(folder, part)? {
+        // The parquet crate has been known to panic on a damaged file; what it was reading is dropped with it.
+        let result = catch_unwind(AssertUnwindSafe(|| read_file(&path, &mut read)));
+        result.unwrap_or_else(|_| Err(Error::Parquet { path, found: "damage that stopped the reader".to_owned() }))?;
+    }
+    if read.split.is_empty() {
+        return Err(Error::Empty { path: folder.join(format!("{part}*.parquet")) });
+    }
+    Ok(read)
+}
+
+fn files(folder: &Path, part: &str) -> Result<Vec<PathBuf>, Error> {
+    let failed = |source| Error::Io { path: folder.to_path_buf(), source };
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder).map_err(failed)? {
+        let path = entry.map_err(failed)?.path();
+        let name = path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+        if name.starts_with(part) && name.ends_with(".parquet") {
+            files.push(path);
+        }
+    }
+    if files.is_empty() {
+        let looked_for = vec![format!("{part}.parquet"), format!("{part}-00000-of-00001.parquet")];
+        let remedy = "copy the Hub's parquet files there";
+        return Err(Error::MissingFile { folder: folder.to_path_buf(), looked_for, remedy });
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn read_file(path: &Path, read: &mut Read) -> Result<(), Error> {
+    let broken = |error: parquet::errors::ParquetError| {
+        let found = error.to_string();
+        Error::Parquet { path: path.to_path_buf(), found }
+    };
+    let file = File::open(path).map_err(|source| Error::Io { path: path.to_path_buf(), source })?;
+    let rows = SerializedFileReader::new(file).map_err(broken)?;
+    for (index, row) in rows.into_iter().enumerate() {
+        let row = row.map_err(broken)?;
+        if read.split.len() == MAX_EXAMPLES {
+            return Err(Error::TooManyRecords { path: path.to_path_buf(), expected: MAX_EXAMPLES });
+        }
+        let refused = |(expected, found)| Error::Row { path: path.to_path_buf(), row: index, expected, found };
+        let label = label(&row).map_err(refused)?;
+        let lossy = append(&row, &mut read.split.images).map_err(refused)?;
+        read.split.labels.push(label);
+        read.lossy |= lossy;
+    }
+    Ok(())
+}
+
+/// What was expected of a row, and what was found.
+type Refusal = (&'static str, String);
+
+fn column<'a>(row: &'a Row, names: &[&str]) -> Option<&'a Field> {
+    row.get_column_iter().find(|(name, _)| names.contains(&name.as_str())).map(|(_, field)| field)
+}
+
+fn label(row: &Row) -> Result<u8, Refusal> {
+    let found = match column(row, &["label"]) {
+        Some(Field::Long(label)) => Some(*label),
+        Some(Field::Int(label)) => Some(i64::from(*label)),
+        _ => None,
+    };
+    let found = found.ok_or_else(|| ("a column `label` of integers", "another schema".to_owned()))?;
+    let label = u8::try_from(found).ok().filter(|&label| usize::from(label) < CLASSES);
+    label.ok_or_else(|| ("a label from 0 to 9", found.to_string()))
+}
+
+/// Appends the row's image, plane by plane; whether it was a JPEG.
+fn append(row: &Row, images: &mut Vec<u8>) -> Result<bool, Refusal> {
+    let bytes = match column(row, &["img", "image"]) {
+        Some(Field::Group(image)) => match column(image, &["bytes"]) {
+            Some(Field::Bytes(bytes)) => Some(bytes.data()),
+            _ => None,
+        },
+        _ => None,
+    };
+    let bytes = bytes.ok_or_else(|| ("a column `img` with the field `bytes`", "another schema".to_owned()))?;
+    let (format, rgb) = decode(bytes)?;
+    // height × width × channel, interleaved, to three planes
+    images.extend((0..SHAPE[0]).flat_map(|channel| rgb.iter().skip(channel).step_by(SHAPE[0])));
+    Ok(format == ImageFormat::Jpeg)
+}
+
+/// The pixels of a PNG or JPEG of 32×32 pixels in colour: row by row, red, green and blue of each pixel.
+fn decode(bytes: &[u8]) -> Result<(ImageFormat, Vec<u8>), Refusal> {
+    let expected = "a PNG or JPEG image";
+    let mut reader =
+        ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|error| (expected, error.to_string()))?;
+    let format = reader.format().ok_or_else(|| (expected, format!("{} bytes of something else", bytes.len())))?;
+    let mut limits = Limits::default();
+    limits.max_alloc = Some(MAX_DECODED);
+    reader.limits(limits);
+    match reader.decode().map_err(|error| (expected, error.to_string()))? {
+        DynamicImage::ImageRgb8(image) if image.dimensions() == (32, 32) => Ok((format, image.into_raw())),
+        other => {
+            let found = format!("{}×{} pixels of {:?}", other.width(), other.height(), other.color());
+            Err(("32×32 pixels of Rgb8", found))
+        }
+    }
+}
+
+/// Writes a file under another name, then gives it its own.
+fn write(path: &Path, bytes: &[u8]) -> Result<(), Error> {
+    let failed = |source| Error::Write { path: path.to_path_buf(), source };
+    let partial = path.with_extension("partial");
+    let mut file = File::create(&partial).map_err(failed)?;
+    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(failed)?;
+    fs::rename(&partial, path).map_err(failed)
+}

@@ -1,0 +1,136 @@
+//! `np data`: the data sets that an experiment can name, where they are, whether they are whole, and the import of the Hub's files.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Args as ClapArgs, Subcommand};
+use np_data::{DataName, DataSet, Error as DataError, Source, known_digest};
+
+use super::{print, told};
+use crate::{
+    error::Result,
+    say::{count, say},
+    table::table,
+};
+
+/// List, check or import data sets
+#[derive(Debug, ClapArgs)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Show every data set: from where it comes, how many examples it has, and its digest
+    List(Folder),
+    /// Read every data set that is there, and compare its digest; exit code 1 if one is damaged
+    Verify(Folder),
+    /// Make CIFAR-10's binary version of the Hub's parquet files, in the data folder
+    #[cfg(feature = "hub")]
+    Import {
+        /// Folder with `train*.parquet` and `test*.parquet`
+        from: PathBuf,
+        #[command(flatten)]
+        folder: Folder,
+    },
+}
+
+#[derive(Debug, ClapArgs)]
+struct Folder {
+    /// Folder of the published data files: `DIR/mnist/train-images-idx3-ubyte.gz`, …
+    #[arg(long, value_name = "DIR", env = np_data::DATA_DIR_ENV)]
+    data_dir: Option<PathBuf>,
+}
+
+/// What became of looking for a data set.
+enum Found {
+    Whole(Box<DataSet>),
+    /// There is nothing under its name.
+    Missing,
+    /// Something is there, and it is not the data set; what is wrong.
+    Damaged(String),
+}
+
+pub(super) fn data(args: &Args) -> Result<ExitCode> {
+    match &args.command {
+        Command::List(folder) => list(folder.data_dir.as_deref()),
+        Command::Verify(folder) => verify(folder.data_dir.as_deref()),
+        #[cfg(feature = "hub")]
+        Command::Import { from, folder } => {
+            let to = folder.data_dir.as_deref().ok_or(DataError::NoFolder { name: DataName::Cifar10 })?;
+            let set = np_data::hub::import_cifar10(from, to)?;
+            let (train, test) = (set.train.len(), set.test.len());
+            print(&format!("{}: {train} + {test} examples, digest {}\n", set.title, set.digest))?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+fn look(name: DataName, source: Source, data_dir: Option<&Path>) -> Found {
+    match DataSet::load(name, source, data_dir) {
+        Ok(set) => match known_digest(name, source) {
+            Some(known) if known != set.digest => Found::Damaged(format!(
+                "`{name}`: expected the published set, digest `{known}`, found {} + {} examples, digest `{}`",
+                set.train.len(),
+                set.test.len(),
+                set.digest
+            )),
+            _ => Found::Whole(Box::new(set)),
+        },
+        Err(DataError::NoFolder { .. } | DataError::MissingFolder { .. }) => Found::Missing,
+        Err(error) => {
+            let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
+            Found::Damaged(format!("{error}{cause}"))
+        }
+    }
+}
+
+/// Every set from every source that has it.
+fn all() -> impl Iterator<Item = (DataName, Source)> {
+    let pairs = DataName::ALL.into_iter().flat_map(|name| Source::ALL.map(|source| (name, source)));
+    pairs.filter(|&(name, source)| name.has(source))
+}
+
+fn list(data_dir: Option<&Path>) -> Result<ExitCode> {
+    let mut rows = Vec::new();
+    for (name, source) in all() {
+        let place = match (source, data_dir) {
+            (Source::Mini, _) => "embedded".to_owned(),
+            (Source::Full, Some(dir)) => dir.join(name.as_str()).display().to_string(),
+            (Source::Full, None) => "no data folder".to_owned(),
+        };
+        let (examples, digest) = match look(name, source, data_dir) {
+            Found::Whole(set) => (format!("{} + {}", set.train.len(), set.test.len()), set.digest[..16].to_owned()),
+            Found::Missing => ("missing".to_owned(), String::new()),
+            Found::Damaged(_) => ("damaged or incomplete".to_owned(), String::new()),
+        };
+        rows.push(vec![name.to_string(), source.to_string(), examples, digest, place]);
+    }
+    print(&table(&["data", "source", "examples", "digest", "where"], &[], &rows))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn verify(data_dir: Option<&Path>) -> Result<ExitCode> {
+    let mut damaged = 0;
+    for (name, source) in all() {
+        match look(name, source, data_dir) {
+            Found::Whole(set) => {
+                let digest = &set.digest;
+                let verdict = if set.is_official() { "as published" } else { "whole; no published digest is known" };
+                print(&format!("{name} {source}: {verdict} ({digest})\n"))?;
+            }
+            Found::Missing => print(&format!("{name} {source}: missing\n"))?,
+            Found::Damaged(what) => {
+                damaged += 1;
+                print(&format!("{name} {source}: damaged\n"))?;
+                say!("error: {}", told(&what));
+            }
+        }
+    }
+    if damaged > 0 {
+        say!("{} damaged", count(damaged, "data set"));
+        return Ok(ExitCode::FAILURE);
+    }
+    Ok(ExitCode::SUCCESS)
+}

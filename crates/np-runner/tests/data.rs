@@ -1,0 +1,104 @@
+//! The data of runs: what can be asked of it and what is refused, and what `np data` says.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod common;
+
+use std::fs;
+
+use common::{Lab, TINY, text};
+
+/// Everything that can be said about data, at once.
+const ALL: &str = "data: {name: fashion-mnist, source: mini, count: 100, sampling: stratified, validation: 0.1, augment: crop_flip, layout: rgb32}";
+
+fn lab() -> Lab {
+    Lab::new(TINY.replace("data: {name: mnist, source: mini, fraction: 0.05}", ALL))
+}
+
+#[test]
+fn augmented_runs_are_the_same_at_any_number_of_threads() {
+    let lab = lab();
+    for threads in ["1", "2"] {
+        lab.good(&["run", "tiny.yaml", "--store", threads, "--jobs", "1", "--threads", threads]);
+    }
+    assert_eq!(lab.results("1").len(), 4);
+    assert_eq!(lab.results("1"), lab.results("2"));
+    for bytes in lab.files("1/runs").values() {
+        let record: serde_json::Value = serde_json::from_slice(bytes).unwrap();
+        let data = &record["data"];
+        assert_eq!((&data["train_examples"], &data["validation_examples"]), (&100.into(), &200.into()));
+        let epochs = record["epochs"].as_array().unwrap();
+        assert!(epochs.iter().all(|epoch| epoch["validation"]["accuracy"].as_f64().unwrap() > 0.0), "{record}");
+        assert!(record["model"]["title"].as_str().unwrap().starts_with("MLP 3072-"), "{record}");
+    }
+}
+
+#[test]
+fn what_is_asked_wrongly_is_named_with_what_would_do() {
+    let lab = lab();
+    let table = [
+        ("data.augment=flip", "`data.augment`: there is no `flip` here", "choose from `none`, `crop_flip`"),
+        ("data.sampling=even", "`data.sampling`: there is no `even` here", "choose from `plain`, `stratified`"),
+        ("data.layout=rgb", "`data.layout`: there is no `rgb` here", "did you mean `rgb32`?"),
+        ("data.count=0", "`data.count`: expected 1 or more", "got `0`"),
+        ("data.count=1801", "`data.count`: expected 1 to 1800", "got `1801`"),
+        ("data.fraction=0.5", "`data.fraction`: expected `1`, because `data.count` says how many", "got `0.5`"),
+        ("data.validation=1", "`data.validation`: expected a number above 0 and below 1", "got `1`"),
+        ("data.name=cifar10", "`cifar10`: expected the source `full`, found `mini`", "hint: this set is not embedded"),
+        ("data.agument=none", "`data.agument`: there is no such key", "did you mean `augment`?"),
+    ];
+    for (set, problem, remedy) in table {
+        let output = lab.np(&["plan", "tiny.yaml", "--set", set]);
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{set}: {said}");
+        assert!(said.contains(problem) && said.contains(remedy), "{set}: {said}");
+    }
+}
+
+#[test]
+fn np_data_lists_what_is_there_and_finds_what_is_damaged() {
+    let lab = lab();
+    let (list, _) = lab.good(&["data", "list"]);
+    assert_eq!(list.lines().count(), 6, "{list}");
+    assert!(list.contains("2000 + 1000  a4d04a88d03b95bc  embedded"), "{list}");
+    let (verdict, _) = lab.good(&["data", "verify"]);
+    assert_eq!((verdict.matches("as published").count(), verdict.matches("missing").count()), (2, 3), "{verdict}");
+
+    let folder = lab.path("data/cifar10");
+    fs::create_dir_all(&folder).unwrap();
+    let record = |label: u8| [vec![label], vec![label; 3072]].concat();
+    for (label, file) in (0..).zip(["data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5"]) {
+        fs::write(folder.join(format!("{file}.bin")), record(label)).unwrap();
+    }
+    fs::write(folder.join("test_batch.bin"), record(5)).unwrap();
+    let (verdict, _) = lab.good(&["data", "verify", "--data-dir", "data"]);
+    assert!(verdict.contains("cifar10 full: whole; no published digest is known"), "{verdict}");
+    // a set that can be trained on
+    lab.good(&[
+        "run",
+        "tiny.yaml",
+        "--data-dir",
+        "data",
+        "--set",
+        "data.name=cifar10",
+        "--set",
+        "data.source=full",
+        "--set",
+        "data.count=4",
+        "--set",
+        "data.validation=null",
+        "--set",
+        "train.epochs=1",
+        "--store",
+        "cifar",
+    ]);
+    assert_eq!(lab.results("cifar").len(), 4);
+
+    fs::write(folder.join("data_batch_3.bin"), &record(2)[..3000]).unwrap();
+    let output = lab.np(&["data", "verify", "--data-dir", "data"]);
+    let (out, said) = (text(&output.stdout), text(&output.stderr));
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(out.contains("cifar10 full: damaged"), "{out}");
+    assert!(said.contains("data_batch_3.bin`: expected whole records of 3073 bytes, found 3000 bytes"), "{said}");
+    assert!(said.contains("\n  hint: ") && said.contains("1 data set damaged"), "{said}");
+}
