@@ -173,7 +173,7 @@ impl<R: Rule> Driver<R> {
     /// ([`crate::Lbfgs`]), which move the parameters and ask again.
     ///
     /// # Errors
-    /// Those of the closure, and of [`Driver::step`]. After an error of the closure the parameters are where the iteration began.
+    /// Those of the closure, and of [`Driver::step`]. After an error of the closure nothing has changed.
     pub fn step_with(&mut self, closure: &mut Closure<'_>) -> Result<StepReport> {
         R::step_with(self, closure)
     }

@@ -104,15 +104,30 @@ fn tensor_path_agrees_with_cpu_path() {
     }
 }
 
+/// Without the parameters that rounding decides: SOAP's, where a dimension is longer than all others together, so that the first gradient's
+/// covariance along it has a null space without a basis of its own.
+fn determined(config: &OptimizerConfig, mut values: Vec<Vec<f64>>) -> Vec<Vec<f64>> {
+    if config.kind() == "soap" {
+        for ((_, shape), values) in common::SHAPES.iter().zip(&mut values) {
+            let elements: usize = shape.iter().product();
+            if shape.len() > 1 && shape.iter().any(|n| n * n > elements) {
+                values.clear();
+            }
+        }
+    }
+    values
+}
+
 #[test]
 fn half_precision_follows_single_precision() {
     for (name, config) in variants() {
         let single = trained(&config, DType::F32, Backend::Auto);
         // 8 and 11 bits of mantissa, rounded at each of 12 steps, on parameters up to 1.
         for (dtype, allowed) in [(DType::BF16, 0.1), (DType::F16, 0.02)] {
-            let difference = worst(&single, &trained(&config, dtype, Backend::Auto));
+            let run = |dtype, backend| determined(&config, trained(&config, dtype, backend));
+            let difference = worst(&determined(&config, single.clone()), &run(dtype, Backend::Auto));
             assert!(difference < allowed, "{name} in {dtype:?}: {difference:e}");
-            let paths = worst(&trained(&config, dtype, Backend::Tensors), &trained(&config, dtype, Backend::Auto));
+            let paths = worst(&run(dtype, Backend::Tensors), &run(dtype, Backend::Auto));
             assert!(paths < allowed, "{name} in {dtype:?}, by tensors: {paths:e}");
         }
     }
@@ -204,10 +219,10 @@ fn a_wrong_gradient_changes_nothing_and_is_named() {
         optimizer.begin_epoch(1, 2);
         let before = values(&params);
         let mut grads = gradients(&params, 0);
-        grads.insert(params[2].1.as_tensor(), Tensor::zeros((701, 70), DType::F32, &Device::Cpu).unwrap());
+        grads.insert(params[2].1.as_tensor(), Tensor::zeros((220, 222), DType::F32, &Device::Cpu).unwrap());
         let error = optimizer.step(&grads).unwrap_err().to_string();
-        assert_eq!(error, "gradient of `fc.weight`: expected shape [70, 701], got shape [701, 70]", "{name}");
-        grads.insert(params[2].1.as_tensor(), Tensor::zeros((70, 701), DType::F64, &Device::Cpu).unwrap());
+        assert_eq!(error, "gradient of `fc.weight`: expected shape [221, 221], got shape [220, 222]", "{name}");
+        grads.insert(params[2].1.as_tensor(), Tensor::zeros((221, 221), DType::F64, &Device::Cpu).unwrap());
         let error = optimizer.step(&grads).unwrap_err().to_string();
         assert_eq!(error, "gradient of `fc.weight`: expected f32, got f64", "{name}");
         assert_eq!(values(&params), before, "{name}");

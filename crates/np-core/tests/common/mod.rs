@@ -95,6 +95,13 @@ const FORMS: &[(&str, &str)] = &[
     ("lars nesterov", r#"{"lars": {"lr": 0.1, "nesterov": true, "dampening": 0.3, "weight_decay": 0.1}}"#),
     ("lars without momentum", r#"{"lars": {"lr": 0.1, "momentum": 0, "trust": 0.1}}"#),
     ("prodigy coupled", r#"{"prodigy": {"d0": 0.001, "weight_decay": 0.1, "decay": "coupled", "growth_rate": 1.5}}"#),
+    ("muon plain", r#"{"muon": {"lr": 0.02, "nesterov": false, "precision": "full", "scale": "match_rms_adamw"}}"#),
+    (
+        "shampoo momentum",
+        r#"{"shampoo": {"lr": 0.01, "momentum": 0.9, "weight_decay": 0.1, "update_every": 3, "max_dim": 100}}"#,
+    ),
+    ("soap", r#"{"soap": {"lr": 0.01, "update_every": 2, "shampoo_beta": 0.9, "max_dim": 100}}"#),
+    ("lbfgs", r#"{"lbfgs": {"lr": 0.1, "history": 3, "weight_decay": 0.1}}"#),
     ("prodigy corrected", r#"{"prodigy": {"d0": 0.001, "bias_correction": true, "safeguard_warmup": true}}"#),
 ];
 
@@ -122,9 +129,22 @@ pub fn rates(config: &OptimizerConfig) -> Rates {
         "adan" | "lamb" => (0.03, 0.03),
         "adamax" | "adagrad" => (0.3, 0.1),
         "adadelta" | "prodigy" => (1.0, 1.0),
+        "kfac" => (0.001, 0.3),
+        "lbfgs" => (0.1, 0.1),
+        "soap" => (0.03, 0.03),
+        "shampoo" => (0.1, 0.1),
+        "muon" => (0.3, 0.03),
+        "adafactor" => (0.03, 0.03),
         _ => (0.1, 0.03),
     };
-    Rates { bowl: config.learning_rate().max(0.01), valley, network }
+    let bowl = match config.kind() {
+        // A vector is its fallback's, at 0.015 of η.
+        "muon" => 1.0,
+        // Its steps shrink with the root of their number.
+        "shampoo" => 0.1,
+        _ => config.learning_rate().max(0.01),
+    };
+    Rates { bowl, valley, network }
 }
 
 /// Reproducible numbers between −1 and 1.
@@ -149,7 +169,7 @@ pub fn tensor(shape: &[usize], seed: u64, dtype: DType) -> Tensor {
 pub const SHAPES: &[(&str, &[usize])] = &[
     ("conv.weight", &[6, 3, 3, 3]),
     ("conv.bias", &[6]),
-    ("fc.weight", &[70, 701]),
+    ("fc.weight", &[221, 221]),
     ("scale", &[1]),
     ("nothing", &[0]),
     ("head.weight", &[5, 33]),

@@ -50,6 +50,11 @@ pub(super) fn conform(args: &Args) -> Result<ExitCode> {
         if let Some(worst) = &report.worst {
             let _ = write!(line, "; {worst}");
         }
+        if let Some((names, worst)) = &report.undetermined {
+            let names = names.join(", ");
+            let _ =
+                write!(line, "\n        not compared, since the reference leaves them to rounding: {names}; {worst}");
+        }
         line.push('\n');
         print(&line)?;
         failed += usize::from(!report.passed());

@@ -1,0 +1,166 @@
+//! K-FAC and L-BFGS, whose steps need more than gradients: against numbers worked out elsewhere, by the scripts in `tests/reference`.
+#![allow(clippy::unwrap_used)]
+
+use candle_core::backprop::GradStore;
+use candle_core::{DType, Device, Tensor, Var};
+use np_core::{
+    Backend, Kfac, KfacConfig, LayerRecord, Lbfgs, LbfgsConfig, OptimizerConfig, OptimizerState, StepReport,
+};
+
+fn close(got: &[f64], expected: &[f64], allowed: f64) {
+    assert_eq!(got.len(), expected.len());
+    for (x, y) in got.iter().zip(expected) {
+        assert!((x - y).abs() <= allowed, "{got:?}, expected {expected:?}");
+    }
+}
+
+/// (1 − x)² + 100 (y − x²)²
+fn rosenbrock(w: &Var) -> np_core::Result<(f64, GradStore)> {
+    let (x, y) = (w.as_tensor().get(0)?, w.as_tensor().get(1)?);
+    let loss = ((1.0 - &x)?.sqr()? + ((y - x.sqr()?)?.sqr()? * 100.0)?)?;
+    Ok((loss.to_scalar::<f64>()?, loss.backward()?))
+}
+
+#[test]
+fn lbfgs_goes_where_pytorchs_goes() {
+    let w = Var::new(&[-1.2f64, 1.0], &Device::Cpu).unwrap();
+    let mut lbfgs = Lbfgs::from_named(vec![("w".into(), w.clone())], LbfgsConfig::default()).unwrap();
+    let mut evaluations = 0;
+    // `lbfgs.py`: evaluations so far and parameters after each call. 1e-9 is what 45 evaluations leave of double precision.
+    for (count, expected) in [
+        (25, [0.380_016_549_489_833_1, 0.124_489_556_541_484_95]),
+        (45, [0.999_999_333_407_640_2, 0.999_998_674_382_454_8]),
+    ] {
+        let report = lbfgs
+            .step_with(&mut || {
+                evaluations += 1;
+                rosenbrock(&w)
+            })
+            .unwrap();
+        assert_eq!(report, StepReport { updated: 1, ..StepReport::default() });
+        assert_eq!(evaluations, count);
+        close(&w.to_vec1::<f64>().unwrap(), &expected, 1e-9);
+    }
+}
+
+#[test]
+fn lbfgs_solves_a_quadratic_in_as_many_steps_as_it_has_dimensions() {
+    // ½ wᵀ D w with D = 1, 10, 100: with exact curvature pairs the third direction is Newton's.
+    let w = Var::new(&[1.0f64, 1.0, 1.0], &Device::Cpu).unwrap();
+    let d = Tensor::new(&[1.0f64, 10.0, 100.0], &Device::Cpu).unwrap();
+    let mut lbfgs = Lbfgs::from_named(vec![("w".into(), w.clone())], LbfgsConfig::default()).unwrap();
+    lbfgs
+        .step_with(&mut || {
+            let loss = ((w.as_tensor().sqr()? * &d)?.sum_all()? * 0.5)?;
+            Ok((loss.to_scalar::<f64>()?, loss.backward()?))
+        })
+        .unwrap();
+    close(&w.to_vec1::<f64>().unwrap(), &[0.0; 3], 1e-4);
+}
+
+#[test]
+fn lbfgs_resumes_with_its_history_and_stays_put_after_an_error() {
+    let run = |interrupted: bool| {
+        let w = Var::new(&[-1.2f64, 1.0], &Device::Cpu).unwrap();
+        let config = LbfgsConfig { max_iterations: 3, ..LbfgsConfig::default() };
+        let build = || Lbfgs::from_named(vec![("w".into(), w.clone())], config.clone()).unwrap();
+        let mut lbfgs = build();
+        for call in 0..4 {
+            if interrupted && call == 2 {
+                let before = w.to_vec1::<f64>().unwrap();
+                let mut left = 2;
+                let failed = lbfgs.step_with(&mut || {
+                    left -= 1;
+                    if left < 0 { Err(candle_core::Error::Msg("no more".into()).into()) } else { rosenbrock(&w) }
+                });
+                assert!(failed.is_err());
+                assert_eq!(w.to_vec1::<f64>().unwrap(), before);
+            }
+            if interrupted && call == 1 {
+                let bytes = lbfgs.state().unwrap().to_safetensors().unwrap();
+                lbfgs = build();
+                lbfgs.load_state(&OptimizerState::from_safetensors(&bytes).unwrap()).unwrap();
+            }
+            lbfgs.step_with(&mut || rosenbrock(&w)).unwrap();
+        }
+        w.to_vec1::<f64>().unwrap()
+    };
+    assert_eq!(run(true), run(false));
+}
+
+const X: [[f64; 2]; 3] = [[1.0, 0.5], [-0.5, 2.0], [0.25, -1.0]];
+const E: [[f64; 2]; 3] = [[0.3, -0.2], [0.1, 0.4], [-0.5, 0.05]];
+
+/// Weight and bias of a layer, both 0, with gradients Eᵀ X and Eᵀ 1.
+fn layer() -> (Vec<(String, Var)>, GradStore, LayerRecord) {
+    let weight = Var::zeros((2, 2), DType::F64, &Device::Cpu).unwrap();
+    let bias = Var::zeros(2, DType::F64, &Device::Cpu).unwrap();
+    let (x, e) = (Tensor::new(&X, &Device::Cpu).unwrap(), Tensor::new(&E, &Device::Cpu).unwrap());
+    let mut grads = GradStore::default();
+    grads.insert(weight.as_tensor(), e.t().unwrap().matmul(&x).unwrap());
+    grads.insert(bias.as_tensor(), e.sum(0).unwrap());
+    let record = LayerRecord::linear("fc", &x, &e).unwrap();
+    (vec![("fc.weight".into(), weight), ("fc.bias".into(), bias)], grads, record)
+}
+
+#[test]
+fn kfac_is_its_formula() {
+    let config = KfacConfig { lr: 0.1, damping: 1e-2, ..KfacConfig::default() };
+    for backend in [Backend::Auto, Backend::Tensors] {
+        let (params, grads, record) = layer();
+        let mut kfac = Kfac::with_backend(params.clone(), config.clone(), backend).unwrap();
+        kfac.observe(&[record]).unwrap();
+        kfac.step(&grads).unwrap();
+        // `kfac.py`.
+        let weight = [
+            -0.016_235_416_307_167_59,
+            -0.018_125_361_671_773_838,
+            0.026_701_912_507_327_147,
+            -0.009_418_829_480_939_736,
+        ];
+        let bias = [0.012_889_607_063_974_84, -0.010_108_232_352_565_7];
+        close(&params[0].1.flatten_all().unwrap().to_vec1::<f64>().unwrap(), &weight, 1e-12);
+        close(&params[1].1.to_vec1::<f64>().unwrap(), &bias, 1e-12);
+    }
+}
+
+#[test]
+fn kfac_resumes_to_the_bit_and_without_records_is_momentum() {
+    let config = KfacConfig { lr: 0.1, update_every: 2, ..KfacConfig::default() };
+    let run = |interrupted: bool| {
+        let (params, grads, record) = layer();
+        let build = || Kfac::from_named(params.clone(), config.clone()).unwrap();
+        let mut kfac = build();
+        for step in 0..5 {
+            if interrupted && step == 3 {
+                let bytes = kfac.state().unwrap().to_safetensors().unwrap();
+                kfac = build();
+                kfac.load_state(&OptimizerState::from_safetensors(&bytes).unwrap()).unwrap();
+            }
+            kfac.observe(std::slice::from_ref(&record)).unwrap();
+            kfac.step(&grads).unwrap();
+        }
+        params.iter().flat_map(|(_, v)| v.flatten_all().unwrap().to_vec1::<f64>().unwrap()).collect::<Vec<_>>()
+    };
+    assert_eq!(run(true), run(false));
+
+    let (params, grads, _) = layer();
+    let plain: OptimizerConfig = serde_json::from_str(r#"{"kfac": {"lr": 0.1, "kl_clip": null}}"#).unwrap();
+    plain.build(params.clone()).unwrap().step(&grads).unwrap();
+    let expected: f64 = -0.1 * X.iter().zip(&E).map(|(x, e)| e[0] * x[0]).sum::<f64>();
+    let got = params[0].1.to_vec2::<f64>().unwrap()[0][0];
+    assert!((got - expected).abs() < 1e-15, "{got} against {expected}");
+}
+
+#[test]
+fn a_record_that_fits_nothing_is_named() {
+    let (params, _, record) = layer();
+    let renamed: Vec<_> = params.iter().map(|(name, v)| (name.replace("fc", "head"), v.clone())).collect();
+    let mut kfac = Kfac::from_named(renamed, KfacConfig::default()).unwrap();
+    let error = kfac.observe(&[record]).unwrap_err().to_string();
+    assert_eq!(error, "parameter `fc.weight`: expected a parameter of this name for its layer's record, got none");
+    let mut kfac = Kfac::from_named(params, KfacConfig::default()).unwrap();
+    let three = Tensor::zeros((4, 3), DType::F64, &Device::Cpu).unwrap();
+    let error = kfac.observe(&[LayerRecord::linear("fc", &three, &three).unwrap()]).unwrap_err().to_string();
+    assert_eq!(error, "parameter `fc.weight`: expected 2 inputs and 2 outputs, got 3 inputs and 3 outputs");
+}
