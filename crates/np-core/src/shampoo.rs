@@ -43,7 +43,8 @@ pub struct ShampooConfig {
     pub momentum: f64,
     /// wd, coupled weight decay, ≥ 0. Default 0 (the reference).
     pub weight_decay: f64,
-    /// ε > 0, the diagonal of a preconditioner at first. Default 10⁻⁶ (the reference).
+    /// ε > 0, the diagonal of a preconditioner at first. Default 10⁻⁶ (the reference). A direction that no gradient has had when a root is found is
+    /// enlarged by ε^(−1/2k) until the next one: with `update_every` above 1 take 10⁻² or more.
     pub eps: f64,
     /// Steps between two computations of the roots, ≥ 1. Default 1 (the reference).
     pub update_every: u64,

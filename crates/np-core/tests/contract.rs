@@ -177,6 +177,29 @@ fn an_evaluation_in_between_changes_no_bit() {
 }
 
 #[test]
+fn a_hybrid_without_strength_is_its_base_whatever_that_is() {
+    for config in OptimizerConfig::defaults() {
+        let kind = config.kind();
+        let settings = serde_json::to_value(&config).unwrap()[kind].clone();
+        let (lr, wd) = (&settings["lr"], settings.get("weight_decay").cloned().unwrap_or_else(|| 0.into()));
+        let json = format!(
+            r#"{{"neuroplastic": {{"lr": {lr}, "weight_decay": {wd}, "formulation": {{"hybrid": {{"base": "{kind}", "strength": 0}}}},
+                 "stabilizer": {{"max_update_norm": null, "rms_gain": null}}}}}}"#
+        );
+        let hybrid: OptimizerConfig = serde_json::from_str(&json).unwrap();
+        if ["neuroplastic", "kfac", "lbfgs"].contains(&kind) {
+            let error = hybrid.validate().unwrap_err().to_string();
+            assert!(error.starts_with("`formulation.hybrid.base`: expected an optimizer other than"), "{error}");
+            continue;
+        }
+        for backend in [Backend::Auto, Backend::Tensors] {
+            let (ours, base) = (trained(&hybrid, DType::F32, backend), trained(&config, DType::F32, backend));
+            assert_eq!(ours, base, "{kind} by {backend:?}");
+        }
+    }
+}
+
+#[test]
 fn absent_gradient_leaves_everything_untouched() {
     for (name, config) in variants() {
         let params = parameters(DType::F32);

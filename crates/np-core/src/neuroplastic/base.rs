@@ -21,7 +21,7 @@ pub enum Base {
     Adamw(BaseAdamw),
     /// B ← momentum·B + (g + wd·θ); b = μ = B; weight decay inside the gradient and nowhere else.
     SgdMomentum(BaseSgd),
-    /// Any other optimizer of this crate. b is its direction, with whatever it scales η by; μ its average of gradients, where it has
+    /// Any other optimizer of this crate, but NeuroPlastic, K-FAC and L-BFGS. b is its direction, with whatever it scales η by; μ its average of gradients, where it has
     /// one; weight decay enters as it does there. η and wd are the hybrid's: its own `lr` and `weight_decay` must be left at their defaults.
     Other(Box<OptimizerConfig>),
 }
@@ -176,8 +176,10 @@ impl Base {
             }
             Self::Other(config) => {
                 let key = format!("formulation.hybrid.base.{}", config.kind());
-                let fits = !matches!(**config, OptimizerConfig::NeuroPlastic(_));
-                check(fits, "formulation.hybrid.base", "an optimizer other than NeuroPlastic", config.kind())?;
+                use OptimizerConfig::{Kfac, Lbfgs, NeuroPlastic};
+                let fits = !matches!(**config, NeuroPlastic(_) | Kfac(_) | Lbfgs(_));
+                let expected = "an optimizer other than NeuroPlastic whose directions need gradients alone";
+                check(fits, "formulation.hybrid.base", expected, config.kind())?;
                 let default = config.default_of();
                 let expected = "no value: a base takes the learning rate of its hybrid";
                 let own = config.learning_rate();

@@ -98,7 +98,7 @@ const FORMS: &[(&str, &str)] = &[
     ("muon plain", r#"{"muon": {"lr": 0.02, "nesterov": false, "precision": "full", "scale": "match_rms_adamw"}}"#),
     (
         "shampoo momentum",
-        r#"{"shampoo": {"lr": 0.01, "momentum": 0.9, "weight_decay": 0.1, "update_every": 3, "max_dim": 100}}"#,
+        r#"{"shampoo": {"lr": 0.01, "momentum": 0.9, "weight_decay": 0.1, "update_every": 3, "max_dim": 100, "eps": 0.1}}"#,
     ),
     ("soap", r#"{"soap": {"lr": 0.01, "update_every": 2, "shampoo_beta": 0.9, "max_dim": 100}}"#),
     ("lbfgs", r#"{"lbfgs": {"lr": 0.1, "history": 3, "weight_decay": 0.1}}"#),
