@@ -20,6 +20,10 @@ struct Surface {
     minima: &'static [[f64; 2]],
     start: [f64; 2],
     steps: usize,
+    /// What is shown of it: ends of x, ends of y, and the values of f whose contours are drawn.
+    x: [f64; 2],
+    y: [f64; 2],
+    levels: &'static [f64],
 }
 
 const SURFACES: [Surface; 2] = [
@@ -30,6 +34,9 @@ const SURFACES: [Surface; 2] = [
         minima: &[[1.0, 1.0]],
         start: [-1.2, 1.0],
         steps: 300,
+        x: [-1.75, 1.75],
+        y: [-0.6, 1.9],
+        levels: &[0.3, 2.0, 10.0, 40.0, 120.0, 300.0],
     },
     Surface {
         name: "himmelblau",
@@ -40,8 +47,12 @@ const SURFACES: [Surface; 2] = [
         },
         // The first is exact, the others to six decimals.
         minima: &[[3.0, 2.0], [-2.805118, 3.131313], [-3.779310, -3.283186], [3.584428, -1.848127]],
-        start: [-0.5, -2.0],
-        steps: 60,
+        // Near a ridge, so that paths part.
+        start: [0.0, -1.0],
+        steps: 100,
+        x: [-6.0, 6.0],
+        y: [-5.0, 5.0],
+        levels: &[5.0, 20.0, 50.0, 100.0, 170.0, 300.0, 500.0],
     },
 ];
 
@@ -53,8 +64,11 @@ type Path = Vec<[f64; 3]>;
 fn main() -> Result<()> {
     let (mut surfaces, mut paths) = (Vec::new(), Vec::new());
     for surface in &SURFACES {
-        let Surface { name, minima, start, steps, .. } = surface;
-        surfaces.push(json!({"name": name, "minima": minima, "start": start, "steps": steps}));
+        let Surface { name, minima, start, steps, x, y, levels, .. } = surface;
+        surfaces.push(json!({
+            "name": name, "minima": minima, "start": start, "steps": steps,
+            "x": x, "y": y, "levels": levels, "field": field(surface),
+        }));
         for (name, settings) in optimizers() {
             let (lr, path) = best(surface, &settings)?;
             let points: Vec<Value> = path.iter().map(|point| json!(point.map(rounded))).collect();
@@ -63,6 +77,17 @@ fn main() -> Result<()> {
     }
     println!("{}", json!({"grid": GRID, "left_out": ["kfac"], "surfaces": surfaces, "paths": paths}));
     Ok(())
+}
+
+/// f on a grid over what is shown, by row from the lowest y.
+fn field(surface: &Surface) -> Vec<Vec<f64>> {
+    const CELLS: [u32; 2] = [105, 84];
+    let at = |[low, high]: [f64; 2], i: u32, cells: u32| low + (high - low) * f64::from(i) / f64::from(cells);
+    let row = |j| {
+        let y = at(surface.y, j, CELLS[1]);
+        (0..=CELLS[0]).map(|i| rounded((surface.value)(at(surface.x, i, CELLS[0]), y))).collect()
+    };
+    (0..=CELLS[1]).map(row).collect()
 }
 
 /// Names and settings of what is shown, without a learning rate.
