@@ -13,7 +13,7 @@ import torch
 
 threads = int(sys.argv[1])
 torch.set_num_threads(threads)
-ENOUGH = 0.4  # seconds for a form
+ENOUGH = 0.2  # seconds for a form
 
 
 def package(name):

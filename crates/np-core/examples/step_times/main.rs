@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Map, json};
 
 /// A case is measured for about this long, but three times at least.
-const ENOUGH: Duration = Duration::from_millis(400);
+const ENOUGH: Duration = Duration::from_millis(250);
 
 fn main() -> np_core::Result<()> {
     let mut out = Map::new();
