@@ -1,5 +1,7 @@
 //! `cargo xtask bench`: time of a step, ours and PyTorch's in turn on the same threads, as a ratio.
 
+mod models;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -23,24 +25,27 @@ pub(crate) struct Options {
     /// A python with torch [default: NP_PYTHON, else python3]; without one, no ratios
     #[arg(long)]
     python: Option<PathBuf>,
+    /// Measure a model's forward and backward pass instead of optimizers' steps
+    #[arg(long, conflicts_with = "keep")]
+    models: bool,
     /// Keep the result in `xtask/bench/results/`
     #[arg(long)]
     keep: bool,
 }
 
-/// What PyTorch's fused form of the same is called, or of what ours is held against.
-const AGAINST: [(&str, &str); 10] = [
-    ("sgd", "sgd"),
-    ("sgd_momentum", "sgd_momentum"),
-    ("adam", "adam"),
-    ("adamw", "adamw"),
-    ("neuroplastic", "adamw"),
-    ("neuroplastic_unwatched", "adamw"),
-    ("neuroplastic_bounded", "adamw"),
-    ("neuroplastic_orthogonal", "adamw"),
-    ("neuroplastic_hybrid_adamw", "adamw"),
-    ("neuroplastic_controlled", "adamw"),
-];
+/// Sizes, in the order in which they are shown.
+const SIZES: [&str; 5] = ["mlp", "1M", "11M", "matrix", "block"];
+
+/// What an optimizer's time is held against: the same of PyTorch, or its AdamW where PyTorch has none.
+fn against(name: &str) -> &str {
+    if name.starts_with("neuroplastic") { "adamw" } else { name }
+}
+
+/// Names of optimizers, and the size, that a key of [`Times`] is made of.
+fn parts(key: &str) -> Option<(&str, usize)> {
+    let (name, size) = key.rsplit_once('_')?;
+    Some((name, SIZES.iter().position(|known| *known == size)?))
+}
 
 type Times = BTreeMap<String, f64>;
 
@@ -50,10 +55,16 @@ pub(crate) fn run(options: &Options, root: &Path) -> Result<()> {
     let threads = options.threads.unwrap_or(cores);
     let python = options.python.clone().or_else(|| env::var_os("NP_PYTHON").map(PathBuf::from));
     let python = python.unwrap_or_else(|| "python3".into());
+    if options.models {
+        return models::run(root, &python, threads, options.rounds.max(1));
+    }
     let (mut ours, mut theirs, mut torch) = (Times::new(), Times::new(), None);
+    let mut skipped = Value::Null;
     for round in 1..=options.rounds.max(1) {
         eprintln!("round {round} of {}: ours", options.rounds.max(1));
-        merge(&mut ours, &measure_ours(root, threads)?);
+        let found = measure_ours(root, threads)?;
+        merge(&mut ours, &found);
+        skipped = found.get("skipped").cloned().unwrap_or_default();
         eprintln!("round {round} of {}: PyTorch", options.rounds.max(1));
         match measure_torch(root, &python, threads) {
             Ok(found) => {
@@ -65,6 +76,9 @@ pub(crate) fn run(options: &Options, root: &Path) -> Result<()> {
         }
     }
     print(&ours, &theirs, torch.as_deref(), threads);
+    for line in skipped.as_array().into_iter().flatten().filter_map(Value::as_str) {
+        println!("not measured: {line}");
+    }
     if options.keep {
         keep(root, &ours, &theirs, torch.as_deref(), threads)?;
     }
@@ -105,17 +119,17 @@ fn merge(best: &mut Times, found: &Map<String, Value>) {
 fn print(ours: &Times, theirs: &Times, torch: Option<&str>, threads: usize) {
     println!(
         "nanoseconds a parameter, best of several, {threads} threads, {}",
-        torch.map_or("no PyTorch".into(), |v| format!("PyTorch {v}, fused"))
+        torch.map_or("no PyTorch".into(), |v| format!("PyTorch {v} and packages on it, fastest form"))
     );
-    println!("{:<26} {:>4} {:>8} {:>8}  ratio", "optimizer", "size", "ours", "PyTorch");
-    for (name, against) in AGAINST {
-        for size in ["mlp", "1M", "11M"] {
-            let Some(time) = ours.get(&format!("{name}_{size}")) else { continue };
-            let other = theirs.get(&format!("{against}_{size}"));
-            let beside = other.map_or(String::new(), |t| format!("{t:>8.3}  {:.2}", time / t));
-            let what = if name == against || other.is_none() { "" } else { " × its AdamW" };
-            println!("{name:<26} {size:>4} {time:>8.3} {beside}{what}");
-        }
+    println!("{:<26} {:>6} {:>9} {:>9}  ratio", "optimizer", "size", "ours", "PyTorch");
+    let mut rows: Vec<_> = ours.iter().filter_map(|(key, time)| Some((parts(key)?, *time))).collect();
+    rows.sort_by_key(|(key, _)| *key);
+    for ((name, size), time) in rows {
+        let (size, against) = (SIZES[size], against(name));
+        let other = theirs.get(&format!("{against}_{size}"));
+        let beside = other.map_or(String::new(), |t| format!("{t:>9.3}  {:.2}", time / t));
+        let what = if name == against || other.is_none() { "" } else { " × its AdamW" };
+        println!("{name:<26} {size:>6} {time:>9.3} {beside}{what}");
     }
 }
 
@@ -157,6 +171,14 @@ fn today() -> String {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn keys_are_names_and_sizes() {
+        assert_eq!(super::parts("schedule_free_adamw_11M"), Some(("schedule_free_adamw", 2)));
+        assert_eq!(super::parts("muon_matrix"), Some(("muon", 3)));
+        assert_eq!(super::parts("threads"), None);
+        assert_eq!([super::against("neuroplastic_bounded"), super::against("lion")], ["adamw", "lion"]);
+    }
+
     #[test]
     fn today_looks_like_a_day() {
         let day = super::today();

@@ -5,19 +5,27 @@
 #[path = "../examples/step_times/cases.rs"]
 mod cases;
 
+use std::time::{Duration, Instant};
+
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 
 fn steps(c: &mut Criterion) {
-    for (size, shapes) in cases::sizes() {
-        let elements: usize = shapes.iter().map(|shape| shape.iter().product::<usize>()).sum();
-        let mut group = c.benchmark_group(size);
-        group.sample_size(10).throughput(Throughput::Elements(elements as u64));
-        for (name, config, watch) in cases::optimizers() {
-            let (mut optimizer, grads) = cases::prepare(&config, watch, &shapes).unwrap();
-            group.bench_function(BenchmarkId::from_parameter(name), |b| {
-                b.iter(|| optimizer.step(&grads).unwrap());
+    for case in cases::cases() {
+        let mut prepared = case.prepare().unwrap();
+        let mut group = c.benchmark_group(case.size);
+        group.sample_size(10).throughput(Throughput::Elements(prepared.elements as u64));
+        group.bench_function(BenchmarkId::from_parameter(&case.name), |b| {
+            b.iter_custom(|steps| {
+                let mut spent = Duration::ZERO;
+                for _ in 0..steps * u64::from(prepared.period) {
+                    prepared.refresh().unwrap();
+                    let start = Instant::now();
+                    prepared.step().unwrap();
+                    spent += start.elapsed();
+                }
+                spent / prepared.period
             });
-        }
+        });
         group.finish();
     }
 }

@@ -5,7 +5,8 @@
 //! `CANDLE_NUM_THREADS=1` (candle's own pool, not rayon's: its workers spin for a while after each large element-wise operation,
 //! on the cores that `gemm` wants next) and with an allocator that keeps freed memory (see `keep_freed_memory`).
 //!
-//! Run with `cargo run -p np-models --example mlp_step`; half a minute.
+//! Run with `cargo run -p np-models --example mlp_step`; half a minute. With `rates ROUNDS` it prints this crate's images per second,
+//! tuned, as a JSON list; `mlp_step.py` prints PyTorch's, and `cargo xtask bench --models` holds them against each other.
 #![allow(clippy::print_stdout)] // a measurement's output
 
 use std::process::Command;
@@ -25,6 +26,10 @@ fn main() -> Result<()> {
         Some("tuned") => {
             keep_freed_memory();
             return measure("tuned");
+        }
+        Some("rates") => {
+            keep_freed_memory();
+            return rates(std::env::args().nth(2).as_deref().unwrap_or("30").parse()?);
         }
         _ => {}
     }
@@ -49,6 +54,22 @@ fn main() -> Result<()> {
 /// block freed so far, up to 32 MiB: freeing one of that size once, never touched, is enough. Elsewhere it does nothing.
 fn keep_freed_memory() {
     drop(std::hint::black_box(Vec::<u8>::with_capacity((32 << 20) - (16 << 10))));
+}
+
+fn rates(rounds: usize) -> Result<()> {
+    let device = Device::Cpu;
+    let model = Mlp::new(784, 10, &MlpConfig::default(), 41, &device)?;
+    let x = Initializer::new(1).uniform((BATCH, 784), 1.0, DType::F32, &device)?;
+    let labels = Tensor::from_vec((0..BATCH as u32).map(|i| i % 10).collect(), BATCH, &device)?;
+    let step = |step| -> Result<()> {
+        let logits = model.forward(&x, Mode::Train { step })?;
+        cross_entropy(&logits, &labels)?.backward()?;
+        Ok(())
+    };
+    milliseconds(step)?;
+    let rates = (0..rounds).map(|_| Ok(BATCH as f64 * 1e3 / milliseconds(step)?)).collect::<Result<Vec<f64>>>()?;
+    println!("{}", serde_json::to_string(&rates)?);
+    Ok(())
 }
 
 fn measure(setting: &str) -> Result<()> {

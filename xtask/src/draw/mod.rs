@@ -9,6 +9,8 @@
 //! | [`axis`] | ranges and ticks |
 //! | [`chart`] | what can be drawn into axes: curves with bands, points with intervals |
 //! | [`panel`] | axes with letter and title, filled with layers; panels in a grid above one legend |
+//! | [`contour`] | contour lines of a field |
+//! | [`map`] | small maps with paths, in a grid |
 //! | [`diagram`] | boxes, lanes and arrows |
 //!
 //! A new kind of chart (bars, a heat map, a forest) is one more `Layer` of [`chart`]; a new look is a line of [`theme`].
@@ -16,9 +18,11 @@
 pub(crate) mod axis;
 pub(crate) mod canvas;
 pub(crate) mod chart;
+pub(crate) mod contour;
 pub(crate) mod diagram;
 pub(crate) mod equation;
 pub(crate) mod font;
+pub(crate) mod map;
 pub(crate) mod panel;
 pub(crate) mod theme;
 

@@ -16,6 +16,8 @@ pub(crate) const INK: RGBColor = RGBColor(34, 34, 34);
 pub(crate) const GREY: RGBColor = RGBColor(102, 102, 102);
 /// Grid lines.
 pub(crate) const GRID: RGBColor = RGBColor(228, 228, 228);
+/// Contours below a path.
+pub(crate) const CONTOUR: RGBColor = RGBColor(205, 205, 205);
 /// The page.
 pub(crate) const PAPER: RGBColor = RGBColor(255, 255, 255);
 
@@ -39,6 +41,8 @@ pub(crate) const LARGE: f64 = 80.0;
 pub(crate) const HAIR: f64 = 4.0;
 /// Width of curves.
 pub(crate) const LINE: f64 = 8.0;
+/// Width of paths on small maps.
+pub(crate) const MAP_LINE: f64 = 6.5;
 /// Half the size of a marker.
 pub(crate) const MARKER: f64 = 15.5;
 /// Opacity of bands.
@@ -120,6 +124,68 @@ pub(crate) fn arm(name: &str) -> Result<Look> {
     match ARMS.iter().find(|(known, _)| *known == name) {
         Some((_, look)) => Ok(*look),
         None => bail!("arm `{name}` has no look\nhint: give it a row in `ARMS` of xtask/src/draw/theme.rs"),
+    }
+}
+
+/// Optimizers that move by the same idea, and their colour.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Family {
+    /// What they have in common.
+    pub(crate) label: &'static str,
+    /// Colour of paths.
+    pub(crate) colour: RGBColor,
+}
+
+/// The families, in the order in which they are shown.
+pub(crate) const FAMILIES: [Family; 7] = [
+    Family { label: "NeuroPlastic", colour: BLUE },
+    Family { label: "gradient and momentum", colour: ORANGE },
+    Family { label: "sign of the gradient", colour: PURPLE },
+    Family { label: "second moment alone", colour: GREEN },
+    Family { label: "both moments (Adam’s kin)", colour: VERMILLION },
+    Family { label: "matrix methods", colour: SKY },
+    Family { label: "quasi-Newton", colour: BLACK },
+];
+
+/// Kind, number of its family, and name; in the order in which they are shown.
+pub(crate) const OPTIMIZERS: [(&str, usize, &str); 26] = [
+    ("neuroplastic", 0, "NeuroPlastic"),
+    ("sgd", 1, "SGD"),
+    ("sgd_momentum", 1, "SGD, momentum"),
+    ("asgd", 1, "averaged SGD"),
+    ("schedule_free_sgd", 1, "schedule-free SGD"),
+    ("lars", 1, "LARS"),
+    ("rprop", 2, "Rprop"),
+    ("lion", 2, "Lion"),
+    ("adagrad", 3, "Adagrad"),
+    ("adadelta", 3, "Adadelta"),
+    ("rmsprop", 3, "RMSprop"),
+    ("adafactor", 3, "Adafactor"),
+    ("adam", 4, "Adam"),
+    ("adamw", 4, "AdamW"),
+    ("nadam", 4, "NAdam"),
+    ("radam", 4, "RAdam"),
+    ("adamax", 4, "Adamax"),
+    ("adabelief", 4, "AdaBelief"),
+    ("adan", 4, "Adan"),
+    ("lamb", 4, "LAMB"),
+    ("schedule_free_adamw", 4, "sched.-free AdamW"),
+    ("prodigy", 4, "Prodigy"),
+    ("muon", 5, "Muon"),
+    ("shampoo", 5, "Shampoo"),
+    ("soap", 5, "SOAP"),
+    ("lbfgs", 6, "L-BFGS"),
+];
+
+impl Family {
+    /// Rank, family and name of an optimizer's kind.
+    pub(crate) fn of(kind: &str) -> Result<(usize, &'static Family, &'static str)> {
+        match OPTIMIZERS.iter().position(|(known, ..)| *known == kind) {
+            Some(rank) => Ok((rank, &FAMILIES[OPTIMIZERS[rank].1], OPTIMIZERS[rank].2)),
+            None => {
+                bail!("optimizer `{kind}` has no look\nhint: give it a row in `OPTIMIZERS` of xtask/src/draw/theme.rs")
+            }
+        }
     }
 }
 

@@ -50,7 +50,7 @@ pub(crate) fn sanity(scale: Scale, runs: &Runs) -> Result<Figure> {
         .bands("lines are means, bands ± 1 sample standard deviation")
         .comparison(Metric::FinalTestAccuracy)
         .finish()?;
-    Ok(Figure { number: 2, drawing, table: long_format(&rows), caption })
+    Ok(Figure { name: "fig2", drawing, table: long_format(&rows), caption })
 }
 
 /// Figure 3: final test accuracy and training loss by fraction of the training data.
@@ -83,7 +83,7 @@ pub(crate) fn low_data(scale: Scale, runs: &Runs) -> Result<Figure> {
         .comparison(Metric::FinalTestAccuracy)
         .comparison(Metric::FinalTrainLoss)
         .finish()?;
-    Ok(Figure { number: 3, drawing, table: long_format(&rows), caption })
+    Ok(Figure { name: "fig3", drawing, table: long_format(&rows), caption })
 }
 
 fn by_fraction(
@@ -159,7 +159,7 @@ pub(crate) fn dynamics(scale: Scale, runs: &Runs) -> Result<Figure> {
         .bands("lines are means, bands in B to D ± 1 sample standard deviation")
         .last_epoch(&[ALPHA, UPDATE, GRADIENT, NEAR_MAX, NEAR_MIN])
         .finish()?;
-    Ok(Figure { number: 6, drawing, table: long_format(&rows), caption })
+    Ok(Figure { name: "fig6", drawing, table: long_format(&rows), caption })
 }
 
 fn panel(runs: &Runs, title: &str, name: &str, layers: Vec<Layer>, limits: Limits) -> Panel {

@@ -16,7 +16,7 @@ pub(crate) fn draw(scale: Scale) -> Result<Figure> {
     let diagram = diagram()?;
     let title = "Figure 1: one step of NeuroPlastic";
     let drawing = canvas::page(title, (PANEL_WIDTH, HEIGHT), |canvas| diagram.draw(canvas, 30.0, PANEL_WIDTH - 30.0))?;
-    Ok(Figure { number: 1, drawing, table: table(&diagram), caption: caption(scale) })
+    Ok(Figure { name: "fig1", drawing, table: table(&diagram), caption: caption(scale) })
 }
 
 fn diagram() -> Result<Diagram> {

@@ -1,11 +1,12 @@
 //! `cargo xtask figures`: from records to `figures/SCALE/figN.{svg,png,csv,md}`.
 //!
-//! [`source`] finds the records, and has `np` make those that are missing; [`curves`] and [`fig1`] draw; [`caption`] and [`table`] say what
+//! [`source`] finds the records, and has `np` make those that are missing; [`curves`], [`fig1`] and [`gallery`] draw; [`caption`] and [`table`] say what
 //! is seen. The same records give the same bytes: nothing here looks at the clock, the machine, or the checkout.
 
 mod caption;
 mod curves;
 mod fig1;
+mod gallery;
 mod runs;
 mod source;
 mod table;
@@ -38,15 +39,18 @@ pub(crate) enum Number {
     /// Dynamics.
     #[value(name = "6")]
     Dynamics,
+    /// Paths of all optimizers; has no number and no scale, and is drawn only when it is asked for.
+    Gallery,
 }
 
 impl Number {
+    /// Those that are drawn where none is named.
     const ALL: [Number; 4] = [Number::Method, Number::Sanity, Number::LowData, Number::Dynamics];
 
     /// The experiment whose records the figure is drawn from: `experiments/NAME.yaml`.
     fn experiment(self) -> Option<&'static str> {
         match self {
-            Number::Method => None,
+            Number::Method | Number::Gallery => None,
             Number::Sanity => Some("fig2-sanity"),
             Number::LowData => Some("fig3-low-data"),
             Number::Dynamics => Some("fig6-dynamics"),
@@ -82,18 +86,18 @@ pub(crate) struct Options {
     /// How much is trained, and which records are drawn
     #[arg(long, value_enum, default_value_t)]
     scale: Scale,
-    /// Numbers of the figures, separated by commas [default: all]
+    /// Numbers of the figures, or `gallery`, separated by commas [default: all that have a number]
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Number>,
-    /// Folder of the files [default: figures/SCALE]
+    /// Folder of the files [default: figures/SCALE, figures/gallery]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
 }
 
 /// A figure, drawn.
 pub(crate) struct Figure {
-    /// Its number.
-    pub(crate) number: u8,
+    /// Name of its files.
+    pub(crate) name: &'static str,
     /// What is seen.
     pub(crate) drawing: Drawing,
     /// The values, as CSV.
@@ -109,6 +113,13 @@ pub(crate) fn run(options: &Options, root: &Path) -> Result<()> {
     let mut numbers = if options.only.is_empty() { Number::ALL.to_vec() } else { options.only.clone() };
     numbers.sort();
     numbers.dedup();
+    if numbers.last() == Some(&Number::Gallery) {
+        numbers.pop();
+        let folder = options.out.clone().unwrap_or_else(|| root.join("figures/gallery"));
+        for path in write(&gallery::draw(&gallery::walk(root)?)?, &folder)? {
+            println!("{}", path.display());
+        }
+    }
     for figure in draw(&numbers, options.scale, |name| workspace.obtain(name, &|name| workspace.train(name)))? {
         for path in write(&figure, &folder)? {
             println!("{}", path.display());
@@ -139,8 +150,8 @@ fn draw(numbers: &[Number], scale: Scale, obtain: impl Fn(&str) -> Result<Runs>)
 
 /// Writes the four files of a figure, and says which.
 fn write(figure: &Figure, folder: &Path) -> Result<[PathBuf; 4]> {
-    let Figure { number, drawing, table, caption } = figure;
-    let path = |extension: &str| folder.join(format!("fig{number}.{extension}"));
+    let Figure { name, drawing, table, caption } = figure;
+    let path = |extension: &str| folder.join(format!("{name}.{extension}"));
     let paths = ["svg", "png", "csv", "md"].map(path);
     let contents = [drawing.svg.as_bytes(), &drawing.png, table.as_bytes(), caption.as_bytes()];
     for (path, bytes) in paths.iter().zip(contents) {

@@ -4,25 +4,38 @@
 #[allow(unreachable_pub)]
 mod cases;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
+
+use serde_json::{Map, json};
+
+/// A case is measured for about this long, but three times at least.
+const ENOUGH: Duration = Duration::from_millis(250);
 
 fn main() -> np_core::Result<()> {
-    let mut lines = vec![format!("\"threads\": {}", rayon::current_num_threads())];
-    for (size, shapes) in cases::sizes() {
-        let elements: usize = shapes.iter().map(|shape| shape.iter().product::<usize>()).sum();
-        for (name, config, watch) in cases::optimizers() {
-            let (mut optimizer, grads) = cases::prepare(&config, watch, &shapes)?;
-            let mut best = f64::INFINITY;
-            for round in 0..(40_000_000 / elements).clamp(12, 200) {
+    let mut out = Map::new();
+    out.insert("threads".into(), json!(rayon::current_num_threads()));
+    for case in cases::cases() {
+        let mut prepared = case.prepare()?;
+        let begin = Instant::now();
+        let (mut best, mut rounds) = (f64::INFINITY, 0);
+        while rounds < 5 || (rounds < 200 && begin.elapsed() < ENOUGH) {
+            let mut spent = Duration::ZERO;
+            for _ in 0..prepared.period {
+                prepared.refresh()?;
                 let start = Instant::now();
-                let _ = optimizer.step(&grads)?;
-                if round >= 2 {
-                    best = best.min(start.elapsed().as_secs_f64());
-                }
+                prepared.step()?;
+                spent += start.elapsed();
             }
-            lines.push(format!("\"{name}_{size}\": {:.4}", best * 1e9 / elements as f64));
+            // The first two warm up.
+            if rounds >= 2 {
+                best = best.min(spent.as_secs_f64() / f64::from(prepared.period));
+            }
+            rounds += 1;
         }
+        let nanoseconds = best * 1e9 / prepared.elements as f64;
+        out.insert(format!("{}_{}", case.name, case.size), json!((nanoseconds * 1e4).round() / 1e4));
     }
-    println!("{{{}}}", lines.join(",\n "));
+    out.insert("skipped".into(), json!(cases::SKIPPED.map(|(name, why)| format!("{name}: {why}"))));
+    println!("{:#}", json!(out));
     Ok(())
 }

@@ -1,0 +1,71 @@
+//! `cargo xtask bench --models`: images per second of a forward and a backward pass, ours and PyTorch's in turn on the same threads.
+
+use std::env;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context as _, Result, bail};
+
+/// A heading, the example of np-models (with a script of the same name beside it), and the arguments of both.
+const MODELS: [(&str, &str, &[&str]); 3] = [
+    ("MLP 784-256-256-10, batch 128", "mlp_step", &["30"]),
+    ("ResNet-18, width 64, batch 32", "resnet_step", &["64", "32", "5"]),
+    ("ResNet-18, width 16, batch 128", "resnet_step", &["16", "128", "10"]),
+];
+
+/// Measures, and prints medians over all rounds.
+pub(super) fn run(root: &Path, python: &Path, threads: usize, rounds: usize) -> Result<()> {
+    println!("images per second, forward and backward, medians of {rounds} rounds in turn, {threads} threads");
+    println!("{:<32} {:>9} {:>9}  ratio", "model", "ours", "PyTorch");
+    for (title, example, arguments) in MODELS {
+        let (mut ours, mut theirs) = (Vec::new(), Vec::new());
+        for _ in 0..rounds {
+            let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+            command.args(["run", "--quiet", "--package", "np-models", "--example", example, "--"]);
+            command.args((example == "mlp_step").then_some("rates")).args(arguments);
+            // candle's own pool spins on the cores that matrix products want.
+            command.env("RAYON_NUM_THREADS", threads.to_string()).env("CANDLE_NUM_THREADS", "1").current_dir(root);
+            ours.extend(rates(&mut command)?);
+            let mut command = Command::new(python);
+            command.arg(root.join(format!("crates/np-models/examples/{example}.py"))).args(arguments);
+            match rates(command.env("OMP_NUM_THREADS", threads.to_string())) {
+                Ok(found) => theirs.extend(found),
+                Err(error) => eprintln!("{title}: nothing of PyTorch: {error:#}"),
+            }
+        }
+        let Some(own) = median(&mut ours) else { bail!("`{example}` measured nothing") };
+        let beside = median(&mut theirs).map_or(String::new(), |other| format!("{other:>9.1}  {:.2}", own / other));
+        println!("{title:<32} {own:>9.1} {beside}");
+    }
+    Ok(())
+}
+
+/// The JSON list of numbers that a command prints.
+fn rates(command: &mut Command) -> Result<Vec<f64>> {
+    let name = command.get_program().display().to_string();
+    let output = command.output().with_context(|| format!("cannot start `{name}`"))?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr);
+        bail!("`{name}` ended with {}: {}", output.status, said.lines().last().unwrap_or_default());
+    }
+    serde_json::from_slice(&output.stdout).with_context(|| format!("`{name}` did not print a list of numbers"))
+}
+
+fn median(values: &mut [f64]) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_are_read_and_failures_told() {
+        let said = |script: &str| rates(Command::new("sh").args(["-c", script]));
+        assert_eq!(said("echo '[3, 1.5]'").unwrap(), [3.0, 1.5]);
+        assert!(said("echo broken >&2; exit 3").unwrap_err().to_string().ends_with("3: broken"));
+        assert!(said("echo {}").unwrap_err().to_string().contains("list of numbers"));
+        assert_eq!([median(&mut [3.0, 1.0, 2.0]), median(&mut [])], [Some(2.0), None]);
+    }
+}
