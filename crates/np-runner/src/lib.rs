@@ -15,6 +15,7 @@
 mod axes;
 pub mod cli;
 mod config;
+mod costs;
 mod data;
 mod document;
 mod error;
