@@ -259,3 +259,6 @@ impl Clock {
         self.last = now;
     }
 }
+
+#[cfg(test)]
+mod tests;
