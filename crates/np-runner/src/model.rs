@@ -85,7 +85,7 @@ impl ModelConfig {
             Self::ResNet18(_) => Err(OutOfRange {
                 key: format!("optimizer.{optimizer}"),
                 expected: format!(
-                    "another optimizer for the model `{}`, which keeps no records of its layers",
+                    "another optimizer for the model `{}`, which keeps no records of its layers, as `{optimizer}` wants them",
                     self.key()
                 ),
                 got: optimizer.into(),

@@ -92,7 +92,7 @@ fn a_resnet_that_does_not_fit_is_refused_at_planning() {
         (
             "{adamw: {lr: 0.001}}",
             "kfac",
-            "expected another optimizer for the model `resnet18`, which keeps no records of its layers, got `kfac`",
+            "expected another optimizer for the model `resnet18`, which keeps no records of its layers, as `kfac` wants them",
         ),
     ] {
         let lab = Lab::new(RESNET.replace(from, to));
