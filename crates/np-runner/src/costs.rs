@@ -31,15 +31,15 @@ pub(crate) struct Costs {
 
 /// The costs of a plan's arms, in its order.
 pub(crate) fn costs(runs: &[(PlannedRun, Option<Record>)]) -> Vec<Costs> {
-    let mut groups: Vec<((&str, &BTreeMap<String, Value>), Vec<Option<&Record>>)> = Vec::new();
+    // The first run of a group stands for it.
+    let mut groups: Vec<(&PlannedRun, Vec<Option<&Record>>)> = Vec::new();
     for (run, record) in runs {
-        let key = (run.arm.as_str(), &run.axes);
-        match groups.iter_mut().find(|(other, _)| *other == key) {
+        match groups.iter_mut().find(|(first, _)| (&first.arm, &first.axes) == (&run.arm, &run.axes)) {
             Some((_, records)) => records.push(record.as_ref()),
-            None => groups.push((key, vec![record.as_ref()])),
+            None => groups.push((run, vec![record.as_ref()])),
         }
     }
-    groups.into_iter().map(|((arm, axes), records)| of_arm(arm, axes, &records)).collect()
+    groups.into_iter().map(|(first, records)| of_arm(&first.arm, &first.axes, &records)).collect()
 }
 
 fn of_arm(arm: &str, axes: &BTreeMap<String, Value>, records: &[Option<&Record>]) -> Costs {

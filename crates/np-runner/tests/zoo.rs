@@ -103,6 +103,6 @@ fn a_resnet_that_does_not_fit_is_refused_at_planning() {
     }
     let lab = Lab::new(TINY);
     let (planned, _) =
-        lab.good(&["plan", "tiny.yaml", "--set", "model.resnet18.width=4", "--set", "data.layout=rgb32"]);
+        lab.good(&["plan", "tiny.yaml", "--set", "model={resnet18: {width: 4}}", "--set", "data.layout=rgb32"]);
     assert!(planned.contains("missing"), "{planned}");
 }
