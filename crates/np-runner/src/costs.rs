@@ -103,7 +103,7 @@ pub(crate) fn render(costs: &[Costs], format: Format) -> String {
                 number(of.final_test_accuracy, 100.0, 2),
                 number(of.optimizer_ms_per_step, 1.0, 3),
                 number(of.training_seconds, 1.0, 1),
-                number(of.state_bytes_per_parameter, 1.0, 1),
+                number(of.state_bytes_per_parameter, 1.0, 2),
                 of.finished.to_string(),
                 of.runs.to_string(),
             ]);
