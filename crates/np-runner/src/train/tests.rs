@@ -1,3 +1,5 @@
+//! Trainings of a tiny model by optimizers that average, search or observe: what is evaluated, what is resumed, what is counted.
+
 use np_data::{DataName, Source};
 use serde_json::json;
 
