@@ -38,6 +38,14 @@ pub enum Error {
         /// What the checkpoint has.
         got: String,
     },
+    /// Layers were to be recorded that keep no records.
+    #[error(
+        "{what} keeps no records of its layers, got a recorder\nhint: `Mlp` keeps them, on a CPU in `f32` and `f64`"
+    )]
+    Unrecorded {
+        /// The model, by its title, or the layer.
+        what: String,
+    },
     /// candle failed: out of memory, a device error.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),

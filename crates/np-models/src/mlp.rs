@@ -4,7 +4,7 @@ use candle_core::{DType, Device, Tensor, Var};
 use serde::{Deserialize, Serialize};
 
 use crate::layers::{Linear, MAX_PARAMETERS, ReluDropout};
-use crate::{Error, Initializer, Mode, Model, Result};
+use crate::{Error, Initializer, Mode, Model, Recorder, Result};
 
 /// The shape and regularisation of an [`Mlp`].
 ///
@@ -111,11 +111,19 @@ impl Mlp {
     fn inputs(&self) -> usize {
         self.hidden.first().map_or(&self.head, |(linear, _)| linear).inputs()
     }
-}
 
-impl Model for Mlp {
-    /// Everything after the batch is flattened: \[batch, 1, 28, 28\] and \[batch, 784\] are the same input.
-    fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
+    /// The name of a layer, by its place from 0.
+    fn name(&self, layer: usize) -> String {
+        if layer < self.hidden.len() { format!("fc{}", layer + 1) } else { "head".to_owned() }
+    }
+
+    /// The forward pass, with the linear layers as `apply` does them: from a layer's place, itself, and its input.
+    fn pass(
+        &self,
+        x: &Tensor,
+        mode: Mode,
+        apply: impl Fn(usize, &Linear, &Tensor) -> Result<Tensor>,
+    ) -> Result<Tensor> {
         let inputs = self.inputs();
         let mut h = match x.dims() {
             [_, rest @ ..] if !rest.is_empty() && rest.iter().product::<usize>() == inputs => x.flatten_from(1)?,
@@ -123,16 +131,28 @@ impl Model for Mlp {
                 return Err(Error::input("the model's input", format!("[batch, {inputs}]"), format!("{dims:?}")));
             }
         };
-        for (linear, activation) in &self.hidden {
-            h = activation.forward(&linear.forward(&h)?, mode)?;
+        for (layer, (linear, activation)) in self.hidden.iter().enumerate() {
+            h = activation.forward(&apply(layer, linear, &h)?, mode)?;
         }
-        self.head.forward(&h)
+        apply(self.hidden.len(), &self.head, &h)
+    }
+}
+
+impl Model for Mlp {
+    /// Everything after the batch is flattened: \[batch, 1, 28, 28\] and \[batch, 784\] are the same input.
+    fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
+        self.pass(x, mode, |_, linear, h| linear.forward(h))
+    }
+
+    /// Layers bear the names of their parameters: `fc1`, `fc2`, …, `head`.
+    fn forward_recorded(&self, x: &Tensor, mode: Mode, recorder: &Recorder) -> Result<Tensor> {
+        self.pass(x, mode, |layer, linear, h| linear.forward_recorded(h, &self.name(layer), recorder))
     }
 
     fn parameters(&self) -> Vec<(String, Var)> {
-        let names = (1..=self.hidden.len()).map(|i| format!("fc{i}")).chain(["head".to_owned()]);
-        names
-            .zip(self.layers())
+        self.layers()
+            .enumerate()
+            .map(|(i, layer)| (self.name(i), layer))
             .flat_map(|(name, layer)| {
                 [(format!("{name}.weight"), layer.weight().clone()), (format!("{name}.bias"), layer.bias().clone())]
             })

@@ -2,7 +2,7 @@
 
 use candle_core::{Tensor, Var};
 
-use crate::Result;
+use crate::{Error, Recorder, Result};
 
 /// Whether a forward pass is one of training or of evaluation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,6 +29,15 @@ pub trait Model: Send + Sync {
     ///
     /// [`Error::Input`](crate::Error::Input) if `x` does not fit; candle's own.
     fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor>;
+
+    /// As [`Self::forward`], with the same result bit for bit; the backward pass leaves in `recorder` what each layer saw.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unrecorded`] if the model, or its device or element type, has no such records; those of [`Self::forward`].
+    fn forward_recorded(&self, _x: &Tensor, _mode: Mode, _recorder: &Recorder) -> Result<Tensor> {
+        Err(Error::Unrecorded { what: self.title() })
+    }
 
     /// The trainable parameters with their names, in definition order: the same from run to run.
     ///

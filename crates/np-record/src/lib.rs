@@ -22,7 +22,7 @@ mod store;
 
 pub use atomic::write_atomic;
 pub use plan::{Plan, PlannedRun, Stale};
-pub use record::{DataInfo, Epoch, Machine, ModelInfo, Outcome, Phases, Provenance, Record, Score};
+pub use record::{DataInfo, Epoch, Machine, ModelInfo, OptimizerInfo, Outcome, Phases, Provenance, Record, Score};
 pub use store::{Kind, Store, StoreError};
 
 /// Version of the JSON layout of plans and records. A reader refuses a newer one.

@@ -11,8 +11,8 @@ use crate::plan::{canonical, hex};
 /// One finished, diverged or failed run.
 ///
 /// `config`, `data`, `outcome` and `epochs` are decided by the plan, the data and the machine's arithmetic; they are the same, bit for
-/// bit, however often and on however many threads the run is made, and [`Record::result_sha256`] is their digest. `timing` and
-/// `provenance` say how this one was made.
+/// bit, however often and on however many threads the run is made, and [`Record::result_sha256`] is their digest. `timing`, `optimizer`
+/// and `provenance` say how this one was made, and at what cost.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Record {
@@ -36,6 +36,9 @@ pub struct Record {
     pub result_sha256: String,
     /// Wall time of each completed epoch by phase; as long as `epochs`.
     pub timing: Vec<Phases>,
+    /// What the optimizer kept at the end; not in records of before it was measured, nor of failed runs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub optimizer: Option<OptimizerInfo>,
     /// Who, where, with what.
     pub provenance: Provenance,
 }
@@ -73,6 +76,14 @@ pub struct ModelInfo {
     pub title: String,
     /// Number of trainable parameters.
     pub parameters: usize,
+}
+
+/// The optimizer of a run, after its last step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OptimizerInfo {
+    /// Bytes of the state that it would have to save. Memory that it needs within a step only is not in it.
+    pub state_bytes: usize,
 }
 
 /// How a run ended.

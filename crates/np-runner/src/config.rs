@@ -6,10 +6,9 @@ use std::num::NonZeroUsize;
 
 use candle_core::{DType, Device, Var};
 use np_core::{Backend, OptimizerConfig, Options};
-use np_models::MlpConfig;
 use serde::{Deserialize, Serialize};
 
-use crate::data::DataConfig;
+use crate::{data::DataConfig, model::ModelConfig};
 
 /// One run: what it learns from, what learns, how long, by which rule, from which seed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -31,29 +30,6 @@ pub struct RunConfig {
     pub options: Options,
     /// Seed of everything random: the subset, the initialisation, the order of examples, augmentation, dropout.
     pub seed: u64,
-}
-
-/// The model of a run.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum ModelConfig {
-    /// A multi-layer perceptron with ReLU and dropout.
-    Mlp(MlpConfig),
-}
-
-impl ModelConfig {
-    /// Names of the model's parameters, in its order.
-    fn parameter_names(&self) -> Vec<String> {
-        match self {
-            Self::Mlp(mlp) => mlp.parameter_names(),
-        }
-    }
-}
-
-impl Default for ModelConfig {
-    fn default() -> Self {
-        Self::Mlp(MlpConfig::default())
-    }
 }
 
 /// The length of a training and its batches.
@@ -97,19 +73,17 @@ impl RunConfig {
         check(train.epochs > 0, "train.epochs", "1 or more", &train.epochs)?;
         check(train.batch_size > 0, "train.batch_size", "1 or more", &train.batch_size)?;
         check(train.eval_batch_size > 0, "train.eval_batch_size", "1 or more", &train.eval_batch_size)?;
-        let ModelConfig::Mlp(mlp) = model;
-        mlp.validate().map_err(|error| match error {
-            // `hidden[2]` is `hidden.2` in a dotted path
-            np_models::Error::Config { field, expected, got } => {
-                OutOfRange { key: format!("model.mlp.{}", field.replace('[', ".").replace(']', "")), expected, got }
-            }
-            other => OutOfRange { key: "model.mlp".into(), expected: "a valid model".into(), got: other.to_string() },
-        })?;
+        model.validate()?;
+        model.takes(data.shape()?)?;
         let out_of_range = |part: &str, error: np_core::Error| match error {
             np_core::Error::Config { key, expected, got } => OutOfRange { key: format!("{part}.{key}"), expected, got },
             other => OutOfRange { key: part.into(), expected: "valid settings".into(), got: other.to_string() },
         };
-        optimizer.validate().map_err(|error| out_of_range(&format!("optimizer.{}", optimizer.kind()), error))?;
+        let in_optimizer = |error| out_of_range(&format!("optimizer.{}", optimizer.kind()), error);
+        optimizer.validate().map_err(in_optimizer)?;
+        if optimizer.build(vec![]).map_err(in_optimizer)?.observes() {
+            model.records(optimizer.kind())?;
+        }
         options.validate().map_err(|error| out_of_range("options", error))?;
         self.fit_groups().map_err(|error| out_of_range("options", error))
     }

@@ -86,6 +86,15 @@ impl DataConfig {
         Preparation { normalization: self.name.normalization(), layout: self.layout, augmentation: self.augment }
     }
 
+    /// The shape of its images as the model sees them, channels first.
+    pub(crate) fn shape(&self) -> Result<[usize; 3], OutOfRange> {
+        self.layout.shape(self.name.shape()).map_err(|error| OutOfRange {
+            key: "data.layout".into(),
+            expected: "a layout that fits the images".into(),
+            got: error.to_string(),
+        })
+    }
+
     /// The key that says how much is taken.
     pub(crate) fn amount_key(&self) -> &'static str {
         if self.count.is_some() { "count" } else { "fraction" }

@@ -42,7 +42,7 @@ struct Known {
 /// records needs no data; see [`Planned::unread`].
 ///
 /// # Errors
-/// [`Error::Fault`] for anything wrong with the file, the options or the data.
+/// [`crate::Error::Fault`] for anything wrong with the file, the options or the data.
 pub fn plan(request: &Request, data_dir: Option<&Path>) -> Result<Planned> {
     let spec = Spec::load(request)?;
     let mut digests = BTreeMap::new();

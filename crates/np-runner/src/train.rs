@@ -6,15 +6,16 @@
 use std::time::Instant;
 
 use candle_core::{Device, Tensor};
-use np_core::Backend;
+use np_core::{Backend, Weights};
 use np_data::{DataSet, Holdout, Pass, Preparation, Split, batches, epoch_order};
-use np_models::{Mlp, Mode, Model, cross_entropy, loss_and_correct};
-use np_record::{DataInfo, Epoch, ModelInfo, Outcome, Phases, Score};
+use np_models::{Mode, Model, Recorder, loss_and_correct};
+use np_record::{DataInfo, Epoch, ModelInfo, OptimizerInfo, Outcome, Phases, Score};
 
 use crate::{
-    config::{ModelConfig, RunConfig},
+    config::RunConfig,
     error::Result,
     snapshot::{Snapshot, State},
+    step::{Examples, observe, search},
 };
 
 /// What a training gave.
@@ -30,6 +31,8 @@ pub struct Trained {
     pub epochs: Vec<Epoch>,
     /// Wall time of each completed epoch; as long as `epochs`.
     pub timing: Vec<Phases>,
+    /// What the optimizer kept at the end; none if nothing was trained.
+    pub optimizer: Option<OptimizerInfo>,
 }
 
 /// What is said while a training goes on.
@@ -59,9 +62,9 @@ pub fn train(
     let device = Device::Cpu;
     let Holdout { train: examples, validation } = config.data.selection().draw(&data.train.labels, *seed)?;
     let preparation = config.data.preparation();
-    let inputs = preparation.layout.shape(data.train.shape)?.iter().product();
-    let ModelConfig::Mlp(mlp) = &config.model;
-    let model = Mlp::new(inputs, data.classes, mlp, *seed, &device)?;
+    let shape = preparation.layout.shape(data.train.shape)?;
+    let model = config.model.build(shape, data.classes, *seed, &device)?;
+    let model = model.as_ref();
     let mut optimizer = config.optimizer.build_with(model.parameters(), config.options.clone(), Backend::Auto)?;
 
     let about_model = ModelInfo { title: model.title(), parameters: model.num_parameters() };
@@ -75,13 +78,14 @@ pub fn train(
     };
     watch(News::Begins(&about_model, &about_data))?;
 
-    let mut batch = Batch { preparation, inputs, pixels: Vec::new(), labels: Vec::new() };
+    let mut batch = Batch { preparation, shape, pixels: Vec::new(), labels: Vec::new() };
     let (mut steps, mut epochs, mut timing) = (0, Vec::new(), Vec::new());
     if let Some(snapshot) = from {
-        snapshot.restore(&model, optimizer.as_mut())?;
+        snapshot.restore(model, optimizer.as_mut())?;
         let progress = snapshot.progress.clone();
         (steps, epochs, timing) = (progress.steps, progress.epochs, progress.timing);
     }
+    let recorder = optimizer.observes().then(Recorder::new);
     let mut outcome = Outcome::Finished;
     'training: for epoch in (1..=train.epochs).skip(epochs.len()) {
         let mut clock = Clock::start();
@@ -96,9 +100,8 @@ pub fn train(
                 batch.load(&data.train, indices, Pass::Train { seed: *seed, epoch: epoch - 1 }, &device)?;
             clock.lap(|phases| &mut phases.data);
 
-            let logits = model.forward(&images, Mode::Train { step: steps as u64 })?;
-            let loss = cross_entropy(&logits, &labels)?;
-            let score = loss_and_correct(&logits, &labels)?;
+            let examples = Examples { images: &images, labels: &labels, mode: Mode::Train { step: steps as u64 } };
+            let (loss, score) = examples.loss(model, recorder.as_ref())?;
             clock.lap(|phases| &mut phases.forward);
             steps += 1;
             if !score.loss.is_finite() {
@@ -111,17 +114,34 @@ pub fn train(
             clock.lap(|phases| &mut phases.backward);
 
             optimizer.at(f64::from(epoch - 1) + i as f64 / steps_per_epoch);
-            let _ = optimizer.step(&gradients)?;
+            if let Some(recorder) = &recorder {
+                observe(optimizer.as_mut(), recorder)?;
+            }
+            if optimizer.searches() {
+                search(optimizer.as_mut(), (score.loss, gradients), &mut || {
+                    watch(News::Batch)?;
+                    clock.lap(|phases| &mut phases.optimizer);
+                    let (loss, score) = examples.loss(model, None)?;
+                    clock.lap(|phases| &mut phases.forward);
+                    let gradients = loss.backward()?;
+                    clock.lap(|phases| &mut phases.backward);
+                    Ok((score.loss, gradients))
+                })?;
+            } else {
+                let _ = optimizer.step(&gradients)?;
+            }
             clock.lap(|phases| &mut phases.optimizer);
         }
+        // A batch norm's running statistics stay those of the weights that were trained.
+        optimizer.select(Weights::Averaged)?;
         let all: Vec<u32> = (0..).take(data.test.len()).collect();
-        let mut evaluate =
-            |split, indices: &[u32]| evaluate(&model, split, indices, config, &mut batch, &device, watch);
+        let mut evaluate = |split, indices: &[u32]| evaluate(model, split, indices, config, &mut batch, &device, watch);
         let test = evaluate(&data.test, &all)?;
         let held_out = match validation.as_slice() {
             [] => None,
             indices => Some(evaluate(&data.train, indices)?),
         };
+        optimizer.select(Weights::Trained)?;
         clock.lap(|phases| &mut phases.evaluation);
 
         let diagnostics = optimizer.diagnostics().into_iter().filter(|(_, value)| value.is_finite()).collect();
@@ -141,14 +161,17 @@ pub fn train(
         epochs.push(done.clone());
         timing.push(clock.phases);
         let (optimizer, epochs, timing) = (optimizer.as_ref(), &epochs, &timing);
-        let state = State { model: &model, optimizer, steps, epochs, timing };
+        let state = State { model, optimizer, steps, epochs, timing };
         watch(News::Epoch(&done, &clock.phases, Some(&state).filter(|_| !broken && epoch < train.epochs)))?;
         if broken {
             outcome = Outcome::Diverged { epoch: epoch as usize, step: steps };
             break;
         }
     }
-    Ok(Trained { data: about_data, model: about_model, outcome, epochs, timing })
+    let state = optimizer.state()?;
+    let bytes = |tensor: &Tensor| tensor.elem_count() * tensor.dtype().size_in_bytes();
+    let optimizer = Some(OptimizerInfo { state_bytes: state.tensors.values().map(bytes).sum() });
+    Ok(Trained { data: about_data, model: about_model, outcome, epochs, timing, optimizer })
 }
 
 /// Loss and accuracy on some examples of a split, without dropout or augmentation.
@@ -178,16 +201,17 @@ fn evaluate(
 /// cores it takes its time from them.
 struct Batch {
     preparation: Preparation,
-    inputs: usize,
+    shape: [usize; 3],
     pixels: Vec<f32>,
     labels: Vec<u32>,
 }
 
 impl Batch {
-    /// The images \[n, c·h·w\] and labels \[n\] at `indices`.
+    /// The images \[n, c, h, w\] and labels \[n\] at `indices`.
     fn load(&mut self, split: &Split, indices: &[u32], pass: Pass, device: &Device) -> Result<(Tensor, Tensor)> {
         self.preparation.fill(split, indices, pass, &mut self.pixels, &mut self.labels)?;
-        let images = Tensor::from_slice(&self.pixels, (indices.len(), self.inputs), device)?;
+        let [channels, height, width] = self.shape;
+        let images = Tensor::from_slice(&self.pixels, (indices.len(), channels, height, width), device)?;
         let labels = Tensor::from_slice(&self.labels, indices.len(), device)?;
         Ok((images, labels))
     }
@@ -235,3 +259,6 @@ impl Clock {
         self.last = now;
     }
 }
+
+#[cfg(test)]
+mod tests;

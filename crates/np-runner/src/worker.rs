@@ -6,7 +6,7 @@ use np_data::DataSet;
 use np_record::{DataInfo, ModelInfo, Outcome, Phases, PlannedRun, Provenance, Record, SCHEMA, SEMANTICS, Store};
 
 use crate::{
-    config::{ModelConfig, RunConfig},
+    config::RunConfig,
     error::{Error, Fault, Place, Result},
     event::Event,
     keeper::{Every, Keeper},
@@ -139,7 +139,7 @@ fn hear(news: &News<'_>, stop: &Stop, keeper: &mut Keeper) -> Result<()> {
 }
 
 fn record(run: &PlannedRun, trained: Trained, provenance: Provenance) -> Record {
-    let Trained { data, model, outcome, epochs, timing } = trained;
+    let Trained { data, model, outcome, epochs, timing, optimizer } = trained;
     let timing = timing.into_iter().map(rounded).collect();
     let mut record = Record {
         schema: SCHEMA,
@@ -152,6 +152,7 @@ fn record(run: &PlannedRun, trained: Trained, provenance: Provenance) -> Record 
         epochs,
         result_sha256: String::new(),
         timing,
+        optimizer,
         provenance,
     };
     record.result_sha256 = record.digest_result();
@@ -173,13 +174,10 @@ pub(crate) fn failed(run: &PlannedRun, reason: String, provenance: Provenance) -
         test_examples: 0,
         validation_examples: 0,
     };
-    let kind = match config.map(|config| config.model) {
-        Some(ModelConfig::Mlp(_)) => "MLP",
-        None => "",
-    };
+    let kind = config.map_or("", |config| config.model.title());
     let model = ModelInfo { title: kind.into(), parameters: 0 };
     let outcome = Outcome::Failed { reason };
-    record(run, Trained { data, model, outcome, epochs: Vec::new(), timing: Vec::new() }, provenance)
+    record(run, Trained { data, model, outcome, epochs: Vec::new(), timing: Vec::new(), optimizer: None }, provenance)
 }
 
 /// Microseconds are enough, and keep records small.

@@ -49,6 +49,18 @@ fn figures_share_their_runs() {
 }
 
 #[test]
+fn the_zoo_has_an_arm_for_every_optimizer() {
+    let kind = |optimizer: &serde_json::Value| optimizer.as_object().unwrap().keys().next().unwrap().clone();
+    let plan = planned("zoo");
+    let kinds: BTreeSet<String> = plan.runs.iter().map(|run| kind(&run.config["optimizer"])).collect();
+    let registered = np_core::OptimizerConfig::KINDS.iter().map(|&kind| kind.to_owned());
+    assert_eq!(kinds, registered.collect());
+    let base =
+        |run: &np_record::PlannedRun| run.config.pointer("/optimizer/neuroplastic/formulation/hybrid/base").map(kind);
+    assert!(plan.runs.iter().filter_map(base).any(|base| base == "lion"), "a hybrid of another optimizer");
+}
+
+#[test]
 fn committed_records_need_no_data() {
     for name in ["fig2-sanity", "fig3-low-data", "fig6-dynamics"] {
         let file = folder().join(format!("{name}.yaml"));

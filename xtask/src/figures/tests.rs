@@ -112,6 +112,7 @@ fn record(run: &PlannedRun, data: &str, fraction: f64) -> Record {
         epochs: (1..=EPOCHS).map(epoch).collect(),
         result_sha256: String::new(),
         timing: vec![Phases::default(); EPOCHS],
+        optimizer: None,
         provenance: Provenance {
             machine: Machine { cpu: "a processor".into(), cores: 2, os: "linux x86_64".into() },
             threads: 1,

@@ -5,17 +5,21 @@ use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, WithDTyp
 
 use super::gemm::{Destination, Matrix, matmul};
 use super::{Real, dispatch, runs_here, slice, with_slice};
+use crate::recorder::Tap;
 
-/// x \[batch, inputs\], `weight` \[outputs, inputs\], `bias` \[outputs\] → \[batch, outputs\].
-pub(crate) fn linear(x: &Tensor, weight: &Tensor, bias: &Tensor) -> Result<Tensor> {
+/// x \[batch, inputs\], `weight` \[outputs, inputs\], `bias` \[outputs\] → \[batch, outputs\]. `tap` hears of the
+/// backward pass of the custom operation, and only of that.
+pub(crate) fn linear(x: &Tensor, weight: &Tensor, bias: &Tensor, tap: Option<Tap>) -> Result<Tensor> {
     if runs_here(x) {
-        x.contiguous()?.apply_op3(&weight.contiguous()?, &bias.contiguous()?, LinearOp)
+        x.contiguous()?.apply_op3(&weight.contiguous()?, &bias.contiguous()?, LinearOp { tap })
     } else {
         x.matmul(&weight.t()?)?.broadcast_add(bias)
     }
 }
 
-struct LinearOp;
+struct LinearOp {
+    tap: Option<Tap>,
+}
 
 impl CustomOp3 for LinearOp {
     fn name(&self) -> &'static str {
@@ -50,6 +54,9 @@ impl CustomOp3 for LinearOp {
         dy: &Tensor,
     ) -> Result<(Option<Tensor>, Option<Tensor>, Option<Tensor>)> {
         let dy = dy.contiguous()?;
+        if let Some(tap) = &self.tap {
+            tap.keep(x, &dy);
+        }
         dispatch!(self.name(), dy.dtype(), T => {
             // An operand that no variable led to (the data, a frozen weight) needs no gradient; candle would store one given.
             let dx = x.track_op().then(|| input_gradient::<T>(weight, &dy)).transpose()?;

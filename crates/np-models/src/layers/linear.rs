@@ -2,7 +2,8 @@
 
 use candle_core::{DType, Device, Tensor, Var};
 
-use crate::{Error, Initializer, Result, kernels};
+use crate::recorder::Tap;
+use crate::{Error, Initializer, Recorder, Result, kernels};
 
 /// The most trainable scalars of a layer or a model: 2³⁰, 4 GiB in `f32`. A typing error in a width is then an error, and not an
 /// aborted process.
@@ -47,14 +48,31 @@ impl Linear {
     ///
     /// [`Error::Input`] if the shape or the element type of `x` does not fit; candle's own.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
+        self.check(x)?;
+        Ok(kernels::linear(x, &self.weight, &self.bias, None)?)
+    }
+
+    /// As [`Self::forward`], with the same result; the backward pass leaves x and the gradient of the result in `recorder`, as layer `name`.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Unrecorded`] off the CPU and in half precision; those of [`Self::forward`].
+    pub fn forward_recorded(&self, x: &Tensor, name: &str, recorder: &Recorder) -> Result<Tensor> {
+        self.check(x)?;
+        if !kernels::runs_here(x) {
+            return Err(Error::Unrecorded { what: format!("a linear layer on {:?}, in {:?},", x.device(), x.dtype()) });
+        }
+        Ok(kernels::linear(x, &self.weight, &self.bias, Some(Tap::new(recorder, name)))?)
+    }
+
+    fn check(&self, x: &Tensor) -> Result<()> {
         match x.dims() {
-            &[_, inputs] if inputs == self.inputs() && x.dtype() == self.weight.dtype() => {}
+            &[_, inputs] if inputs == self.inputs() && x.dtype() == self.weight.dtype() => Ok(()),
             dims => {
                 let expected = format!("[batch, {}] of {:?}", self.inputs(), self.weight.dtype());
-                return Err(Error::input("a linear layer's input", expected, format!("{dims:?} of {:?}", x.dtype())));
+                Err(Error::input("a linear layer's input", expected, format!("{dims:?} of {:?}", x.dtype())))
             }
         }
-        Ok(kernels::linear(x, &self.weight, &self.bias)?)
     }
 
     /// Numbers an example takes.

@@ -57,6 +57,7 @@ pub(crate) fn record(run: &PlannedRun, accuracy: f64) -> Record {
         epochs: vec![epoch(1, accuracy + 0.001), epoch(2, accuracy)],
         result_sha256: String::new(),
         timing: vec![Phases { forward: 0.5, ..Phases::default() }; 2],
+        optimizer: None,
         provenance: Provenance {
             machine: Machine { cpu: "some processor".into(), cores: 2, os: "linux x86_64".into() },
             threads: 2,

@@ -27,7 +27,8 @@ use crate::{
 #[command(after_help = "Examples:
   np compare experiments/fig2-sanity.yaml
   np compare experiments/fig3-low-data.yaml --metric final-train-loss --format markdown
-  np compare experiments/records/cpu/plans/fig2-sanity.json --against gradient-only")]
+  np compare experiments/records/cpu/plans/fig2-sanity.json --against gradient-only
+  np compare experiments/zoo.yaml --costs")]
 pub(super) struct Args {
     /// An experiment, or a plan in a store (`STORE/plans/NAME.json`)
     #[arg(value_name = "FILE|PLAN")]
@@ -42,6 +43,9 @@ pub(super) struct Args {
     /// How to print it; csv and json hold raw values
     #[arg(long, default_value = Format::default().key(), value_parser = PossibleValuesParser::new(Format::ALL.map(Format::key)))]
     format: String,
+    /// Say what each arm reaches and costs, instead of comparing: accuracy, time of the optimizer, size of its state
+    #[arg(long, conflicts_with_all = ["against", "metric"])]
+    costs: bool,
     /// Compare every other arm with this one
     #[arg(long, value_name = "ARM")]
     against: Option<String>,
@@ -53,6 +57,11 @@ pub(super) fn compare(args: &Args) -> Result<ExitCode> {
     if runs.iter().all(|(_, record)| record.is_none()) {
         let fault = Fault::new(Place::File(args.source.clone(), None), "none of its runs has a record yet");
         return Err(fault.hint(format!("train them: `np run {}`", args.source.display())).into());
+    }
+    let format: Format = args.format.parse().unwrap_or_default();
+    if args.costs {
+        print(&crate::costs::render(&crate::costs::costs(&runs), format))?;
+        return Ok(ExitCode::SUCCESS);
     }
     let arms = plan.arms();
     let pairs: Vec<(&str, &str)> = match &args.against {
@@ -73,7 +82,6 @@ pub(super) fn compare(args: &Args) -> Result<ExitCode> {
         return Err(fault.hint(hint).into());
     }
     let metric: Metric = args.metric.parse().unwrap_or_default();
-    let format: Format = args.format.parse().unwrap_or_default();
     let mut parts = Vec::new();
     for (arm, baseline) in pairs {
         let question =

@@ -1,0 +1,126 @@
+//! The model of a run: which one, whether it fits the data, and how it is built.
+
+use candle_core::Device;
+use np_models::{Mlp, MlpConfig, Model, ResNet18, ResNet18Config};
+use serde::{Deserialize, Serialize};
+
+use crate::config::OutOfRange;
+
+/// What [`ModelConfig::ResNet18`] is for: channels, height and width.
+const RESNET_IMAGES: [usize; 3] = [3, 32, 32];
+
+/// The model of a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum ModelConfig {
+    /// A multi-layer perceptron with ReLU and dropout.
+    #[serde(rename = "mlp")]
+    Mlp(MlpConfig),
+    /// ResNet-18 for images of 3×32×32.
+    #[serde(rename = "resnet18")]
+    ResNet18(ResNet18Config),
+}
+
+impl Default for ModelConfig {
+    fn default() -> Self {
+        Self::Mlp(MlpConfig::default())
+    }
+}
+
+impl ModelConfig {
+    /// The name in a configuration.
+    fn key(&self) -> &'static str {
+        match self {
+            Self::Mlp(_) => "mlp",
+            Self::ResNet18(_) => "resnet18",
+        }
+    }
+
+    /// The name in a caption, where the sizes are not known.
+    pub(crate) fn title(&self) -> &'static str {
+        match self {
+            Self::Mlp(_) => "MLP",
+            Self::ResNet18(_) => "ResNet-18",
+        }
+    }
+
+    /// Names of the model's parameters, in its order.
+    pub(crate) fn parameter_names(&self) -> Vec<String> {
+        match self {
+            Self::Mlp(mlp) => mlp.parameter_names(),
+            Self::ResNet18(_) => ResNet18Config::parameter_names(),
+        }
+    }
+
+    /// Checks what types cannot: every range.
+    pub(crate) fn validate(&self) -> Result<(), OutOfRange> {
+        let key = format!("model.{}", self.key());
+        let checked = match self {
+            Self::Mlp(mlp) => mlp.validate(),
+            Self::ResNet18(resnet) => resnet.validate(),
+        };
+        checked.map_err(|error| match error {
+            // `hidden[2]` is `hidden.2` in a dotted path
+            np_models::Error::Config { field, expected, got } => {
+                OutOfRange { key: format!("{key}.{}", field.replace('[', ".").replace(']', "")), expected, got }
+            }
+            other => OutOfRange { key, expected: "a valid model".into(), got: other.to_string() },
+        })
+    }
+
+    /// Whether it takes images of this shape, channels first.
+    pub(crate) fn takes(&self, shape: [usize; 3]) -> Result<(), OutOfRange> {
+        let text = |[c, h, w]: [usize; 3]| format!("{c}×{h}×{w}");
+        if matches!(self, Self::ResNet18(_)) && shape != RESNET_IMAGES {
+            let expected =
+                format!("images of {} for the model `{}`, as `rgb32` makes them", text(RESNET_IMAGES), self.key());
+            return Err(OutOfRange { key: "data.layout".into(), expected, got: text(shape) });
+        }
+        Ok(())
+    }
+
+    /// Whether it leaves records of its layers to an optimizer that wants them.
+    pub(crate) fn records(&self, optimizer: &str) -> Result<(), OutOfRange> {
+        match self {
+            Self::Mlp(_) => Ok(()),
+            Self::ResNet18(_) => Err(OutOfRange {
+                key: format!("optimizer.{optimizer}"),
+                expected: format!(
+                    "another optimizer for the model `{}`, which keeps no records of its layers, as `{optimizer}` wants them",
+                    self.key()
+                ),
+                got: optimizer.into(),
+            }),
+        }
+    }
+
+    /// The model, for images of this shape, channels first.
+    ///
+    /// # Errors
+    /// Those of the model's constructor.
+    pub(crate) fn build(
+        &self,
+        shape: [usize; 3],
+        classes: usize,
+        seed: u64,
+        device: &Device,
+    ) -> np_models::Result<Box<dyn Model>> {
+        Ok(match self {
+            Self::Mlp(mlp) => Box::new(Mlp::new(shape.iter().product(), classes, mlp, seed, device)?),
+            Self::ResNet18(resnet) => Box::new(ResNet18::new(shape[0], classes, resnet, seed, device)?),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_is_written_as_ever() {
+        let text = |model: &ModelConfig| serde_json::to_string(model).unwrap();
+        assert_eq!(text(&ModelConfig::default()), r#"{"mlp":{"hidden":[256,256],"dropout":0.1}}"#);
+        let resnet = ModelConfig::ResNet18(ResNet18Config { width: 16 });
+        assert_eq!(text(&resnet), r#"{"resnet18":{"width":16}}"#);
+        assert_eq!(serde_json::from_str::<ModelConfig>(&text(&resnet)).unwrap(), resnet);
+    }
+}
