@@ -120,8 +120,8 @@ impl HostRule for AdafactorConfig {
             }
             (_, [moment, ..]) => {
                 for (u, v) in u.iter_mut().zip(moment) {
-                    *v = *v + fresh * (*u * *u - *v);
-                    *u = *u / Float::max(*v, eps * eps).sqrt();
+                    *v += fresh * (*u * *u - *v);
+                    *u /= Float::max(*v, eps * eps).sqrt();
                 }
             }
             _ => {}
@@ -138,17 +138,17 @@ fn factored<T: Real>(g: &mut [T], row: &mut [T], column: &mut [T], fresh: T, eps
     let mut columns = vec![T::ZERO; cols];
     for (g, row) in g.chunks(cols).zip(&mut *row) {
         let mean = real(squares(g) / cols as f64);
-        *row = *row + fresh * (mean - *row);
+        *row += fresh * (mean - *row);
         columns.iter_mut().zip(g).for_each(|(sum, g)| *sum += *g * *g);
     }
     for (c, sum) in column.iter_mut().zip(columns) {
-        *c = *c + fresh * (sum / real(rows as f64) - *c);
+        *c += fresh * (sum / real(rows as f64) - *c);
     }
     let mean = real(row.iter().map(|x| x.to_f64()).sum::<f64>() / rows as f64);
     let scale = Float::max(mean, eps);
     for (g, row) in g.chunks_mut(cols).zip(row) {
         for (g, column) in g.iter_mut().zip(&*column) {
-            *g = *g / Float::max(*row * *column / scale, eps * eps).sqrt();
+            *g /= Float::max(*row * *column / scale, eps * eps).sqrt();
         }
     }
 }

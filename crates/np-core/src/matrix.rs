@@ -178,10 +178,10 @@ mod tests {
             let mut out = vec![0.0; 12];
             mode.multiply(&mut out, view(&reverse, n, n), &x);
             let strides = [6, 2, 1];
-            for i in 0..12 {
+            for (i, out) in out.iter().enumerate() {
                 let at = i / strides[k] % dims[k];
                 let from = i - at * strides[k] + (n - 1 - at) * strides[k];
-                assert_eq!(out[i], x[from], "dimension {k}, element {i}");
+                assert_eq!(*out, x[from], "dimension {k}, element {i}");
             }
             let mut gram = vec![0.0; n * n];
             mode.gram(&mut gram, 1.0, &x);

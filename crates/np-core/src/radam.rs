@@ -132,8 +132,9 @@ impl Elementwise for RAdamConfig {
         }
         let (m, v) = (k.first.of(state[0], g), k.second.of(state[1], g * g));
         (state[0], state[1]) = (m, v);
-        let u = m * k.scale;
-        (if k.adaptive { u / (v.sqrt() + k.eps) } else { u }, state)
+        // A choice of divisors, not of ways to go on: the loop stays without a branch.
+        let divisor = if k.adaptive { v.sqrt() + k.eps } else { T::ONE };
+        (m * k.scale / divisor, state)
     }
 
     fn direction_tensor(k: &Scalars<f64>, _: &Tensor, g: &Tensor, state: &mut [Tensor]) -> candle_core::Result<Tensor> {

@@ -123,20 +123,21 @@ impl Elementwise for RmsPropConfig {
 
     #[inline(always)]
     fn direction<T: Float, const N: usize>(k: &Scalars<T>, _: T, g: T, mut state: [T; N]) -> (T, [T; N]) {
-        if N < k.buffers() {
+        if N < 1 {
             return (g, state);
         }
         let v = k.average.of(state[0], g * g);
         state[0] = v;
         let mut square = v;
-        if k.centered {
+        // One buffer is neither, three are both: only two leave something to ask.
+        if N == 3 || (N == 2 && k.centered) {
             let a = k.average.of(state[1], g);
             state[1] = a;
             // In this order a difference that is not a number stays so.
             square = T::ZERO.max(v - a * a);
         }
         let mut u = g / (square.sqrt() + k.eps);
-        if k.with_momentum {
+        if N == 3 || (N == 2 && k.with_momentum) {
             u = k.momentum * state[N - 1] + u;
             state[N - 1] = u;
         }

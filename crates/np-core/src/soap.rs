@@ -178,13 +178,13 @@ impl HostRule for SoapConfig {
         }
         u.copy_from_slice(m);
         turn(&modes, pairs, Turn::There, u, spare);
-        u.iter_mut().zip(&*v).for_each(|(u, v)| *u = *u / (Float::sqrt(*v) + eps));
+        u.iter_mut().zip(&*v).for_each(|(u, v)| *u /= Float::sqrt(*v) + eps);
         turn(&modes, pairs, Turn::Back, u, spare);
 
         let follow = (t - 1).is_multiple_of(self.update_every);
         for (mode, pair) in modes.iter().zip(pairs.chunks_mut(2)) {
             let [sum, basis] = pair else { continue };
-            sum.iter_mut().for_each(|x| *x = *x * real(1.0 - fresh));
+            sum.iter_mut().for_each(|x| *x *= real(1.0 - fresh));
             mode.gram(sum, real(fresh), g);
             if follow {
                 let order = iterate(sum, basis, mode.size);

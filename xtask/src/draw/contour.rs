@@ -32,10 +32,10 @@ pub(crate) fn contours(field: &[Vec<f64>], level: f64) -> Vec<Vec<Point>> {
         let mut line = vec![start];
         let mut at = start;
         while let Some(next) = joins.get_mut(&at).and_then(Vec::pop) {
-            if let Some(back) = joins.get_mut(&next) {
-                if let Some(place) = back.iter().position(|side| *side == at) {
-                    back.swap_remove(place);
-                }
+            if let Some(back) = joins.get_mut(&next)
+                && let Some(place) = back.iter().position(|side| *side == at)
+            {
+                back.swap_remove(place);
             }
             line.push(next);
             at = next;

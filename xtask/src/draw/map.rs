@@ -59,7 +59,7 @@ impl Atlas {
     pub(crate) fn height(&self) -> f64 {
         // The key needs two cells for each of its columns, and has them in the last row.
         let rows = self.maps.len().div_ceil(COLUMNS);
-        let full = self.maps.len() % COLUMNS == 0 || self.maps.len() % COLUMNS > KEYS[0];
+        let full = self.maps.len().is_multiple_of(COLUMNS) || self.maps.len() % COLUMNS > KEYS[0];
         TITLE + (rows + usize::from(full)) as f64 * ROW
     }
 
