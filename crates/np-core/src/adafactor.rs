@@ -109,7 +109,8 @@ impl HostRule for AdafactorConfig {
         }
         let t = t as f64;
         let fresh = T::from_f64(t.powf(self.beta2_decay));
-        let eps = T::from_f64(self.eps1.unwrap_or(<T as Float>::EPSILON.to_f64()));
+        // Its square must not vanish.
+        let eps = T::from_f64(self.eps1.unwrap_or(<T as Float>::EPSILON.to_f64()).max(1.1e-19));
         let root_mean_square = |xs: &[T]| (squares(xs) / xs.len() as f64).sqrt();
         let alpha = self.eps2.max(root_mean_square(theta)) * lr.min(1.0 / t.sqrt());
 

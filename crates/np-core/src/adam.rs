@@ -175,6 +175,10 @@ macro_rules! adam_config {
                 all[..if self.amsgrad { 3 } else { 2 }].iter().map(|name| Buffer::new(*name)).collect()
             }
 
+            fn momentum(&self) -> Option<&'static str> {
+                Some("first_moment")
+            }
+
             fn scalars<T: Float>(&self, at: &mut At<'_>) -> Scalars<T> {
                 Scalars::new(self.beta1, self.beta2, self.eps, at.t)
             }

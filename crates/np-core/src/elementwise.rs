@@ -8,6 +8,7 @@ use candle_core::{CpuStorage, DType, InplaceOp2, Layout, Tensor};
 use half::{bf16, f16};
 
 use crate::cpu::{self, CHUNK};
+use crate::error::check;
 use crate::float::{BLOCK, Element};
 use crate::pass;
 use crate::slot::{GradientMap, State, compute_dtype};
@@ -112,6 +113,10 @@ impl<R: Elementwise> Rule for R {
     type Memory = ();
 
     fn validate(&self) -> Result<()> {
+        // A fault of the rule, not of its settings, and one that would show as parameters that never move.
+        let ([fewest, most], count) = (R::COUNTS, Elementwise::buffers(self).len());
+        let expected = format!("{fewest} to {most}, 4 at most");
+        check(fewest <= count && count <= most && most <= 4, "buffers", &expected, count)?;
         Elementwise::validate(self)
     }
 

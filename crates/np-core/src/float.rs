@@ -101,7 +101,7 @@ macro_rules! impl_float {
             #[inline(always)]
             fn round_to_bf16(self) -> Self {
                 let bits = (self as f32).to_bits();
-                let rounded = f32::from_bits((bits + 0x7fff + (bits >> 16 & 1)) & 0xffff_0000);
+                let rounded = f32::from_bits(bits.wrapping_add(0x7fff + (bits >> 16 & 1)) & 0xffff_0000);
                 // Adding to the bits of what is not finite would run over into the sign.
                 if self.is_finite() { rounded as $t } else { self }
             }

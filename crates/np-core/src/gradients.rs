@@ -8,7 +8,7 @@ use crate::cpu::{self, CHUNK};
 use crate::float::{BLOCK, Element};
 use crate::options::{Clip, NonFinite, Options, Training};
 use crate::slot::{GradientMap, Slot, compute_dtype};
-use crate::{Error, Float, Result};
+use crate::{Error, Float, Result, Work};
 
 /// Gradients as checked, one a slot; none where the loss does not depend on the parameter or it is frozen.
 pub(crate) fn find(slots: &[Slot], grads: &GradStore) -> Result<Vec<Option<Tensor>>> {
@@ -101,6 +101,23 @@ pub(crate) fn judge(slots: &[Slot], found: &[Option<Tensor>], options: &Options)
         map.scale = (max / (norm + 1e-6)).min(1.0);
     }
     Ok(Verdict::Use { map, norm: Some(norm) })
+}
+
+/// ‖g‖ over all gradients together.
+pub(crate) fn norm(found: &[Option<Tensor>]) -> Result<f64> {
+    Ok(square_sums(found)?.iter().map(|(_, sum)| sum).sum::<f64>().sqrt())
+}
+
+/// `Ok` if every gradient is finite, else an error that names the first that is not: for rules that cannot go on with it, whatever the policy.
+pub(crate) fn finite(work: &[Work<'_>]) -> Result<()> {
+    let found: Vec<_> = work.iter().map(|w| Some(w.grad.clone())).collect();
+    match square_sums(&found)?.iter().find(|(_, sum)| !sum.is_finite()) {
+        None => Ok(()),
+        Some((i, sum)) => {
+            let (expected, got) = ("finite numbers".to_string(), format!("numbers whose squares sum to {sum}"));
+            Err(Error::Gradient { name: work[*i].slot.name.clone(), expected, got })
+        }
+    }
 }
 
 /// Σg² of each gradient that is there, with its slot's number.

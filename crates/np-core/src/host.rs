@@ -7,7 +7,7 @@ use crate::cpu;
 use crate::float::{BLOCK, Element};
 use crate::matrix::Real;
 use crate::slot::{State, compute_dtype};
-use crate::{Apply, Decay, Float, Result, Work, pass};
+use crate::{Apply, Decay, Float, Result, Work, gradients, pass};
 
 /// One parameter, as a host rule sees it.
 pub(crate) struct Whole<'a, T> {
@@ -38,6 +38,8 @@ pub(crate) trait HostRule: Sync {
 
 /// The directions of all of `work`.
 pub(crate) fn directions(rule: &impl HostRule, work: &mut [Work<'_>]) -> Result<Vec<Apply>> {
+    // A number that is not finite would stay in the sums for good.
+    gradients::finite(work)?;
     pass::for_each(work, |w| match (&w.slot.state, w.grad.dtype()) {
         (State::Tensors(_), DType::F64) => on_tensors::<f64>(rule, w),
         (State::Tensors(_), _) => on_tensors::<f32>(rule, w),

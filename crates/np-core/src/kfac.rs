@@ -96,7 +96,8 @@ impl LayerRecord {
     }
 
     fn of(layer: &str, inputs: &Tensor, gradients: &Tensor, input_scale: f64, output_scale: f64) -> Result<Self> {
-        let (x, e) = (inputs.detach(), gradients.detach());
+        let wide = |x: &Tensor| x.detach().to_dtype(compute_dtype(x.dtype()));
+        let (x, e) = (wide(inputs)?, wide(gradients)?);
         let ones = Tensor::ones((x.dim(0)?, 1), x.dtype(), x.device())?;
         let x = Tensor::cat(&[&x, &ones], 1)?;
         let gram = |x: &Tensor, scale: f64| (x.t()?.matmul(x)? * scale)?.to_device(&Device::Cpu);
@@ -123,6 +124,10 @@ fn take(driver: &mut Kfac, records: &[LayerRecord]) -> Result<()> {
                 got: "none".to_string(),
             })?;
             let dims = slot.dims();
+            if dims.len() < 2 {
+                // No matrix, or not to be seen as one.
+                continue;
+            }
             let expected = [dims[1..].iter().product::<usize>() + 1, dims[0]];
             let got = [record.inputs.dim(0)?, record.outputs.dim(0)?];
             if expected != got {
@@ -193,6 +198,7 @@ impl Rule for KfacConfig {
     }
 
     fn directions(&self, _: &StepContext, work: &mut [Work<'_>], memory: &mut Memory) -> Result<Vec<Apply>> {
+        crate::gradients::finite(work)?;
         let mut gradients = Vec::with_capacity(work.len());
         for w in work.iter() {
             gradients.push(w.map.apply_tensor(w.grad.to_dtype(compute_dtype(w.grad.dtype()))?)?);

@@ -7,10 +7,13 @@ use candle_core::{DType, Tensor};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{check, not_negative};
-use crate::gradients::{self, Verdict};
+use crate::gradients;
 use crate::line_search::{Evaluation, strong_wolfe};
 use crate::slot::compute_dtype;
-use crate::{Apply, Buffer, Driver, Error, Options, Result, Rule, StepContext, StepReport, Training, Work};
+use crate::{
+    Apply, Buffer, Driver, Error, NonFinite, Options, Result, Rule, StepContext, StepOutcome, StepReport, Training,
+    Work,
+};
 
 /// L-BFGS: the gradient times an inverse Hessian that is put together from the last changes of parameters and gradient.
 ///
@@ -242,11 +245,7 @@ fn numbers(t: &Tensor) -> Result<Vec<f64>> {
 fn evaluate(driver: &Driver<LbfgsConfig>, closure: &mut Closure<'_>) -> Result<(f64, Vec<f64>, Option<f64>)> {
     let (mut loss, grads) = closure()?;
     let found = gradients::find(&driver.slots, &grads)?;
-    let (map, norm) = match gradients::judge(&driver.slots, &found, &driver.options)? {
-        Verdict::Use { map, norm } => (map, norm),
-        // A line search steps back from where the loss is infinite; nothing has to be skipped.
-        Verdict::Skip { norm } => (crate::slot::GradientMap::IDENTITY, Some(norm)),
-    };
+    let norm = gradients::norm(&found)?;
     let mut g = Vec::new();
     for (slot, grad) in driver.slots.iter().zip(&found) {
         if slot.settings.training == Training::Frozen {
@@ -256,12 +255,12 @@ fn evaluate(driver: &Driver<LbfgsConfig>, closure: &mut Closure<'_>) -> Result<(
         let wd = slot.settings.weight_decay.unwrap_or(driver.rule.weight_decay);
         loss += 0.5 * wd * dot(&theta, &theta);
         let own = match grad {
-            Some(grad) => numbers(&map.apply_tensor(grad.to_dtype(compute_dtype(grad.dtype()))?)?)?,
+            Some(grad) => numbers(grad)?,
             None => vec![0.0; theta.len()],
         };
         g.extend(own.iter().zip(&theta).map(|(g, theta)| g + wd * theta));
     }
-    Ok((loss, g, norm))
+    Ok((loss, g, Some(norm)))
 }
 
 /// Puts θ + t d into the parameters.
@@ -272,7 +271,9 @@ fn place(driver: &mut Driver<LbfgsConfig>, theta: &[f64], t: f64, d: &[f64]) -> 
         if n == 0 {
             continue;
         }
-        let values: Vec<f64> = (at..at + n).map(|i| theta[i] + t * d[i]).collect();
+        // To the bit where t is 0, and whatever d is.
+        let value = |i: usize| if t == 0.0 { theta[i] } else { theta[i] + t * d[i] };
+        let values: Vec<f64> = (at..at + n).map(value).collect();
         let values = Tensor::from_vec(values, slot.var.shape(), slot.var.device())?;
         slot.var.set(&values.to_dtype(slot.var.dtype())?)?;
         at += n;
@@ -289,11 +290,12 @@ fn current(driver: &Driver<LbfgsConfig>) -> Result<Vec<f64>> {
 }
 
 fn search(driver: &mut Driver<LbfgsConfig>, closure: &mut Closure<'_>) -> Result<StepReport> {
-    let Options { accumulate, .. } = &driver.options;
-    if accumulate.0.get() > 1 {
-        let (key, expected) = ("options.accumulate".to_string(), "1 with a line search".to_string());
-        return Err(Error::Config { key, expected, got: accumulate.0.to_string() });
-    }
+    let Options { accumulate, clip, .. } = &driver.options;
+    let calls = accumulate.0.get();
+    check(calls == 1, "options.accumulate", "1 with a line search", calls)?;
+    // A clipped gradient is not that of the loss whose values the search compares.
+    let clip = clip.map_or("none", |_| "one");
+    check(clip == "none", "options.clip", "none with a line search", clip)?;
     driver.ready()?;
     let (config, lr) = (driver.rule.clone(), driver.effective_lr());
     let scales: Vec<f64> = driver
@@ -303,6 +305,15 @@ fn search(driver: &mut Driver<LbfgsConfig>, closure: &mut Closure<'_>) -> Result
         .flat_map(|s| std::iter::repeat_n(s.settings.lr_scale, s.var.elem_count()))
         .collect();
     let (mut loss, mut g, norm) = evaluate(driver, closure)?;
+    if !loss.is_finite() || !g.iter().all(|g| g.is_finite()) {
+        // There is no way down from here, whatever the policy is.
+        if driver.options.non_finite == NonFinite::Skip {
+            driver.skipped += 1;
+            return Ok(StepReport { outcome: StepOutcome::Skipped, gradient_norm: norm, ..StepReport::default() });
+        }
+        let (expected, got) = ("a finite loss with finite gradients".to_string(), format!("a loss of {loss}"));
+        return Err(Error::Gradient { name: "all parameters".to_string(), expected, got });
+    }
     let mut theta = current(driver)?;
     let start = (theta.clone(), driver.memory.clone());
     let mut evaluations = 1;

@@ -29,6 +29,9 @@ pub(crate) fn strong_wolfe(
 ) -> Result<Evaluation> {
     let enough = |e: &Evaluation| e.value <= start.value + C1 * e.t * start.slope;
     let flat = |e: &Evaluation| e.slope.abs() <= -C2 * start.slope;
+    if first == 0.0 {
+        return Ok(start);
+    }
     // Find an interval that holds such a t.
     let (mut before, mut t) = (start.clone(), first);
     let mut bracket = None;
@@ -36,7 +39,7 @@ pub(crate) fn strong_wolfe(
     while left > 0 {
         left -= 1;
         let now = evaluate(t)?;
-        if !now.value.is_finite() {
+        if !now.value.is_finite() || !now.slope.is_finite() {
             // Beyond where the loss is defined: halfway back.
             t = 0.5 * (before.t + t);
             continue;
@@ -63,7 +66,7 @@ pub(crate) fn strong_wolfe(
         let (near, far) = (low.t.min(high.t), low.t.max(high.t));
         let margin = 0.1 * (far - near);
         let now = evaluate(cubic(&low, &high, [near + margin, far - margin]))?;
-        if !now.value.is_finite() || !enough(&now) || now.value >= low.value {
+        if !now.value.is_finite() || !now.slope.is_finite() || !enough(&now) || now.value >= low.value {
             high = now;
             continue;
         }

@@ -78,6 +78,11 @@ impl Mode {
 
     /// out ← out + scale · Σ X Xᵀ, X the tensor's matrices along this dimension; `out` is size × size.
     pub(crate) fn gram<T: Real>(self, out: &mut [T], scale: T, x: &[T]) {
+        if self.after == 1 {
+            // One product of all slices, which are single columns, not one for each.
+            let x = view(x, self.before, self.size);
+            return product(out, Onto::Add, scale, x.transpose(), x);
+        }
         for x in x.chunks(self.slice().max(1)) {
             let x = view(x, self.size, self.after);
             product(out, Onto::Add, scale, x, x.transpose());

@@ -145,7 +145,7 @@ pub enum Clip {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NonFinite {
-    /// Nothing: they reach the parameters.
+    /// Nothing: they reach the parameters. Optimizers of whole matrices and L-BFGS make it an error all the same.
     #[default]
     Propagate,
     /// An error that names the parameter; nothing has changed.

@@ -92,6 +92,10 @@ impl Elementwise for SgdConfig {
         if self.momentum == 0.0 { vec![] } else { vec!["momentum".into()] }
     }
 
+    fn momentum(&self) -> Option<&'static str> {
+        (self.momentum > 0.0).then_some("momentum")
+    }
+
     fn scalars<T: Float>(&self, at: &mut At<'_>) -> Scalars<T> {
         let fresh = if at.t == 1 { 1.0 } else { 1.0 - self.dampening };
         Scalars { momentum: T::from_f64(self.momentum), fresh: T::from_f64(fresh), nesterov: self.nesterov }

@@ -273,6 +273,8 @@ impl Slot {
     pub(crate) fn settle<R: Rule>(&mut self, settings: Settings, rule: &R, backend: Backend) -> Result<()> {
         let before = std::mem::replace(&mut self.settings, settings).matrix;
         if before != settings.matrix {
+            self.steps = 0;
+            self.numbers = rule.numbers().iter().map(|(_, initial)| *initial).collect();
             self.buffers = rule.buffers(&self.dims());
             self.state = State::fresh(&self.var, &self.buffers, rule.scratch(), backend)?;
         }

@@ -4,7 +4,7 @@
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor, Var};
 use np_core::{
-    Backend, Kfac, KfacConfig, LayerRecord, Lbfgs, LbfgsConfig, OptimizerConfig, OptimizerState, StepReport,
+    Backend, Kfac, KfacConfig, LayerRecord, Lbfgs, LbfgsConfig, OptimizerConfig, OptimizerState, StepOutcome,
 };
 
 fn close(got: &[f64], expected: &[f64], allowed: f64) {
@@ -37,7 +37,7 @@ fn lbfgs_goes_where_pytorchs_goes() {
                 rosenbrock(&w)
             })
             .unwrap();
-        assert_eq!(report, StepReport { updated: 1, ..StepReport::default() });
+        assert_eq!((report.outcome, report.updated), (StepOutcome::Updated, 1));
         assert_eq!(evaluations, count);
         close(&w.to_vec1::<f64>().unwrap(), &expected, 1e-9);
     }
@@ -86,6 +86,38 @@ fn lbfgs_resumes_with_its_history_and_stays_put_after_an_error() {
         w.to_vec1::<f64>().unwrap()
     };
     assert_eq!(run(true), run(false));
+}
+
+#[test]
+fn lbfgs_leaves_everything_where_the_gradient_is_not_a_number() {
+    let w = Var::new(&[1.0f64, 2.0], &Device::Cpu).unwrap();
+    for (policy, skips) in [("skip", true), ("propagate", false)] {
+        let options = serde_json::from_str(&format!(r#"{{"non_finite": "{policy}"}}"#)).unwrap();
+        let named = vec![("w".into(), w.clone())];
+        let mut lbfgs = Lbfgs::from_named(named, LbfgsConfig::default()).unwrap().with_options(options).unwrap();
+        let report = lbfgs.step_with(&mut || {
+            let mut grads = GradStore::default();
+            grads.insert(w.as_tensor(), Tensor::new(&[f64::NAN, 1.0], &Device::Cpu)?);
+            Ok((3.0, grads))
+        });
+        match report {
+            Ok(report) => assert!(skips && report.outcome == StepOutcome::Skipped && lbfgs.skipped_steps() == 1),
+            Err(e) => assert!(!skips && e.to_string().contains("a finite loss with finite gradients"), "{e}"),
+        }
+        assert_eq!(w.to_vec1::<f64>().unwrap(), [1.0, 2.0]);
+    }
+}
+
+#[test]
+fn kfac_takes_a_weight_for_a_vector_where_a_group_says_so() {
+    let (params, grads, record) = layer();
+    let options = serde_json::from_str(r#"{"groups": [{"match": "fc.weight", "matrix": "off"}]}"#).unwrap();
+    let config = KfacConfig { lr: 0.1, kl_clip: None, ..KfacConfig::default() };
+    let mut kfac = Kfac::from_named(params.clone(), config).unwrap().with_options(options).unwrap();
+    kfac.observe(&[record]).unwrap();
+    kfac.step(&grads).unwrap();
+    let expected: f64 = -0.1 * X.iter().zip(&E).map(|(x, e)| e[0] * x[0]).sum::<f64>();
+    assert!((params[0].1.to_vec2::<f64>().unwrap()[0][0] - expected).abs() < 1e-15);
 }
 
 const X: [[f64; 2]; 3] = [[1.0, 0.5], [-0.5, 2.0], [0.25, -1.0]];

@@ -27,7 +27,7 @@ pub trait Model: Send + Sync {
     ///
     /// # Errors
     ///
-    /// [`Error::Input`](crate::Error::Input) if `x` does not fit; candle's own.
+    /// [`Error::Input`] if `x` does not fit; candle's own.
     fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor>;
 
     /// As [`Self::forward`], with the same result bit for bit; the backward pass leaves in `recorder` what each layer saw.

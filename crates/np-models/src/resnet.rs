@@ -127,7 +127,7 @@ impl Block {
 ///
 /// Parameters and buffers bear torchvision's names, in its order: `conv1.weight`, `bn1.weight`, `bn1.bias`,
 /// `layer1.0.conv1.weight`, …, `layer2.0.downsample.0.weight`, …, `fc.weight`, `fc.bias`; buffers `bn1.running_mean`,
-/// `bn1.running_var`, …. So a checkpoint of PyTorch loads with [`load`](crate::load). Initial values are drawn as torchvision does
+/// `bn1.running_var`, …. So a checkpoint of PyTorch loads with [`load`](crate::load()). Initial values are drawn as torchvision does
 /// (see [`Conv2d::new`], [`BatchNorm2d::new`], [`Linear::new`]), from our own generator (see [`Initializer`]).
 ///
 /// Where this departs from PyTorch: no `num_batches_tracked`, which only an average of all batches would need. Where it runs on

@@ -22,7 +22,8 @@ pub enum Base {
     /// B ← momentum·B + (g + wd·θ); b = μ = B; weight decay inside the gradient and nowhere else.
     SgdMomentum(BaseSgd),
     /// Any other optimizer of this crate, but NeuroPlastic, K-FAC and L-BFGS. b is its direction, with whatever it scales η by; μ its average of gradients, where it has
-    /// one; weight decay enters as it does there. η and wd are the hybrid's: its own `lr` and `weight_decay` must be left at their defaults.
+    /// one; weight decay enters as it does there. η and wd are the hybrid's: its own `lr` must be left at its default, and its own
+    /// `weight_decay` is not looked at.
     Other(Box<OptimizerConfig>),
 }
 

@@ -97,7 +97,8 @@ pub(super) fn directions(
             weight_decay: w.weight_decay(config.weight_decay),
             plasticity: w.slot.settings.plasticity,
             base,
-            ratio: if base.factor == w.lr { 1.0 } else { base.factor / w.lr },
+            // With η = 0 nothing moves, whatever the ratio.
+            ratio: if base.factor == w.lr || w.lr == 0.0 { 1.0 } else { base.factor / w.lr },
         })
         .collect();
 

@@ -95,6 +95,14 @@ const FORMS: &[(&str, &str)] = &[
     ("lars nesterov", r#"{"lars": {"lr": 0.1, "nesterov": true, "dampening": 0.3, "weight_decay": 0.1}}"#),
     ("lars without momentum", r#"{"lars": {"lr": 0.1, "momentum": 0, "trust": 0.1}}"#),
     ("prodigy coupled", r#"{"prodigy": {"d0": 0.001, "weight_decay": 0.1, "decay": "coupled", "growth_rate": 1.5}}"#),
+    (
+        "hybrid of schedule-free",
+        r#"{"neuroplastic": {"lr": 0.05, "formulation": {"hybrid": {"base": "schedule_free_sgd"}}}}"#,
+    ),
+    (
+        "hybrid of prodigy",
+        r#"{"neuroplastic": {"lr": 1, "formulation": {"hybrid": {"base": {"prodigy": {"d0": 0.001}}}}}}"#,
+    ),
     ("muon plain", r#"{"muon": {"lr": 0.02, "nesterov": false, "precision": "full", "scale": "match_rms_adamw"}}"#),
     (
         "shampoo momentum",
