@@ -22,7 +22,7 @@
 //!
 //! | optimizer | configuration | state a parameter |
 //! |---|---|---|
-//! | [`NeuroPlastic`] | [`NeuroPlasticConfig`] | 3 numbers, and 1 of scratch (hybrid: up to 5 and 2) |
+//! | [`NeuroPlastic`] | [`NeuroPlasticConfig`] | 3 numbers, and 1 of scratch (hybrid: its base's state and scratch more) |
 //! | [`Sgd`] | [`SgdConfig`] | none, or 1 with momentum |
 //! | [`Adam`] | [`AdamConfig`] | 2, or 3 with AMSGrad |
 //! | [`AdamW`] | [`AdamWConfig`] | 2, or 3 with AMSGrad |
