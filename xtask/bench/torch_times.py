@@ -1,6 +1,6 @@
 """PyTorch's time of a step on this CPU, nanoseconds a parameter, as one JSON object: the best of many after a warm-up.
 
-`cargo xtask bench` runs it beside ours. Argument: the number of threads. Of each optimizer the fastest form counts: fused where there
+`cargo xtask bench` runs it beside ours. Arguments: the number of threads, and the names of what to measure, all where there are none. Of each optimizer the fastest form counts: fused where there
 is one, else the faster of the loop over tensors and foreach. What torch itself lacks comes from pytorch_optimizer, schedulefree
 and prodigyopt, where they are installed. Nothing is compiled.
 """
@@ -11,7 +11,7 @@ import time
 
 import torch
 
-threads = int(sys.argv[1])
+threads, only = int(sys.argv[1]), sys.argv[2:]
 torch.set_num_threads(threads)
 ENOUGH = 0.2  # seconds for a form
 
@@ -113,7 +113,7 @@ out = {"version": torch.__version__, "threads": torch.get_num_threads(), "forms"
 for size, shapes in SIZES.items():
     count = sum(torch.Size(shape).numel() for shape in shapes)
     for name, sizes, forms, make in CASES:
-        if size not in sizes:
+        if size not in sizes or (only and name not in only):
             continue
         for form in forms:
             params = [torch.nn.Parameter(torch.randn(shape)) for shape in shapes]

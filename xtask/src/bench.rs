@@ -25,11 +25,14 @@ pub(crate) struct Options {
     /// A python with torch [default: NP_PYTHON, else python3]; without one, no ratios
     #[arg(long)]
     python: Option<PathBuf>,
+    /// These alone, by the names of the table: `sgd_momentum,adamw`
+    #[arg(long, value_delimiter = ',', conflicts_with = "models")]
+    only: Vec<String>,
     /// Measure a model's forward and backward pass instead of optimizers' steps
-    #[arg(long, conflicts_with = "keep")]
+    #[arg(long)]
     models: bool,
     /// Keep the result in `xtask/bench/results/`
-    #[arg(long)]
+    #[arg(long, conflicts_with = "only")]
     keep: bool,
 }
 
@@ -56,17 +59,17 @@ pub(crate) fn run(options: &Options, root: &Path) -> Result<()> {
     let python = options.python.clone().or_else(|| env::var_os("NP_PYTHON").map(PathBuf::from));
     let python = python.unwrap_or_else(|| "python3".into());
     if options.models {
-        return models::run(root, &python, threads, options.rounds.max(1));
+        return models::run(root, &python, threads, options);
     }
     let (mut ours, mut theirs, mut torch) = (Times::new(), Times::new(), None);
     let mut skipped = Value::Null;
     for round in 1..=options.rounds.max(1) {
         eprintln!("round {round} of {}: ours", options.rounds.max(1));
-        let found = measure_ours(root, threads)?;
+        let found = measure_ours(root, threads, &options.only)?;
         merge(&mut ours, &found);
         skipped = found.get("skipped").cloned().unwrap_or_default();
         eprintln!("round {round} of {}: PyTorch", options.rounds.max(1));
-        match measure_torch(root, &python, threads) {
+        match measure_torch(root, &python, threads, &options.only) {
             Ok(found) => {
                 torch = found.get("version").and_then(Value::as_str).map(str::to_owned);
                 merge(&mut theirs, &found);
@@ -80,21 +83,26 @@ pub(crate) fn run(options: &Options, root: &Path) -> Result<()> {
         println!("not measured: {line}");
     }
     if options.keep {
-        keep(root, &ours, &theirs, torch.as_deref(), threads)?;
+        let unit = "nanoseconds a parameter, best of several";
+        keep(root, "", threads, json!({"unit": unit, "torch": torch, "ours": ours, "theirs": theirs}))?;
     }
     Ok(())
 }
 
-fn measure_ours(root: &Path, threads: usize) -> Result<Map<String, Value>> {
+fn measure_ours(root: &Path, threads: usize, only: &[String]) -> Result<Map<String, Value>> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    command.args(["run", "--quiet", "--package", "np-core", "--example", "step_times"]);
+    command.args(["run", "--quiet", "--package", "np-core", "--example", "step_times", "--"]).args(only);
     json_of(command.current_dir(root).env("RAYON_NUM_THREADS", threads.to_string()))
 }
 
-fn measure_torch(root: &Path, python: &Path, threads: usize) -> Result<Map<String, Value>> {
+fn measure_torch(root: &Path, python: &Path, threads: usize, only: &[String]) -> Result<Map<String, Value>> {
     let script = root.join("xtask/bench/torch_times.py");
-    json_of(Command::new(python).arg(script).arg(threads.to_string()).env("OMP_NUM_THREADS", threads.to_string()))
+    // What an optimizer is held against must be measured too.
+    let mut names: Vec<&str> = only.iter().map(|name| against(name)).collect();
+    names.dedup();
+    let mut command = Command::new(python);
+    json_of(command.arg(script).arg(threads.to_string()).args(names).env("OMP_NUM_THREADS", threads.to_string()))
 }
 
 /// The JSON object that a command prints.
@@ -133,24 +141,24 @@ fn print(ours: &Times, theirs: &Times, torch: Option<&str>, threads: usize) {
     }
 }
 
-fn keep(root: &Path, ours: &Times, theirs: &Times, torch: Option<&str>, threads: usize) -> Result<()> {
+/// Keeps `found`, with where and when it was measured.
+fn keep(root: &Path, what: &str, threads: usize, found: Value) -> Result<()> {
     let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let cpu = cpu.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
     let cpu = cpu.map_or_else(|| env::consts::ARCH.to_owned(), |(_, name)| name.trim().to_owned());
     let git = Command::new("git").args(["rev-parse", "HEAD"]).current_dir(root).output();
     let commit = git.ok().and_then(|out| String::from_utf8(out.stdout).ok()).map(|text| text.trim().to_owned());
-    let result = json!({
-        "unit": "nanoseconds a parameter, best of several",
+    let mut result = json!({
         "date": today(),
         "machine": {"cpu": cpu, "cores": std::thread::available_parallelism().map_or(1, usize::from), "os": env::consts::OS},
         "threads": threads,
         "commit": commit,
-        "torch": torch,
-        "ours": ours,
-        "theirs": theirs,
     });
+    if let (Value::Object(result), Value::Object(found)) = (&mut result, found) {
+        result.extend(found);
+    }
     let slug: String = cpu.to_lowercase().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
-    let path = root.join(format!("xtask/bench/results/{}-{slug}-{threads}.json", today()));
+    let path = root.join(format!("xtask/bench/results/{}-{slug}-{threads}{what}.json", today()));
     write_atomic(&path, (serde_json::to_string_pretty(&result)? + "\n").as_bytes())?;
     println!("kept in {}", path.strip_prefix(root).unwrap_or(&path).display());
     Ok(())

@@ -66,8 +66,10 @@ pub struct Scalars<T> {
     second: Average<T>,
     /// 1 / (1 − β₁ᵗ), with r √(1 − β₂ᵗ) where the step is adaptive.
     scale: T,
-    adaptive: bool,
-    eps: T,
+    /// The divisor is `root` √v + `floor`: √v + ε where the step is adaptive, 1 where it is not. Arithmetic, since a choice in its place keeps
+    /// the loop from being vectorised.
+    root: T,
+    floor: T,
 }
 
 impl Elementwise for RAdamConfig {
@@ -120,8 +122,8 @@ impl Elementwise for RAdamConfig {
             first: Average::new(self.beta1),
             second: Average::new(self.beta2),
             scale: T::from_f64(scale),
-            adaptive,
-            eps: T::from_f64(self.eps),
+            root: T::from_f64(f64::from(u8::from(adaptive))),
+            floor: T::from_f64(if adaptive { self.eps } else { 1.0 }),
         }
     }
 
@@ -132,16 +134,13 @@ impl Elementwise for RAdamConfig {
         }
         let (m, v) = (k.first.of(state[0], g), k.second.of(state[1], g * g));
         (state[0], state[1]) = (m, v);
-        // A choice of divisors, not of ways to go on: the loop stays without a branch.
-        let divisor = if k.adaptive { v.sqrt() + k.eps } else { T::ONE };
-        (m * k.scale / divisor, state)
+        (m * k.scale / (k.root * v.sqrt() + k.floor), state)
     }
 
     fn direction_tensor(k: &Scalars<f64>, _: &Tensor, g: &Tensor, state: &mut [Tensor]) -> candle_core::Result<Tensor> {
         let [m, v, ..] = state else { return Ok(g.clone()) };
         *m = k.first.of_tensors(m, g)?;
         *v = k.second.of_tensors(v, &g.sqr()?)?;
-        let u = (&*m * k.scale)?;
-        if k.adaptive { u / (v.sqrt()? + k.eps)? } else { Ok(u) }
+        (&*m * k.scale)? / ((v.sqrt()? * k.root)? + k.floor)?
     }
 }

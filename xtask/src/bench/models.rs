@@ -5,6 +5,7 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
+use serde_json::{Map, json};
 
 /// A heading, the example of np-models (with a script of the same name beside it), and the arguments of both.
 const MODELS: [(&str, &str, &[&str]); 3] = [
@@ -14,7 +15,8 @@ const MODELS: [(&str, &str, &[&str]); 3] = [
 ];
 
 /// Measures, and prints medians over all rounds.
-pub(super) fn run(root: &Path, python: &Path, threads: usize, rounds: usize) -> Result<()> {
+pub(super) fn run(root: &Path, python: &Path, threads: usize, options: &super::Options) -> Result<()> {
+    let (rounds, mut kept) = (options.rounds.max(1), Map::new());
     println!("images per second, forward and backward, medians of {rounds} rounds in turn, {threads} threads");
     println!("{:<32} {:>9} {:>9}  ratio", "model", "ours", "PyTorch");
     for (title, example, arguments) in MODELS {
@@ -36,6 +38,11 @@ pub(super) fn run(root: &Path, python: &Path, threads: usize, rounds: usize) -> 
         let Some(own) = median(&mut ours) else { bail!("`{example}` measured nothing") };
         let beside = median(&mut theirs).map_or(String::new(), |other| format!("{other:>9.1}  {:.2}", own / other));
         println!("{title:<32} {own:>9.1} {beside}");
+        kept.insert(title.into(), json!({"ours": own, "theirs": median(&mut theirs)}));
+    }
+    if options.keep {
+        let unit = "images per second, forward and backward, medians";
+        super::keep(root, "-models", threads, json!({"unit": unit, "rates": kept}))?;
     }
     Ok(())
 }

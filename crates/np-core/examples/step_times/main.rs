@@ -1,4 +1,5 @@
 //! Prints the time of a step as one JSON object, nanoseconds a parameter: the best of many, after a warm-up. `cargo xtask bench` reads it.
+//! Arguments: the names of what to measure; everything where there are none.
 #![allow(clippy::print_stdout)]
 
 #[allow(unreachable_pub)]
@@ -14,7 +15,11 @@ const ENOUGH: Duration = Duration::from_millis(250);
 fn main() -> np_core::Result<()> {
     let mut out = Map::new();
     out.insert("threads".into(), json!(rayon::current_num_threads()));
+    let only: Vec<String> = std::env::args().skip(1).collect();
     for case in cases::cases() {
+        if !only.is_empty() && !only.contains(&case.name) {
+            continue;
+        }
         let mut prepared = case.prepare()?;
         let begin = Instant::now();
         let (mut best, mut rounds) = (f64::INFINITY, 0);
