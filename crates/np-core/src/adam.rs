@@ -3,6 +3,7 @@
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
+use crate::average::positive;
 use crate::error::{check, not_negative};
 use crate::{At, Buffer, Decay, Driver, Elementwise, Float, Result};
 
@@ -154,7 +155,7 @@ macro_rules! adam_config {
                 not_negative("lr", self.lr)?;
                 check((0.0..1.0).contains(&self.beta1), "beta1", "a number in [0, 1)", self.beta1)?;
                 check((0.0..1.0).contains(&self.beta2), "beta2", "a number in [0, 1)", self.beta2)?;
-                check(self.eps > 0.0, "eps", "a number > 0", self.eps)?;
+                positive("eps", self.eps)?;
                 not_negative("weight_decay", self.weight_decay)
             }
 

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use candle_core::backprop::GradStore;
 use candle_core::{Tensor, Var};
 
+use crate::error::check;
 use crate::gradients::{self, Verdict};
 use crate::slot::{GradientMap, Slot};
 use crate::{
@@ -122,9 +123,13 @@ impl<R: Rule> Driver<R> {
     /// Takes `options` from here on: groups, clipping, accumulation, schedule.
     ///
     /// # Errors
-    /// [`Error::Config`] for a setting out of range, or a group that matches no parameter.
+    /// [`Error::Config`] for a setting out of range, a group that matches no parameter, or another number of calls to accumulate while some
+    /// have been.
     pub fn with_options(mut self, options: Options) -> Result<Self> {
         options.validate()?;
+        let (old, new) = (self.options.accumulate.0, options.accumulate.0);
+        let expected = format!("{old} until the step under way is complete");
+        check(self.calls == 0 || old == new, "options.accumulate", &expected, new)?;
         options.fits(&self.names().collect::<Vec<_>>())?;
         for slot in &mut self.slots {
             slot.settle(options.of(&slot.name, slot.var.dims().len()), &self.rule, self.backend)?;
@@ -186,13 +191,19 @@ impl<R: Rule> Driver<R> {
         R::observe(self, records)
     }
 
-    /// Whether a step may be taken now: schedule and position known, the trained weights in place.
-    pub(crate) fn ready(&self) -> Result<()> {
+    /// Whether the parameters hold the weights that are trained.
+    pub(crate) fn trains(&self) -> Result<()> {
         if let Some(slot) = self.slots.iter().find(|s| s.set_aside.is_some()) {
             let expected = "the weights that are trained".to_string();
             let got = "their average; hint: call `select(Weights::Trained)`".to_string();
             return Err(Error::Parameter { name: slot.name.clone(), expected, got });
         }
+        Ok(())
+    }
+
+    /// Whether a step may be taken now: schedule and position known, the trained weights in place.
+    pub(crate) fn ready(&self) -> Result<()> {
+        self.trains()?;
         let key = || "options.schedule".to_string();
         if self.epochs.is_none() && self.options.schedule.needs_epochs() {
             return Err(Error::NoEpochs { key: key() });
@@ -204,12 +215,14 @@ impl<R: Rule> Driver<R> {
         Ok(())
     }
 
-    /// Counts a step that was not taken by way of [`Driver::step`].
-    pub(crate) fn finished(&mut self, norm: Option<f64>) -> StepReport {
+    /// Counts a step of these slots that was not taken by way of [`Driver::step`].
+    pub(crate) fn finished(&mut self, moved: &[usize], norm: Option<f64>) -> StepReport {
         self.step += 1;
-        let trained = self.slots.iter_mut().filter(|s| s.settings.training == Training::Trained);
-        let updated = trained.map(|slot| slot.steps += 1).count();
-        StepReport { updated, gradient_norm: norm, ..StepReport::default() }
+        moved.iter().for_each(|&i| self.slots[i].steps += 1);
+        let trained = self.slots.iter().filter(|s| s.settings.training == Training::Trained).count();
+        let absent = trained - moved.len();
+        self.absent += absent as u64;
+        StepReport { updated: moved.len(), absent, gradient_norm: norm, ..StepReport::default() }
     }
 
     /// Backpropagates from `loss` and steps. candle's method of this name says nothing of what the step did.

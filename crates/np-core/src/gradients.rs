@@ -98,7 +98,9 @@ pub(crate) fn judge(slots: &[Slot], found: &[Option<Tensor>], options: &Options)
         }
     }
     if let Some(max) = clip {
-        map.scale = (max / (norm + 1e-6)).min(1.0);
+        // A norm that is no number makes every gradient none, as in PyTorch: half a step would hide that something is wrong.
+        let scale = max / (norm + 1e-6);
+        map.scale = if scale >= 1.0 { 1.0 } else { scale };
     }
     Ok(Verdict::Use { map, norm: Some(norm) })
 }

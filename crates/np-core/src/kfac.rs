@@ -22,7 +22,8 @@ use crate::{Apply, Buffer, Driver, Error, Result, Rule, StepContext, Work};
 /// The statistics come from the model: give the optimizer a [`LayerRecord`] of every layer before each step ([`Driver::observe`]). Weight `X.weight` and bias
 /// `X.bias` belong together; what has no record (a batch norm, say) moves along its gradient. e are the gradients of the loss itself, not of one with sampled
 /// labels: the "empirical Fisher". Inverses are found anew every [`update_every`](KfacConfig::update_every) steps, by eigendecomposition in the
-/// host's memory. For a convolution the expectations are sums over positions, as in KFC. References: Martens and Grosse 2015; Grosse and Martens 2016.
+/// host's memory. Where gradients are accumulated, give each call's records before it: their mean counts; saved state does not hold those of an
+/// accumulation under way. For a convolution the expectations are sums over positions, as in KFC. References: Martens and Grosse 2015; Grosse and Martens 2016.
 ///
 /// ```
 /// # fn main() -> np_core::Result<()> {
@@ -106,38 +107,45 @@ impl LayerRecord {
     }
 }
 
-/// Records that no step has used yet.
+/// Records that no step has used yet, added up by layer, and how many each sum is of: calls that accumulate have one each.
 #[derive(Debug, Default)]
 pub struct Memory {
-    records: HashMap<String, LayerRecord>,
+    records: HashMap<String, (LayerRecord, f64)>,
 }
 
-/// Takes what the layers saw of the batch whose gradients the next step will be given.
+/// Takes what the layers saw of the batch whose gradients the next step will be given: all of it, or, after an error, nothing.
 fn take(driver: &mut Kfac, records: &[LayerRecord]) -> Result<()> {
-    {
-        for record in records {
-            let name = format!("{}.weight", record.layer);
-            let slot = driver.slots.iter().find(|s| s.name == name);
-            let slot = slot.ok_or_else(|| Error::Parameter {
-                name: name.clone(),
-                expected: "a parameter of this name for its layer's record".to_string(),
-                got: "none".to_string(),
-            })?;
-            let dims = slot.dims();
-            if dims.len() < 2 {
-                // No matrix, or not to be seen as one.
-                continue;
-            }
-            let expected = [dims[1..].iter().product::<usize>() + 1, dims[0]];
-            let got = [record.inputs.dim(0)?, record.outputs.dim(0)?];
-            if expected != got {
-                let sizes = |[inputs, outputs]: [usize; 2]| format!("{} inputs and {outputs} outputs", inputs - 1);
-                return Err(Error::Parameter { name, expected: sizes(expected), got: sizes(got) });
-            }
-            driver.memory.records.insert(record.layer.clone(), record.clone());
+    let mut taken = Vec::with_capacity(records.len());
+    for record in records {
+        let name = format!("{}.weight", record.layer);
+        let slot = driver.slots.iter().find(|s| s.name == name);
+        let slot = slot.ok_or_else(|| Error::Parameter {
+            name: name.clone(),
+            expected: "a parameter of this name for its layer's record".to_string(),
+            got: "none".to_string(),
+        })?;
+        let dims = slot.dims();
+        if dims.len() < 2 {
+            // No matrix, or not to be seen as one.
+            continue;
         }
-        Ok(())
+        let expected = [dims[1..].iter().product::<usize>() + 1, dims[0]];
+        let got = [record.inputs.dim(0)?, record.outputs.dim(0)?];
+        if expected != got {
+            let sizes = |[inputs, outputs]: [usize; 2]| format!("{} inputs and {outputs} outputs", inputs - 1);
+            return Err(Error::Parameter { name, expected: sizes(expected), got: sizes(got) });
+        }
+        let sum = match driver.memory.records.get(&record.layer).filter(|_| driver.calls > 0) {
+            None => (record.clone(), 1.0),
+            Some((sum, n)) => {
+                let (inputs, outputs) = ((&sum.inputs + &record.inputs)?, (&sum.outputs + &record.outputs)?);
+                (LayerRecord { layer: record.layer.clone(), inputs, outputs }, n + 1.0)
+            }
+        };
+        taken.push(sum);
     }
+    driver.memory.records.extend(taken.into_iter().map(|sum| (sum.0.layer.clone(), sum)));
+    Ok(())
 }
 
 /// The buffers of a weight, after its momentum.
@@ -210,8 +218,8 @@ impl Rule for KfacConfig {
             if work[i].slot.dims().len() < 2 || gradients[i].elem_count() == 0 {
                 continue;
             }
-            if let Some(record) = memory.records.remove(&layer) {
-                self.learn(&mut work[i], &record)?;
+            if let Some((record, n)) = memory.records.remove(&layer) {
+                self.learn(&mut work[i], &record, 1.0 / n)?;
             }
             if work[i].slot.numbers[0] == 0.0 {
                 continue;
@@ -243,8 +251,8 @@ impl Rule for KfacConfig {
 }
 
 impl KfacConfig {
-    /// Statistics of a weight move on with a record, and its inverses when it is their turn.
-    fn learn(&self, w: &mut Work<'_>, record: &LayerRecord) -> Result<()> {
+    /// Statistics of a weight move on with `share` of a record, and its inverses when it is their turn.
+    fn learn(&self, w: &mut Work<'_>, record: &LayerRecord, share: f64) -> Result<()> {
         let records = w.slot.numbers[0] + 1.0;
         w.slot.numbers[0] = records;
         let rho = self.decay.min(1.0 - 1.0 / records);
@@ -253,7 +261,7 @@ impl KfacConfig {
         let mut now = Vec::with_capacity(2);
         for (k, new) in [&record.inputs, &record.outputs].into_iter().enumerate() {
             let new = new.to_dtype(dtype)?.to_device(w.slot.var.device())?;
-            let mean = ((&old[k + 1] * rho)? + (new * (1.0 - rho))?)?;
+            let mean = ((&old[k + 1] * rho)? + (new * ((1.0 - rho) * share))?)?;
             w.slot.state.set(k + 1, &mean)?;
             now.push(mean);
         }

@@ -11,8 +11,7 @@ use crate::gradients;
 use crate::line_search::{Evaluation, strong_wolfe};
 use crate::slot::compute_dtype;
 use crate::{
-    Apply, Buffer, Driver, Error, NonFinite, Options, Result, Rule, StepContext, StepOutcome, StepReport, Training,
-    Work,
+    Apply, Buffer, Driver, Error, NonFinite, Options, Result, Rule, StepContext, StepOutcome, StepReport, Work,
 };
 
 /// L-BFGS: the gradient times an inverse Hessian that is put together from the last changes of parameters and gradient.
@@ -89,6 +88,8 @@ pub struct Memory {
     pairs: VecDeque<[Vec<f64>; 2]>,
     /// θ and g of the iteration before.
     last: Option<[Vec<f64>; 2]>,
+    /// Numbers of the parameters that these vectors are of.
+    which: Vec<usize>,
 }
 
 fn dot(x: &[f64], y: &[f64]) -> f64 {
@@ -96,19 +97,18 @@ fn dot(x: &[f64], y: &[f64]) -> f64 {
 }
 
 impl Memory {
-    /// Learns from where the last iteration was and where this one is.
-    fn learn(&mut self, theta: &[f64], g: &[f64], history: usize) {
+    /// Learns from where the last iteration was and where this one is, both of the parameters with these numbers.
+    fn learn(&mut self, which: &[usize], theta: &[f64], g: &[f64], history: usize) {
+        if self.which != which {
+            // Other parameters have gradients now: what was learnt is of other vectors.
+            *self = Self { which: which.to_vec(), ..Self::default() };
+        }
         if let Some([theta0, g0]) = self.last.take() {
-            if theta0.len() == theta.len() {
-                let difference = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a - b).collect::<Vec<_>>();
-                let (s, y) = (difference(theta, &theta0), difference(g, &g0));
-                // A pair without curvature would make H indefinite.
-                if dot(&s, &y) > 1e-10 {
-                    self.pairs.push_back([s, y]);
-                }
-            } else {
-                // Other parameters have gradients now: what was learnt is of other vectors.
-                self.pairs.clear();
+            let difference = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a - b).collect::<Vec<_>>();
+            let (s, y) = (difference(theta, &theta0), difference(g, &g0));
+            // A pair without curvature would make H indefinite.
+            if dot(&s, &y) > 1e-10 {
+                self.pairs.push_back([s, y]);
             }
         }
         while self.pairs.len() > history {
@@ -182,7 +182,8 @@ impl Rule for LbfgsConfig {
             g.extend(numbers(&grad)?.iter().zip(&at).map(|(g, theta)| g + wd * theta));
             theta.extend(at);
         }
-        memory.learn(&theta, &g, self.history);
+        let which: Vec<usize> = work.iter().map(|w| w.slot.index).collect();
+        memory.learn(&which, &theta, &g, self.history);
         let mut d = memory.direction(&g);
         if dot(&d, &g) >= 0.0 {
             memory.pairs.clear();
@@ -208,6 +209,7 @@ impl Rule for LbfgsConfig {
             pairs.flat_map(|(i, [s, y])| [(format!("s.{i}"), s.clone()), (format!("y.{i}"), y.clone())]).collect();
         if let Some([theta, g]) = &memory.last {
             all.extend([("theta".to_string(), theta.clone()), ("gradient".to_string(), g.clone())]);
+            all.push(("parameters".to_string(), memory.which.iter().map(|&i| i as f64).collect()));
         }
         all
     }
@@ -217,6 +219,7 @@ impl Rule for LbfgsConfig {
             (Some(theta), Some(g)) => Some([theta, g]),
             _ => None,
         };
+        memory.which = take("parameters").unwrap_or_default().into_iter().map(|i| i as usize).collect();
         memory.pairs.clear();
         while let Some(pair) =
             take(&format!("s.{}", memory.pairs.len())).zip(take(&format!("y.{}", memory.pairs.len())))
@@ -241,32 +244,36 @@ fn numbers(t: &Tensor) -> Result<Vec<f64>> {
     Ok(t.to_dtype(DType::F64)?.flatten_all()?.to_vec1()?)
 }
 
-/// Loss and gradient at the parameters as they are, clipped as the options say.
-fn evaluate(driver: &Driver<LbfgsConfig>, closure: &mut Closure<'_>) -> Result<(f64, Vec<f64>, Option<f64>)> {
+/// Loss and gradient at the parameters as they are, of the slots in `moved`; the first time, when there is none yet, of all that have one.
+fn evaluate(
+    driver: &Driver<LbfgsConfig>,
+    closure: &mut Closure<'_>,
+    moved: &mut Option<Vec<usize>>,
+) -> Result<(f64, Vec<f64>, f64)> {
     let (mut loss, grads) = closure()?;
     let found = gradients::find(&driver.slots, &grads)?;
     let norm = gradients::norm(&found)?;
+    let moved = moved.get_or_insert_with(|| (0..found.len()).filter(|&i| found[i].is_some()).collect());
     let mut g = Vec::new();
-    for (slot, grad) in driver.slots.iter().zip(&found) {
-        if slot.settings.training == Training::Frozen {
-            continue;
-        }
+    for &i in moved.iter() {
+        let slot = &driver.slots[i];
         let theta = numbers(&slot.var.as_detached_tensor())?;
         let wd = slot.settings.weight_decay.unwrap_or(driver.rule.weight_decay);
         loss += 0.5 * wd * dot(&theta, &theta);
-        let own = match grad {
+        let own = match &found[i] {
             Some(grad) => numbers(grad)?,
             None => vec![0.0; theta.len()],
         };
         g.extend(own.iter().zip(&theta).map(|(g, theta)| g + wd * theta));
     }
-    Ok((loss, g, Some(norm)))
+    Ok((loss, g, norm))
 }
 
 /// Puts θ + t d into the parameters.
-fn place(driver: &mut Driver<LbfgsConfig>, theta: &[f64], t: f64, d: &[f64]) -> Result<()> {
+fn place(driver: &mut Driver<LbfgsConfig>, moved: &[usize], theta: &[f64], t: f64, d: &[f64]) -> Result<()> {
     let mut at = 0;
-    for slot in driver.slots.iter_mut().filter(|s| s.settings.training != Training::Frozen) {
+    for &i in moved {
+        let slot = &mut driver.slots[i];
         let n = slot.var.elem_count();
         if n == 0 {
             continue;
@@ -281,10 +288,10 @@ fn place(driver: &mut Driver<LbfgsConfig>, theta: &[f64], t: f64, d: &[f64]) -> 
     Ok(())
 }
 
-fn current(driver: &Driver<LbfgsConfig>) -> Result<Vec<f64>> {
+fn current(driver: &Driver<LbfgsConfig>, moved: &[usize]) -> Result<Vec<f64>> {
     let mut theta = Vec::new();
-    for slot in driver.slots.iter().filter(|s| s.settings.training != Training::Frozen) {
-        theta.extend(numbers(&slot.var.as_detached_tensor())?);
+    for &i in moved {
+        theta.extend(numbers(&driver.slots[i].var.as_detached_tensor())?);
     }
     Ok(theta)
 }
@@ -298,23 +305,29 @@ fn search(driver: &mut Driver<LbfgsConfig>, closure: &mut Closure<'_>) -> Result
     check(clip == "none", "options.clip", "none with a line search", clip)?;
     driver.ready()?;
     let (config, lr) = (driver.rule.clone(), driver.effective_lr());
-    let scales: Vec<f64> = driver
-        .slots
+    let mut which = None;
+    let (mut loss, mut g, norm) = evaluate(driver, closure, &mut which)?;
+    // A parameter without a gradient here is left alone throughout, as in any other step.
+    let moved = which.clone().unwrap_or_default();
+    let scales: Vec<f64> = moved
         .iter()
-        .filter(|s| s.settings.training != Training::Frozen)
+        .map(|&i| &driver.slots[i])
         .flat_map(|s| std::iter::repeat_n(s.settings.lr_scale, s.var.elem_count()))
         .collect();
-    let (mut loss, mut g, norm) = evaluate(driver, closure)?;
     if !loss.is_finite() || !g.iter().all(|g| g.is_finite()) {
         // There is no way down from here, whatever the policy is.
         if driver.options.non_finite == NonFinite::Skip {
             driver.skipped += 1;
-            return Ok(StepReport { outcome: StepOutcome::Skipped, gradient_norm: norm, ..StepReport::default() });
+            return Ok(StepReport {
+                outcome: StepOutcome::Skipped,
+                gradient_norm: Some(norm),
+                ..StepReport::default()
+            });
         }
         let (expected, got) = ("a finite loss with finite gradients".to_string(), format!("a loss of {loss}"));
         return Err(Error::Gradient { name: "all parameters".to_string(), expected, got });
     }
-    let mut theta = current(driver)?;
+    let mut theta = current(driver, &moved)?;
     let start = (theta.clone(), driver.memory.clone());
     let mut evaluations = 1;
     for _ in 0..config.max_iterations {
@@ -322,7 +335,7 @@ fn search(driver: &mut Driver<LbfgsConfig>, closure: &mut Closure<'_>) -> Result
         if largest(&g) <= config.gradient_tolerance || evaluations >= config.max_evaluations {
             break;
         }
-        driver.memory.learn(&theta, &g, config.history);
+        driver.memory.learn(&moved, &theta, &g, config.history);
         let mut d = driver.memory.direction(&g);
         d.iter_mut().zip(&scales).for_each(|(d, scale)| *d *= scale);
         let mut slope = dot(&d, &g);
@@ -336,26 +349,26 @@ fn search(driver: &mut Driver<LbfgsConfig>, closure: &mut Closure<'_>) -> Result
         }
         let first = driver.memory.first(lr, &g);
         let found = strong_wolfe(Evaluation { t: 0.0, value: loss, slope, gradient: g.clone() }, first, &mut |t| {
-            place(driver, &theta, t, &d)?;
+            place(driver, &moved, &theta, t, &d)?;
             evaluations += 1;
-            let (value, gradient, _) = evaluate(driver, closure)?;
+            let (value, gradient, _) = evaluate(driver, closure, &mut which)?;
             Ok(Evaluation { t, value, slope: dot(&gradient, &d), gradient })
         });
         let found = match found {
             Ok(found) => found,
             Err(e) => {
                 // Whatever went wrong, nothing has changed.
-                place(driver, &start.0, 0.0, &d)?;
+                place(driver, &moved, &start.0, 0.0, &d)?;
                 driver.memory = start.1;
                 return Err(e);
             }
         };
-        place(driver, &theta, found.t, &d)?;
+        place(driver, &moved, &theta, found.t, &d)?;
         let (change, gained) = (largest(&d) * found.t, (loss - found.value).abs());
-        (loss, g, theta) = (found.value, found.gradient, current(driver)?);
+        (loss, g, theta) = (found.value, found.gradient, current(driver, &moved)?);
         if change <= config.change_tolerance || gained < config.change_tolerance {
             break;
         }
     }
-    Ok(driver.finished(norm))
+    Ok(driver.finished(&moved, Some(norm)))
 }

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::average::positive;
 use crate::error::{check, not_negative};
 use crate::host::{self, HostRule, Whole};
 use crate::matrix::{Onto, Real, product, view};
@@ -129,13 +130,16 @@ impl Rule for MuonConfig {
         not_negative("lr", self.lr)?;
         not_negative("weight_decay", self.weight_decay)?;
         check((0.0..1.0).contains(&self.momentum), "momentum", "a number in [0, 1)", self.momentum)?;
-        check(self.eps > 0.0, "eps", "a number > 0", self.eps)?;
+        positive("eps", self.eps)?;
+        for (i, c) in self.coefficients.into_iter().enumerate() {
+            check(c.is_finite(), &format!("coefficients.{i}"), "a finite number", c)?;
+        }
         check(self.iterations < 100, "iterations", "a number below 100", self.iterations)?;
         let Fallback { lr_ratio, beta1, beta2, eps } = self.fallback;
         not_negative("fallback.lr_ratio", lr_ratio)?;
         check((0.0..1.0).contains(&beta1), "fallback.beta1", "a number in [0, 1)", beta1)?;
         check((0.0..1.0).contains(&beta2), "fallback.beta2", "a number in [0, 1)", beta2)?;
-        check(eps > 0.0, "fallback.eps", "a number > 0", eps)
+        positive("fallback.eps", eps)
     }
 
     fn learning_rate(&self) -> f64 {

@@ -56,7 +56,7 @@ pub struct ProdigyConfig {
     pub d0: f64,
     /// κ, what the estimate is multiplied with, > 0: the way to tune. Default 1 (`prodigyopt`).
     pub d_coef: f64,
-    /// γ, most that d grows by in a step, ≥ 1. Default absent: as it will (`prodigyopt`).
+    /// γ, most that d is multiplied with in a step, ≥ 1, once it has left d₀. Default absent: as it will (`prodigyopt`).
     pub growth_rate: Option<f64>,
     /// Adam's bias correction. Default off (`prodigyopt`).
     pub bias_correction: bool,

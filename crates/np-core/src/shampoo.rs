@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::average::positive;
 use crate::error::{check, not_negative};
 use crate::host::{self, HostRule, Whole};
 use crate::matrix::{Mode, Real, power, view};
@@ -66,7 +67,7 @@ impl Rule for ShampooConfig {
         not_negative("lr", self.lr)?;
         check((0.0..1.0).contains(&self.momentum), "momentum", "a number in [0, 1)", self.momentum)?;
         not_negative("weight_decay", self.weight_decay)?;
-        check(self.eps > 0.0, "eps", "a number > 0", self.eps)?;
+        positive("eps", self.eps)?;
         check(self.update_every > 0, "update_every", "a number ≥ 1", self.update_every)?;
         check(self.max_dim > 0, "max_dim", "a number ≥ 1", self.max_dim)
     }

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::average::positive;
 use crate::error::{check, not_negative};
 use crate::host::{self, HostRule, Whole};
 use crate::matrix::{Mode, Onto, Real, eigen, orthonormal, product, view};
@@ -89,7 +90,7 @@ impl Rule for SoapConfig {
         check((0.0..1.0).contains(&self.beta2), "beta2", "a number in [0, 1)", self.beta2)?;
         let beta = self.shampoo_beta.unwrap_or(self.beta2);
         check((0.0..1.0).contains(&beta), "shampoo_beta", "a number in [0, 1)", beta)?;
-        check(self.eps > 0.0, "eps", "a number > 0", self.eps)?;
+        positive("eps", self.eps)?;
         not_negative("weight_decay", self.weight_decay)?;
         check(self.update_every > 0, "update_every", "a number ≥ 1", self.update_every)?;
         check(self.max_dim > 0, "max_dim", "a number ≥ 1", self.max_dim)

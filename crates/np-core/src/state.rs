@@ -149,12 +149,13 @@ impl<R: Rule> Driver<R> {
     /// Takes over what [`Driver::state`] gave for the same parameters and configuration.
     ///
     /// # Errors
-    /// [`Error::State`] names what does not fit: the kind, an entry that is missing, of another shape or type, or unknown. Nothing has
-    /// changed then.
+    /// [`Error::State`] names what does not fit: the kind, an entry that is missing, of another shape or type, or unknown.
+    /// [`Error::Parameter`] while averaged weights are selected. Nothing has changed then.
     pub fn load_state(&mut self, state: &OptimizerState) -> Result<()> {
         if state.kind != R::KIND {
             return Err(bad("optimizer", R::KIND, state.kind.clone()));
         }
+        self.trains()?;
         let mut known = HashSet::new();
         let mut fresh = Vec::with_capacity(self.slots.len());
         for slot in &self.slots {

@@ -110,6 +110,41 @@ fn clipping_by_norm_is_scaling_the_gradients() {
 }
 
 #[test]
+fn a_norm_that_is_no_number_leaves_no_gradient_unclipped() {
+    let sgd: OptimizerConfig = serde_json::from_str(r#"{"sgd": {"lr": 1.0}}"#).unwrap();
+    let params = parameters(DType::F32);
+    let mut grads = gradients(&params, 0);
+    let first = &params[0].1;
+    grads.insert(first.as_tensor(), (first.zeros_like().unwrap() + f64::NAN).unwrap());
+    let report = build(&sgd, &params, r#"{"clip": {"norm": 0.5}}"#).step(&grads).unwrap();
+    assert!(report.gradient_norm.unwrap().is_nan());
+    assert!(values(&params).iter().flatten().all(|x| x.is_nan()));
+}
+
+#[test]
+fn options_cannot_change_in_the_middle() {
+    let (params, two) = (parameters(DType::F32), options(r#"{"accumulate": 2}"#));
+    let mut sgd = np_core::Sgd::from_named(params.clone(), np_core::SgdConfig::default())
+        .unwrap()
+        .with_options(two.clone())
+        .unwrap();
+    let _ = sgd.step(&gradients(&params, 0)).unwrap();
+    let sgd = sgd.with_options(two).unwrap();
+    let error = sgd.with_options(Options::default()).unwrap_err().to_string();
+    assert_eq!(error, "`options.accumulate`: expected 2 until the step under way is complete, got `1`");
+
+    let config = np_core::ScheduleFreeSgdConfig::default();
+    let mut averaged = np_core::ScheduleFreeSgd::from_named(params.clone(), config).unwrap();
+    let _ = averaged.step(&gradients(&params, 0)).unwrap();
+    let state = averaged.state().unwrap();
+    averaged.select(np_core::Weights::Averaged).unwrap();
+    let error = averaged.load_state(&state).unwrap_err().to_string();
+    assert!(error.contains("expected the weights that are trained"), "{error}");
+    averaged.select(np_core::Weights::Trained).unwrap();
+    averaged.load_state(&state).unwrap();
+}
+
+#[test]
 fn clipping_by_value_holds_each_number() {
     for (name, config) in variants() {
         let clipped = after(&config, r#"{"clip": {"value": 0.1}}"#, three);

@@ -109,6 +109,53 @@ fn lbfgs_leaves_everything_where_the_gradient_is_not_a_number() {
 }
 
 #[test]
+fn lbfgs_leaves_alone_what_has_no_gradient() {
+    let w = Var::new(&[-1.2f64, 1.0], &Device::Cpu).unwrap();
+    let other = Var::new(&[5.0f64, 5.0], &Device::Cpu).unwrap();
+    let config = LbfgsConfig { weight_decay: 0.1, ..LbfgsConfig::default() };
+    let named = vec![("w".into(), w.clone()), ("other".into(), other.clone())];
+    let mut lbfgs = Lbfgs::from_named(named, config).unwrap();
+    let report = lbfgs.step_with(&mut || rosenbrock(&w)).unwrap();
+    assert_eq!((report.updated, report.absent, lbfgs.absent_gradients()), (1, 1, 1));
+    assert_eq!(other.to_vec1::<f64>().unwrap(), [5.0, 5.0]);
+    // Another vector of the same length now: what was learnt of the first says nothing of it.
+    lbfgs
+        .step_with(&mut || {
+            let loss = (other.as_tensor().sqr()?.sum_all()? * 0.5)?;
+            Ok((loss.to_scalar::<f64>()?, loss.backward()?))
+        })
+        .unwrap();
+    close(&other.to_vec1::<f64>().unwrap(), &[0.0; 2], 1e-6);
+}
+
+#[test]
+fn kfac_takes_the_mean_of_the_records_of_an_accumulation() {
+    let (x, e) = (Tensor::new(&X, &Device::Cpu).unwrap(), Tensor::new(&E, &Device::Cpu).unwrap());
+    let config = KfacConfig { lr: 0.1, damping: 1e-2, ..KfacConfig::default() };
+    let after = |records: [LayerRecord; 2]| {
+        let (params, grads, _) = layer();
+        let options = serde_json::from_str(r#"{"accumulate": 2}"#).unwrap();
+        let mut kfac = Kfac::from_named(params.clone(), config.clone()).unwrap().with_options(options).unwrap();
+        for record in records {
+            kfac.observe(&[record]).unwrap();
+            kfac.step(&grads).unwrap();
+        }
+        params.iter().flat_map(|(_, v)| v.flatten_all().unwrap().to_vec1::<f64>().unwrap()).collect::<Vec<_>>()
+    };
+    let record = |inputs: f64| LayerRecord::linear("fc", &(&x * inputs).unwrap(), &e).unwrap();
+    let (twice, ab, ba) =
+        (after([record(1.0), record(1.0)]), after([record(2.0), record(1.0)]), after([record(1.0), record(2.0)]));
+    close(&ab, &ba, 1e-15);
+    assert!(twice.iter().zip(&ab).any(|(a, b)| (a - b).abs() > 1e-4), "{twice:?}, {ab:?}");
+    let (params, grads, one) = layer();
+    let mut kfac = Kfac::from_named(params.clone(), config.clone()).unwrap();
+    kfac.observe(&[one]).unwrap();
+    kfac.step(&grads).unwrap();
+    let once: Vec<f64> = params.iter().flat_map(|(_, v)| v.flatten_all().unwrap().to_vec1::<f64>().unwrap()).collect();
+    close(&twice, &once, 1e-15);
+}
+
+#[test]
 fn kfac_takes_a_weight_for_a_vector_where_a_group_says_so() {
     let (params, grads, record) = layer();
     let options = serde_json::from_str(r#"{"groups": [{"match": "fc.weight", "matrix": "off"}]}"#).unwrap();

@@ -7,6 +7,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeSeed, Error as _, IntoDeserializer, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::average::positive;
 use crate::error::check;
 use crate::registry::AnyMemory;
 use crate::slot::{Slot, State};
@@ -169,7 +170,7 @@ impl Base {
                 let unit = |key: &str, x: f64| check((0.0..1.0).contains(&x), key, "a number in [0, 1)", x);
                 unit("formulation.hybrid.base.adamw.beta1", *beta1)?;
                 unit("formulation.hybrid.base.adamw.beta2", *beta2)?;
-                check(*eps > 0.0, "formulation.hybrid.base.adamw.eps", "a number > 0", eps)
+                positive("formulation.hybrid.base.adamw.eps", *eps)
             }
             Self::SgdMomentum(BaseSgd { momentum }) => {
                 let key = "formulation.hybrid.base.sgd_momentum.momentum";

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::Result;
+use crate::average::positive;
 use crate::error::check;
 
 /// Weights of the three signals, and their normalisation.
@@ -52,7 +53,7 @@ impl Signals {
         weights.iter().try_for_each(|(key, w)| check(*w >= 0.0, key, "a number ≥ 0", w))?;
         let sum = self.activity + self.gradient + self.memory;
         check((sum - 1.0).abs() < 1e-6, "signals", "weights `activity`, `gradient`, `memory` that sum to 1", sum)?;
-        check(self.eps > 0.0, "signals.eps", "a number > 0", self.eps)
+        positive("signals.eps", self.eps)
     }
 
     /// 1/(mean + ε), or 1 without normalisation.

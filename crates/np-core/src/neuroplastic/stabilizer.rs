@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::layers::Position;
+use crate::average::positive;
 use crate::error::check;
 use crate::{Result, Third};
 
@@ -88,7 +89,7 @@ impl Stabilizer {
                 check(scale > 0.0, &format!("stabilizer.rms_gain.layer_scale.{third}"), "a number > 0", scale)?;
             }
         }
-        check(self.eps > 0.0, "stabilizer.eps", "a number > 0", self.eps)
+        positive("stabilizer.eps", self.eps)
     }
 
     /// What an update with `square_sum` = Σu² over `elements` is multiplied with: clip and gain together.
