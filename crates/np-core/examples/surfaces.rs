@@ -99,6 +99,11 @@ fn optimizers() -> Vec<(String, Value)> {
         if let Some(decay) = settings[kind].get_mut("weight_decay") {
             *decay = json!(0.0);
         }
+        if kind == "asgd" {
+            // Its own decay would move the minimum too; and with the default it would average after a million steps.
+            settings[kind]["lambda"] = json!(0.0);
+            settings[kind]["t0"] = json!(50.0);
+        }
         if kind == "lbfgs" {
             settings[kind]["max_iterations"] = json!(1);
         }

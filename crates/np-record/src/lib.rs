@@ -30,4 +30,4 @@ pub const SCHEMA: u32 = 1;
 
 /// Version of what a run means: raised whenever the same configuration would give other numbers (a changed initialisation,
 /// shuffle, or rule), so that old records are not taken for new ones. Part of every run's id.
-pub const SEMANTICS: u32 = 1;
+pub const SEMANTICS: u32 = 2;

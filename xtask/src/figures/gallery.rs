@@ -185,9 +185,10 @@ fn caption(walks: &Walks) -> String {
 a path is coloured by the optimizer's family and is cut where it leaves the map; one without a disc ends outside. The momentum of SGD is 0.9. Below each name are the learning rate η and the value of f at the \
 end.\n\
 \n\
-η is, for each optimizer and surface, the one of {} with the smallest mean of f over the last tenth of the steps; it is constant. All other settings are the \
+η is, for each optimizer and surface, the one of {} with the smallest mean of f over the last tenth of the steps (L-BFGS: 1); it is constant, and f is that of the last step. All other settings are the \
 defaults, but that weight decay is 0, since it would move the minimum: so AdamW is Adam here. The two parameters are one matrix of 1 × 2 in double \
-precision. Schedule-free methods and averaged SGD show the averaged weights, which are what they evaluate. L-BFGS makes one iteration a step and \
+precision. Muon's iteration rounds to bf16. Schedule-free methods and averaged SGD, which averages from step 50 on, show the averaged weights, which are what they evaluate. \
+         RAdam's first steps are not adaptive, which is why its η is small. L-BFGS makes one iteration a step and \
 searches its length, which takes several evaluations; all others take one. {left_out} is left out: it preconditions layers, and there are none.\n\
 \n\
 One start without noise says how a method moves, not how it trains a network: two coordinates in a matrix of one row are the least that norms over tensors, \
