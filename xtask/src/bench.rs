@@ -92,7 +92,7 @@ pub(crate) fn run(options: &Options, root: &Path) -> Result<()> {
 fn measure_ours(root: &Path, threads: usize, only: &[String]) -> Result<Map<String, Value>> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut command = Command::new(cargo);
-    command.args(["run", "--quiet", "--package", "np-core", "--example", "step_times", "--"]).args(only);
+    command.args(["run", "--quiet", "--example", "step_times", "--"]).args(only);
     json_of(command.current_dir(root).env("RAYON_NUM_THREADS", threads.to_string()))
 }
 

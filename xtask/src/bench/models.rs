@@ -7,11 +7,14 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail};
 use serde_json::{Map, json};
 
-/// A heading, the example of np-models (with a script of the same name beside it), and the arguments of both.
-const MODELS: [(&str, &str, &[&str]); 3] = [
-    ("MLP 784-256-256-10, batch 128", "mlp_step", &["30"]),
-    ("ResNet-18, width 64, batch 32", "resnet_step", &["64", "32", "5"]),
-    ("ResNet-18, width 16, batch 128", "resnet_step", &["16", "128", "10"]),
+/// A heading; example and arguments of ours; script and arguments of PyTorch's.
+type Row = (&'static str, &'static str, &'static [&'static str], &'static str, &'static [&'static str]);
+
+const MODELS: [Row; 4] = [
+    ("MLP 784-256-256-10, batch 128", "mlp_step", &["rates", "30"], "mlp_step.py", &["30"]),
+    ("… with its optimizer's step*", "training_step", &["30"], "mlp_step.py", &["30", "adamw"]),
+    ("ResNet-18, width 64, batch 32", "resnet_step", &["64", "32", "5"], "resnet_step.py", &["64", "32", "5"]),
+    ("ResNet-18, width 16, batch 128", "resnet_step", &["16", "128", "10"], "resnet_step.py", &["16", "128", "10"]),
 ];
 
 /// Measures, and prints medians over all rounds.
@@ -19,17 +22,16 @@ pub(super) fn run(root: &Path, python: &Path, threads: usize, options: &super::O
     let (rounds, mut kept) = (options.rounds.max(1), Map::new());
     println!("images per second, forward and backward, medians of {rounds} rounds in turn, {threads} threads");
     println!("{:<32} {:>9} {:>9}  ratio", "model", "ours", "PyTorch");
-    for (title, example, arguments) in MODELS {
+    for (title, example, arguments, script, its_arguments) in MODELS {
         let (mut ours, mut theirs) = (Vec::new(), Vec::new());
         for _ in 0..rounds {
             let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-            command.args(["run", "--quiet", "--package", "np-models", "--example", example, "--"]);
-            command.args((example == "mlp_step").then_some("rates")).args(arguments);
+            command.args(["run", "--quiet", "--example", example, "--"]).args(arguments);
             // candle's own pool spins on the cores that matrix products want.
             command.env("RAYON_NUM_THREADS", threads.to_string()).env("CANDLE_NUM_THREADS", "1").current_dir(root);
             ours.extend(rates(&mut command)?);
             let mut command = Command::new(python);
-            command.arg(root.join(format!("crates/np-models/examples/{example}.py"))).args(arguments);
+            command.arg(root.join("crates/np-models/examples").join(script)).args(its_arguments);
             match rates(command.env("OMP_NUM_THREADS", threads.to_string())) {
                 Ok(found) => theirs.extend(found),
                 Err(error) => eprintln!("{title}: nothing of PyTorch: {error:#}"),
@@ -40,6 +42,7 @@ pub(super) fn run(root: &Path, python: &Path, threads: usize, options: &super::O
         println!("{title:<32} {own:>9.1} {beside}");
         kept.insert(title.into(), json!({"ours": own, "theirs": median(&mut theirs)}));
     }
+    println!("* ours NeuroPlastic with diagnostics, PyTorch's fused AdamW");
     if options.keep {
         let unit = "images per second, forward and backward, medians";
         super::keep(root, "-models", threads, json!({"unit": unit, "rates": kept}))?;

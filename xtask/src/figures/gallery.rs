@@ -55,7 +55,7 @@ struct Walk {
 pub(crate) fn walk(root: &Path) -> Result<Walks> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(&cargo)
-        .args(["run", "--quiet", "--package", "np-core", "--example", "surfaces"])
+        .args(["run", "--quiet", "--example", "surfaces"])
         .current_dir(root)
         .output()
         .with_context(|| format!("cannot start `{}`", cargo.display()))?;

@@ -74,7 +74,7 @@ impl Workspace {
     pub(crate) fn train(&self, name: &str) -> Result<()> {
         let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let status = Command::new(&cargo)
-            .args(["run", "--quiet", "-p", "np-runner", "--bin", "np", "--", "run"])
+            .args(["run", "--quiet", "--bin", "np", "--", "run"])
             .arg(format!("experiments/{name}.yaml"))
             .args(["--scale", &self.scale.to_string()])
             .current_dir(&self.root)
