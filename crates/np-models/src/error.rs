@@ -51,6 +51,16 @@ pub enum Error {
     Candle(#[from] candle_core::Error),
 }
 
+/// So that `?` works in code that returns candle's errors, as the closures of its `Func` do.
+impl From<Error> for candle_core::Error {
+    fn from(error: Error) -> Self {
+        match error {
+            Error::Candle(error) => error,
+            other => Self::wrap(other),
+        }
+    }
+}
+
 impl Error {
     pub(crate) fn config(field: impl Into<String>, expected: impl Into<String>, got: impl ToString) -> Self {
         Self::Config { field: field.into(), expected: expected.into(), got: got.to_string() }

@@ -20,8 +20,9 @@ const IGNORED: &str = ".num_batches_tracked";
 /// # fn main() -> np_models::Result<()> {
 /// let build = |seed| Mlp::new(4, 2, &MlpConfig { hidden: vec![3], dropout: 0.0 }, seed, &Device::Cpu);
 /// let (from, to) = (build(1)?, build(2)?);
-/// // As `candle_core::safetensors::load` returns them.
-/// let tensors = from.parameters().into_iter().map(|(name, var)| (name, var.as_tensor().clone())).collect();
+/// // As `candle_core::safetensors::load` returns them: copies, since a clone of a parameter's tensor would go along with it.
+/// let copies = from.parameters().into_iter().map(|(name, var)| Ok((name, var.as_tensor().copy()?)));
+/// let tensors = copies.collect::<np_models::Result<_>>()?;
 /// load(&to, &tensors)?;
 /// for ((_, a), (_, b)) in from.parameters().iter().zip(to.parameters()) {
 ///     assert_eq!(a.flatten_all()?.to_vec1::<f32>()?, b.flatten_all()?.to_vec1::<f32>()?);
@@ -55,8 +56,14 @@ pub fn load(model: &dyn Model, tensors: &HashMap<String, Tensor>) -> Result<()> 
         let got = format!("{:?} of {:?}", tensor.dims(), tensor.dtype());
         return Err(Error::tensor(*name, format!("absent from a checkpoint of {}", model.title()), got));
     }
-    for ((_, var), tensor) in wanted.iter().zip(found) {
-        var.set(&tensor.to_device(var.device())?.to_dtype(var.dtype())?)?;
+    let moved: Vec<Tensor> = wanted
+        .iter()
+        .zip(found)
+        // A parameter's own tensor, or a view of one, is what candle refuses to set, and what setting another would change.
+        .map(|((_, var), tensor)| Ok(tensor.to_device(var.device())?.to_dtype(var.dtype())?.copy()?))
+        .collect::<Result<_>>()?;
+    for ((_, var), tensor) in wanted.iter().zip(&moved) {
+        var.set(tensor)?;
     }
     Ok(())
 }

@@ -66,7 +66,7 @@ pub fn loss_and_correct(logits: &Tensor, labels: &Tensor) -> Result<Score> {
 
 /// Checks shapes and types; returns the labels as `u32`.
 fn check(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
-    let (n, _) = match logits.dims() {
+    let (n, classes) = match logits.dims() {
         &[n, classes] if n > 0 && classes > 0 && logits.dtype().is_float() => (n, classes),
         dims => {
             let got = format!("{dims:?} of {:?}", logits.dtype());
@@ -76,6 +76,15 @@ fn check(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
     if labels.dims() != [n] || !matches!(labels.dtype(), DType::U8 | DType::U32 | DType::I64) {
         let got = format!("{:?} of {:?}", labels.dims(), labels.dtype());
         return Err(Error::input("labels", format!("[{n}] of U8, U32 or I64"), got));
+    }
+    if labels.dtype() == DType::I64 && labels.device().is_cpu() {
+        // As `u32` a negative label would be a large one, and a large one might be any.
+        let found =
+            labels.to_vec1::<i64>()?.into_iter().enumerate().find(|&(_, label)| !(0..classes as i64).contains(&label));
+        if let Some((row, label)) = found {
+            let expected = format!("from 0 to {}; none is passed over", classes - 1);
+            return Err(Error::input("labels", expected, format!("`{label}` in row {row}")));
+        }
     }
     Ok(labels.to_dtype(DType::U32)?)
 }

@@ -46,11 +46,10 @@ impl ResNet18Config {
         if self.width == 0 {
             return Err(Error::config("width", "at least 1", 0));
         }
-        // A stage's largest convolution has 9 · (8 width)² weights, the model 172 width² and some.
-        let parameters = self.width.checked_mul(self.width).and_then(|square| square.checked_mul(2800));
-        if parameters.is_none_or(|count| count > MAX_PARAMETERS) {
-            let expected = format!("small enough for {MAX_PARAMETERS} parameters");
-            return Err(Error::config("width", expected, self.width));
+        // All stages together have 2,724 width² weights and some; half of what is allowed is left for the ends.
+        let most = (MAX_PARAMETERS / 2 / 2800).isqrt();
+        if self.width > most {
+            return Err(Error::config("width", format!("1 to {most}"), self.width));
         }
         Ok(())
     }
@@ -178,9 +177,13 @@ impl ResNet18 {
         device: &Device,
     ) -> Result<Self> {
         config.validate()?;
-        for (field, size) in [("channels", channels), ("classes", classes)] {
-            if size == 0 {
-                return Err(Error::config(field, "at least 1", size));
+        // The weights that depend on them, and so what they may be.
+        for (field, size, each) in
+            [("channels", channels, 9 * config.width), ("classes", classes, 8 * config.width + 1)]
+        {
+            let most = MAX_PARAMETERS / 4 / each;
+            if !(1..=most).contains(&size) {
+                return Err(Error::config(field, format!("1 to {most}"), size));
             }
         }
         let mut init = Initializer::new(seed);
@@ -274,7 +277,7 @@ impl Model for ResNet18 {
                 if n * h * w > 0 && channels == self.stem.conv.inputs() && x.dtype() == self.fc.weight().dtype() => {}
             dims => {
                 let (channels, dtype) = (self.stem.conv.inputs(), self.fc.weight().dtype());
-                let expected = format!("[batch, {channels}, height, width] of {dtype:?}");
+                let expected = format!("[batch, {channels}, height, width] of {dtype:?}, none of them 0");
                 return Err(Error::input("the model's input", expected, format!("{dims:?} of {:?}", x.dtype())));
             }
         }

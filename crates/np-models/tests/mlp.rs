@@ -321,6 +321,11 @@ fn bad_inputs_name_what_came() {
 fn a_label_out_of_range_is_an_error() {
     let logits = Tensor::zeros((2, 3), DType::F32, &Device::Cpu).unwrap();
     let labels = Tensor::new(&[1u32, 3], &Device::Cpu).unwrap();
+    for label in [-100i64, 3, (1 << 32) + 1] {
+        let labels = Tensor::new(&[1, label], &Device::Cpu).unwrap();
+        let expected = format!("labels must be from 0 to 2; none is passed over, got `{label}` in row 1");
+        assert_eq!(message(cross_entropy(&logits, &labels)), expected);
+    }
     for result in [cross_entropy(&logits, &labels).map(|_| ()), loss_and_correct(&logits, &labels).map(|_| ())] {
         match result {
             // candle's text may end in a backtrace.

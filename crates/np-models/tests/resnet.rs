@@ -231,26 +231,45 @@ fn a_checkpoint_that_does_not_fit_changes_nothing_and_says_what_is_wrong() {
 }
 
 #[test]
+fn a_models_own_tensors_load_back() {
+    let model = resnet(2, DType::F32);
+    let all = || model.parameters().into_iter().chain(model.buffers());
+    let aliases = all().map(|(name, var)| (name, var.as_tensor().clone())).collect();
+    let before: Vec<_> = all().map(|(_, var)| values(&var)).collect();
+    load(&model, &aliases).unwrap();
+    assert!(before == all().map(|(_, var)| values(&var)).collect::<Vec<_>>());
+}
+
+#[test]
 fn bad_sizes_and_inputs_name_what_came() {
     let build = |channels, classes, width| {
         message(ResNet18::new(channels, classes, &ResNet18Config { width }, 1, &Device::Cpu))
     };
     assert_eq!(build(3, 10, 0), "`width` must be at least 1, got `0`");
-    assert_eq!(build(0, 10, 4), "`channels` must be at least 1, got `0`");
-    assert_eq!(build(3, 0, 4), "`classes` must be at least 1, got `0`");
-    for width in [10_000, usize::MAX] {
-        let expected = format!("`width` must be small enough for 1073741824 parameters, got `{width}`");
-        assert_eq!(build(3, 10, width), expected);
+    assert_eq!(build(0, 10, 4), "`channels` must be 1 to 7456540, got `0`");
+    assert_eq!(build(1 << 40, 10, 64), "`channels` must be 1 to 466033, got `1099511627776`");
+    for classes in [0, usize::MAX] {
+        assert_eq!(build(3, classes, 4), format!("`classes` must be 1 to 8134407, got `{classes}`"));
     }
+    for width in [10_000, usize::MAX] {
+        assert_eq!(build(3, 10, width), format!("`width` must be 1 to 437, got `{width}`"));
+    }
+    let norm = message(BatchNorm2d::new(usize::MAX, DType::F32, &Device::Cpu));
+    assert_eq!(norm, format!("`channels` must be 1 to 1073741824, got `{}`", usize::MAX));
     let model = resnet(2, DType::F32);
     let forward = |shape: &[usize], dtype, mode| {
         message(model.forward(&Tensor::zeros(shape, dtype, &Device::Cpu).unwrap(), mode))
     };
     let train = Mode::Train { step: 0 };
-    let expected = "the model's input must be [batch, 3, height, width] of F32, got [2, 1, 32, 32] of F32";
+    let expected =
+        "the model's input must be [batch, 3, height, width] of F32, none of them 0, got [2, 1, 32, 32] of F32";
     assert_eq!(forward(&[2, 1, 32, 32], DType::F32, train), expected);
-    let expected = "the model's input must be [batch, 3, height, width] of F32, got [2, 3, 32, 32] of F64";
+    let expected =
+        "the model's input must be [batch, 3, height, width] of F32, none of them 0, got [2, 3, 32, 32] of F64";
     assert_eq!(forward(&[2, 3, 32, 32], DType::F64, train), expected);
+    let expected =
+        "the model's input must be [batch, 3, height, width] of F32, none of them 0, got [0, 3, 32, 32] of F32";
+    assert_eq!(forward(&[0, 3, 32, 32], DType::F32, train), expected);
     // One value a channel has no variance; PyTorch refuses it as well.
     let expected = "the model's input must be large enough for two values a channel in the last stage, in training, \
                     got 1 × 1 × 1";
@@ -264,10 +283,18 @@ fn bad_sizes_and_inputs_name_what_came() {
         &Device::Cpu,
     );
     let image = |shape: &[usize]| Tensor::zeros(shape, DType::F32, &Device::Cpu).unwrap();
-    assert_eq!(
-        message(layer.unwrap().forward(&image(&[2, 3, 2, 9]))),
-        "a convolution's input must be [batch, 3, height, width] of F32, sides at least 3, got [2, 3, 2, 9] of F32"
-    );
+    let layer = layer.unwrap();
+    for shape in [[2, 3, 2, 9], [0, 3, 9, 9]] {
+        let expected =
+            "a convolution's input must be [batch, 3, height, width] of F32, batch at least 1, sides at least 3";
+        assert_eq!(message(layer.forward(&image(&shape))), format!("{expected}, got {shape:?} of F32"));
+    }
+    let wide = Window { kernel: 1, stride: 1, padding: usize::MAX };
+    let wide = Conv2d::new(3, 2, wide, &mut Initializer::new(1), DType::F32, &Device::Cpu).unwrap();
+    assert!(message(wide.forward(&image(&[1, 3, 2, 2]))).contains("sides at least 1, got [1, 3, 2, 2]"));
+    // As one of candle's modules, its error is kept.
+    let error = image(&[2, 3, 2, 9]).apply(&layer).unwrap_err();
+    assert!(error.to_string().contains("got [2, 3, 2, 9] of F32"), "{error}");
     let norm = BatchNorm2d::new(2, DType::F32, &Device::Cpu).unwrap();
     assert_eq!(
         message(norm.forward(&image(&[1, 2, 1, 1]), train, Activation::Identity)),

@@ -39,6 +39,11 @@ impl ConvShape {
         if inputs != weight_inputs || [kh, kw] != [window.kernel; 2] || [images, h, w, inputs, outputs].contains(&0) {
             bail!("a convolution of {x:?} with {weight:?} and {window:?}");
         }
+        for [h, w, channels] in [[h, w, inputs], [oh, ow, outputs]] {
+            if [h, w, channels].into_iter().try_fold(images, usize::checked_mul).is_none() {
+                bail!("a convolution of {x:?} with {weight:?} and {window:?}: more elements than can be counted");
+            }
+        }
         Ok(Self { images, h, w, inputs, oh, ow, outputs, window })
     }
 

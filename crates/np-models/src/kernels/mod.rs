@@ -32,6 +32,7 @@ pub(crate) use network::{Network, Unit};
 pub(crate) use network_op::{network_eval, network_train};
 pub(crate) use pool::global_average;
 pub(crate) use relu_dropout::{DropoutMask, relu_dropout};
+use scratch::Pool;
 pub(crate) use scratch::Pools;
 
 /// Whether the custom operations can take this tensor: on the CPU, in `f32` or `f64`.
@@ -43,7 +44,7 @@ pub(crate) fn runs_here(x: &Tensor) -> bool {
 pub(crate) trait Real: WithDType {
     const ZERO: Self;
     /// The free buffers of this type.
-    fn free(pools: &Pools) -> &Mutex<Vec<Vec<Self>>>;
+    fn pool(pools: &Pools) -> &Mutex<Pool<Self>>;
     fn exp(self) -> Self;
     fn ln(self) -> Self;
 }
@@ -52,7 +53,7 @@ macro_rules! impl_real {
     ($t:ident) => {
         impl Real for $t {
             const ZERO: Self = 0.0;
-            fn free(pools: &Pools) -> &Mutex<Vec<Vec<Self>>> {
+            fn pool(pools: &Pools) -> &Mutex<Pool<Self>> {
                 &pools.$t
             }
             fn exp(self) -> Self {

@@ -2,6 +2,7 @@
 
 use candle_core::{DType, Device, Tensor, Var};
 
+use super::MAX_PARAMETERS;
 use crate::{Error, Mode, Result, kernels};
 
 /// What follows a normalisation in the same pass over memory.
@@ -43,10 +44,10 @@ impl BatchNorm2d {
     ///
     /// # Errors
     ///
-    /// [`Error::Config`] if `channels` is 0; candle's own.
+    /// [`Error::Config`] if `channels` is 0 or more than [`MAX_PARAMETERS`]; candle's own.
     pub fn new(channels: usize, dtype: DType, device: &Device) -> Result<Self> {
-        if channels == 0 {
-            return Err(Error::config("channels", "at least 1", channels));
+        if channels == 0 || channels > MAX_PARAMETERS {
+            return Err(Error::config("channels", format!("1 to {MAX_PARAMETERS}"), channels));
         }
         let ones = || Var::ones(channels, dtype, device);
         let zeros = || Var::zeros(channels, dtype, device);

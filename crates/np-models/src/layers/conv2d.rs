@@ -16,6 +16,13 @@ pub struct Conv2d {
     window: Window,
 }
 
+/// For [`Tensor::apply`] and the like.
+impl candle_core::Module for Conv2d {
+    fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+        Ok(Self::forward(self, x)?)
+    }
+}
+
 impl Conv2d {
     /// A layer with the initial values of torchvision's ResNets: normal, with mean 0 and variance 2 / (`outputs` · kernel²).
     ///
@@ -62,14 +69,17 @@ impl Conv2d {
     fn check(&self, x: &Tensor) -> Result<()> {
         let fits = |size: usize| size > 0 && self.window.outputs(size).is_some();
         match x.dims() {
-            &[_, inputs, h, w] if inputs == self.inputs() && fits(h) && fits(w) && x.dtype() == self.weight.dtype() => {
+            &[n, inputs, h, w]
+                if n > 0 && inputs == self.inputs() && fits(h) && fits(w) && x.dtype() == self.weight.dtype() =>
+            {
                 Ok(())
             }
             dims => {
                 let Window { kernel, padding, .. } = self.window;
-                let least = kernel.saturating_sub(2 * padding).max(1);
+                let least = kernel.saturating_sub(padding.saturating_mul(2)).max(1);
                 let (inputs, dtype) = (self.inputs(), self.weight.dtype());
-                let expected = format!("[batch, {inputs}, height, width] of {dtype:?}, sides at least {least}");
+                let expected =
+                    format!("[batch, {inputs}, height, width] of {dtype:?}, batch at least 1, sides at least {least}");
                 Err(Error::input("a convolution's input", expected, format!("{dims:?} of {:?}", x.dtype())))
             }
         }

@@ -19,6 +19,13 @@ pub struct Linear {
     bias: Var,
 }
 
+/// For [`Tensor::apply`] and the like.
+impl candle_core::Module for Linear {
+    fn forward(&self, x: &Tensor) -> candle_core::Result<Tensor> {
+        Ok(Self::forward(self, x)?)
+    }
+}
+
 impl Linear {
     /// A layer with PyTorch's default initial values: weight, then bias, from U(−1/√`inputs`, 1/√`inputs`).
     ///
