@@ -33,18 +33,25 @@ lab=$(mktemp -d "${TMPDIR:-/tmp}/np-slurm.XXXXXX")
 chmod 711 "$lab"
 mkdir -m 755 "$lab/munge" "$lab/log"
 mkdir -m 700 "$lab/key" "$lab/state" "$lab/spool"
-started=()
+started=() up=
 end() {
-    local pid
-    # The last started first; each has a few seconds.
-    for ((i = ${#started[@]} - 1; i >= 0; i--)); do kill "${started[i]}" 2>/dev/null || true; done
-    for _ in {1..50}; do
-        local left=0
-        for pid in "${started[@]}"; do ! kill -0 "$pid" 2>/dev/null || left=1; done
-        [ $left = 1 ] || break
-        sleep 0.1
+    # Tasks first: what watches over them outlives slurmd otherwise. Then the daemons, the last one first; each has a few seconds.
+    if [ -n "${up:-}" ]; then
+        timeout 5 scancel --full --signal=KILL --user=root 2>/dev/null || true
+        timeout 5 scancel --user=root 2>/dev/null || true
+        for _ in {1..50}; do [ -n "$(timeout 5 squeue --noheader 2>/dev/null)" ] || break; sleep 0.1; done
+    fi
+    local i pid left
+    for ((i = ${#started[@]} - 1; i >= 0; i--)); do
+        kill "${started[i]}" 2>/dev/null || true
+        for _ in {1..50}; do
+            kill -0 "${started[i]}" 2>/dev/null || break
+            sleep 0.1
+        done
     done
-    for pid in "${started[@]}"; do kill -9 "$pid" 2>/dev/null || true; done
+    # Whoever still has this cluster's configuration in its environment is one of its own.
+    left=$(grep -lzsFx "SLURM_CONF=$lab/slurm.conf" /proc/[0-9]*/environ | tr -dc '0-9\n' | grep -vxF "$$" || true)
+    for pid in $left "${started[@]}"; do kill -9 "$pid" 2>/dev/null || true; done
     if [ -n "${NP_SLURM_KEEP:-}" ]; then printf 'the cluster was in %s\n' "$lab" >&2; else rm -rf "$lab"; fi
 }
 trap end EXIT
@@ -108,7 +115,6 @@ start munged --foreground --force --key-file="$lab/key/munge.key" --socket="$lab
 for _ in {1..100}; do [ -S "$lab/munge/socket" ] && break; sleep 0.1; done
 start slurmctld -D -c
 start slurmd -D -N "$host"
-up=
 for _ in {1..300}; do
     case "$(sinfo --noheader --format=%T 2>/dev/null || true)" in idle | mixed | allocated) up=yes && break ;; esac
     sleep 0.1
