@@ -40,7 +40,7 @@ pub struct SlurmConfig {
 
 /// A number, or a number with its unit as Slurm writes it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged, expecting = "a whole number, or a text such as `30`, `2:30:00`, `4G`")]
+#[serde(untagged, expecting = "expected a whole number, or a text such as `30`, `2:30:00`, `4G`")]
 pub enum Amount {
     /// A number, in the option's own unit.
     Number(u32),
