@@ -87,15 +87,17 @@ fn preempted_killed_and_resubmitted_it_ends_with_the_records_of_a_local_sweep() 
 
     let (preempted, task) = wait_for(&lab, "a run that has kept something", || running(&lab, None));
 
-    // A site's preemption, as the script sees it. By the job's own id: by that of an array's task, `scancel` tries again for half a minute
-    // once the task is requeued.
-    let jobs = slurm("squeue", &["--noheader", "--array", "--format=%i %A"]).unwrap();
-    let job = jobs.lines().find_map(|line| line.strip_prefix(&format!("{task} "))).unwrap().to_owned();
-    slurm("scancel", &["--batch", "--signal=USR2", &job]).unwrap();
+    // A site's preemption, as the script sees it. The signal arrives, and yet `scancel` is told to try again later, which it would do for a
+    // minute, and reach the task again once it goes on.
+    let job = slurm("squeue", &["--noheader", "--array", "--format=%i %A"]).unwrap();
+    let job = job.lines().find_map(|line| line.strip_prefix(&format!("{task} "))).unwrap().to_owned();
+    let mut preemption = Command::new("scancel").args(["--batch", "--signal=USR2", &job]).spawn().unwrap();
     let kept = wait_for(&lab, "the requeued task", || {
         let row = status(&lab).remove(&preempted)?;
         (row["state"] == "queued").then(|| row["epochs"].as_u64().unwrap())
     });
+    preemption.kill().unwrap();
+    preemption.wait().unwrap();
     assert!(kept > 0);
     let about = slurm("scontrol", &["show", "job", &job]).unwrap();
     assert!(about.contains("Restarts=1"), "{about}");
