@@ -8,14 +8,16 @@ set -euo pipefail
 
 [ $# -gt 0 ] || { printf 'usage: %s COMMAND [ARGUMENT…]\n' "$0" >&2; exit 2; }
 refuse() { printf 'no cluster: %s\n' "$*" >&2; exit 1; }
-[ "$(id -u)" = 0 ] || refuse "slurmd and munged are started as root, and this is $(id -un)"
+# Exit code 69 where there can be no cluster at all; 1 where there should be one.
+absent() { printf 'no cluster: %s\n' "$*" >&2; exit 69; }
+[ "$(id -u)" = 0 ] || absent "slurmd and munged are started as root, and this is $(id -un)"
 
 if ! command -v munged slurmctld slurmd sbatch >/dev/null; then
-    command -v apt-get >/dev/null || refuse "munge and Slurm are not installed, and there is no apt-get to do it"
+    command -v apt-get >/dev/null || absent "munge and Slurm are not installed, and there is no apt-get to do it"
     # The packages' services are not to start: this script has its own.
     export DEBIAN_FRONTEND=noninteractive RUNLEVEL=1
-    apt-get update -qq
-    apt-get install -qq --yes --no-install-recommends munge slurmctld slurmd slurm-client >/dev/null
+    { apt-get update -qq && apt-get install -qq --yes --no-install-recommends munge slurmctld slurmd slurm-client >/dev/null; } ||
+        absent "munge and Slurm cannot be installed"
 fi
 
 # Daemons listen where the host's name leads. Where that is not the loopback, a namespace has a name that does.

@@ -119,6 +119,9 @@ pub(crate) fn totals(rows: &[Row]) -> String {
     format!("{}: {}", crate::say::count(rows.len(), "run"), counts.join(", "))
 }
 
+/// A column's name, whether it is shown, and its cell of a row.
+type Column<'a> = (&'a str, bool, &'a dyn Fn(&Row) -> String);
+
 /// The rows as text. What no row has gets no column, but in CSV.
 pub(crate) fn render(rows: &[Row], format: Format) -> String {
     if format == Format::Json {
@@ -135,7 +138,7 @@ pub(crate) fn render(rows: &[Row], format: Format) -> String {
     let number = |n: Option<u64>| n.map(|n| n.to_string()).unwrap_or_default();
     // A failure's reason may have lines, and end with a full stop of somebody else's.
     let why = |row: &Row| row.why.as_deref().unwrap_or_default().lines().next().unwrap_or_default().to_owned();
-    let columns: [(&str, bool, &dyn Fn(&Row) -> String); 11] = [
+    let columns: [Column<'_>; 11] = [
         ("experiment", raw || several, &|row| row.experiment.clone()),
         ("scale", raw || several, &|row| row.scale.clone()),
         ("id", true, &|row| row.id.clone()),

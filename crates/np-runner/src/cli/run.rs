@@ -23,7 +23,7 @@ use crate::{
 ///
 /// Breaking it off (Ctrl-C) loses only the epochs that are under way; the same command goes on from there. Of several that are started on
 /// one store, each run is trained by one. With overrides, the plan is kept under a name of its own, beside that of the file as written;
-/// records are shared.
+/// records are shared. With `--launcher slurm` the runs are submitted instead, and the ids of the arrays printed.
 #[derive(Debug, ClapArgs)]
 pub(super) struct Args {
     #[command(flatten)]
@@ -124,15 +124,8 @@ fn submit(args: &Args, planned: &Planned, store: &Store, todo: &[usize]) -> Resu
         say!("{} submitted or trained already", count(under_way, "run"));
     }
     if !arrays.is_empty() {
-        let options = match &args.experiment.place.store {
-            Some(folder) => format!(" --store {}", short(folder)),
-            None => args.experiment.overrides.scale.iter().map(|scale| format!(" --scale {scale}")).collect(),
-        };
-        say!(
-            "logs are in `{}`\n  hint: `np status {}{options}` shows how it goes",
-            short(&logs),
-            request.file.display()
-        );
+        let store = short(store.root());
+        say!("logs are in `{}`\n  hint: `np status --store {store}` shows how it goes", short(&logs));
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -94,7 +94,7 @@ mod tests {
 
     #[test]
     fn lines_of_squeue_are_tasks() {
-        let task = |line| parse(line).unwrap();
+        let task = |line: &str| parse(line).unwrap();
         let waiting = task("17|3|PENDING|Priority|np:0a1b");
         assert_eq!((waiting.array.as_str(), waiting.place, waiting.state), ("17", 3, TaskState::Waiting));
         assert_eq!((waiting.reason.as_str(), waiting.comment.as_str()), ("Priority", "np:0a1b"));
