@@ -44,10 +44,11 @@ fn ids(lab: &Lab, arm: &str) -> Vec<String> {
 
 #[test]
 fn a_worker_that_dies_is_started_once_more_and_goes_on() {
-    let lab = Lab::new(TINY.replace("epochs: 2", "epochs: 300").replace("[1, 2]", "[1]"));
+    let lab = Lab::new(TINY.replace("epochs: 2", "epochs: 2000").replace("[1, 2]", "[1]"));
     lab.good(&["run", "tiny.yaml", "--store", "whole", "--arm", "sgd"]);
+    let id = &ids(&lab, "sgd")[0];
     let launcher = launch(&lab, &["--arm", "sgd"]);
-    kill(&lab, &ids(&lab, "sgd")[0], None);
+    kill(&lab, id, None);
     let output = launcher.wait_with_output().unwrap();
     let said = text(&output.stderr);
     assert!(output.status.success(), "{said}");
@@ -59,8 +60,8 @@ fn a_worker_that_dies_is_started_once_more_and_goes_on() {
 #[test]
 fn a_run_whose_worker_dies_twice_has_failed_and_the_others_go_on() {
     let lab = Lab::new(two_arms().replace("[1, 2]", "[1]"));
-    let launcher = launch(&lab, &["--jobs", "1"]);
     let slow = &ids(&lab, "slow")[0];
+    let launcher = launch(&lab, &["--jobs", "1"]);
     let first = kill(&lab, slow, None);
     kill(&lab, slow, Some(&first));
     let output = launcher.wait_with_output().unwrap();
@@ -77,8 +78,8 @@ fn a_run_whose_worker_dies_twice_has_failed_and_the_others_go_on() {
 #[test]
 fn with_fail_fast_the_first_failure_stops_the_others_which_keep_what_they_have_done() {
     let lab = Lab::new(two_arms());
-    let launcher = launch(&lab, &["--jobs", "2", "--fail-fast"]);
     let slow = ids(&lab, "slow");
+    let launcher = launch(&lab, &["--jobs", "2", "--fail-fast"]);
     let first = kill(&lab, &slow[0], None);
     lab.wait_for("the other's snapshot", |lab| lab.path(&format!("store/snapshots/{}.snapshot", slow[1])).exists());
     kill(&lab, &slow[0], Some(&first));

@@ -154,7 +154,7 @@ fn what_was_submitted_is_trained_whatever_becomes_of_the_file() {
 
 #[test]
 fn a_warning_requeues_a_task_that_goes_on_where_it_was() {
-    let cluster = Cluster::new(&TINY.replace("epochs: 2", "epochs: 300").replace("[1, 2]", "[1]"));
+    let cluster = Cluster::new(&TINY.replace("epochs: 2", "epochs: 600").replace("[1, 2]", "[1]"));
     cluster.lab.good(&["run", "tiny.yaml", "--store", "whole", "--arm", "full"]);
     cluster.np(&[&RUN[..], &["--arm", "full"]].concat());
     let mut task = cluster.task(0);
@@ -170,6 +170,18 @@ fn a_warning_requeues_a_task_that_goes_on_where_it_was() {
     let rows: serde_json::Value = serde_json::from_str(&rows).unwrap();
     assert_eq!(rows[0]["state"], "missing");
     assert!(rows[0]["epochs"].as_u64().unwrap() > 0, "{rows}");
+
+    // Beside another process that trains it, a task has nothing to do.
+    let mut task = cluster.task(0);
+    let rest = until(&mut task, "\"resumed\"");
+    assert!(cluster.task(0).wait_with_output().unwrap().status.success());
+    let notes =
+        cluster.lab.files("a store/launch").into_iter().filter(|(path, _)| path.to_string_lossy().contains("crashes"));
+    let notes: Vec<String> = notes.map(|(_, bytes)| text(&bytes)).collect();
+    assert_eq!(notes, ["another process had the run, task 10_0\n"]);
+    kill("TERM", &task);
+    assert!(rest.count() > 0);
+    task.wait().unwrap();
 
     // Not requeued when it is merely asked to end, and what is done is kept.
     let mut task = cluster.task(0);
@@ -236,6 +248,9 @@ fn the_launchers_section_is_checked_and_is_no_part_of_a_run() {
         assert_eq!(output.status.code(), Some(2));
         assert!(text(&output.stderr).contains(says), "{}", text(&output.stderr));
     }
+    fs::write(lab.path("tiny.yaml"), format!("{TINY}scales: {{cpu: {{launcher: {{slurm: {{cpu: 2}}}}}}}}\n")).unwrap();
+    let said = text(&lab.np(&["plan", "tiny.yaml"]).stderr);
+    assert!(said.contains("`launcher.slurm.cpu`: there is no such key\n  hint: did you mean `cpus`?"), "{said}");
 }
 
 #[test]

@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Command, Output},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tempfile::TempDir;
@@ -102,9 +102,10 @@ impl Lab {
         names.filter(|name| name.bytes().all(|byte| byte.is_ascii_digit())).find(trains)
     }
 
-    /// Waits until something holds; fails after a minute.
+    /// Waits until something holds; fails after two minutes.
     pub(crate) fn wait_for(&self, what: &str, holds: impl Fn(&Self) -> bool) {
-        for _ in 0..12_000 {
+        let end = Instant::now() + Duration::from_secs(120);
+        while Instant::now() < end {
             if holds(self) {
                 return;
             }

@@ -10,7 +10,7 @@
 //!   stalls/ID, crashes/ID                 what tasks note about runs that they could not bring to an end
 //! ```
 //!
-//! An array carries its token as a comment. So `squeue` alone tells which runs wait or are trained, to whoever asks from this store.
+//! None of it is needed once nothing of the plan is queued. An array carries its token as a comment. So `squeue` alone tells which runs wait or are trained, to whoever asks from this store.
 
 pub(crate) mod config;
 mod queue;
@@ -97,7 +97,9 @@ impl Queue {
         let mut queue = BTreeMap::new();
         for task in tasks {
             let runs = arrays.entry(task.comment.clone()).or_insert_with(|| runs_of(store, &task.comment));
-            if let Some(run) = runs.get(task.place) {
+            let Some(run) = runs.get(task.place) else { continue };
+            // Submitted twice, say by hand: the one that trains it counts.
+            if !queue.get(run).is_some_and(|other: &Task| other.state == TaskState::Running) {
                 queue.insert(run.clone(), task);
             }
         }

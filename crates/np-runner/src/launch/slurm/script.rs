@@ -86,11 +86,13 @@ if [ "$again" = yes ]; then
     if scontrol requeue "$task"; then exit 0; fi
     say "could not be requeued: the same np run goes on"
 fi
-if [ "$code" = 0 ]; then
-    rm -f "$stalls" "$crash"
-else
+if [ "$code" != 0 ]; then
     say "ended with exit code $code"
     printf 'exit code %s, task %s\n' "$code" "$task" >"$crash"
+elif [ ! -e "$store/runs/$run.json" ]; then
+    printf 'another process had the run, task %s\n' "$task" >"$crash"
+else
+    rm -f "$stalls" "$crash"
 fi
 exit "$code"
 "#;
