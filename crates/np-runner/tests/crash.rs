@@ -44,7 +44,7 @@ fn ids(lab: &Lab, arm: &str) -> Vec<String> {
 
 #[test]
 fn a_worker_that_dies_is_started_once_more_and_goes_on() {
-    let lab = Lab::new(TINY.replace("epochs: 2", "epochs: 2000").replace("[1, 2]", "[1]"));
+    let lab = Lab::new(TINY.replace("epochs: 2", "epochs: 600").replace("[1, 2]", "[1]"));
     lab.good(&["run", "tiny.yaml", "--store", "whole", "--arm", "sgd"]);
     let id = &ids(&lab, "sgd")[0];
     let launcher = launch(&lab, &["--arm", "sgd"]);

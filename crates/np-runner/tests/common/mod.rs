@@ -88,14 +88,14 @@ impl Lab {
         self.records(store).iter().map(|record| (word(&record["id"]), word(&record["result_sha256"]))).collect()
     }
 
-    /// The process that trains a run of a plan `tiny` below this folder.
+    /// The process that trains a run of a plan of `tiny.yaml` below this folder.
     pub(crate) fn worker(&self, id: &str) -> Option<String> {
         let trains = |pid: &String| {
             let read =
                 |name: &str| fs::read(format!("/proc/{pid}/{name}")).map(|bytes| text(&bytes)).unwrap_or_default();
             let folder = fs::read_link(format!("/proc/{pid}/cwd")).unwrap_or_default();
             let command = read("cmdline");
-            command.contains("\0exec\0tiny\0") && command.contains(id) && folder.starts_with(self.dir.path())
+            command.contains("\0exec\0tiny") && command.contains(id) && folder.starts_with(self.dir.path())
         };
         let names =
             fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
