@@ -6,7 +6,7 @@ use np_record::{Outcome, Phases, PlannedRun, Record, compare::Format, stats};
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::{table::table, worker::plain};
+use crate::{table, worker::plain};
 
 /// One arm, at one combination of the other axes. Means over the runs that finished; none where there are none.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -110,26 +110,7 @@ pub(crate) fn render(costs: &[Costs], format: Format) -> String {
             row
         })
         .collect();
-    let line = |cells: &[String]| match raw {
-        true => cells.iter().map(|cell| field(cell)).collect::<Vec<_>>().join(",") + "\n",
-        false => format!("| {} |\n", cells.join(" | ")),
-    };
-    let head: Vec<String> = header.iter().map(|&name| name.to_owned()).collect();
-    let body = || rows.iter().map(|row| line(row)).collect::<String>();
-    match format {
-        Format::Csv => line(&head) + &body(),
-        Format::Markdown => {
-            let left = header.len() - names.len();
-            let rules: Vec<String> = (0..header.len()).map(|i| if i < left { "---" } else { "---:" }.into()).collect();
-            line(&head) + &line(&rules) + &body()
-        }
-        Format::Text | Format::Json => table(&header, &names, &rows),
-    }
-}
-
-/// A field of CSV, quoted where it must be.
-fn field(text: &str) -> String {
-    if text.contains([',', '"', '\n']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.to_owned() }
+    table::render(&header, &names, &rows, format)
 }
 
 #[cfg(test)]

@@ -8,6 +8,12 @@ use std::{fmt, io, path::PathBuf};
 /// The result of this crate's functions.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
+/// Exit code of a worker that is to be started again, and will go on from a later epoch than it was started from.
+pub(crate) const REQUEUE: u8 = 75;
+
+/// The same, but it has completed no epoch since it was started.
+pub(crate) const REQUEUE_WITHOUT_GAIN: u8 = 76;
+
 /// Anything that stops a command.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -47,16 +53,32 @@ pub enum Error {
     /// A run was broken off by a signal, or because its launcher wishes to stop.
     #[error("stopped before its end")]
     Stopped,
+    /// A run was broken off by a scheduler's warning (SIGUSR2), to go on later.
+    #[error("stopped, to go on later{}", if *gained { "" } else { "; no epoch was completed since it was started" })]
+    Requeue {
+        /// Whether it goes on from a later epoch than it was started from.
+        gained: bool,
+    },
+    /// A program of Slurm did not do what it was asked for.
+    #[error("`{program}`: {said}")]
+    Slurm {
+        /// Its name.
+        program: String,
+        /// What it said, or what is wrong with that.
+        said: String,
+    },
 }
 
 impl Error {
     /// The exit code of a command that ends with this error: 2 where something written has to be changed, 130 where it
-    /// was broken off, else 1.
+    /// was broken off, 75 or 76 where it is to be started again (with and without an epoch gained), else 1.
     #[must_use]
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Fault(_) => 2,
             Self::Stopped => 130,
+            Self::Requeue { gained: true } => REQUEUE,
+            Self::Requeue { gained: false } => REQUEUE_WITHOUT_GAIN,
             _ => 1,
         }
     }

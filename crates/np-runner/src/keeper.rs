@@ -97,6 +97,8 @@ pub(crate) struct Keeper {
     written: Instant,
     /// Epochs of that.
     epochs: usize,
+    /// Epochs that were complete when the process started.
+    began: usize,
     /// The end of the last epoch, while it is not written.
     pending: Option<Snapshot>,
     /// Whether writing has failed: it is tried again, and not told again.
@@ -104,10 +106,25 @@ pub(crate) struct Keeper {
 }
 
 impl Keeper {
+    /// Epochs in the latest snapshot of run `id` that seems whole, without reading all of it.
+    pub(crate) fn kept(store: &Store, id: &str) -> Option<usize> {
+        let keeper = Self::new(store, id, Every::Never);
+        ["", ".before"].into_iter().find_map(|suffix| Snapshot::peek(&keeper.path(suffix), id))
+    }
+
     /// A keeper for run `id`.
     pub(crate) fn new(store: &Store, id: &str, every: Every) -> Self {
         let folder = store.root().join("snapshots");
-        Self { folder, id: id.to_owned(), every, written: Instant::now(), epochs: 0, pending: None, failing: false }
+        Self {
+            folder,
+            id: id.to_owned(),
+            every,
+            written: Instant::now(),
+            epochs: 0,
+            began: 0,
+            pending: None,
+            failing: false,
+        }
     }
 
     fn path(&self, suffix: &str) -> PathBuf {
@@ -128,7 +145,7 @@ impl Keeper {
             };
             match Snapshot::from_bytes(&bytes, &self.id) {
                 Ok(snapshot) => {
-                    self.epochs = snapshot.epochs();
+                    (self.epochs, self.began) = (snapshot.epochs(), snapshot.epochs());
                     return Ok(Some(snapshot));
                 }
                 Err(error) => self.set_aside(&path, &error, say)?,
@@ -192,6 +209,11 @@ impl Keeper {
         (self.written, self.epochs) = (Instant::now(), snapshot.epochs());
         (self.pending, self.failing) = (None, false);
         Ok(())
+    }
+
+    /// Whether a later epoch is written than there was when the process started.
+    pub(crate) fn has_gained(&self) -> bool {
+        self.epochs > self.began
     }
 
     /// Removes the run's snapshots, and what a crash while writing has left. Those set aside stay, for whoever wonders.

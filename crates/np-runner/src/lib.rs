@@ -7,7 +7,7 @@
 //! A file is read into a [tree that knows its lines](document), its scale, arms, swept values and overrides are
 //! [laid over one another](tree), and each run's tree becomes a typed, checked [`RunConfig`]: nothing downstream parses or
 //! defaults again. [`plan()`] gives every run its id, a hash of that configuration and of the data, so that a run is trained once,
-//! whoever asks for it. [`Launch`] trains what has no record yet, each run in a process of its own ([`exec`]), and [`train()`] is the loop. A [`Snapshot`] lets it
+//! whoever asks for it. [`Launch`] trains what has no record yet, each run in a process of its own ([`exec`]), [`Submission`] leaves that to a cluster, and [`train()`] is the loop. A [`Snapshot`] lets it
 //! go on where it was broken off, to the same bits.
 //!
 //! Optimizers, models, data sets and the layout of records belong to the sister crates; drawing to `xtask`.
@@ -32,6 +32,7 @@ mod say;
 mod screen;
 mod snapshot;
 mod spec;
+mod status;
 mod step;
 mod stop;
 mod summary;
@@ -44,7 +45,9 @@ pub use config::{RunConfig, TrainConfig};
 pub use data::DataConfig;
 pub use error::{Error, Fault, Place, Problem, Result};
 pub use keeper::Every;
-pub use launch::{Launch, Share, Tally};
+pub use launch::{
+    Array, Ending, Launch, Launcher, LauncherConfig, OnFailure, Share, SlurmConfig, Submission, Submitted, Tally,
+};
 pub use model::ModelConfig;
 pub use planning::{Planned, missing, plan};
 pub use provenance::{Caller, cores};

@@ -7,11 +7,17 @@ use std::{
     fs::{self, File, OpenOptions, TryLockError},
     io,
     path::{Path, PathBuf},
+    thread,
+    time::Duration,
 };
 
 use np_record::Store;
 
 use crate::error::{Error, Result};
+
+/// How often a lock is tried for again, and how long after.
+const PATIENCE: usize = 5;
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// The right to train a run, until it is dropped.
 #[derive(Debug)]
@@ -42,9 +48,25 @@ impl Lock {
         }
     }
 
-    /// Whether another process has the lock of run `id`.
+    /// Takes the lock of run `id`, even if somebody [looks](Self::is_held) at it just now; `None` if another process has it for longer.
+    pub(crate) fn take_patiently(store: &Store, id: &str) -> Result<Option<Self>> {
+        for _ in 0..PATIENCE {
+            if let Some(lock) = Self::take(store, id)? {
+                return Ok(Some(lock));
+            }
+            thread::sleep(PAUSE);
+        }
+        Self::take(store, id)
+    }
+
+    /// Whether another process has the lock of run `id`. Nothing is written, so that a store which is only to be read can be asked.
     pub(crate) fn is_held(store: &Store, id: &str) -> Result<bool> {
-        Ok(Self::take(store, id)?.is_none())
+        let path = store.root().join("locks").join(format!("{id}.lock"));
+        match File::open(&path) {
+            Ok(file) => Ok(matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(Error::io(&path)(error)),
+        }
     }
 }
 
@@ -87,6 +109,7 @@ mod tests {
         assert!(!path.exists());
         fs::write(&path, "").unwrap();
         assert!(!Lock::is_held(&store, "a").unwrap());
+        assert!(path.exists(), "to look changes nothing");
     }
 
     #[test]

@@ -11,6 +11,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     error::{Fault, Place, Result},
+    launch::LauncherConfig,
     spec::{Request, Spec, SpecRun},
 };
 
@@ -26,6 +27,8 @@ pub struct Planned {
     pub unread: Option<Box<Fault>>,
     /// What is allowed and hardly meant, a line each.
     pub warnings: Vec<String>,
+    /// How the file wants it launched.
+    pub launcher: LauncherConfig,
 }
 
 /// A data set, as far as a plan needs to know it.
@@ -106,7 +109,7 @@ pub fn plan(request: &Request, data_dir: Option<&Path>) -> Result<Planned> {
         overrides,
         runs,
     };
-    Ok(Planned { plan, examples, unread, warnings })
+    Ok(Planned { plan, examples, unread, warnings, launcher: spec.launcher })
 }
 
 /// The plan's name: the experiment's, and with overrides `NAME.HASH`, so that the plan of the file as written stays.

@@ -76,6 +76,14 @@ impl Screen {
         self.print(line);
     }
 
+    /// A worker has crashed, and is started once more.
+    pub(crate) fn crashes(&mut self, index: usize, why: &str) {
+        if let Some(run) = self.runs.get(&index) {
+            self.print(format!("{}: {why}; it is started once more", run.label));
+        }
+        self.leaves(index);
+    }
+
     /// A worker has ended, and its run has not.
     pub(crate) fn leaves(&mut self, index: usize) {
         let bar = self.runs.remove(&index).and_then(|run| run.bar);

@@ -4,7 +4,12 @@
 //! are all. A file is a line with the digest of the rest, and a safetensors file: tensors of the model by name, the optimizer's own
 //! file as bytes, and the progress as JSON in the metadata. When and where they are written is for [`crate::keeper`].
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    fs::File,
+    io::{BufRead as _, BufReader, Read as _},
+    path::Path,
+};
 
 use candle_core::{Device, Tensor, Var};
 use np_core::{AnyOptimizer, OptimizerState};
@@ -20,6 +25,9 @@ use crate::error::{Error, Result};
 const VERSION: u32 = 1;
 
 const MAGIC: &str = "np-snapshot";
+
+/// Longest header of a safetensors file that is read: what the format allows.
+const LONGEST_HEADER: u64 = 100_000_000;
 
 /// Name of the entry that holds the optimizer's state; no parameter has a slash in its name.
 const OPTIMIZER: &str = "optimizer/state";
@@ -132,6 +140,20 @@ impl Snapshot {
         Ok(bytes)
     }
 
+    /// Completed epochs of run `id` in the file at `path`, from its beginning alone: its digest is not checked.
+    pub(crate) fn peek(path: &Path, id: &str) -> Option<usize> {
+        let mut file = BufReader::new(File::open(path).ok()?);
+        let mut first = Vec::new();
+        // A damaged file may have no end of a line at all.
+        file.by_ref().take(200).read_until(b'\n', &mut first).ok()?;
+        let mut length = [0; 8];
+        file.read_exact(&mut length).ok()?;
+        let mut header = Vec::new();
+        file.take(u64::from_le_bytes(length).min(LONGEST_HEADER)).read_to_end(&mut header).ok()?;
+        let progress = progress(&header).ok()?;
+        (first.starts_with(MAGIC.as_bytes()) && progress.id == id).then_some(progress.epochs.len())
+    }
+
     /// The snapshot of run `id` in a file.
     ///
     /// # Errors
@@ -154,6 +176,12 @@ impl Snapshot {
         let optimizer = OptimizerState::from_safetensors(&state).map_err(bad)?;
         Ok(Self { progress, model, optimizer })
     }
+}
+
+fn progress(header: &[u8]) -> Result<Progress> {
+    let metadata: serde_json::Value = serde_json::from_slice(header).map_err(bad)?;
+    let text = metadata.pointer("/__metadata__/progress").and_then(serde_json::Value::as_str);
+    serde_json::from_str(text.unwrap_or_default()).map_err(bad)
 }
 
 fn header(rest: &[u8]) -> String {
@@ -197,6 +225,11 @@ mod tests {
         let (model, snapshot) = taken();
         let read = Snapshot::from_bytes(&snapshot.to_bytes().unwrap(), "id").unwrap();
         assert_eq!(read.progress, snapshot.progress);
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), snapshot.to_bytes().unwrap()).unwrap();
+        assert_eq!((Snapshot::peek(file.path(), "id"), Snapshot::peek(file.path(), "other")), (Some(0), None));
+        std::fs::write(file.path(), &snapshot.to_bytes().unwrap()[..300]).unwrap();
+        assert_eq!(Snapshot::peek(file.path(), "id"), None, "cut short");
         let (other, mut optimizer) = parts(2);
         assert_ne!(values(&other), values(&model));
         read.restore(&other, optimizer.as_mut()).unwrap();

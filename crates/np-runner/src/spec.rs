@@ -17,6 +17,7 @@ use crate::{
     document::{Document, KeyPath},
     error::{Error, Fault, Place, Problem, Result, list, suggest},
     explain::{read, refuse, show},
+    launch::LauncherConfig,
     tree::{Origin, Tree, split},
 };
 
@@ -72,6 +73,8 @@ pub(crate) struct Spec {
     pub(crate) document: Document,
     /// The options that make it another experiment than the file's, as typed.
     pub(crate) overrides: Vec<String>,
+    /// How launchers are to run it; no part of any run.
+    pub(crate) launcher: LauncherConfig,
     /// In the order of arms, axes, seeds.
     pub(crate) runs: Vec<SpecRun>,
 }
@@ -108,6 +111,8 @@ struct Head {
     sweep: Map<String, Value>,
     #[serde(default)]
     scales: Map<String, Value>,
+    #[serde(default)]
+    launcher: LauncherConfig,
 }
 
 impl Spec {
@@ -130,6 +135,8 @@ impl Spec {
         let mut tree = Tree::of(document);
         lay_scale(&mut tree, document, request, written)?;
         let head: Head = read(&tree, document)?;
+        let launcher = head.launcher.clone();
+        launcher.slurm.validate().map_err(|bad| refuse(&tree, document, &bad.key, &bad.expected, &bad.got))?;
         let seeds = seeds(&head, &tree, document, request)?;
         let axes = axes(&head.sweep, &tree, document, &request.sweep)?;
         let sets = sets(&request.set)?;
@@ -155,7 +162,7 @@ impl Spec {
         }
         let request = Request { seeds: request.seeds.clone().filter(|_| seeds != head.seeds), ..request.clone() };
         let (document, overrides) = (document.clone(), request.overrides());
-        Ok(Self { name: head.name, question: head.question, document, overrides, runs })
+        Ok(Self { name: head.name, question: head.question, document, overrides, launcher, runs })
     }
 }
 

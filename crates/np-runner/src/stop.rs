@@ -7,30 +7,53 @@ use std::{
     io::Read,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
     thread,
 };
 
 use signal_hook::{consts, flag};
 
-/// Signals that ask for an end: Ctrl-C, a polite kill, a terminal that closes, a scheduler's warning before its time limit.
-#[cfg(unix)]
-const SIGNALS: [i32; 4] = [consts::SIGINT, consts::SIGTERM, consts::SIGHUP, consts::SIGUSR2];
-#[cfg(not(unix))]
-const SIGNALS: [i32; 2] = [consts::SIGINT, consts::SIGTERM];
+/// What somebody wishes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Wish {
+    /// An end: Ctrl-C, a polite kill, a terminal that closes.
+    End,
+    /// An end here, to go on later: a scheduler's warning before it takes the machine away.
+    Requeue,
+}
 
-/// Whether somebody wishes this process to stop.
+/// Signals that are a wish.
+#[cfg(unix)]
+const SIGNALS: [(i32, Wish); 4] = [
+    (consts::SIGINT, Wish::End),
+    (consts::SIGTERM, Wish::End),
+    (consts::SIGHUP, Wish::End),
+    (consts::SIGUSR2, Wish::Requeue),
+];
+#[cfg(not(unix))]
+const SIGNALS: [(i32, Wish); 2] = [(consts::SIGINT, Wish::End), (consts::SIGTERM, Wish::End)];
+
+/// Whether somebody wishes this process to stop: 0, or the latest wish as a number.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Stop(Arc<AtomicBool>);
+pub(crate) struct Stop(Arc<AtomicUsize>);
+
+impl Wish {
+    const fn number(self) -> usize {
+        match self {
+            Self::End => 1,
+            Self::Requeue => 2,
+        }
+    }
+}
 
 impl Stop {
     /// Listens to signals from here on.
     pub(crate) fn on_signals() -> Self {
         let stop = Self::default();
-        for signal in SIGNALS {
+        for (signal, wish) in SIGNALS {
             // Refused only for signals that nobody can catch, which these are not. The default action would end the process.
-            let _ = flag::register(signal, Arc::clone(&stop.0));
+            let _ = flag::register_usize(signal, Arc::clone(&stop.0), wish.number());
         }
         stop
     }
@@ -41,18 +64,24 @@ impl Stop {
         thread::spawn(move || {
             let mut rest = [0; 64];
             while input.read(&mut rest).is_ok_and(|n| n > 0) {}
-            wished.store(true, Ordering::Relaxed);
+            wished.store(Wish::End.number(), Ordering::Relaxed);
         });
+    }
+
+    /// The latest wish.
+    pub(crate) fn wish(&self) -> Option<Wish> {
+        let number = self.0.load(Ordering::Relaxed);
+        [Wish::End, Wish::Requeue].into_iter().find(|wish| wish.number() == number)
     }
 
     /// Whether there is a wish.
     pub(crate) fn is_wished(&self) -> bool {
-        self.0.load(Ordering::Relaxed)
+        self.wish().is_some()
     }
 
     /// Whether there is a wish, which is then forgotten: the next one is another.
     pub(crate) fn take(&self) -> bool {
-        self.0.swap(false, Ordering::Relaxed)
+        self.0.swap(0, Ordering::Relaxed) != 0
     }
 }
 
@@ -64,8 +93,10 @@ mod tests {
     fn a_wish_is_taken_once() {
         let stop = Stop::default();
         assert!(!stop.is_wished() && !stop.take());
-        stop.0.store(true, Ordering::Relaxed);
+        stop.0.store(Wish::Requeue.number(), Ordering::Relaxed);
+        assert_eq!(stop.wish(), Some(Wish::Requeue));
         assert!(stop.is_wished() && stop.take() && !stop.take());
+        assert_eq!(stop.wish(), None);
     }
 
     #[test]

@@ -1,4 +1,6 @@
-//! Plain text tables for a terminal.
+//! Tables, for a terminal and beyond.
+
+use np_record::compare::Format;
 
 /// Rows of cells under a header, columns aligned; columns named in `right` are flush right.
 #[must_use]
@@ -22,6 +24,28 @@ pub(crate) fn table(header: &[&str], right: &[&str], rows: &[Vec<String>]) -> St
         text.push('\n');
     }
     text
+}
+
+/// The same in any of the forms that tables have; JSON is another matter, and gets the text.
+#[must_use]
+pub(crate) fn render(header: &[&str], right: &[&str], rows: &[Vec<String>], format: Format) -> String {
+    let csv = |cells: &[String]| cells.iter().map(|cell| field(cell)).collect::<Vec<_>>().join(",") + "\n";
+    let markdown = |cells: &[String]| format!("| {} |\n", cells.join(" | "));
+    let head: Vec<String> = header.iter().map(|&name| name.to_owned()).collect();
+    match format {
+        Format::Csv => std::iter::once(&head).chain(rows).map(|row| csv(row)).collect(),
+        Format::Markdown => {
+            let rule = |name: &&str| if right.contains(name) { "---:" } else { "---" }.to_owned();
+            let rules: Vec<String> = header.iter().map(rule).collect();
+            [&head, &rules].into_iter().chain(rows).map(|row| markdown(row)).collect()
+        }
+        Format::Text | Format::Json => table(header, right, rows),
+    }
+}
+
+/// A field of CSV, quoted where it must be.
+fn field(text: &str) -> String {
+    if text.contains([',', '"', '\n']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.to_owned() }
 }
 
 #[cfg(test)]

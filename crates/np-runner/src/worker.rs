@@ -12,7 +12,7 @@ use crate::{
     keeper::{Every, Keeper},
     lock::Lock,
     provenance::Caller,
-    stop::Stop,
+    stop::{Stop, Wish},
     train::{News, Trained, train},
 };
 
@@ -28,8 +28,10 @@ pub enum Supervision {
 /// What a worker is to do.
 #[derive(Debug, Clone, Copy)]
 pub struct Job<'a> {
-    /// Name of a plan in the store.
+    /// Name of a plan.
     pub plan: &'a str,
+    /// The store whose plan it is, if not the one that the record goes to: a copy that stays as it is.
+    pub plans: Option<&'a Store>,
     /// Which of its runs, from 0.
     pub index: usize,
     /// The id that the run is expected to have: the plan may have been replaced since the launcher read it.
@@ -50,11 +52,15 @@ pub struct Job<'a> {
 ///
 /// # Errors
 /// [`Error::Fault`] if there is no such run, [`Error::Record`] if the store refuses, [`Error::Orphaned`] if the launcher is gone,
-/// [`Error::Stopped`] if somebody wished it, and whatever made the run fail, once that is recorded.
+/// [`Error::Stopped`] or [`Error::Requeue`] if somebody wished it, and whatever made the run fail, once that is recorded.
 pub fn exec(store: &Store, job: &Job<'_>) -> Result<()> {
     let Job { plan, index, .. } = *job;
     let nowhere = || Place::Option(format!("np exec {plan} {index}"));
-    let found = store.read_plan(plan)?.ok_or_else(|| Fault::new(nowhere(), "the store has no such plan"))?;
+    let found = job
+        .plans
+        .unwrap_or(store)
+        .read_plan(plan)?
+        .ok_or_else(|| Fault::new(nowhere(), "the store has no such plan"))?;
     let run = found.runs.get(index).ok_or_else(|| {
         Fault::new(nowhere(), format!("expected a run from 0 to {}", found.runs.len().saturating_sub(1)))
     })?;
@@ -66,7 +72,7 @@ pub fn exec(store: &Store, job: &Job<'_>) -> Result<()> {
     if job.supervision == Supervision::Launcher {
         stop.when_closed(std::io::stdin());
     }
-    let Some(_lock) = Lock::take(store, &run.id)? else { return Event::Busy.say() };
+    let Some(_lock) = Lock::take_patiently(store, &run.id)? else { return Event::Busy.say() };
     if let Some(record) = store.read_record(&run.id)?.filter(Record::is_done) {
         // Trained by another process, since this one was asked for it.
         return Event::Recorded { outcome: record.outcome }.say();
@@ -86,7 +92,10 @@ pub fn exec(store: &Store, job: &Job<'_>) -> Result<()> {
                 let _ = unkept(&error).say();
             }
             let _ = Event::Stopped.say();
-            Err(error)
+            match stop.wish() {
+                Some(Wish::Requeue) => Err(Error::Requeue { gained: keeper.has_gained() }),
+                _ => Err(error),
+            }
         }
         Err(error) => {
             store.write_record(&failed(run, error.to_string(), provenance))?;

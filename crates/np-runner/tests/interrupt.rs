@@ -58,7 +58,8 @@ fn a_worker_that_is_asked_to_stop_alone_keeps_what_is_done_and_fails_no_run() {
     std::fs::create_dir_all(lab.path("store/plans")).unwrap();
     std::fs::write(lab.path("store/plans/tiny.json"), plan).unwrap();
     let mut resumed = 0;
-    for name in ["USR2", "TERM"] {
+    // To go on later, with an epoch gained; and to end.
+    for (name, code) in [("USR2", 75), ("TERM", 130)] {
         let mut command = lab.command(&["exec", "tiny", "0", "--store", "store"]);
         // With no input at all: only a launcher's worker takes its end for a wish.
         let mut worker = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
@@ -67,7 +68,7 @@ fn a_worker_that_is_asked_to_stop_alone_keeps_what_is_done_and_fails_no_run() {
         resumed += begun.matches("{\"event\":\"resumed\",\"epoch\":").count();
         signal(name, &worker.id().to_string());
         assert_eq!(lines.last().unwrap(), "{\"event\":\"stopped\"}");
-        assert_eq!(worker.wait().unwrap().code(), Some(130));
+        assert_eq!(worker.wait().unwrap().code(), Some(code));
         let kept = lab.files("store/snapshots");
         assert!(kept.keys().any(|path| path.extension().is_some_and(|extension| extension == "snapshot")), "{kept:?}");
     }

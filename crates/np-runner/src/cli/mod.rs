@@ -1,7 +1,8 @@
 //! The command line: options as typed, and one module a command.
 //!
 //! What a command makes goes to standard output; how it goes on, and what is wrong, to standard error. Exit codes: 0 done, 1 a run
-//! failed or the machine refused, 2 something written is wrong, 130 interrupted.
+//! failed or the machine refused, 2 something written is wrong, 130 interrupted. A worker that SIGUSR2 stops ends with 75, to be started again,
+//! or with 76 if it has completed no epoch since it was started.
 
 mod compare;
 mod conform;
@@ -11,6 +12,7 @@ mod optimizers;
 mod plan;
 mod run;
 mod show;
+mod status;
 
 use std::{
     io::Write as _,
@@ -52,6 +54,7 @@ Examples:
 enum Command {
     Run(run::Args),
     Plan(plan::Args),
+    Status(status::Args),
     Compare(compare::Args),
     Show(show::Args),
     Optimizers(optimizers::Args),
@@ -103,7 +106,7 @@ struct PlaceArgs {
     data_dir: Option<PathBuf>,
 }
 
-/// Trains one run of a plan. Started by `np run`.
+/// Trains one run of a plan. Started by `np run`, or by Slurm.
 #[derive(Debug, Args)]
 struct ExecArgs {
     /// Name of a plan in the store
@@ -122,6 +125,9 @@ struct ExecArgs {
     /// Threads that the run computes on; those of `RAYON_NUM_THREADS`
     #[arg(long, default_value_t = 1)]
     threads: usize,
+    /// A store with another copy of the plan [default: the store]
+    #[arg(long)]
+    plans: Option<PathBuf>,
     /// How often what is done is kept
     #[arg(long, default_value_t)]
     snapshot_every: Every,
@@ -143,6 +149,7 @@ pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Run(args) => run::run(&args),
         Command::Plan(args) => plan::plan(&args),
+        Command::Status(args) => status::status(&args),
         Command::Compare(args) => compare::compare(&args),
         Command::Show(args) => show::show(&args),
         Command::Optimizers(args) => optimizers::optimizers(&args),
@@ -167,8 +174,10 @@ fn told(message: &str) -> String {
 
 fn exec(args: &ExecArgs) -> Result<ExitCode> {
     let store = Store::open(&args.store)?;
+    let plans = args.plans.as_ref().map(Store::open).transpose()?;
     let job = Job {
         plan: &args.plan,
+        plans: plans.as_ref(),
         index: args.index,
         id: args.id.as_deref(),
         data_dir: args.data_dir.as_deref(),

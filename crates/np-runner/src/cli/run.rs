@@ -7,8 +7,8 @@ use np_record::{Plan, Store};
 
 use super::{ExperimentArgs, print, short};
 use crate::{
-    Costs, Every, Launch, Planned, Screen, Share, Tally, cores,
-    error::Result,
+    Costs, Ending, Every, Launch, Launcher, OnFailure, Planned, Screen, Share, Submission, Submitted, Tally, cores,
+    error::{Fault, Place, Result},
     keeper::clear,
     missing, plan,
     provenance::Caller,
@@ -23,20 +23,26 @@ use crate::{
 ///
 /// Breaking it off (Ctrl-C) loses only the epochs that are under way; the same command goes on from there. Of several that are started on
 /// one store, each run is trained by one. With overrides, the plan is kept under a name of its own, beside that of the file as written;
-/// records are shared.
+/// records are shared. With `--launcher slurm` the runs are submitted instead, and the ids of the arrays printed.
 #[derive(Debug, ClapArgs)]
 pub(super) struct Args {
     #[command(flatten)]
     experiment: ExperimentArgs,
-    /// Runs at a time [default: one a core]
+    /// Who starts the runs
+    #[arg(long, value_enum, default_value_t)]
+    launcher: Launcher,
+    /// Runs at a time [default: one a core; on a cluster, as many as it gives]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     jobs: Option<u16>,
-    /// Threads of each run [default: 1, more if there are fewer runs than cores]; results do not depend on it
+    /// Threads of each run [default: 1, more if there are fewer runs than cores; on a cluster, the CPUs of a task]; results do not depend on it
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     threads: Option<u16>,
     /// How often a run keeps what it has done, to go on from there: `90s`, `5min`, `2epochs`, `never`; results do not depend on it
     #[arg(long, value_name = "INTERVAL", default_value_t)]
     snapshot_every: Every,
+    /// Stop at the first run that fails: the others keep what they have done
+    #[arg(long)]
+    fail_fast: bool,
 }
 
 pub(super) fn run(args: &Args) -> Result<ExitCode> {
@@ -53,16 +59,16 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
     if store.read_plan(&planned.plan.experiment)?.as_ref() != Some(&planned.plan) {
         store.write_plan(&planned.plan)?;
     }
-    let share = Share::of(cores(), todo.len(), args.jobs.map(usize::from), args.threads.map(usize::from));
-    announce(&planned, &store, &todo, share)?;
+    let (jobs, threads) = (args.jobs.map(usize::from), args.threads.map(usize::from));
+    introduce(&planned, &store, &todo);
+    if args.launcher == Launcher::Slurm && !todo.is_empty() {
+        return submit(args, &planned, &store, &todo);
+    }
+    let share = Share::of(cores(), todo.len(), jobs, threads);
     let mut tally = Tally::default();
     if !todo.is_empty() {
-        let caller = Caller::of(command(&request));
-        if caller.commit.is_none() {
-            say!(
-                "note: records will name no commit: this `np` was not built from the code in its source tree as that is now"
-            );
-        }
+        estimate(&planned, &store, &todo, share)?;
+        let caller = caller(&request);
         let launch = Launch {
             plan: &planned.plan,
             store: &store,
@@ -70,6 +76,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
             data_dir,
             caller: &caller,
             snapshots: args.snapshot_every,
+            on_failure: if args.fail_fast { OnFailure::Stop } else { OnFailure::GoOn },
         };
         tally = launch.train(&todo, &mut Screen::new(todo.len()))?;
     }
@@ -77,9 +84,55 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
     Ok(conclude(&planned.plan, &store, &tally))
 }
 
-/// Says what is about to happen.
-fn announce(planned: &Planned, store: &Store, todo: &[usize], share: Share) -> Result<()> {
-    let Planned { plan, examples, warnings, .. } = planned;
+/// Who asks for the runs, for their records.
+fn caller(request: &Request) -> Caller {
+    let caller = Caller::of(command(request));
+    if caller.commit.is_none() {
+        say!(
+            "note: records will name no commit: this `np` was not built from the code in its source tree as that is now"
+        );
+    }
+    caller
+}
+
+/// Hands the runs to Slurm; prints the ids of the arrays.
+fn submit(args: &Args, planned: &Planned, store: &Store, todo: &[usize]) -> Result<ExitCode> {
+    if args.fail_fast {
+        let place = Place::Option("--fail-fast".into());
+        let fault = Fault::new(place, "a cluster's tasks do not know of one another");
+        return Err(fault.hint("leave it out, or `--launcher slurm`; `scancel ARRAY` ends an array").into());
+    }
+    let request = args.experiment.request();
+    let submission = Submission {
+        plan: &planned.plan,
+        store,
+        config: &planned.launcher.slurm,
+        jobs: args.jobs.map(usize::from),
+        threads: args.threads.map(usize::from),
+        data_dir: args.experiment.place.data_dir.as_deref(),
+        caller: &caller(&request),
+        snapshots: args.snapshot_every,
+    };
+    let mut ids = String::new();
+    let submitted = submission.submit(todo, &mut |array| {
+        say!("submitted {} as array {}", count(array.tasks, "run"), array.id);
+        ids.push_str(&format!("{}\n", array.id));
+    });
+    print(&ids)?;
+    let Submitted { under_way, logs, arrays } = submitted?;
+    if under_way > 0 {
+        say!("{} submitted or trained already", count(under_way, "run"));
+    }
+    if !arrays.is_empty() {
+        let store = short(store.root());
+        say!("logs are in `{}`\n  hint: `np status --store {store}` shows how it goes", short(&logs));
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Says what the experiment is, and whether there is something to do.
+fn introduce(planned: &Planned, store: &Store, todo: &[usize]) {
+    let Planned { plan, warnings, .. } = planned;
     say!(
         "{} ({}): {}, records in `{}`",
         plan.experiment,
@@ -92,8 +145,12 @@ fn announce(planned: &Planned, store: &Store, todo: &[usize], share: Share) -> R
     }
     if todo.is_empty() {
         say!("nothing to train: every run has its record");
-        return Ok(());
     }
+}
+
+/// Says how long it will take here.
+fn estimate(planned: &Planned, store: &Store, todo: &[usize], share: Share) -> Result<()> {
+    let Planned { plan, examples, .. } = planned;
     let costs = Costs::of(store)?;
     let cost: Option<f64> = todo.iter().map(|&index| costs.of_run(&plan.runs[index], examples[index])).sum();
     let about = cost.map(|seconds| format!(", about {}", human(seconds / share.jobs as f64))).unwrap_or_default();
@@ -111,8 +168,15 @@ fn conclude(plan: &Plan, store: &Store, tally: &Tally) -> ExitCode {
     for (index, reason) in &tally.failed {
         say!("failed: {} ({}): {reason}", label(&plan.runs[*index]), plan.runs[*index].id);
     }
-    if tally.interrupted {
-        let left = missing(plan, store).map_or(0, |left| left.len());
+    let left = missing(plan, store).map_or(0, |left| left.len());
+    if tally.ending == Ending::FirstFailure {
+        say!(
+            "stopped at the first failure: {} done, {left} left\n  hint: once the reason is mended, the same command goes on",
+            count(plan.runs.len() - left, "run")
+        );
+        return ExitCode::FAILURE;
+    }
+    if tally.ending == Ending::Interrupted {
         say!(
             "interrupted: {} done, {left} left\n  hint: the same command goes on",
             count(plan.runs.len() - left, "run")

@@ -85,7 +85,7 @@ fn find(args: &Args) -> Result<(Store, Record)> {
 }
 
 /// Every store of the project that the current folder is in, or of the experiments beside it.
-fn stores() -> Vec<PathBuf> {
+pub(super) fn stores() -> Vec<PathBuf> {
     let here = std::env::current_dir().unwrap_or_default();
     let project =
         here.ancestors().map(|folder| folder.join("experiments").join("records")).find(|folder| folder.is_dir());

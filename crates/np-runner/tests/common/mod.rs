@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
     process::{Command, Output},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tempfile::TempDir;
@@ -88,9 +88,24 @@ impl Lab {
         self.records(store).iter().map(|record| (word(&record["id"]), word(&record["result_sha256"]))).collect()
     }
 
-    /// Waits until something holds; fails after a minute.
+    /// The process that trains a run of a plan of `tiny.yaml` below this folder.
+    pub(crate) fn worker(&self, id: &str) -> Option<String> {
+        let trains = |pid: &String| {
+            let read =
+                |name: &str| fs::read(format!("/proc/{pid}/{name}")).map(|bytes| text(&bytes)).unwrap_or_default();
+            let folder = fs::read_link(format!("/proc/{pid}/cwd")).unwrap_or_default();
+            let command = read("cmdline");
+            command.contains("\0exec\0tiny") && command.contains(id) && folder.starts_with(self.dir.path())
+        };
+        let names =
+            fs::read_dir("/proc").unwrap().flatten().map(|entry| entry.file_name().to_string_lossy().into_owned());
+        names.filter(|name| name.bytes().all(|byte| byte.is_ascii_digit())).find(trains)
+    }
+
+    /// Waits until something holds; fails after two minutes.
     pub(crate) fn wait_for(&self, what: &str, holds: impl Fn(&Self) -> bool) {
-        for _ in 0..12_000 {
+        let end = Instant::now() + Duration::from_secs(120);
+        while Instant::now() < end {
             if holds(self) {
                 return;
             }

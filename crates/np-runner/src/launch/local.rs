@@ -5,7 +5,7 @@
 //! so that a wish to stop, and the launcher's own end however it comes, reach every worker.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     io::{BufRead as _, BufReader, Read as _},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
@@ -16,6 +16,7 @@ use std::{
 
 use np_record::{Outcome, Plan, PlannedRun, Store};
 
+use super::{Ending, OnFailure, Share, Tally, environment};
 use crate::{
     error::{Error, Result},
     event::Event,
@@ -26,28 +27,6 @@ use crate::{
     stop::Stop,
     worker::failed,
 };
-
-/// How runs are spread over the machine.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Share {
-    /// Runs at a time.
-    pub jobs: usize,
-    /// Threads of each.
-    pub threads: usize,
-}
-
-impl Share {
-    /// Shares `cores` out among `runs`, with what was asked for.
-    ///
-    /// By default a run gets one thread: two runs of a small model on a core each are faster than one after the other on two.
-    /// Left-over cores go to the runs when there are fewer runs than cores.
-    #[must_use]
-    pub fn of(cores: usize, runs: usize, jobs: Option<usize>, threads: Option<usize>) -> Self {
-        let cores = cores.max(1);
-        let jobs = jobs.unwrap_or(cores / threads.unwrap_or(1).max(1)).clamp(1, runs.max(1));
-        Self { jobs, threads: threads.unwrap_or(cores / jobs).max(1) }
-    }
-}
 
 /// Everything that a launch needs to know.
 #[derive(Debug)]
@@ -64,21 +43,8 @@ pub struct Launch<'a> {
     pub caller: &'a Caller,
     /// How often workers keep what they have done.
     pub snapshots: Every,
-}
-
-/// How a launch went.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Tally {
-    /// Runs that finished every epoch.
-    pub finished: usize,
-    /// Runs that diverged, by their place in the plan. A result.
-    pub diverged: Vec<usize>,
-    /// Runs that failed, by their place in the plan, with the reason.
-    pub failed: Vec<(usize, String)>,
-    /// Runs that another process trained meanwhile, by their place in the plan; they are counted above as well.
-    pub elsewhere: Vec<usize>,
-    /// Whether the user broke it off.
-    pub interrupted: bool,
+    /// What a failed run means for the others.
+    pub on_failure: OnFailure,
 }
 
 /// What reaches the launcher.
@@ -130,16 +96,6 @@ enum Look {
     Free,
 }
 
-impl Tally {
-    fn count(&mut self, index: usize, outcome: Outcome) {
-        match outcome {
-            Outcome::Finished => self.finished += 1,
-            Outcome::Diverged { .. } => self.diverged.push(index),
-            Outcome::Failed { reason } => self.failed.push((index, reason)),
-        }
-    }
-}
-
 impl Worker {
     /// Closes its standard input.
     fn ask_to_stop(&mut self) {
@@ -178,14 +134,21 @@ impl Launch<'_> {
         let mut tally = Tally::default();
         let mut waiting: VecDeque<usize> = todo.iter().copied().collect();
         let mut elsewhere = Vec::new();
+        // Runs whose worker has crashed once.
+        let mut crashed = BTreeSet::new();
         let mut looked = Instant::now();
         let mut deadline: Option<Instant> = None;
         loop {
-            if wires.stop.take() {
-                tally.interrupted = true;
+            let wished = wires.stop.take();
+            if wished {
+                tally.ending = Ending::Interrupted;
                 if deadline.is_some() {
                     return Ok(tally);
                 }
+            } else if self.on_failure == OnFailure::Stop && !tally.failed.is_empty() && deadline.is_none() {
+                tally.ending = Ending::FirstFailure;
+            }
+            if tally.ending != Ending::Complete && deadline.is_none() {
                 deadline = Some(Instant::now() + GRACE);
                 running.values_mut().for_each(Worker::ask_to_stop);
             }
@@ -240,10 +203,21 @@ impl Launch<'_> {
                         // Nothing is wrong with a run that was broken off, by us or by a signal to its worker alone.
                         (None, excuse) if excuse.is_some() || stopping => {
                             screen.leaves(index);
-                            tally.interrupted = true;
+                            if tally.ending == Ending::Complete {
+                                tally.ending = Ending::Interrupted;
+                            }
                             continue;
                         }
-                        (None, _) => self.bury(run, status, &stderr)?,
+                        (None, _) => match self.recorded(run)? {
+                            Some(outcome) => outcome,
+                            // Out of memory beside a larger neighbour, a machine's hiccup: once more, from its last snapshot.
+                            None if crashed.insert(index) => {
+                                screen.crashes(index, &crash(status, &stderr));
+                                waiting.push_front(index);
+                                continue;
+                            }
+                            None => self.bury(run, crash(status, &stderr))?,
+                        },
                     };
                     screen.ends(index, run, &outcome, worker.started.elapsed());
                     tally.count(index, outcome);
@@ -266,11 +240,7 @@ impl Launch<'_> {
         if let Some(folder) = self.data_dir {
             command.arg("--data-dir").arg(folder);
         }
-        command.env("RAYON_NUM_THREADS", self.share.threads.to_string());
-        // Candle has a second pool, whose threads spin on the cores that matrix products want next.
-        command.env("CANDLE_NUM_THREADS", "1");
-        // glibc would return the gradients' memory to the system after each step and fault it in again in the next: a third of the time.
-        command.env("MALLOC_MMAP_THRESHOLD_", "1073741824").env("MALLOC_TRIM_THRESHOLD_", "2147483648");
+        command.envs(environment(&self.share.threads.to_string()));
         // Candle's error texts carry a backtrace otherwise.
         command.env_remove("RUST_BACKTRACE").env_remove("RUST_LIB_BACKTRACE");
         command.arg("--supervised").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -303,42 +273,25 @@ impl Launch<'_> {
         if Lock::is_held(self.store, id)? {
             return Ok(Look::Busy);
         }
-        let record = self.store.read_record(id)?.filter(np_record::Record::is_done);
-        Ok(record.map_or(Look::Free, |record| Look::Done(record.outcome)))
+        Ok(self.recorded(&self.plan.runs[index])?.map_or(Look::Free, Look::Done))
     }
 
-    /// Records a run whose worker died without a record: killed, out of memory, a bug.
-    fn bury(&self, run: &PlannedRun, status: ExitStatus, stderr: &str) -> Result<Outcome> {
-        let said = stderr.lines().map(str::trim).find(|line| !line.is_empty());
-        let reason = match said {
-            Some(said) => format!("the worker ended early ({status}): {said}"),
-            None => format!("the worker ended early ({status})"),
-        };
-        // It may have ended after its record was written, or another launcher may have trained the run: what is done stays.
-        if let Some(record) = self.store.read_record(&run.id)?.filter(np_record::Record::is_done) {
-            return Ok(record.outcome);
-        }
+    /// How a run ended whose worker cannot say so: it may have died after its record was written, or another launcher have trained the run.
+    fn recorded(&self, run: &PlannedRun) -> Result<Option<Outcome>> {
+        Ok(self.store.read_record(&run.id)?.filter(np_record::Record::is_done).map(|record| record.outcome))
+    }
+
+    /// Records a run whose worker died without a record, twice.
+    fn bury(&self, run: &PlannedRun, reason: String) -> Result<Outcome> {
         self.store.write_record(&failed(run, reason.clone(), self.caller.provenance(self.share.threads)))?;
         Ok(Outcome::Failed { reason })
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn cores_are_shared_out() {
-        let share = |cores, runs, jobs, threads| {
-            let Share { jobs, threads } = Share::of(cores, runs, jobs, threads);
-            (jobs, threads)
-        };
-        assert_eq!(share(2, 12, None, None), (2, 1));
-        assert_eq!(share(8, 2, None, None), (2, 4), "left-over cores are used");
-        assert_eq!(share(8, 99, None, Some(4)), (2, 4));
-        assert_eq!(share(8, 99, Some(2), None), (2, 4));
-        assert_eq!(share(2, 99, Some(3), Some(5)), (3, 5), "as asked, whatever the machine");
-        assert_eq!(share(2, 99, Some(0), Some(0)), (1, 1));
-        assert_eq!(share(1, 0, None, None), (1, 1));
+/// Why a worker died, as far as can be told: killed, out of memory, a bug.
+fn crash(status: ExitStatus, stderr: &str) -> String {
+    match stderr.lines().map(str::trim).find(|line| !line.is_empty()) {
+        Some(said) => format!("the worker ended early ({status}): {said}"),
+        None => format!("the worker ended early ({status})"),
     }
 }

@@ -1,0 +1,77 @@
+//! `np status`: how it is with every run, whoever trains it.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Args as ClapArgs, builder::PossibleValuesParser};
+use np_record::{Plan, Store, compare::Format};
+
+use super::{OverrideArgs, PlaceArgs, print, short, show::stores};
+use crate::{
+    error::Result,
+    launch::slurm::Queue,
+    plan,
+    say::say,
+    spec::default_store,
+    status::{render, status as status_of, totals},
+};
+
+/// Show how it is with every run: done, diverged, failed and why, running, queued, or missing
+///
+/// Records, locks and snapshots tell, and Slurm's queue where there is one. Of a run under way, the epochs are those that are kept.
+#[derive(Debug, ClapArgs)]
+#[command(after_help = "Examples:
+  np status experiments/fig2-sanity.yaml
+  np status --store experiments/records/cpu --format csv")]
+pub(super) struct Args {
+    /// The experiment, a YAML file [default: every plan of the store]
+    file: Option<PathBuf>,
+    #[command(flatten)]
+    overrides: OverrideArgs,
+    #[command(flatten)]
+    place: PlaceArgs,
+    /// How to print it; csv and json hold raw values
+    #[arg(long, default_value = Format::default().key(), value_parser = PossibleValuesParser::new(Format::ALL.map(Format::key)))]
+    format: String,
+}
+
+pub(super) fn status(args: &Args) -> Result<ExitCode> {
+    let mut rows = Vec::new();
+    let mut said = Vec::new();
+    for (store, plans) in plans(args)? {
+        let queue = Queue::of(&store).unwrap_or_else(|error| {
+            say!("note: the queue is not known: {}", super::told(&error.to_string()));
+            None
+        });
+        for plan in plans {
+            let of_plan = status_of(&plan, &store, queue.as_ref())?;
+            let (name, scale, folder) = (&plan.experiment, &plan.scale, short(store.root()));
+            said.push(format!("{name} ({scale}): {}, records in `{folder}`", totals(&of_plan)));
+            rows.extend(of_plan);
+        }
+    }
+    print(&render(&rows, args.format.parse().unwrap_or_default()))?;
+    for line in said {
+        say!("{line}");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The plans to look at, by store.
+fn plans(args: &Args) -> Result<Vec<(Store, Vec<Plan>)>> {
+    if let Some(file) = &args.file {
+        let request = args.overrides.request(file);
+        let plan = plan(&request, args.place.data_dir.as_deref())?.plan;
+        let folder = args.place.store.clone().unwrap_or_else(|| default_store(file, request.scale()));
+        return Ok(vec![(Store::open(folder)?, vec![plan])]);
+    }
+    let folders = args.place.store.clone().map_or_else(stores, |folder| vec![folder]);
+    let all = |folder| {
+        let store = Store::open(folder)?;
+        let mut plans = Vec::new();
+        for name in store.plans()? {
+            plans.extend(store.read_plan(&name)?);
+        }
+        Ok((store, plans))
+    };
+    folders.into_iter().map(all).collect()
+}
