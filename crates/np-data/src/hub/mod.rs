@@ -55,7 +55,7 @@ pub fn import(name: DataName, from: &Path, data_dir: &Path) -> Result<DataSet, E
 
 fn write_cifar(from: &Path, folder: &Path, train: &Read, test: &Read) -> Result<(), Error> {
     let batches = TRAIN_FILES.len();
-    if train.split.len() % batches != 0 {
+    if !train.split.len().is_multiple_of(batches) {
         let path = from.to_path_buf();
         return Err(Error::TrainCount { path, expected: batches, found: train.split.len() });
     }
