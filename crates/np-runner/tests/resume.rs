@@ -93,9 +93,9 @@ fn killed_at_twenty_moments_it_ends_with_the_same_bits() {
         thread::sleep(longest.mul_f64((moment >> 33) as f64 / f64::from(1_u32 << 31)));
         // The next sweep begins at once, while orphans may still be at work.
         if round % 3 == 2 {
-            orphan(launcher)
+            orphan(launcher);
         } else {
-            kill_all(launcher)
+            kill_all(launcher);
         }
         in_the_middle += usize::from(lab.results("cut").len() < whole.len());
     }
@@ -134,9 +134,9 @@ fn a_damaged_snapshot_is_set_aside_and_the_run_goes_on() {
                 let middle = bytes.len() / 2;
                 // One way to be damaged each: cut short, and a bit flipped.
                 if path.extension().is_some_and(|end| end == "before") {
-                    bytes[middle] ^= 1
+                    bytes[middle] ^= 1;
                 } else {
-                    bytes.truncate(middle)
+                    bytes.truncate(middle);
                 }
                 fs::write(&path, bytes).unwrap();
             }
