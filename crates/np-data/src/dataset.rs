@@ -24,7 +24,7 @@ pub(crate) enum Part {
 }
 
 impl Part {
-    fn file_name(self, kind: Kind) -> String {
+    pub(crate) fn file_name(self, kind: Kind) -> String {
         let part = match self {
             Self::Train => "train",
             Self::Test => "t10k",

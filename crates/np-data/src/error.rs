@@ -199,6 +199,10 @@ pub enum Error {
         /// The number of examples.
         found: usize,
     },
+    /// A set could not be fetched from the Hub.
+    #[cfg(feature = "hub")]
+    #[error(transparent)]
+    Fetch(#[from] crate::fetch::FetchError),
     /// The operating system refused to write a file.
     #[error("`{path}`: could not be written")]
     Write {

@@ -1,8 +1,8 @@
 //! The data sets of the NeuroPlastic experiments, and seeded batches over them.
 //!
 //! MNIST and Fashion-MNIST come from two sources: `mini`, 2,000 + 1,000 real images embedded in this crate, so that everything
-//! runs offline; and `full`, the published IDX files in a folder. CIFAR-10 comes from its binary version in a folder, or, with the
-//! feature `hub`, is made of the Hub's parquet files. Images stay bytes until a batch needs them. Nothing here knows a tensor library, reads the environment or touches the network. The embedded images have licences of their own,
+//! runs offline; and `full`, the published IDX files in a folder. CIFAR-10 comes from its binary version in a folder. With the
+//! feature `hub`, sets can be fetched from the Hub, and made of its parquet files. Images stay bytes until a batch needs them. Nothing here knows a tensor library or reads the environment, and nothing but `fetch` touches the network. The embedded images have licences of their own,
 //! which lie beside them in `mini/`.
 //!
 //! One epoch, from nothing to normalised pixels:
@@ -38,6 +38,8 @@ pub mod cifar;
 mod dataset;
 pub mod digest;
 mod error;
+#[cfg(feature = "hub")]
+pub mod fetch;
 #[cfg(feature = "hub")]
 pub mod hub;
 pub mod idx;

@@ -66,9 +66,9 @@ impl DataName {
     /// How to come by a file that is missing.
     pub(crate) fn remedy(self) -> &'static str {
         match self {
-            Self::Mnist | Self::FashionMnist => "copy it there",
+            Self::Mnist | Self::FashionMnist => "copy it there, or fetch the set with `np data fetch` (feature `hub`)",
             Self::Cifar10 => {
-                "unpack `cifar-10-binary.tar.gz` there, or make it of the Hub's parquet files with `np data import` (feature `hub`)"
+                "unpack `cifar-10-binary.tar.gz` there, or fetch the set with `np data fetch`, or make it of the Hub's parquet files with `np data import` (feature `hub`)"
             }
         }
     }

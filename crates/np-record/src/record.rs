@@ -184,6 +184,10 @@ pub struct Provenance {
     pub command: String,
     /// Start, RFC 3339 in UTC.
     pub started: String,
+    /// The most physical memory that the worker held, all of it together; not in records of before it was measured, of a worker that died, nor
+    /// of systems that do not say. Of a run that was resumed, its last process's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory_peak_bytes: Option<u64>,
 }
 
 /// The machine of a run. No host name: records are published.

@@ -28,7 +28,7 @@ pub struct Store {
 #[non_exhaustive]
 pub enum StoreError {
     /// The operating system refused.
-    #[error("cannot {action} `{}`: {source}", path.display())]
+    #[error("cannot {action} `{}`: {source}{}", path.display(), hint(source))]
     Io {
         /// What was tried (`read`, `write`, `list`).
         action: &'static str,
@@ -97,6 +97,19 @@ pub enum StoreError {
         /// The name.
         name: String,
     },
+}
+
+/// What mends a refusal of the operating system, where that is known.
+fn hint(refusal: &io::Error) -> &'static str {
+    match refusal.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+            "\nhint: make room and give the same command again; what is written stays"
+        }
+        io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
+            "\nhint: let this user read and write there, or use another folder; what is written stays"
+        }
+        _ => "",
+    }
 }
 
 /// The two kinds of files in a store.

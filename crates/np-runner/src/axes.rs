@@ -88,8 +88,16 @@ fn assignment<'a>(text: &'a str, place: &Place, example: &str) -> Result<(&'a st
     }
 }
 
-/// A path that an override may set starts with a part of a run.
+/// Keys within one another in a path. A run has less than ten.
+const DEEPEST: usize = 32;
+
+/// A path that an override may set starts with a part of a run, and is not longer than any can be.
 fn known_part(key: &str, place: Place) -> Result<()> {
+    let keys = key.split('.').count();
+    if keys > DEEPEST {
+        let text = format!("expected a path of at most {DEEPEST} keys, got {keys}");
+        return Err(Fault::new(place, text).into());
+    }
     let head = key.split('.').next().unwrap_or_default();
     if PARTS.contains(&head) {
         return Ok(());
@@ -100,6 +108,14 @@ fn known_part(key: &str, place: Place) -> Result<()> {
         _ => fault.hint_if(suggest(head, PARTS)),
     };
     Err(fault.into())
+}
+
+/// Runs that an experiment may have, of all arms, values and seeds.
+pub(crate) const MOST_RUNS: usize = 10_000;
+
+/// How many combinations of the axes' values there are, for each of `each`.
+pub(crate) fn combinations(axes: &[Axis], each: usize) -> usize {
+    axes.iter().fold(each, |count, axis| count.saturating_mul(axis.values.len()))
 }
 
 /// Every combination of the axes' values, the last axis running fastest.

@@ -1,11 +1,13 @@
 //! A YAML file as a tree of JSON values, with the line and column of everything in it.
 //!
-//! The values come from `serde_yaml`; `saphyr-parser` walks the same text once more for the places, and for what a tree cannot
-//! hold (a key twice, a key that is not text). What the keys mean is for [`crate::spec`].
+//! The values come from `serde_yaml`; `saphyr-parser` walks the same text first for the places, for what a tree cannot hold (a key
+//! twice, a key that is not text), and for how large and deep it is with every alias written out: a few lines of aliases can stand
+//! for more than any memory holds. What the keys mean is for [`crate::spec`].
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
+    io::Read as _,
     path::{Path, PathBuf},
 };
 
@@ -37,7 +39,7 @@ impl Document {
     /// Reads `path`. Fails with a [`Fault`] if there is no such file, or if it is not YAML that JSON can hold.
     pub(crate) fn read(path: &Path) -> Result<Self> {
         let whole = || Place::File(path.to_owned(), None);
-        let bytes = fs::read(path).map_err(|error| match error.kind() {
+        let bytes = read_some(path).map_err(|error| match error.kind() {
             std::io::ErrorKind::NotFound => {
                 Fault::new(whole(), "there is no such file").hint_if(neighbours(path)).into()
             }
@@ -46,6 +48,10 @@ impl Document {
             }
             _ => Error::Io { path: path.to_owned(), source: error },
         })?;
+        if bytes.len() > LARGEST {
+            let text = format!("expected an experiment of at most {LARGEST} bytes, got more");
+            return Err(Fault::new(whole(), text).hint("name the experiment's YAML file").into());
+        }
         let sha256 = Sha256::digest(&bytes).iter().map(|b| format!("{b:02x}")).collect();
         let text = String::from_utf8(bytes).map_err(|error| {
             let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
@@ -66,6 +72,22 @@ impl Document {
         let at = (0..=path.len()).rev().find_map(|n| self.marks.get(&path[..n]).copied());
         Place::File(self.path.clone(), at)
     }
+}
+
+/// Bytes that a file may have, and that its values may take with every alias written out. The largest experiment here has 4,000.
+const LARGEST: usize = 1 << 20;
+
+/// What a value counts beside its text: about what its place takes.
+const VALUE: usize = 64;
+
+/// Lists and maps within one another. An experiment has less than ten.
+const DEEPEST: usize = 32;
+
+/// The bytes of a file, up to one more than it may have.
+fn read_some(path: &Path) -> std::io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    fs::File::open(path)?.take(LARGEST as u64 + 1).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 const LAYOUT: &str = "an experiment has `name`, `question`, `data`, `model`, `train`, `seeds` and `arms`";
@@ -142,11 +164,23 @@ struct Walk<'a> {
     marks: Marks,
     path: KeyPath,
     open: Vec<Open>,
+    /// Size of all so far, with aliases written out.
+    size: usize,
+    /// Of each anchor, the size before it and, once it is complete, its own.
+    anchors: BTreeMap<usize, usize>,
     place: &'a dyn Fn(Option<(usize, usize)>) -> Place,
 }
 
 /// A list or map that the walk is inside of.
-enum Open {
+struct Open {
+    inside: Inside,
+    /// Its anchor, 0 for none.
+    anchor: usize,
+    /// Size of all before it.
+    before: usize,
+}
+
+enum Inside {
     /// With the position of the next item.
     List(usize),
     /// With the keys so far, and whether the next event is a key.
@@ -155,7 +189,8 @@ enum Open {
 
 impl<'a> Walk<'a> {
     fn new(place: &'a dyn Fn(Option<(usize, usize)>) -> Place) -> Self {
-        Self { marks: Marks::new(), path: KeyPath::new(), open: Vec::new(), place }
+        let (marks, path, open, anchors) = (Marks::new(), KeyPath::new(), Vec::new(), BTreeMap::new());
+        Self { marks, path, open, size: 0, anchors, place }
     }
 
     fn walk(mut self, text: &str) -> Result<Marks, Box<Fault>> {
@@ -165,12 +200,24 @@ impl<'a> Walk<'a> {
                 Fault::new((self.place)(Some(at(*error.marker()))), text)
             })?;
             match event {
-                Event::Scalar(text, ..) => self.node(Some(&text), span.start, None)?,
-                Event::Alias(_) => self.node(None, span.start, None)?,
-                Event::SequenceStart(..) => self.node(None, span.start, Some(Open::List(0)))?,
-                Event::MappingStart(..) => self.node(None, span.start, Some(Open::Map(BTreeSet::new(), true)))?,
+                Event::Scalar(text, _, anchor, _) => {
+                    let size = VALUE + text.len();
+                    self.anchors.insert(anchor, size);
+                    self.grow(size, span.start)?;
+                    self.node(Some(&text), span.start, None)?;
+                }
+                Event::Alias(anchor) => {
+                    self.grow(self.anchors.get(&anchor).copied().unwrap_or(VALUE), span.start)?;
+                    self.node(None, span.start, None)?;
+                }
+                Event::SequenceStart(anchor, _) => self.open(Inside::List(0), anchor, span.start)?,
+                Event::MappingStart(anchor, _) => {
+                    self.open(Inside::Map(BTreeSet::new(), true), anchor, span.start)?;
+                }
                 Event::SequenceEnd | Event::MappingEnd => {
-                    self.open.pop();
+                    if let Some(Open { anchor, before, .. }) = self.open.pop() {
+                        self.anchors.insert(anchor, self.size - before);
+                    }
                     self.leave();
                 }
                 _ => {}
@@ -179,11 +226,33 @@ impl<'a> Walk<'a> {
         Ok(self.marks)
     }
 
+    /// Counts what is written, or stands for more.
+    fn grow(&mut self, size: usize, start: Marker) -> Result<(), Box<Fault>> {
+        self.size = self.size.saturating_add(size);
+        if self.size <= LARGEST {
+            return Ok(());
+        }
+        let text = format!("expected values of at most {LARGEST} bytes, with every alias written out, got more");
+        let fault = Fault::new((self.place)(Some(at(start))), text);
+        Err(Box::new(fault.hint("split it into several experiments")))
+    }
+
+    /// The start of a list or a map.
+    fn open(&mut self, inside: Inside, anchor: usize, start: Marker) -> Result<(), Box<Fault>> {
+        if self.open.len() == DEEPEST {
+            let text = format!("expected at most {DEEPEST} lists and maps within one another, got more");
+            return Err(Box::new(Fault::new((self.place)(Some(at(start))), text)));
+        }
+        let before = self.size;
+        self.grow(VALUE, start)?;
+        self.node(None, start, Some(Open { inside, anchor, before }))
+    }
+
     /// A scalar, or the start of a list or map (`opens`).
     fn node(&mut self, scalar: Option<&str>, start: Marker, opens: Option<Open>) -> Result<(), Box<Fault>> {
         let place = || (self.place)(Some(at(start)));
-        match self.open.last_mut() {
-            Some(Open::Map(keys, next_is_key @ true)) => {
+        match self.open.last_mut().map(|open| &mut open.inside) {
+            Some(Inside::Map(keys, next_is_key @ true)) => {
                 let Some(key) = scalar else {
                     return Err(Box::new(Fault::new(place(), "expected a key that is text")));
                 };
@@ -196,12 +265,12 @@ impl<'a> Walk<'a> {
                 self.marks.insert(self.path.clone(), at(start));
                 return Ok(());
             }
-            Some(Open::List(next)) => {
+            Some(Inside::List(next)) => {
                 self.path.push(next.to_string());
                 self.marks.insert(self.path.clone(), at(start));
                 *next += 1;
             }
-            Some(Open::Map(..)) | None => {}
+            Some(Inside::Map(..)) | None => {}
         }
         match opens {
             Some(open) => self.open.push(open),
@@ -212,9 +281,9 @@ impl<'a> Walk<'a> {
 
     /// The value at the end of the path is complete.
     fn leave(&mut self) {
-        match self.open.last_mut() {
-            Some(Open::Map(_, next_is_key)) => *next_is_key = true,
-            Some(Open::List(_)) => {}
+        match self.open.last_mut().map(|open| &mut open.inside) {
+            Some(Inside::Map(_, next_is_key)) => *next_is_key = true,
+            Some(Inside::List(_)) => {}
             None => return,
         }
         self.path.pop();
@@ -276,6 +345,26 @@ mod tests {
             assert_eq!(read(text).unwrap_err().to_string(), expect);
         }
         assert!(read("a: [1, 2\nb: 3").unwrap_err().to_string().starts_with("t.yaml:2:"));
+    }
+
+    #[test]
+    fn what_is_too_large_or_too_deep_is_refused_before_it_is_built() {
+        let says = |text: &str, expect: &str| {
+            let error = read(text).unwrap_err().to_string();
+            assert!(error.contains(expect), "{error}");
+        };
+        // 10¹² ones out of 300 bytes; a long text many times; a list within itself.
+        let ten = |level: usize| format!("*a{}, ", level - 1).repeat(10);
+        let nine: String = (1..=12).map(|level| format!("a{level}: &a{level} [{}]\n", ten(level))).collect();
+        says(&format!("a0: &a0 [1]\n{nine}"), "with every alias written out");
+        says(&format!("a: &a {}\nb: [{}]\n", "x".repeat(10_000), "*a, ".repeat(200)), "with every alias written out");
+        says("a: &a [1, *a]\n", "t.yaml");
+        says(&format!("a: {}", "[".repeat(40)), "t.yaml:1:35: expected at most 32 lists and maps within one another");
+        says(&format!("a: {}", "{b: ".repeat(40)), "expected at most 32 lists and maps");
+        says(&format!("a: {}", "[".repeat(100_000)), "t.yaml");
+        says(&(0..100_000).map(|i| format!("{}- \n", " ".repeat(i % 2_000))).collect::<String>(), "t.yaml");
+        says(&"- 1\n".repeat(100_000), "expected values of at most 1048576 bytes");
+        assert!(read("a: &x {b: 1}\nc: [*x, *x, *x]\n").is_ok());
     }
 
     #[test]

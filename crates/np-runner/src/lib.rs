@@ -22,6 +22,7 @@ mod error;
 mod event;
 mod explain;
 mod fingerprint;
+mod golden;
 mod keeper;
 mod launch;
 mod lock;
@@ -44,6 +45,7 @@ mod worker;
 pub use config::{RunConfig, TrainConfig};
 pub use data::DataConfig;
 pub use error::{Error, Fault, Place, Problem, Result};
+pub use golden::replay;
 pub use keeper::Every;
 pub use launch::{
     Array, Ending, Launch, Launcher, LauncherConfig, OnFailure, Share, SlurmConfig, Submission, Submitted, Tally,

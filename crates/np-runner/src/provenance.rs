@@ -59,6 +59,7 @@ impl Caller {
             versions: BTreeMap::from(versions.map(|(name, version)| (name.to_owned(), version.to_owned()))),
             command: self.command.clone(),
             started: rfc3339(SystemTime::now()),
+            memory_peak_bytes: None,
         }
     }
 }
@@ -74,6 +75,17 @@ fn git(folder: &Path, arguments: &[&str]) -> Option<String> {
 #[must_use]
 pub fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// The most physical memory that this process has held so far, in bytes, where the system says.
+#[must_use]
+pub(crate) fn memory_peak() -> Option<u64> {
+    peak_of(&fs::read_to_string("/proc/self/status").ok()?)
+}
+
+fn peak_of(status: &str) -> Option<u64> {
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    line.trim().strip_suffix("kB")?.trim_end().parse::<u64>().ok()?.checked_mul(1024)
 }
 
 fn machine() -> Machine {
@@ -151,6 +163,15 @@ mod tests {
         let rebuilt = fingerprint::of(root).unwrap();
         assert!(Caller::built_from(root, &rebuilt, String::new()).commit.is_some());
         assert_eq!(Caller::built_from(&root.join("nowhere"), &built, String::new()).commit, None);
+    }
+
+    #[test]
+    fn the_peak_of_memory_is_read_in_bytes() {
+        let text = "Name:\tnp\nVmPeak:\t  900000 kB\nVmHWM:\t  123456 kB\nVmRSS:\t    1000 kB\n";
+        assert_eq!(peak_of(text), Some(126_418_944));
+        for text in ["", "VmHWM:\t many kB\n", "VmHWM:\t 5\n", "VmHWM: 99999999999999999999 kB\n"] {
+            assert_eq!(peak_of(text), None, "{text}");
+        }
     }
 
     #[test]

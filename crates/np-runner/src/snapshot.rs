@@ -107,7 +107,7 @@ impl Snapshot {
     ///
     /// # Errors
     /// [`Error::Snapshot`] if it is one of another model or optimizer; some of the model may have changed then.
-    pub(crate) fn restore(&self, model: &dyn Model, optimizer: &mut dyn AnyOptimizer) -> Result<()> {
+    pub fn restore(&self, model: &dyn Model, optimizer: &mut dyn AnyOptimizer) -> Result<()> {
         let variables = variables(model);
         if variables.len() != self.model.len() {
             return Err(bad(format!("expected {} tensors of the model, got {}", variables.len(), self.model.len())));
@@ -127,7 +127,7 @@ impl Snapshot {
     ///
     /// # Errors
     /// Those of the optimizer's own format; [`Error::Snapshot`].
-    pub(crate) fn to_bytes(&self) -> Result<Vec<u8>> {
+    pub fn to_bytes(&self) -> Result<Vec<u8>> {
         let state = self.optimizer.to_safetensors()?;
         let length = state.len();
         let state = Tensor::from_vec(state, length, &Device::Cpu)?;
@@ -158,7 +158,7 @@ impl Snapshot {
     ///
     /// # Errors
     /// [`Error::Snapshot`] if the file is cut short, changed, or one of another run or version.
-    pub(crate) fn from_bytes(bytes: &[u8], id: &str) -> Result<Self> {
+    pub fn from_bytes(bytes: &[u8], id: &str) -> Result<Self> {
         let end = bytes.iter().position(|byte| *byte == b'\n').ok_or_else(|| bad("it has no first line"))?;
         let (head, rest) = bytes.split_at(end + 1);
         if header(rest).as_bytes() != head {

@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::{
-    axes::{Axis, axes, grid, sets},
+    axes::{Axis, MOST_RUNS, axes, combinations, grid, sets},
     config::RunConfig,
     document::{Document, KeyPath},
     error::{Error, Fault, Place, Problem, Result, list, suggest},
@@ -142,7 +142,14 @@ impl Spec {
         let sets = sets(&request.set)?;
         let mut runs = Vec::new();
         let mut seen = BTreeSet::new();
-        for arm in arms(&head, &tree, document, request)? {
+        let arms = arms(&head, &tree, document, request)?;
+        let count = combinations(&axes, arms.len().saturating_mul(seeds.len()));
+        if count > MOST_RUNS {
+            let text = format!("expected at most {MOST_RUNS} runs, of all arms, values and seeds, got {count}");
+            let place = tree.place(&["sweep".into()], document);
+            return Err(Fault::new(place, text).hint("split it into several experiments").into());
+        }
+        for arm in arms {
             let mut base = tree.pick(&PARTS);
             let patch = tree.part(&["arms".into(), arm.clone()]);
             if let Some(patch) = patch.filter(|patch| patch.value.is_object()) {

@@ -11,7 +11,7 @@ use crate::{
     event::Event,
     keeper::{Every, Keeper},
     lock::Lock,
-    provenance::Caller,
+    provenance::{Caller, memory_peak},
     stop::{Stop, Wish},
     train::{News, Trained, train},
 };
@@ -67,7 +67,7 @@ pub fn exec(store: &Store, job: &Job<'_>) -> Result<()> {
     if job.id.is_some_and(|id| id != run.id) {
         return Err(Fault::new(nowhere(), "the plan was replaced while its runs were trained").into());
     }
-    let provenance = job.caller.provenance(job.threads);
+    let mut provenance = job.caller.provenance(job.threads);
     let stop = Stop::on_signals();
     if job.supervision == Supervision::Launcher {
         stop.when_closed(std::io::stdin());
@@ -78,7 +78,9 @@ pub fn exec(store: &Store, job: &Job<'_>) -> Result<()> {
         return Event::Recorded { outcome: record.outcome }.say();
     }
     let mut keeper = Keeper::new(store, &run.id, job.snapshots);
-    match attempt(run, job.data_dir, &stop, &mut keeper) {
+    let result = attempt(run, job.data_dir, &stop, &mut keeper);
+    provenance.memory_peak_bytes = memory_peak();
+    match result {
         Ok(trained) => {
             let record = record(run, trained, provenance);
             store.write_record(&record)?;

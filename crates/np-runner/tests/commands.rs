@@ -157,6 +157,31 @@ fn show_prints_a_record_by_the_beginning_of_its_id() {
 }
 
 #[test]
+fn every_record_says_how_it_was_made() {
+    let lab = trained();
+    for record in lab.records("records/quick") {
+        let provenance = &record["provenance"];
+        let word = |value: &serde_json::Value| value.as_str().is_some_and(|text| !text.is_empty());
+        for key in ["cpu", "os"] {
+            assert!(word(&provenance["machine"][key]), "{key}: {provenance}");
+        }
+        for key in ["np", "candle", "rustc"] {
+            assert!(word(&provenance["versions"][key]), "{key}: {provenance}");
+        }
+        assert!(provenance["machine"]["cores"].as_u64() >= Some(1) && provenance["threads"].as_u64() >= Some(1));
+        assert!(word(&provenance["started"]) && provenance["command"] == "np run tiny.yaml", "{provenance}");
+        assert_eq!(record["data"]["digest"].as_str().map(str::len), Some(64));
+        // The commit that the code under test was built from, or none, with the reason said when the run was made.
+        assert_eq!(provenance["commit"].is_null(), provenance["dirty"].is_null(), "{provenance}");
+        if cfg!(target_os = "linux") {
+            // A process with candle in it has some megabytes; this one trains on a hundred small images.
+            let peak = provenance["memory_peak_bytes"].as_u64().unwrap();
+            assert!((1 << 20..1 << 33).contains(&peak), "{peak}");
+        }
+    }
+}
+
+#[test]
 fn optimizers_prints_what_an_experiment_can_say() {
     let lab = Lab::new(TINY);
     let (names, _) = lab.good(&["optimizers"]);

@@ -55,6 +55,25 @@ fn what_is_asked_wrongly_is_named_with_what_would_do() {
     }
 }
 
+/// Whatever this `np` was built with, nothing is fetched here: without the feature it says how to come by it, with it nobody answers.
+#[test]
+fn np_data_fetch_says_what_it_lacks() {
+    let lab = lab();
+    let output = lab.np(&["data", "fetch", "mnist"]);
+    let said = text(&output.stderr);
+    assert!(said.contains("`mnist`: expected a data folder") && said.contains("\n  hint: "), "{said}");
+    let output = lab.np(&["data", "fetch", "imagenet", "--data-dir", "data"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(text(&output.stderr).contains("expected `mnist`, `fashion-mnist` or `cifar10`, found `imagenet`"));
+    if cfg!(not(feature = "hub")) {
+        let output = lab.np(&["data", "fetch", "mnist", "--data-dir", "data"]);
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains("built without the network\n  hint: build it in, with `cargo build"), "{said}");
+        assert!(!lab.path("data").exists());
+    }
+}
+
 #[test]
 fn np_data_lists_what_is_there_and_finds_what_is_damaged() {
     let lab = lab();

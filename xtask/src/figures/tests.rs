@@ -121,6 +121,7 @@ fn record(run: &PlannedRun, data: &str, fraction: f64) -> Record {
             versions: BTreeMap::new(),
             command: "np run".into(),
             started: "2026-01-01T00:00:00Z".into(),
+            memory_peak_bytes: None,
         },
     };
     record.result_sha256 = record.digest_result();

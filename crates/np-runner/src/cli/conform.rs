@@ -3,11 +3,12 @@
 use std::{fmt::Write as _, path::PathBuf, process::ExitCode};
 
 use clap::Args as ClapArgs;
-use np_core::{Backend, conform};
+use np_core::Backend;
 
 use super::{print, short};
 use crate::{
     error::{Error, Fault, Place, Result},
+    golden::replay,
     say::say,
 };
 
@@ -36,8 +37,8 @@ pub(super) fn conform(args: &Args) -> Result<ExitCode> {
             }
             _ => Error::io(path)(error),
         })?;
-        let report = conform::replay(&bytes, backend)
-            .map_err(|error| Fault::new(Place::File(path.clone(), None), error.to_string()))?;
+        let report =
+            replay(&bytes, backend).map_err(|error| Fault::new(Place::File(path.clone(), None), error.to_string()))?;
         let mut line = if report.passed() { "ok    ".to_owned() } else { "FAILED".to_owned() };
         let _ = write!(
             line,

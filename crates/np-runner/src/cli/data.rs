@@ -1,4 +1,4 @@
-//! `np data`: the data sets that an experiment can name, where they are, whether they are whole, and the import of the Hub's files.
+//! `np data`: the data sets that an experiment can name, where they are, whether they are whole, and how they come from the Hub.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -7,13 +7,15 @@ use clap::{Args as ClapArgs, Subcommand};
 use np_data::{DataName, DataSet, Error as DataError, Source, known_digest};
 
 use super::{print, told};
+#[cfg(not(feature = "hub"))]
+use crate::error::{Fault, Place};
 use crate::{
     error::Result,
     say::{count, say},
     table::table,
 };
 
-/// List, check or import data sets
+/// List, check, fetch or import data sets
 #[derive(Debug, ClapArgs)]
 pub(super) struct Args {
     #[command(subcommand)]
@@ -26,11 +28,21 @@ enum Command {
     List(Folder),
     /// Read every data set that is there, and compare its digest; exit code 1 if one is damaged
     Verify(Folder),
-    /// Make CIFAR-10's binary version of the Hub's parquet files, in the data folder
+    /// Fetch a data set from the Hub into the data folder, and check it; a download that was broken off goes on
+    Fetch {
+        /// `mnist`, `fashion-mnist` or `cifar10`
+        name: DataName,
+        #[command(flatten)]
+        folder: Folder,
+    },
+    /// Make a data set of the Hub's parquet files, in the data folder
     #[cfg(feature = "hub")]
     Import {
         /// Folder with `train*.parquet` and `test*.parquet`
         from: PathBuf,
+        /// Which data set it is
+        #[arg(long, default_value_t = DataName::Cifar10)]
+        name: DataName,
         #[command(flatten)]
         folder: Folder,
     },
@@ -56,15 +68,69 @@ pub(super) fn data(args: &Args) -> Result<ExitCode> {
     match &args.command {
         Command::List(folder) => list(folder.data_dir.as_deref()),
         Command::Verify(folder) => verify(folder.data_dir.as_deref()),
+        Command::Fetch { name, folder } => {
+            let to = folder.data_dir.as_deref().ok_or(DataError::NoFolder { name: *name })?;
+            fetch(*name, to)
+        }
         #[cfg(feature = "hub")]
-        Command::Import { from, folder } => {
-            let to = folder.data_dir.as_deref().ok_or(DataError::NoFolder { name: DataName::Cifar10 })?;
-            let set = np_data::hub::import_cifar10(from, to)?;
-            let (train, test) = (set.train.len(), set.test.len());
-            print(&format!("{}: {train} + {test} examples, digest {}\n", set.title, set.digest))?;
-            Ok(ExitCode::SUCCESS)
+        Command::Import { from, name, folder } => {
+            let to = folder.data_dir.as_deref().ok_or(DataError::NoFolder { name: *name })?;
+            made(&np_data::hub::import(*name, from, to)?)
         }
     }
+}
+
+#[cfg(not(feature = "hub"))]
+fn fetch(name: DataName, _: &Path) -> Result<ExitCode> {
+    let place = Place::Option(format!("np data fetch {name}"));
+    let hint = "build it in, with `cargo build -p np-runner --features hub`";
+    Err(Fault::new(place, "this `np` was built without the network").hint(hint).into())
+}
+
+#[cfg(feature = "hub")]
+fn fetch(name: DataName, to: &Path) -> Result<ExitCode> {
+    use std::io::IsTerminal as _;
+
+    use indicatif::{ProgressBar, ProgressStyle};
+    use np_data::fetch::{ENDPOINT_ENV, Hub, Progress};
+
+    let mut hub = Hub::default();
+    if let Some(endpoint) = std::env::var(ENDPOINT_ENV).ok().filter(|endpoint| !endpoint.is_empty()) {
+        hub.endpoint = endpoint;
+    }
+    let style = ProgressStyle::with_template("{bar:24} {bytes}/{total_bytes} {msg} · {bytes_per_sec} · {eta} left");
+    let bar = if std::io::stderr().is_terminal() { ProgressBar::new(0) } else { ProgressBar::hidden() };
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    let mut begun = String::new();
+    let set = hub.fetch(name, to, &mut |progress| match progress {
+        Progress::There => say!("{name}: there already"),
+        Progress::Bytes { file, size, here } => {
+            if begun != file {
+                file.clone_into(&mut begun);
+                bar.suspend(|| say!("{file}: {size} bytes from {}, {here} of them here", hub.endpoint));
+                bar.set_message(begun.clone());
+                bar.set_length(size);
+                bar.reset();
+            }
+            bar.set_position(here);
+        }
+        Progress::Again(why) => bar.suspend(|| say!("trying again: {}", why.lines().next().unwrap_or_default())),
+        Progress::Importing => {
+            bar.finish_and_clear();
+            say!("converting");
+        }
+    });
+    bar.finish_and_clear();
+    made(&set?)
+}
+
+/// Says what is there now.
+#[cfg(feature = "hub")]
+fn made(set: &DataSet) -> Result<ExitCode> {
+    let (train, test) = (set.train.len(), set.test.len());
+    let verdict = if set.is_official() { ", as published" } else { "" };
+    print(&format!("{}: {train} + {test} examples, digest {}{verdict}\n", set.title, set.digest))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 fn look(name: DataName, source: Source, data_dir: Option<&Path>) -> Found {

@@ -161,9 +161,20 @@ pub fn main() -> ExitCode {
     match result {
         Ok(code) => code,
         Err(error) => {
-            say!("error: {}", told(&error.to_string()));
+            say!("error: {}", told(&with_cause(&error)));
             ExitCode::from(error.exit_code())
         }
+    }
+}
+
+/// An error with what the system said, where its own words leave that out.
+fn with_cause(error: &Error) -> String {
+    let text = error.to_string();
+    let cause = std::error::Error::source(error).map(ToString::to_string).filter(|cause| !text.contains(cause));
+    match (cause, text.split_once("\nhint: ")) {
+        (Some(cause), Some((problem, hint))) => format!("{problem}: {cause}\nhint: {hint}"),
+        (Some(cause), None) => format!("{text}: {cause}"),
+        (None, _) => text,
     }
 }
 

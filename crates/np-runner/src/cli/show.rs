@@ -137,6 +137,13 @@ fn readable(record: &Record) -> String {
                 count(record.provenance.threads, "thread")
             ),
         ),
+        (
+            "memory",
+            record.provenance.memory_peak_bytes.map_or_else(
+                || "not measured".to_owned(),
+                |bytes| format!("at most {:.0} MiB", bytes as f64 / f64::from(1 << 20)),
+            ),
+        ),
         ("commit", commit),
         ("versions", versions.join(", ")),
     ] {

@@ -1,8 +1,10 @@
-//! The Hub's form of CIFAR-10, parquet with a PNG or JPEG a row, converted once to the binary version.
+//! The Hub's form of the data sets, parquet with a PNG or JPEG a row, converted once to the published form.
 //!
 //! A decoded image is height × width × channel and becomes channel × height × width: rows stay rows and columns stay columns.
 //! Another reader of these files swaps the two; a test holds ours in place. JPEG is lossy, so a set that holds one is noted as
 //! the variant `JPEG`, and its title says so.
+
+mod pages;
 
 use std::fs::{self, File};
 use std::io::{Cursor, Write};
@@ -10,39 +12,53 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use image::{DynamicImage, ImageFormat, ImageReader, Limits};
+use parquet::file::metadata::RowGroupMetaData;
+use parquet::file::reader::FileReader as _;
 use parquet::file::serialized_reader::SerializedFileReader;
 use parquet::record::{Field, Row};
 
-use crate::cifar::{IMAGE, MAX_EXAMPLES, SHAPE, TEST_FILE, TRAIN_FILES, encode};
-use crate::dataset::{CLASSES, DataSet, Split};
+use crate::cifar::{IMAGE, MAX_EXAMPLES, TEST_FILE, TRAIN_FILES, encode};
+use crate::dataset::{CLASSES, DataSet, Part, Split};
 use crate::digest::digest;
 use crate::error::Error;
+use crate::idx::{self, Kind};
 use crate::name::{DataName, Source};
 use crate::note::Note;
 
 /// The most bytes that decoding one image may take; a 32×32 image takes some thousands.
 const MAX_DECODED: u64 = 1 << 20;
 
-/// Converts the parquet files in `from`, those named `train*.parquet` and `test*.parquet`, to the binary version in
-/// `data_dir/cifar10`, and loads what it has made.
+/// Converts the parquet files in `from`, those named `train*.parquet` and `test*.parquet`, to the published form of data set `name` in
+/// its folder in `data_dir`, and loads what it has made.
 ///
 /// Rows are taken in the order of the files' names, and in a file from first to last. Each holds an image (`img` or `image`: a
-/// struct with `bytes`, PNG or JPEG, 32×32, RGB) and a `label` from 0 to 9. Files are written beside their places and then
-/// renamed, so that an import that is broken off leaves nothing half-written behind.
+/// struct with `bytes`) and a `label` from 0 to 9. CIFAR-10 has PNG or JPEG of 32×32 pixels, RGB, and becomes the binary version; MNIST and
+/// Fashion-MNIST have PNG of 28×28 pixels, grey, and become IDX files. Files are written beside their places and then renamed, so that an
+/// import that is broken off leaves nothing half-written behind.
 ///
 /// # Errors
 /// [`Error::MissingFile`], [`Error::Io`], [`Error::Parquet`], [`Error::Row`], [`Error::TrainCount`] about what is read;
 /// [`Error::Write`], and those of [`DataSet::load`], about what is written.
-pub fn import_cifar10(from: &Path, data_dir: &Path) -> Result<DataSet, Error> {
-    let (train, test) = (read_part(from, "train")?, read_part(from, "test")?);
+pub fn import(name: DataName, from: &Path, data_dir: &Path) -> Result<DataSet, Error> {
+    let (train, test) = (read_part(name, from, "train")?, read_part(name, from, "test")?);
+    let folder = data_dir.join(name.as_str());
+    fs::create_dir_all(&folder).map_err(|source| Error::Write { path: folder.clone(), source })?;
+    match name {
+        DataName::Cifar10 => write_cifar(from, &folder, &train, &test)?,
+        DataName::Mnist | DataName::FashionMnist => {
+            write_idx(&folder, Part::Train, &train.split)?;
+            write_idx(&folder, Part::Test, &test.split)?;
+        }
+    }
+    DataSet::load(name, Source::Full, Some(data_dir))
+}
+
+fn write_cifar(from: &Path, folder: &Path, train: &Read, test: &Read) -> Result<(), Error> {
     let batches = TRAIN_FILES.len();
-    if train.split.len() % batches != 0 {
+    if !train.split.len().is_multiple_of(batches) {
         let path = from.to_path_buf();
         return Err(Error::TrainCount { path, expected: batches, found: train.split.len() });
     }
-
-    let folder = data_dir.join(DataName::Cifar10.as_str());
-    fs::create_dir_all(&folder).map_err(|source| Error::Write { path: folder.clone(), source })?;
     let count = train.split.len() / batches;
     let Split { labels, images, .. } = &train.split;
     let parts = TRAIN_FILES.iter().zip(labels.chunks(count).zip(images.chunks(count * IMAGE)));
@@ -52,8 +68,14 @@ pub fn import_cifar10(from: &Path, data_dir: &Path) -> Result<DataSet, Error> {
     write(&folder.join(TEST_FILE), &encode(&test.split.labels, &test.split.images))?;
     let variant = (train.lossy || test.lossy).then(|| "JPEG".to_owned());
     let note = Note { variant, digest: digest(&train.split, &test.split) };
-    write(&folder.join(Note::FILE), note.text().as_bytes())?;
-    DataSet::load(DataName::Cifar10, Source::Full, Some(data_dir))
+    write(&folder.join(Note::FILE), note.text().as_bytes())
+}
+
+fn write_idx(folder: &Path, part: Part, split: &Split) -> Result<(), Error> {
+    let [_, height, width] = split.shape;
+    let images = idx::encode(&[split.len(), height, width], &split.images);
+    write(&folder.join(part.file_name(Kind::Images)), &images)?;
+    write(&folder.join(part.file_name(Kind::Labels)), &idx::encode(&[split.len()], &split.labels))
 }
 
 struct Read {
@@ -63,8 +85,9 @@ struct Read {
 }
 
 /// All rows of the files of a part.
-fn read_part(folder: &Path, part: &str) -> Result<Read, Error> {
-    let mut read = Read { split: Split { images: Vec::new(), labels: Vec::new(), shape: SHAPE }, lossy: false };
+fn read_part(name: DataName, folder: &Path, part: &str) -> Result<Read, Error> {
+    let shape = name.shape();
+    let mut read = Read { split: Split { images: Vec::new(), labels: Vec::new(), shape }, lossy: false };
     for path in files(folder, part)? {
         // The parquet crate has been known to panic on a damaged file; what it was reading is dropped with it.
         let result = catch_unwind(AssertUnwindSafe(|| read_file(&path, &mut read)));
@@ -100,8 +123,14 @@ fn read_file(path: &Path, read: &mut Read) -> Result<(), Error> {
         let found = error.to_string();
         Error::Parquet { path: path.to_path_buf(), found }
     };
-    let file = File::open(path).map_err(|source| Error::Io { path: path.to_path_buf(), source })?;
-    let rows = SerializedFileReader::new(file).map_err(broken)?;
+    let open = || File::open(path).map_err(|source| Error::Io { path: path.to_path_buf(), source });
+    let rows = SerializedFileReader::new(open()?).map_err(broken)?;
+    let mut file = open()?;
+    for column in rows.metadata().row_groups().iter().flat_map(RowGroupMetaData::columns) {
+        let (start, length) = column.byte_range();
+        let refused = |found| Error::Parquet { path: path.to_path_buf(), found };
+        pages::check(&mut file, start, length).map_err(refused)?;
+    }
     for (index, row) in rows.into_iter().enumerate() {
         let row = row.map_err(broken)?;
         if read.split.len() == MAX_EXAMPLES {
@@ -109,7 +138,7 @@ fn read_file(path: &Path, read: &mut Read) -> Result<(), Error> {
         }
         let refused = |(expected, found)| Error::Row { path: path.to_path_buf(), row: index, expected, found };
         let label = label(&row).map_err(refused)?;
-        let lossy = append(&row, &mut read.split.images).map_err(refused)?;
+        let lossy = append(&row, read.split.shape, &mut read.split.images).map_err(refused)?;
         read.split.labels.push(label);
         read.lossy |= lossy;
     }
@@ -135,7 +164,7 @@ fn label(row: &Row) -> Result<u8, Refusal> {
 }
 
 /// Appends the row's image, plane by plane; whether it was a JPEG.
-fn append(row: &Row, images: &mut Vec<u8>) -> Result<bool, Refusal> {
+fn append(row: &Row, shape: [usize; 3], images: &mut Vec<u8>) -> Result<bool, Refusal> {
     let bytes = match column(row, &["img", "image"]) {
         Some(Field::Group(image)) => match column(image, &["bytes"]) {
             Some(Field::Bytes(bytes)) => Some(bytes.data()),
@@ -144,14 +173,14 @@ fn append(row: &Row, images: &mut Vec<u8>) -> Result<bool, Refusal> {
         _ => None,
     };
     let bytes = bytes.ok_or_else(|| ("a column `img` with the field `bytes`", "another schema".to_owned()))?;
-    let (format, rgb) = decode(bytes)?;
-    // height × width × channel, interleaved, to three planes
-    images.extend((0..SHAPE[0]).flat_map(|channel| rgb.iter().skip(channel).step_by(SHAPE[0])));
+    let (format, pixels) = decode(bytes, shape)?;
+    // height × width × channel, interleaved, to planes
+    images.extend((0..shape[0]).flat_map(|channel| pixels.iter().skip(channel).step_by(shape[0])));
     Ok(format == ImageFormat::Jpeg)
 }
 
-/// The pixels of a PNG or JPEG of 32×32 pixels in colour: row by row, red, green and blue of each pixel.
-fn decode(bytes: &[u8]) -> Result<(ImageFormat, Vec<u8>), Refusal> {
+/// The pixels of a PNG or JPEG of 32×32 pixels in colour, or of a PNG of 28×28 in grey: row by row, the channels of each pixel.
+fn decode(bytes: &[u8], shape: [usize; 3]) -> Result<(ImageFormat, Vec<u8>), Refusal> {
     let expected = "a PNG or JPEG image";
     let mut reader =
         ImageReader::new(Cursor::new(bytes)).with_guessed_format().map_err(|error| (expected, error.to_string()))?;
@@ -159,11 +188,16 @@ fn decode(bytes: &[u8]) -> Result<(ImageFormat, Vec<u8>), Refusal> {
     let mut limits = Limits::default();
     limits.max_alloc = Some(MAX_DECODED);
     reader.limits(limits);
-    match reader.decode().map_err(|error| (expected, error.to_string()))? {
-        DynamicImage::ImageRgb8(image) if image.dimensions() == (32, 32) => Ok((format, image.into_raw())),
-        other => {
-            let found = format!("{}×{} pixels of {:?}", other.width(), other.height(), other.color());
-            Err(("32×32 pixels of Rgb8", found))
+    match (shape[0], format, reader.decode().map_err(|error| (expected, error.to_string()))?) {
+        (3, _, DynamicImage::ImageRgb8(image)) if image.dimensions() == (32, 32) => Ok((format, image.into_raw())),
+        // Re-encoded grey images would go unnoticed: IDX files have no note.
+        (1, ImageFormat::Png, DynamicImage::ImageLuma8(image)) if image.dimensions() == (28, 28) => {
+            Ok((format, image.into_raw()))
+        }
+        (channels, format, other) => {
+            let size = format!("{}×{} pixels of {:?}", other.width(), other.height(), other.color());
+            let found = if channels == 1 { format!("{format:?} of {size}") } else { size };
+            Err((if channels == 1 { "a PNG of 28×28 pixels of L8" } else { "32×32 pixels of Rgb8" }, found))
         }
     }
 }

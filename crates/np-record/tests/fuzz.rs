@@ -1,0 +1,133 @@
+//! Damaged records and plans: they may be refused, with no panic and with no more memory than their bytes account for, and what is
+//! accepted has the right name and digest.
+
+#![allow(clippy::unwrap_used, reason = "the helpers, too, are tests")]
+
+#[path = "all/common.rs"]
+mod common;
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use np_fuzz::{Meter, Rng, Target, damage, damage_tree, memory_folder};
+use np_record::{Store, StoreError};
+use serde_json::{Value, json};
+
+#[global_allocator]
+static METER: Meter = Meter;
+
+/// Words of the format, for keys and texts.
+const WORDS: [&str; 16] = [
+    "schema",
+    "id",
+    "config",
+    "data",
+    "model",
+    "outcome",
+    "epochs",
+    "timing",
+    "provenance",
+    "runs",
+    "kind",
+    "failed",
+    "diverged",
+    "NaN",
+    "-inf",
+    "reason",
+];
+
+/// A tree of values has up to 64 bytes for two of text, and is built, sorted and printed again.
+const PER_BYTE: usize = 250;
+
+fn corpus(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/corpus").join(name)
+}
+
+fn damaged(sound: &Value, rng: &mut Rng) -> Vec<u8> {
+    let mut tree = sound.clone();
+    let way = rng.below(4);
+    if way > 0 {
+        damage_tree(&mut tree, &WORDS, rng);
+    }
+    let mut bytes =
+        if rng.below(2) == 0 { serde_json::to_vec(&tree) } else { serde_json::to_vec_pretty(&tree) }.unwrap();
+    if way == 0 {
+        damage(&mut bytes, usize::MAX, &["[", "{\"a\":", "1e999", "\\ud800", "null,", "-0"], rng);
+    }
+    bytes
+}
+
+#[test]
+fn damaged_records() {
+    let dir = tempfile::tempdir_in(memory_folder()).unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let run = common::run("a", 1, &[("data.name", json!("mnist"))]);
+    let record = common::record(&run, 0.9);
+    store.write_record(&record).unwrap();
+    let sound = serde_json::to_value(&record).unwrap();
+    let path = store.record_path(&run.id).unwrap();
+    let target = Target {
+        name: "record",
+        corpus: &corpus("record"),
+        inputs: 4_000,
+        percent: 15,
+        base: 1 << 16,
+        per_byte: PER_BYTE,
+    };
+    let (inputs, good) = target.run(
+        |rng| damaged(&sound, rng),
+        |bytes| {
+            fs::write(&path, bytes).unwrap();
+            match store.read_record(&run.id) {
+                Ok(read) => {
+                    let read = read.unwrap();
+                    assert_eq!(read.digest_result(), read.result_sha256);
+                    true
+                }
+                Err(error) => {
+                    assert!(error.to_string().contains("\nhint: "), "{error}");
+                    false
+                }
+            }
+        },
+    );
+    // What is damaged in times and provenance only is accepted.
+    assert!(good > 0 && good < inputs / 2, "{good}");
+}
+
+#[test]
+fn damaged_plans() {
+    let dir = tempfile::tempdir_in(memory_folder()).unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let plan = common::plan((1..4).map(|seed| common::run("a", seed, &[("x", json!(seed))])).collect());
+    store.write_plan(&plan).unwrap();
+    let sound = serde_json::to_value(&plan).unwrap();
+    let path = store.plan_path(&plan.experiment).unwrap();
+    let target =
+        Target { name: "plan", corpus: &corpus("plan"), inputs: 4_000, percent: 10, base: 1 << 16, per_byte: PER_BYTE };
+    let (inputs, good) = target.run(
+        |rng| damaged(&sound, rng),
+        |bytes| {
+            fs::write(&path, bytes).unwrap();
+            let Ok(plan) = store.read_plan(&plan.experiment) else { return false };
+            let _ = plan.unwrap().stale(b"");
+            true
+        },
+    );
+    assert!(good > 0 && good < inputs, "{good}");
+}
+
+#[test]
+fn nesting_without_end_is_refused() {
+    let dir = tempfile::tempdir_in(memory_folder()).unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let path = store.record_path("a").unwrap();
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    for (open, key) in [("[", ""), ("{\"a\":", ""), ("[", "\"config\": "), ("{\"a\":", "\"config\": ")] {
+        fs::write(&path, format!("{{\"schema\": 1, {key}{}", open.repeat(1_000_000))).unwrap();
+        let error = store.read_record("a").unwrap_err();
+        assert!(matches!(error, StoreError::Malformed { .. }), "{error}");
+    }
+}
