@@ -8,6 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use np_record::select::Split;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -69,6 +70,8 @@ impl Request {
 pub(crate) struct Spec {
     pub(crate) name: String,
     pub(crate) question: String,
+    /// The split that arms are selected on, where the file says so.
+    pub(crate) selection: Option<Split>,
     pub(crate) document: Document,
     /// The options that make it another experiment than the file's, as typed.
     pub(crate) overrides: Vec<String>,
@@ -106,6 +109,8 @@ struct Head {
     arms: Map<String, Value>,
     #[serde(default)]
     sweep: Map<String, Value>,
+    #[serde(default)]
+    selection: Option<Split>,
     #[serde(default)]
     scales: Map<String, Value>,
 }
@@ -155,7 +160,7 @@ impl Spec {
         }
         let request = Request { seeds: request.seeds.clone().filter(|_| seeds != head.seeds), ..request.clone() };
         let (document, overrides) = (document.clone(), request.overrides());
-        Ok(Self { name: head.name, question: head.question, document, overrides, runs })
+        Ok(Self { name: head.name, question: head.question, selection: head.selection, document, overrides, runs })
     }
 }
 

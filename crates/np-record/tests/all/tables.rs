@@ -1,5 +1,7 @@
 //! All arms at once, over made-up runs: pooled over problems, against a target, as profiles.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 use crate::common::{record, run, sealed};
 use np_record::compare::{
     Cost, Format, Metric, Problem, Target, TargetError, pooled, profile, reached, time_to_target, time_to_target_table,

@@ -4,13 +4,16 @@
 //! failed or the machine refused, 2 something written is wrong, 130 interrupted.
 
 mod compare;
+mod completions;
 mod conform;
 mod data;
 mod import;
 mod optimizers;
 mod plan;
+mod report;
 mod run;
 mod show;
+mod source;
 
 use std::{
     io::Write as _,
@@ -46,18 +49,21 @@ Examples:
   np plan experiments/fig2-sanity.yaml
   np run experiments/fig2-sanity.yaml
   np run experiments/fig2-sanity.yaml --set optimizer.lr=0.05 --seeds 41,42,43,44
-  np compare experiments/fig2-sanity.yaml --metric final-train-loss";
+  np compare experiments/fig2-sanity.yaml --metric final-train-loss
+  np report experiments/fig2-sanity.yaml";
 
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(run::Args),
     Plan(plan::Args),
     Compare(compare::Args),
+    Report(report::Args),
     Show(show::Args),
     Optimizers(optimizers::Args),
     Conform(conform::Args),
     Import(import::Args),
     Data(data::Args),
+    Completions(completions::Args),
     #[command(hide = true)]
     Exec(ExecArgs),
 }
@@ -144,11 +150,13 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(&args),
         Command::Plan(args) => plan::plan(&args),
         Command::Compare(args) => compare::compare(&args),
+        Command::Report(args) => report::report(&args),
         Command::Show(args) => show::show(&args),
         Command::Optimizers(args) => optimizers::optimizers(&args),
         Command::Conform(args) => conform::conform(&args),
         Command::Import(args) => import::import(&args),
         Command::Data(args) => data::data(&args),
+        Command::Completions(args) => completions::completions(&args),
         Command::Exec(args) => exec(&args),
     };
     match result {
