@@ -136,7 +136,6 @@ impl Spec {
         lay_scale(&mut tree, document, request, written)?;
         let head: Head = read(&tree, document)?;
         let seeds = seeds(&head, &tree, document, request)?;
-        let axes = axes(&head.sweep, &tree, document, &request.sweep)?;
         let sets = sets(&request.set)?;
         let mut runs = Vec::new();
         let mut seen = BTreeSet::new();
@@ -144,8 +143,14 @@ impl Spec {
             let mut base = tree.pick(&PARTS);
             let patch = tree.part(&["arms".into(), arm.clone()]);
             if let Some(patch) = patch.filter(|patch| patch.value.is_object()) {
-                base.overlay(&[], patch);
+                base.overlay(&[], patch.pick(&PARTS));
             }
+            let own = head.arms[&arm]
+                .get("sweep")
+                .and_then(Value::as_object)
+                .map(|own| (vec!["arms".to_owned(), arm.clone(), "sweep".to_owned()], own));
+            let sweeps: Vec<_> = std::iter::once((vec!["sweep".to_owned()], &head.sweep)).chain(own).collect();
+            let axes = axes(&sweeps, &tree, document, &request.sweep)?;
             for values in grid(&axes) {
                 let layers = Layers { arm: &arm, base: &base, axes: &axes, values: &values, sets: &sets };
                 for &seed in &seeds {
@@ -303,10 +308,15 @@ fn arms(head: &Head, tree: &Tree, document: &Document, request: &Request) -> Res
         if !patch.is_object() && !patch.is_null() {
             return Err(refuse(tree, document, &path.join("."), "a map of keys", &show(patch)).into());
         }
-        if let Some(key) = patch.as_object().and_then(|map| map.keys().find(|key| !PARTS.contains(&key.as_str()))) {
+        if let Some(sweep) = patch.get("sweep").filter(|sweep| !sweep.is_object()) {
+            let key = format!("{}.sweep", path.join("."));
+            return Err(refuse(tree, document, &key, "a map of keys to lists of values", &show(sweep)).into());
+        }
+        let known = || PARTS.into_iter().chain(["sweep"]);
+        if let Some(key) = patch.as_object().and_then(|map| map.keys().find(|key| known().all(|part| part != *key))) {
             let at = [&path[..], std::slice::from_ref(key)].concat();
             let fault = Fault::new(tree.place(&at, document), "there is no such key").key(at.join("."));
-            return Err(fault.hint_if(suggest(key, PARTS)).into());
+            return Err(fault.hint_if(suggest(key, known())).into());
         }
     }
     for name in &request.arms {

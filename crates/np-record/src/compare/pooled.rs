@@ -87,8 +87,9 @@ pub fn pooled(runs: &[(PlannedRun, Option<Record>)], baseline: &str, metric: Met
     if fewest < 4 {
         notes.push(format!("warning: n = {fewest}: below four runs an interquartile mean drops none, and is the mean"));
     }
-    if Bootstrap::is_rough(fewest) {
-        notes.push(format!("warning: n = {fewest}: a bootstrap interval of so few runs is too short"));
+    let strata = arms.iter().flat_map(|arm| values(arm)).map(|values| values.len()).filter(|n| *n > 0);
+    if let Some(n) = strata.min().filter(|n| Bootstrap::is_rough(*n)) {
+        notes.push(format!("warning: n = {n} on a problem: intervals resampled from so few runs are too short"));
     }
     if problems.len() > 1 && metric.unit() != "%" {
         let title = metric.title();

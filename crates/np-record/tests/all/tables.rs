@@ -63,7 +63,7 @@ fn pooled_over_problems() {
     assert!(json["rows"][1]["probability_better"].is_null(), "not against itself");
     let text = table.render(Format::Text);
     assert!(text.contains("final test accuracy over 2 problems") && text.contains("P(better than `sgd`)"), "{text}");
-    assert!(!text.contains("n = 6"), "{text}");
+    assert!(text.contains("n = 3 on a problem: intervals") && !text.contains("n = 6"), "{text}");
 
     let loss = pooled(&runs, "sgd", Metric::FinalTrainLoss, &Bootstrap::default()).render(Format::Text);
     assert!(loss.contains("warning: final training loss is pooled over problems as it is"), "{loss}");

@@ -1,6 +1,6 @@
 //! `np compare`: arms against each other, paired by seed; and other tables of the same runs.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{collections::BTreeSet, path::PathBuf, process::ExitCode};
 
 use clap::{Args as ClapArgs, ValueEnum, builder::PossibleValuesParser};
 use np_record::{
@@ -244,6 +244,16 @@ fn comparisons(args: &Args, source: &Source, metric: Metric, format: Format) -> 
     }
     print(&text)?;
     if parts.iter().flat_map(|part| &part.groups).all(|group| group.difference.is_none()) {
+        let axes = |arm: &str| -> BTreeSet<String> {
+            let of = runs.iter().filter(|(run, _)| run.arm == arm);
+            of.map(|(run, _)| serde_json::to_string(&run.axes).unwrap_or_default()).collect()
+        };
+        if arms.iter().any(|arm| axes(arm) != axes(arms[0])) {
+            say!(
+                "nothing to compare: no values of the axes are common to both arms\n  hint: `--select validation` or `--select test` puts each arm at its best"
+            );
+            return Ok(ExitCode::FAILURE);
+        }
         say!(
             "nothing to compare: no seed has a finished run of both arms\n  hint: `np plan {file}` shows what is there, `np run {file}` trains what is missing",
             file = file.display()

@@ -46,7 +46,7 @@ pub(super) fn curves(runs: &Runs, arms: &[&str]) -> Vec<Curve> {
     arms.iter().enumerate().map(of).filter(|curve| !curve.points.is_empty()).collect()
 }
 
-/// A chart of curves; `title` says of what, to those who cannot see it as well.
+/// A chart of curves (elements of SVG end explicitly: an HTML parser would nest those that do not); `title` says of what, to those who cannot see it as well.
 pub(super) fn chart(curves: &[Curve], arms: &[&str], title: &str) -> Markup {
     let points = || curves.iter().flat_map(|curve| &curve.points);
     let ends = points().flat_map(|(_, mean, std)| [mean - std.unwrap_or(0.0), mean + std.unwrap_or(0.0)]);
@@ -65,22 +65,22 @@ pub(super) fn chart(curves: &[Curve], arms: &[&str], title: &str) -> Markup {
     html! {
         svg.chart viewBox=(view) role="img" aria-label=(format!("Test accuracy by epoch, {title}: {}", told.join(", "))) {
             @for tick in &ticks {
-                line.grid x1=(x0) x2=(x1) y1=(short(y(*tick))) y2=(short(y(*tick)));
+                line.grid x1=(x0) x2=(x1) y1=(short(y(*tick))) y2=(short(y(*tick))) {}
                 text x=(x0 - 6.0) y=(short(y(*tick) + 4.0)) text-anchor="end" { (format!("{tick:.decimals$}")) }
             }
             @for epoch in epochs(last) {
                 text x=(short(x(epoch))) y=(y1 + 16.0) text-anchor="middle" { (epoch) }
             }
             text x=((x0 + x1) / 2.0) y=(y1 + 33.0) text-anchor="middle" { "epoch" }
-            @for curve in curves { path.band.{ "f" (curve.arm) } d=(band(curve, &x, &y)); }
-            @for curve in curves { path.line.{ "s" (curve.arm) } d=(line(curve, &x, &y)); }
+            @for curve in curves { path.band.{ "f" (curve.arm) } d=(band(curve, &x, &y)) {} }
+            @for curve in curves { path.line.{ "s" (curve.arm) } d=(line(curve, &x, &y)) {} }
         }
     }
 }
 
 /// The key of a line, as the chart draws it.
 pub(super) fn key(arm: usize) -> Markup {
-    html! { svg.key viewBox="0 0 38 10" aria-hidden="true" { path.line.{ "s" (arm) } d="M1 5H37"; } }
+    html! { svg.key viewBox="0 0 38 10" aria-hidden="true" { path.line.{ "s" (arm) } d="M1 5H37" {} } }
 }
 
 fn line(curve: &Curve, x: &dyn Fn(f64) -> f64, y: &dyn Fn(f64) -> f64) -> String {

@@ -25,7 +25,7 @@ pub(super) fn table(table: &Table, id: &str) -> Markup {
             table {
                 caption id=(id) { (inline(&table.title)) }
                 thead {
-                    tr { @for &i in &columns { th.right[table.columns[i].edge == Edge::Right] scope="col" { (table.columns[i].title) } } }
+                    tr { @for &i in &columns { th.right[table.columns[i].edge == Edge::Right] scope="col" { (inline(&table.columns[i].title)) } } }
                 }
                 tbody {
                     @for row in &table.rows {

@@ -15,8 +15,6 @@ mod figures;
 mod markup;
 mod study;
 mod tables;
-#[cfg(test)]
-mod tests;
 
 use std::path::PathBuf;
 

@@ -44,7 +44,9 @@ pub(super) fn section(study: &Study) -> Markup {
                     figcaption { (inline(&figure.caption)) }
                 }
             }
-            (curves(&study.runs, &arms, !drawn.is_empty()))
+            @let curves = curves(&study.runs, &arms, !drawn.is_empty());
+            @if drawn.is_empty() { (curves) }
+            @else if !curves.0.is_empty() { details { summary { "Test accuracy of every arm by epoch" } (curves) } }
             h3 { "Results" }
             @if let Some(selection) = &study.selection {
                 (table(&selection.table(), &id("selection")))

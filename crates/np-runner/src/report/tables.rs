@@ -75,12 +75,11 @@ pub(super) fn comparisons(parts: &[Comparison]) -> Table {
     let Some(first) = tables.first() else { return Table::default() };
     let axes = parts[0].groups.first().map_or(0, |group| group.axes.len());
     let mut columns = first.columns.clone();
-    columns
-        .splice(axes + 1..axes + 2, [Column::name("against", "against"), Column::number("which reached", "baseline")]);
+    columns.splice(axes + 1..axes + 2, [Column::name("against", "against"), Column::number("that arm", "baseline")]);
     // An interval of few differences is called a range; where only some are, all are.
     if let Some(range) = tables.iter().flat_map(|table| &table.columns).find(|column| column.title == "bootstrap range")
     {
-        columns[axes + 4].title.clone_from(&range.title);
+        columns[axes + 5].title.clone_from(&range.title);
     }
     // Names first, so that a row can be read from its head.
     let against = columns.remove(axes + 1);
