@@ -61,9 +61,10 @@ pub(super) fn chart(curves: &[Curve], arms: &[&str], title: &str) -> Markup {
         .iter()
         .filter_map(|curve| Some(format!("{} ends at {:.2} %", arms[curve.arm], curve.points.last()?.1)))
         .collect();
+    let of = if title.is_empty() { String::new() } else { format!(", {title}") };
     let view = format!("0 0 {WIDTH} {HEIGHT}");
     html! {
-        svg.chart viewBox=(view) role="img" aria-label=(format!("Test accuracy by epoch, {title}: {}", told.join(", "))) {
+        svg.chart viewBox=(view) role="img" aria-label=(format!("Test accuracy by epoch{of}: {}", told.join(", "))) {
             @for tick in &ticks {
                 line.grid x1=(x0) x2=(x1) y1=(short(y(*tick))) y2=(short(y(*tick))) {}
                 text x=(x0 - 6.0) y=(short(y(*tick) + 4.0)) text-anchor="end" { (format!("{tick:.decimals$}")) }

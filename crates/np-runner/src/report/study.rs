@@ -170,7 +170,7 @@ fn curves(runs: &Runs, arms: &[String], drawn: bool) -> Markup {
         ul.arms { @for (place, name) in names.iter().enumerate() { li { (chart::key(place)) (name) } } }
         div.charts {
             @for (title, curves) in &charts {
-                figure { figcaption { (title) } (chart::chart(curves, &names, title)) }
+                figure { @if !title.is_empty() { figcaption { (title) } } (chart::chart(curves, &names, title)) }
             }
         }
         @if problems.len() > chart::MOST_CHARTS { p.soft { (problems.len() - chart::MOST_CHARTS) " more are not drawn." } }

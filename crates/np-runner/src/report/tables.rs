@@ -183,7 +183,7 @@ pub(super) fn provenance(group: &Group<'_>) -> (Vec<(String, String)>, Table) {
         row
     });
     let rows = rows.collect();
-    (common, Table { title: "its runs".into(), columns, rows, notes: Vec::new() })
+    (common, Table { title: "runs by seed".into(), columns, rows, notes: Vec::new() })
 }
 
 /// Everything that a record says of its making, by dotted path, so that nothing that records learn to say is left out here.
