@@ -1,7 +1,7 @@
 //! Text and tables as HTML. maud escapes whatever is spliced in.
 
 use maud::{Markup, html};
-use np_record::{Edge, Table};
+use np_record::{Column, Edge, Table};
 
 /// Text in which back-ticks mark code, as in messages and Markdown. One that is not closed stays as it is.
 pub(super) fn inline(text: &str) -> Markup {
@@ -25,15 +25,14 @@ pub(super) fn table(table: &Table, id: &str) -> Markup {
             table {
                 caption id=(id) { (inline(&table.title)) }
                 thead {
-                    tr { @for &i in &columns { th.right[table.columns[i].edge == Edge::Right] scope="col" { (inline(&table.columns[i].title)) } } }
+                    tr { @for &i in &columns { th class=[edge(&table.columns[i])] scope="col" { (inline(&table.columns[i].title)) } } }
                 }
                 tbody {
                     @for row in &table.rows {
                         tr {
                             @for (place, &i) in columns.iter().enumerate() {
-                                @let right = table.columns[i].edge == Edge::Right;
                                 @if place < names { th scope="row" { (row[i].text) } }
-                                @else { td.right[right] { (row[i].text) } }
+                                @else { td class=[edge(&table.columns[i])] { (row[i].text) } }
                             }
                         }
                     }
@@ -51,9 +50,14 @@ pub(super) fn table(table: &Table, id: &str) -> Markup {
     }
 }
 
+/// The class of a column's cells.
+fn edge(column: &Column) -> Option<&'static str> {
+    (column.edge == Edge::Right).then_some("right")
+}
+
 #[cfg(test)]
 mod tests {
-    use np_record::{Cell, Column};
+    use np_record::Cell;
 
     use super::*;
 
