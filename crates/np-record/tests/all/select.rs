@@ -2,7 +2,7 @@
 
 use crate::common::{record, run, sealed};
 use np_record::compare::{Comparison, Format, Metric, Question};
-use np_record::select::{Budget, Rule, Runs, SelectError, Split, select};
+use np_record::select::{Budget, Choice, Rule, Runs, SelectError, Split, select};
 use np_record::stats::Bootstrap;
 use np_record::{Outcome, Score};
 use serde_json::json;
@@ -76,7 +76,7 @@ fn the_chosen_runs_compare_as_if_nothing_had_been_swept() {
 #[test]
 fn unequal_budgets_are_told_and_can_be_made_equal() {
     let (selection, _) = select(&by(Split::Test), &plan()).unwrap();
-    let budgets: Vec<_> = selection.choices.iter().map(|choice| choice.budget()).collect();
+    let budgets: Vec<_> = selection.choices.iter().map(Choice::budget).collect();
     assert_eq!(budgets, [(4, 8), (2, 4), (2, 4), (2, 4)]);
     let told: Vec<_> = selection.warnings.iter().filter(|warning| warning.contains("budgets differ")).collect();
     assert_eq!(told.len(), 1, "{:?}", selection.warnings);

@@ -9,7 +9,7 @@ use np_record::{
         Comparison, Cost, Format, Metric, Problem, Question, Target, pooled, profile, time_to_target,
         time_to_target_table,
     },
-    select::{Budget, Split},
+    select::{Budget, Selection, Split},
     stats::Bootstrap,
 };
 use serde_json::json;
@@ -223,7 +223,7 @@ fn comparisons(args: &Args, source: &Source, metric: Metric, format: Format) -> 
         parts.push(part);
     }
     Comparison::adjust_together(&mut parts);
-    if let Some(caveat) = selection.as_ref().and_then(|selection| selection.caveat()) {
+    if let Some(caveat) = selection.as_ref().and_then(Selection::caveat) {
         parts.iter_mut().for_each(|part| part.warn(&caveat));
     }
     let mut text = render(&parts, format);

@@ -6,7 +6,7 @@ use maud::{Markup, PreEscaped, html};
 use np_record::{
     Outcome,
     compare::{Comparison, Metric, Question, pooled},
-    select::Runs,
+    select::{Runs, Selection},
     stats::Bootstrap,
 };
 
@@ -116,7 +116,7 @@ fn compared(study: &Study, arms: &[String], metric: Metric) -> Result<Vec<Compar
     };
     let mut parts: Vec<Comparison> = arms.iter().skip(1).map(ask).collect::<Result<_, _>>()?;
     Comparison::adjust_together(&mut parts);
-    if let Some(caveat) = study.selection.as_ref().and_then(|selection| selection.caveat()) {
+    if let Some(caveat) = study.selection.as_ref().and_then(Selection::caveat) {
         parts.iter_mut().for_each(|part| part.warn(&caveat));
     }
     Ok(parts)
