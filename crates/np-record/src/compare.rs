@@ -4,10 +4,17 @@
 //! diverged, failed, or are missing are counted in every group and named in its warnings.
 
 mod metric;
+mod pooled;
+mod profile;
 mod render;
+mod target;
 
 pub use metric::{Metric, UnknownMetric};
+pub use pooled::pooled;
+pub use profile::{Cost, Problem, profile};
+pub(crate) use render::axes_text;
 pub use render::{Format, UnknownFormat};
+pub use target::{Target, TargetError, TimeToTarget, reached, time_to_target, time_to_target_table};
 
 use std::collections::BTreeMap;
 
@@ -179,6 +186,11 @@ impl Comparison {
         let mut comparison = Self { arm, baseline, metric, bootstrap, family: 0, groups };
         Self::adjust_together([&mut comparison]);
         Ok(comparison)
+    }
+
+    /// Says something of every group, such as how its runs were selected.
+    pub fn warn(&mut self, warning: &str) {
+        self.groups.iter_mut().for_each(|group| group.warnings.push(warning.to_owned()));
     }
 
     /// Adjusts the p values of comparisons that are shown together as one family: whoever looks through more tables finds more by chance.

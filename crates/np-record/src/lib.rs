@@ -6,7 +6,9 @@
 //! | [`Plan`], [`Record`] | the two files, as types |
 //! | [`Store`] | reading and writing them, so that nothing is half written and nothing doubtful is read |
 //! | [`stats`] | mean, spread, bootstrap interval, exact sign-flip test, Holm |
-//! | [`compare`] | two arms of a plan, paired by seed: `np compare` |
+//! | [`compare`] | two arms of a plan, paired by seed; all arms pooled, against a target, as profiles: `np compare` |
+//! | [`select`] | each arm's best configuration, at an equal budget |
+//! | [`Table`] | what all of them print |
 //!
 //! Nothing here trains or knows candle, so that whoever only reads results (`cargo xtask figures`, a notebook by way of the
 //! JSON) builds in seconds. It is the seam between
@@ -17,13 +19,16 @@ pub mod compare;
 mod float;
 mod plan;
 mod record;
+pub mod select;
 pub mod stats;
 mod store;
+mod table;
 
 pub use atomic::write_atomic;
 pub use plan::{Plan, PlannedRun, Stale};
 pub use record::{DataInfo, Epoch, Machine, ModelInfo, OptimizerInfo, Outcome, Phases, Provenance, Record, Score};
 pub use store::{Kind, Store, StoreError};
+pub use table::{Cell, Column, Edge, Shown, Table};
 
 /// Version of the JSON layout of plans and records. A reader refuses a newer one.
 pub const SCHEMA: u32 = 1;

@@ -7,6 +7,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
+use crate::select::Split;
+
 /// The runs that an experiment file stands for, once scale, overrides and sweeps have been applied.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -23,6 +25,9 @@ pub struct Plan {
     pub spec_sha256: String,
     /// Overrides given on the command line, as typed; empty for the experiment as written.
     pub overrides: Vec<String>,
+    /// The split that each arm's best configuration is selected on, where the experiment says so. No part of a run or its id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub selection: Option<Split>,
     /// The runs, in the order of arms, axes, seeds.
     pub runs: Vec<PlannedRun>,
 }

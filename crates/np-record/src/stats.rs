@@ -1,13 +1,17 @@
-//! The few statistics that a comparison over seeds needs: mean and spread, an interval, an exact test, an adjustment.
+//! The few statistics that a comparison over seeds needs: means and spread, intervals, an exact test, an adjustment, profiles.
 //!
 //! Small samples are the rule here (three seeds are common), so nothing assumes a normal distribution, and
 //! [`smallest_p`] says beforehand what a test could at best show. Everything is deterministic; the checks are against SciPy, see
-//! `tests/reference_stats.py`.
+//! `tests/reference/statistics.py`.
 
 mod bootstrap;
+mod profile;
+mod robust;
 mod sign_flip;
 
 pub use bootstrap::{Bootstrap, Interval};
+pub use profile::Profile;
+pub use robust::{interquartile_mean, median, probability_above};
 pub use sign_flip::{EXACT_UP_TO, FlipMethod, SignFlip, sign_flip, smallest_p};
 
 use std::collections::BTreeMap;
@@ -65,10 +69,10 @@ fn count(n: usize) -> f64 {
 
 /// Steele, Lea and Flood's SplitMix64: enough for resampling, the same everywhere, and no dependency.
 #[derive(Debug, Clone)]
-struct SplitMix64(u64);
+pub(crate) struct SplitMix64(pub(crate) u64);
 
 impl SplitMix64 {
-    fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
         let mut z = self.0;
         z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
@@ -77,7 +81,7 @@ impl SplitMix64 {
     }
 
     /// An index below `n`: the high word of a product, whose bias is below n / 2⁶⁴.
-    fn below(&mut self, n: usize) -> usize {
+    pub(crate) fn below(&mut self, n: usize) -> usize {
         ((u128::from(self.next()) * n as u128) >> 64) as usize
     }
 }
@@ -95,7 +99,7 @@ mod tests {
     fn mean_and_spread() {
         assert_eq!(mean(&[]), None);
         assert_eq!(sample_std(&[0.5]), None);
-        // reference_stats.py: `mean`, `std (ddof 1)` of the three published accuracies
+        // statistics.py: `mean`, `std (ddof 1)` of the three published accuracies
         let values = [0.8740, 0.8779, 0.8808];
         close(mean(&values).unwrap(), 0.877_566_666_666_666_6);
         close(sample_std(&values).unwrap(), 0.003_412_232_895_529_47);

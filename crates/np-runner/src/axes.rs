@@ -18,16 +18,23 @@ pub(crate) struct Axis {
     pub(crate) origin: Origin,
 }
 
-/// The axes of a file, with those of the command line beside them or in their place.
+/// The axes of an arm: those of the file, its own beside them or in their place, and so those of the command line. A sweep comes with its
+/// path in the file.
 pub(crate) fn axes(
-    sweep: &Map<String, Value>,
+    sweeps: &[(KeyPath, &Map<String, Value>)],
     tree: &Tree,
     document: &Document,
     options: &[String],
 ) -> Result<Vec<Axis>> {
-    let mut axes = Vec::new();
-    for (key, values) in sweep {
-        let path = vec!["sweep".to_owned(), key.clone()];
+    let mut axes: Vec<Axis> = Vec::new();
+    let mut add = |axis: Axis| match axes.iter_mut().find(|old| old.key == axis.key) {
+        Some(old) => *old = axis,
+        None => axes.push(axis),
+    };
+    for (at, key, values) in
+        sweeps.iter().flat_map(|(at, sweep)| sweep.iter().map(move |(key, values)| (at, key, values)))
+    {
+        let path = [at.as_slice(), std::slice::from_ref(key)].concat();
         let place = || tree.place(&path, document);
         let Value::Array(values) = values else {
             let problem = Problem::Expected { expected: "a list of values".into(), got: show(values) };
@@ -35,7 +42,7 @@ pub(crate) fn axes(
         };
         known_part(key, place())?;
         check(values, &place(), &path.join("."))?;
-        axes.push(Axis { key: key.clone(), values: values.clone(), origin: tree.origin(&path) });
+        add(Axis { key: key.clone(), values: values.clone(), origin: tree.origin(&path) });
     }
     for text in options {
         let option = format!("--sweep {text}");
@@ -44,11 +51,7 @@ pub(crate) fn axes(
         known_part(key, place.clone())?;
         let Value::Array(values) = snippet(&format!("[{list}]"), &place)? else { continue };
         check(&values, &place, key)?;
-        let axis = Axis { key: key.to_owned(), values, origin: Origin::Option(option) };
-        match axes.iter_mut().find(|old| old.key == axis.key) {
-            Some(old) => *old = axis,
-            None => axes.push(axis),
-        }
+        add(Axis { key: key.to_owned(), values, origin: Origin::Option(option) });
     }
     Ok(axes)
 }

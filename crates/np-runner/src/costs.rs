@@ -1,6 +1,6 @@
 //! What each arm of a plan reaches, and what its optimizer costs: a line an arm, in every format of a comparison.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use np_record::{Outcome, Phases, PlannedRun, Record, compare::Format, stats};
 use serde::Serialize;
@@ -71,8 +71,7 @@ pub(crate) fn render(costs: &[Costs], format: Format) -> String {
     if format == Format::Json {
         return serde_json::to_string_pretty(costs).unwrap_or_default() + "\n";
     }
-    let axes: Vec<&str> =
-        costs.first().map(|first| first.axes.keys().map(String::as_str).collect()).unwrap_or_default();
+    let axes: BTreeSet<&str> = costs.iter().flat_map(|of| of.axes.keys().map(String::as_str)).collect();
     let raw = format == Format::Csv;
     let names: [&str; 6] = match raw {
         true => [
@@ -87,7 +86,7 @@ pub(crate) fn render(costs: &[Costs], format: Format) -> String {
             ["test accuracy %", "optimizer, ms a step", "training, s", "state, bytes a parameter", "finished", "runs"]
         }
     };
-    let header: Vec<&str> = ["arm"].into_iter().chain(axes).chain(names).collect();
+    let header: Vec<&str> = ["arm"].into_iter().chain(axes.iter().copied()).chain(names).collect();
     let number = |value: Option<f64>, scale: f64, decimals: usize| match (value, raw) {
         (Some(value), true) => value.to_string(),
         (Some(value), false) => format!("{:.decimals$}", value * scale),
@@ -98,7 +97,7 @@ pub(crate) fn render(costs: &[Costs], format: Format) -> String {
         .iter()
         .map(|of| {
             let mut row = vec![of.arm.clone()];
-            row.extend(of.axes.values().map(plain));
+            row.extend(axes.iter().map(|&axis| of.axes.get(axis).map(plain).unwrap_or_default()));
             row.extend([
                 number(of.final_test_accuracy, 100.0, 2),
                 number(of.optimizer_ms_per_step, 1.0, 3),

@@ -29,6 +29,7 @@ mod lock;
 mod model;
 mod planning;
 mod provenance;
+mod report;
 mod say;
 mod screen;
 mod snapshot;

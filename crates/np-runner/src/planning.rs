@@ -107,6 +107,7 @@ pub fn plan(request: &Request, data_dir: Option<&Path>) -> Result<Planned> {
         scale: request.scale().to_owned(),
         spec_sha256: spec.document.sha256,
         overrides,
+        selection: spec.selection,
         runs,
     };
     Ok(Planned { plan, examples, unread, warnings, launcher: spec.launcher })

@@ -8,6 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use np_record::select::Split;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -70,6 +71,8 @@ impl Request {
 pub(crate) struct Spec {
     pub(crate) name: String,
     pub(crate) question: String,
+    /// The split that arms are selected on, where the file says so.
+    pub(crate) selection: Option<Split>,
     pub(crate) document: Document,
     /// The options that make it another experiment than the file's, as typed.
     pub(crate) overrides: Vec<String>,
@@ -110,6 +113,8 @@ struct Head {
     #[serde(default)]
     sweep: Map<String, Value>,
     #[serde(default)]
+    selection: Option<Split>,
+    #[serde(default)]
     scales: Map<String, Value>,
     #[serde(default)]
     launcher: LauncherConfig,
@@ -138,7 +143,6 @@ impl Spec {
         let launcher = head.launcher.clone();
         launcher.slurm.validate().map_err(|bad| refuse(&tree, document, &bad.key, &bad.expected, &bad.got))?;
         let seeds = seeds(&head, &tree, document, request)?;
-        let axes = axes(&head.sweep, &tree, document, &request.sweep)?;
         let sets = sets(&request.set)?;
         let mut runs = Vec::new();
         let mut seen = BTreeSet::new();
@@ -153,8 +157,14 @@ impl Spec {
             let mut base = tree.pick(&PARTS);
             let patch = tree.part(&["arms".into(), arm.clone()]);
             if let Some(patch) = patch.filter(|patch| patch.value.is_object()) {
-                base.overlay(&[], patch);
+                base.overlay(&[], patch.pick(&PARTS));
             }
+            let own = head.arms[&arm]
+                .get("sweep")
+                .and_then(Value::as_object)
+                .map(|own| (vec!["arms".to_owned(), arm.clone(), "sweep".to_owned()], own));
+            let sweeps: Vec<_> = std::iter::once((vec!["sweep".to_owned()], &head.sweep)).chain(own).collect();
+            let axes = axes(&sweeps, &tree, document, &request.sweep)?;
             for values in grid(&axes) {
                 let layers = Layers { arm: &arm, base: &base, axes: &axes, values: &values, sets: &sets };
                 for &seed in &seeds {
@@ -169,7 +179,8 @@ impl Spec {
         }
         let request = Request { seeds: request.seeds.clone().filter(|_| seeds != head.seeds), ..request.clone() };
         let (document, overrides) = (document.clone(), request.overrides());
-        Ok(Self { name: head.name, question: head.question, document, overrides, launcher, runs })
+        let (name, question, selection) = (head.name, head.question, head.selection);
+        Ok(Self { name, question, selection, document, overrides, launcher, runs })
     }
 }
 
@@ -312,10 +323,15 @@ fn arms(head: &Head, tree: &Tree, document: &Document, request: &Request) -> Res
         if !patch.is_object() && !patch.is_null() {
             return Err(refuse(tree, document, &path.join("."), "a map of keys", &show(patch)).into());
         }
-        if let Some(key) = patch.as_object().and_then(|map| map.keys().find(|key| !PARTS.contains(&key.as_str()))) {
+        if let Some(sweep) = patch.get("sweep").filter(|sweep| !sweep.is_object()) {
+            let key = format!("{}.sweep", path.join("."));
+            return Err(refuse(tree, document, &key, "a map of keys to lists of values", &show(sweep)).into());
+        }
+        let known = || PARTS.into_iter().chain(["sweep"]);
+        if let Some(key) = patch.as_object().and_then(|map| map.keys().find(|key| known().all(|part| part != *key))) {
             let at = [&path[..], std::slice::from_ref(key)].concat();
             let fault = Fault::new(tree.place(&at, document), "there is no such key").key(at.join("."));
-            return Err(fault.hint_if(suggest(key, PARTS)).into());
+            return Err(fault.hint_if(suggest(key, known())).into());
         }
     }
     for name in &request.arms {

@@ -1,6 +1,6 @@
 //! What a plan's records say in brief: the table at the end of a sweep, and what the rest would cost.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use np_record::{Outcome, Plan, PlannedRun, Record, Store, stats};
 use serde_json::Value;
@@ -13,10 +13,10 @@ use crate::{error::Result, table::table, worker::plain};
 /// Those of reading records.
 pub fn results(plan: &Plan, store: &Store) -> Result<String> {
     let mut groups: Vec<(Vec<String>, Vec<Option<Record>>)> = Vec::new();
-    let axes: Vec<String> = plan.runs.first().map(|run| run.axes.keys().cloned().collect()).unwrap_or_default();
+    let axes = axis_names(plan.runs.iter());
     for (run, record) in store.records_of(plan)? {
         let mut head = vec![run.arm.clone()];
-        head.extend(run.axes.values().map(plain));
+        head.extend(axis_values(&axes, &run));
         match groups.iter_mut().find(|(other, _)| *other == head) {
             Some((_, records)) => records.push(record),
             None => groups.push((head, vec![record])),
@@ -40,6 +40,16 @@ pub fn results(plan: &Plan, store: &Store) -> Result<String> {
     let tail = ["test accuracy %", "training loss", "n", ""];
     let header: Vec<&str> = ["arm"].into_iter().chain(axes.iter().map(String::as_str)).chain(tail).collect();
     Ok(table(&header, &tail[..3], &rows))
+}
+
+/// The axes that any run has, in order; arms may have some of their own.
+pub(crate) fn axis_names<'a>(runs: impl IntoIterator<Item = &'a PlannedRun>) -> Vec<String> {
+    runs.into_iter().flat_map(|run| run.axes.keys().cloned()).collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+/// A run's values of these axes, as they are printed.
+pub(crate) fn axis_values(names: &[String], run: &PlannedRun) -> Vec<String> {
+    names.iter().map(|name| run.axes.get(name).map_or_else(|| "–".to_owned(), plain)).collect()
 }
 
 /// `87.76 ± 0.34`

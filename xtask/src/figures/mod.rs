@@ -1,4 +1,4 @@
-//! `cargo xtask figures`: from records to `figures/SCALE/figN.{svg,png,csv,md}`.
+//! `cargo xtask figures`: from records to `figures/SCALE/figN.{svg,png,csv,md}`, and with all of them to `figures/SCALE/report.html`.
 //!
 //! [`source`] finds the records, and has `np` make those that are missing; [`curves`], [`fig1`] and [`gallery`] draw; [`caption`] and [`table`] say what
 //! is seen. The same records give the same bytes: nothing here looks at the clock, the machine, or the checkout.
@@ -124,6 +124,12 @@ pub(crate) fn run(options: &Options, root: &Path) -> Result<()> {
         for path in write(&figure, &folder)? {
             println!("{}", path.display());
         }
+    }
+    if options.only.is_empty() {
+        let names: Vec<&str> = Number::ALL.iter().filter_map(|number| number.experiment()).collect();
+        let page = folder.join("report.html");
+        workspace.report(&names, &page)?;
+        println!("{}", page.display());
     }
     Ok(())
 }

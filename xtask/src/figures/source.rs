@@ -1,6 +1,6 @@
 //! The records behind a figure: read if they are there and belong to the experiment as it stands, made by `np` if not.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs};
 
@@ -72,16 +72,32 @@ impl Workspace {
 
     /// Has `np` make what is missing; its words go where ours go.
     pub(crate) fn train(&self, name: &str) -> Result<()> {
+        self.np(&["run".into(), format!("experiments/{name}.yaml")])
+    }
+
+    /// Has `np` write the page of these experiments, with the figures that are in its folder.
+    pub(crate) fn report(&self, names: &[&str], page: &Path) -> Result<()> {
+        let folder = page.parent().unwrap_or(Path::new("."));
+        let mut arguments = vec!["report".to_owned()];
+        arguments.extend(names.iter().map(|name| format!("experiments/{name}.yaml")));
+        for (option, path) in [("--figures", folder), ("--out", page)] {
+            let path = std::path::absolute(path).with_context(|| format!("cannot find `{}`", path.display()))?;
+            arguments.extend([option.to_owned(), path.display().to_string()]);
+        }
+        self.np(&arguments)
+    }
+
+    fn np(&self, arguments: &[String]) -> Result<()> {
         let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
         let status = Command::new(&cargo)
-            .args(["run", "--quiet", "--bin", "np", "--", "run"])
-            .arg(format!("experiments/{name}.yaml"))
+            .args(["run", "--quiet", "--bin", "np", "--"])
+            .args(arguments)
             .args(["--scale", &self.scale.to_string()])
             .current_dir(&self.root)
             .status()
             .with_context(|| format!("cannot start `{}`", cargo.display()))?;
         if !status.success() {
-            bail!("`np run experiments/{name}.yaml --scale {}` ended with {status}", self.scale);
+            bail!("`np {} --scale {}` ended with {status}", arguments.join(" "), self.scale);
         }
         Ok(())
     }

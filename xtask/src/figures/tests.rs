@@ -45,7 +45,10 @@ pub(crate) fn experiment(name: &str, spec: &str) -> (Plan, Vec<Record>) {
     }
     let spec_sha256 = Sha256::digest(spec).iter().map(|byte| format!("{byte:02x}")).collect();
     let (experiment, question, scale) = (name.into(), "does the full rule help?".into(), "quick".into());
-    (Plan { schema: SCHEMA, experiment, question, scale, spec_sha256, overrides: Vec::new(), runs }, records)
+    (
+        Plan { schema: SCHEMA, experiment, question, scale, spec_sha256, overrides: Vec::new(), selection: None, runs },
+        records,
+    )
 }
 
 fn planned(arm: &str, data: &str, fraction: f64, seed: u64, with_fraction: bool) -> PlannedRun {

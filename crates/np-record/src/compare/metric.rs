@@ -87,7 +87,7 @@ impl Metric {
     }
 
     /// What a value is multiplied by for print, and its number of decimals.
-    pub(super) fn print(self) -> (f64, usize) {
+    pub(crate) fn print(self) -> (f64, usize) {
         match self.unit() {
             "%" => (100.0, 2),
             "s" => (1.0, 1),
@@ -105,6 +105,25 @@ impl Metric {
     #[must_use]
     pub fn selects_on_test(self) -> bool {
         matches!(self, Metric::BestTestAccuracy | Metric::BestTestLoss)
+    }
+
+    /// The value after an epoch, of which the metric is the last or the best one; `None` for a time.
+    #[must_use]
+    pub fn of_epoch(self, epoch: &Epoch) -> Option<f64> {
+        match self {
+            Metric::FinalTestAccuracy | Metric::BestTestAccuracy => Some(epoch.test_accuracy),
+            Metric::FinalTestLoss | Metric::BestTestLoss => Some(epoch.test_loss),
+            Metric::FinalTrainLoss => Some(epoch.train_loss),
+            Metric::FinalTrainAccuracy => Some(epoch.train_accuracy),
+            Metric::TrainingTime => None,
+        }
+    }
+
+    /// The value as print has it, without its unit.
+    #[must_use]
+    pub fn text(self, value: f64) -> String {
+        let (factor, decimals) = self.print();
+        format!("{:.decimals$}", value * factor)
     }
 
     /// The value of `record`; `None` if it has no completed epoch.

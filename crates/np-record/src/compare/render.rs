@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::{ArmSummary, Comparison, Difference, Group};
 use crate::stats::{Bootstrap, FlipMethod};
+use crate::table::{Cell, Column, Table, field};
 
 /// The forms that a comparison can be printed in.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -69,57 +70,25 @@ impl Comparison {
     #[must_use]
     pub fn render(&self, format: Format) -> String {
         match format {
-            Format::Text => self.text(),
-            Format::Markdown => self.markdown(),
+            Format::Text | Format::Markdown => self.table().render(format),
             Format::Csv => self.csv(),
             // Maps with string keys and finite numbers only: nothing that JSON lacks, so this does not fail.
             Format::Json => serde_json::to_string_pretty(self).map(|text| text + "\n").unwrap_or_default(),
         }
     }
 
-    fn text(&self) -> String {
-        let mut out = format!("{}\n\n", self.heading());
-        let rows = self.rows();
-        let widths: Vec<usize> = (0..rows[0].len())
-            .map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0))
-            .collect();
-        for row in &rows {
-            let mut line = String::new();
-            for (column, (cell, width)) in row.iter().zip(&widths).enumerate() {
-                let fill = " ".repeat(width - cell.chars().count());
-                let gap = if column == 0 { "" } else { "  " };
-                // The axes on the left edge, numbers on the right one.
-                let _ = if column < self.axes().len() {
-                    write!(line, "{gap}{cell}{fill}")
-                } else {
-                    write!(line, "{gap}{fill}{cell}")
-                };
-            }
-            out.push_str(line.trim_end());
-            out.push('\n');
-        }
-        for note in self.notes() {
-            let _ = write!(out, "\n{note}");
-        }
-        out.push('\n');
-        out
-    }
-
-    fn markdown(&self) -> String {
-        let mut out = format!("{}\n\n", self.heading());
-        for (i, row) in self.rows().iter().enumerate() {
-            let _ = writeln!(out, "| {} |", row.iter().map(|c| c.replace('|', "\\|")).collect::<Vec<_>>().join(" | "));
-            if i == 0 {
-                let left = self.axes().len();
-                let rule = (0..row.len()).map(|c| if c < left { ":--" } else { "--:" }).collect::<Vec<_>>().join(" | ");
-                let _ = writeln!(out, "| {rule} |");
-            }
-        }
-        out.push('\n');
-        for note in self.notes() {
-            let _ = writeln!(out, "- {note}");
-        }
-        out
+    /// The comparison as a table, as it is printed: cells rounded, shares in percent.
+    #[must_use]
+    pub fn table(&self) -> Table {
+        let mut rows = self.rows().into_iter();
+        let axes = self.axes().len();
+        let column = |(i, title): (usize, String)| match i < axes {
+            true => Column::name(&title, &title),
+            false => Column::number(&title, &title),
+        };
+        let columns = rows.next().unwrap_or_default().into_iter().enumerate().map(column).collect();
+        let rows = rows.map(|row| row.into_iter().map(Cell::printed).collect()).collect();
+        Table { title: self.heading(), columns, rows, notes: self.notes() }
     }
 
     fn csv(&self) -> String {
@@ -238,14 +207,14 @@ impl Comparison {
 }
 
 /// The axes of a group in a sentence.
-pub(super) fn axes_text(axes: &BTreeMap<String, Value>) -> String {
+pub(crate) fn axes_text(axes: &BTreeMap<String, Value>) -> String {
     if axes.is_empty() {
         return "the only group".into();
     }
     axes.iter().map(|(key, value)| format!("`{key}` = `{}`", value_text(value))).collect::<Vec<_>>().join(", ")
 }
 
-fn value_text(value: &Value) -> String {
+pub(crate) fn value_text(value: &Value) -> String {
     value.as_str().map_or_else(|| value.to_string(), String::from)
 }
 
@@ -261,15 +230,10 @@ fn p_text(p: f64) -> String {
     if p >= 0.001 { short((p * 10_000.0).round() / 10_000.0) } else { format!("{p:.1e}") }
 }
 
-fn short(x: f64) -> String {
+pub(super) fn short(x: f64) -> String {
     format!("{x:.4}").trim_end_matches('0').trim_end_matches('.').to_string()
 }
 
 fn raw(value: Option<f64>) -> String {
     value.map(|v| v.to_string()).unwrap_or_default()
-}
-
-/// A CSV field, quoted where it must be.
-fn field(text: &str) -> String {
-    if text.contains([',', '"', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.to_string() }
 }

@@ -88,7 +88,7 @@ mod tests {
 
     #[test]
     fn exact_values_are_scipys() {
-        // reference_stats.py: scipy.stats.permutation_test(permutation_type="samples", n_resamples=inf), multiples of 2/2^n
+        // statistics.py: scipy.stats.permutation_test(permutation_type="samples", n_resamples=inf), multiples of 2/2^n
         let cases: [(&[f64], f64); 4] = [
             (&[0.0029, 0.0041, 0.0037], 0.25),
             (&[0.0013, -0.0004, -0.0003], 1.0),
@@ -109,7 +109,7 @@ mod tests {
 
     #[test]
     fn drawn_values_come_near_exact_ones() {
-        // reference_stats.py: `all 2^30 flips` 0.1706; three standard errors of the draws are 3·√(0.17·0.83 / 200,000) = 0.0025.
+        // statistics.py: `all 2^30 flips` 0.1706; three standard errors of the draws are 3·√(0.17·0.83 / 200,000) = 0.0025.
         let differences: Vec<f64> = (1..=30).map(|i| f64::from(if i % 3 == 0 { -i } else { i }) / 10.0).collect();
         let SignFlip { p, method } = sign_flip(&differences).unwrap();
         assert_eq!(method, FlipMethod::Drawn(DRAWN));

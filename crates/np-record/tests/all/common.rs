@@ -20,6 +20,7 @@ pub(crate) fn plan(runs: Vec<PlannedRun>) -> Plan {
         experiment: "fig2-sanity".into(),
         question: "does it learn?".into(),
         scale: "quick".into(),
+        selection: None,
         spec_sha256: "00".repeat(32),
         overrides: Vec::new(),
         runs,

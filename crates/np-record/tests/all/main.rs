@@ -2,4 +2,6 @@
 
 mod common;
 mod compare;
+mod select;
 mod store;
+mod tables;

@@ -1,38 +1,45 @@
-//! `np compare`: two arms against each other, paired by seed.
+//! `np compare`: arms against each other, paired by seed; and other tables of the same runs.
 
-use std::{
-    path::{Path, PathBuf},
-    process::ExitCode,
-};
+use std::{collections::BTreeSet, path::PathBuf, process::ExitCode};
 
-use clap::{Args as ClapArgs, builder::PossibleValuesParser};
+use clap::{Args as ClapArgs, ValueEnum, builder::PossibleValuesParser};
 use np_record::{
-    Plan, Store,
-    compare::{Comparison, Format, Metric, Question},
+    Table,
+    compare::{
+        Comparison, Cost, Format, Metric, Problem, Question, Target, pooled, profile, time_to_target,
+        time_to_target_table,
+    },
+    select::{Budget, Selection, Split},
     stats::Bootstrap,
 };
+use serde_json::json;
 
-use super::{OverrideArgs, PlaceArgs, print};
+use super::{
+    OverrideArgs, PlaceArgs, print,
+    source::{Choose, Source, read, refused},
+};
 use crate::{
-    error::{Error, Fault, Place, Result, list, suggest},
-    plan,
+    error::{Fault, Place, Result, list, suggest},
     say::say,
-    spec::{Request, default_store},
 };
 
 /// Compare the arms of an experiment, paired by seed: differences, intervals, exact tests
 ///
 /// Each arm is compared with one of them, `--against`: by default the first arm is, as the one in question, compared with each other one.
+/// Where learning rates or other values were swept, `--select` puts each arm at its best configuration first.
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "Examples:
   np compare experiments/fig2-sanity.yaml
   np compare experiments/fig3-low-data.yaml --metric final-train-loss --format markdown
   np compare experiments/records/cpu/plans/fig2-sanity.json --against gradient-only
+  np compare experiments/fig2-sanity.yaml --sweep optimizer.lr=0.3,0.1,0.03 --select test
+  np compare experiments/fig2-sanity.yaml --target gradient-only
+  np compare experiments/fig2-sanity.yaml experiments/fig3-low-data.yaml --target gradient-only --profile
   np compare experiments/zoo.yaml --costs")]
 pub(super) struct Args {
-    /// An experiment, or a plan in a store (`STORE/plans/NAME.json`)
-    #[arg(value_name = "FILE|PLAN")]
-    source: PathBuf,
+    /// An experiment, or a plan in a store (`STORE/plans/NAME.json`); several with `--profile` only
+    #[arg(value_name = "FILE|PLAN", required = true)]
+    sources: Vec<PathBuf>,
     #[command(flatten)]
     overrides: OverrideArgs,
     #[command(flatten)]
@@ -43,37 +50,164 @@ pub(super) struct Args {
     /// How to print it; csv and json hold raw values
     #[arg(long, default_value = Format::default().key(), value_parser = PossibleValuesParser::new(Format::ALL.map(Format::key)))]
     format: String,
-    /// Say what each arm reaches and costs, instead of comparing: accuracy, time of the optimizer, size of its state
-    #[arg(long, conflicts_with_all = ["against", "metric"])]
-    costs: bool,
     /// Compare every other arm with this one
     #[arg(long, value_name = "ARM")]
     against: Option<String>,
+    /// Put each arm at its best configuration by the accuracy on this split [default: what the file's `selection` says, else nothing]
+    #[arg(long, value_name = "SPLIT")]
+    select: Option<Select>,
+    /// An axis whose values are configurations of an arm [default: every axis of `optimizer`, `options`, `train`]
+    #[arg(long, value_name = "KEY")]
+    tune: Vec<String>,
+    /// Let as many configurations of every arm compete as the arm with the fewest has, drawn by this seed [default seed: 0]
+    #[arg(long, value_name = "SEED", num_args = 0..=1, require_equals = true, default_missing_value = "0")]
+    equal_budget: Option<u64>,
+    /// Show every configuration that was tried and its score, instead of comparing
+    #[arg(long, group = "table")]
+    configurations: bool,
+    /// Show every arm over all problems: interquartile mean, probability of improvement
+    #[arg(long, group = "table")]
+    iqm: bool,
+    /// Show after how long each arm is first this good: a value (accuracies are shares), or an arm's name for what that one ends at
+    #[arg(long, value_name = "VALUE|ARM", conflicts_with_all = ["configurations", "iqm", "costs"])]
+    target: Option<String>,
+    /// Show how often each arm is within a factor of the best, over problems (data sets, experiments), by this cost [default: steps with
+    /// `--target`, else final]
+    #[arg(long, value_name = "COST", group = "table", num_args = 0..=1, require_equals = true)]
+    profile: Option<Option<ProfileCost>>,
+    /// Say what each arm reaches and costs, instead of comparing: accuracy, time of the optimizer, size of its state
+    #[arg(long, group = "table", conflicts_with_all = ["against", "metric"])]
+    costs: bool,
+}
+
+/// What configurations are judged on.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Select {
+    /// Held-out training examples.
+    Validation,
+    /// The test split, as the paper does.
+    Test,
+    /// Nothing, whatever the file says.
+    None,
+}
+
+/// What a profile is about.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum ProfileCost {
+    /// Epochs to the target.
+    Epochs,
+    /// Optimizer steps to the target.
+    Steps,
+    /// Seconds to the target.
+    Seconds,
+    /// The final error, or the metric itself where it is none of accuracy.
+    Final,
 }
 
 pub(super) fn compare(args: &Args) -> Result<ExitCode> {
-    let (store, plan) = find(args)?;
-    let runs = store.records_of(&plan)?;
-    if runs.iter().all(|(_, record)| record.is_none()) {
-        let fault = Fault::new(Place::File(args.source.clone(), None), "none of its runs has a record yet");
-        return Err(fault.hint(format!("train them: `np run {}`", args.source.display())).into());
-    }
+    let choose = match args.select {
+        None => Choose::AsWritten,
+        Some(Select::None) => Choose::Nothing,
+        Some(Select::Validation) => Choose::By(Split::Validation),
+        Some(Select::Test) => Choose::By(Split::Test),
+    };
+    let budget = args.equal_budget.map_or(Budget::Planned, Budget::Equal);
+    let read = |file: &PathBuf| read(file, &args.overrides, &args.place, &choose, &args.tune, budget);
+    let sources: Vec<Source> = args.sources.iter().map(read).collect::<Result<_>>()?;
     let format: Format = args.format.parse().unwrap_or_default();
+    let metric: Metric = args.metric.parse().unwrap_or_default();
+    if let Some(cost) = args.profile {
+        return show(&profiles(args, &sources, metric, cost)?, format);
+    }
+    let [source] = &sources[..] else {
+        let fault = Fault::new(Place::Option(args.sources[1].display().to_string()), "a second experiment");
+        return Err(fault.hint("several go with `--profile` only; else compare them one by one").into());
+    };
     if args.costs {
-        print(&crate::costs::render(&crate::costs::costs(&runs), format))?;
+        print(&crate::costs::render(&crate::costs::costs(&source.runs), format))?;
         return Ok(ExitCode::SUCCESS);
     }
-    let arms = plan.arms();
-    let pairs: Vec<(&str, &str)> = match &args.against {
+    if args.configurations {
+        let Some(selection) = &source.selection else {
+            let fault = Fault::new(Place::Option("--configurations".into()), "nothing is selected");
+            return Err(fault.hint("say `--select validation` as well").into());
+        };
+        return show(&selection.candidates(), format);
+    }
+    if let Some(text) = &args.target {
+        let times = time_to_target(&source.runs, metric, &target(text, source)?)
+            .map_err(|error| refused(Place::Option(format!("--target {text}")), &error))?;
+        return show(&time_to_target_table(&times, metric), format);
+    }
+    if args.iqm {
+        let arms = source.plan.arms();
+        let baseline = against(args, &arms)?.unwrap_or(arms[0]);
+        return show(&pooled(&source.runs, baseline, metric, &Bootstrap::default()), format);
+    }
+    comparisons(args, source, metric, format)
+}
+
+fn show(table: &Table, format: Format) -> Result<ExitCode> {
+    print(&table.render(format))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The arm that others are compared with, if one is named.
+fn against<'a>(args: &'a Args, arms: &[&str]) -> Result<Option<&'a str>> {
+    match &args.against {
         Some(baseline) if !arms.contains(&baseline.as_str()) => {
             let place = Place::Option(format!("--against {baseline}"));
-            return Err(Fault::new(place, "there is no such arm").hint_if(suggest(baseline, arms)).into());
+            Err(Fault::new(place, "there is no such arm").hint_if(suggest(baseline, arms)).into())
         }
-        Some(baseline) => arms.iter().filter(|arm| *arm != baseline).map(|arm| (*arm, baseline.as_str())).collect(),
+        baseline => Ok(baseline.as_deref()),
+    }
+}
+
+/// A target as typed: a number, or an arm.
+fn target(text: &str, source: &Source) -> Result<Target> {
+    if let Ok(value) = text.parse() {
+        return Ok(Target::Value(value));
+    }
+    let arms = source.plan.arms();
+    if arms.contains(&text) {
+        return Ok(Target::Arm(text.to_owned()));
+    }
+    let fault = Fault::new(Place::Option(format!("--target {text}")), "neither a number nor an arm");
+    Err(fault.hint_if(suggest(text, arms)).into())
+}
+
+fn profiles(args: &Args, sources: &[Source], metric: Metric, cost: Option<ProfileCost>) -> Result<Table> {
+    let target = args.target.as_deref().map(|text| target(text, &sources[0])).transpose()?;
+    let cost = match (cost, target) {
+        (None | Some(ProfileCost::Steps), Some(target)) => Cost::Steps(target),
+        (Some(ProfileCost::Epochs), Some(target)) => Cost::Epochs(target),
+        (Some(ProfileCost::Seconds), Some(target)) => Cost::Seconds(target),
+        (None | Some(ProfileCost::Final), None) => Cost::Final,
+        (Some(ProfileCost::Final), Some(_)) => {
+            let fault = Fault::new(Place::Option("--profile=final".into()), "what a run ends at has no target");
+            return Err(fault.hint("leave out `--target`, or say `--profile=steps`").into());
+        }
+        (Some(_), None) => {
+            let fault = Fault::new(Place::Option("--profile".into()), "the time to which target?");
+            return Err(fault.hint("name it: `--target 0.85`, or an arm, `--target sgd`").into());
+        }
+    };
+    let problems: Vec<Problem<'_>> =
+        sources.iter().map(|source| Problem { experiment: &source.plan.experiment, runs: &source.runs }).collect();
+    let place = || Place::Option(args.target.as_ref().map_or("--profile".into(), |text| format!("--target {text}")));
+    profile(&problems, metric, &cost).map_err(|error| refused(place(), &error))
+}
+
+fn comparisons(args: &Args, source: &Source, metric: Metric, format: Format) -> Result<ExitCode> {
+    let Source { plan, runs, selection, .. } = source;
+    let file = &args.sources[0];
+    let arms = plan.arms();
+    let pairs: Vec<(&str, &str)> = match against(args, &arms)? {
+        Some(baseline) => arms.iter().filter(|arm| **arm != baseline).map(|arm| (*arm, baseline)).collect(),
         None => arms.iter().skip(1).map(|baseline| (arms[0], *baseline)).collect(),
     };
     if pairs.is_empty() {
-        let place = Place::File(args.source.clone(), None);
+        let place = Place::File(file.clone(), None);
         let fault = Fault::new(place, format!("nothing to compare: there is one arm, {}", list(&arms)));
         let hint = match args.overrides.arm.is_empty() {
             true => "give the experiment another arm",
@@ -81,23 +215,48 @@ pub(super) fn compare(args: &Args) -> Result<ExitCode> {
         };
         return Err(fault.hint(hint).into());
     }
-    let metric: Metric = args.metric.parse().unwrap_or_default();
     let mut parts = Vec::new();
     for (arm, baseline) in pairs {
         let question =
             Question { arm: arm.to_owned(), baseline: baseline.to_owned(), metric, bootstrap: Bootstrap::default() };
-        parts.push(Comparison::new(question, &runs).map_err(|error| {
-            let text = error.to_string();
-            let (problem, hint) = text.split_once("\nhint: ").map_or((text.as_str(), None), |(a, b)| (a, Some(b)));
-            Error::from(Fault::new(Place::File(args.source.clone(), None), problem).hint_if(hint.map(str::to_owned)))
-        })?);
+        let part = Comparison::new(question, runs).map_err(|error| refused(Place::File(file.clone(), None), &error))?;
+        parts.push(part);
     }
     Comparison::adjust_together(&mut parts);
-    print(&render(&parts, format))?;
+    if let Some(caveat) = selection.as_ref().and_then(Selection::caveat) {
+        parts.iter_mut().for_each(|part| part.warn(&caveat));
+    }
+    let mut text = render(&parts, format);
+    if let Some(selection) = selection {
+        let table = selection.table();
+        text = match format {
+            Format::Text | Format::Markdown => format!("{}\n{text}", table.render(format)),
+            // One table a file: what was chosen goes to people.
+            Format::Csv => {
+                say!("{}", table.render(Format::Text));
+                text
+            }
+            Format::Json => {
+                let both = json!({ "selection": selection, "comparisons": parts });
+                serde_json::to_string_pretty(&both).unwrap_or_default() + "\n"
+            }
+        };
+    }
+    print(&text)?;
     if parts.iter().flat_map(|part| &part.groups).all(|group| group.difference.is_none()) {
+        let axes = |arm: &str| -> BTreeSet<String> {
+            let of = runs.iter().filter(|(run, _)| run.arm == arm);
+            of.map(|(run, _)| serde_json::to_string(&run.axes).unwrap_or_default()).collect()
+        };
+        if arms.iter().any(|arm| axes(arm) != axes(arms[0])) {
+            say!(
+                "nothing to compare: no values of the axes are common to both arms\n  hint: `--select validation` or `--select test` puts each arm at its best"
+            );
+            return Ok(ExitCode::FAILURE);
+        }
         say!(
             "nothing to compare: no seed has a finished run of both arms\n  hint: `np plan {file}` shows what is there, `np run {file}` trains what is missing",
-            file = args.source.display()
+            file = file.display()
         );
         return Ok(ExitCode::FAILURE);
     }
@@ -117,43 +276,4 @@ fn render(parts: &[Comparison], format: Format) -> String {
         }
         _ => texts.join("\n"),
     }
-}
-
-/// The plan to compare, with its store: a plan file, the store's plan of an experiment while it is up to date, or one made anew.
-fn find(args: &Args) -> Result<(Store, Plan)> {
-    if args.source.extension().is_some_and(|extension| extension == "json") {
-        return stored(&args.source);
-    }
-    let request = args.overrides.request(&args.source);
-    let folder = args.place.store.clone().unwrap_or_else(|| default_store(&args.source, request.scale()));
-    let store = Store::open(folder)?;
-    if let Some(plan) = up_to_date(&request, &store)? {
-        return Ok((store, plan));
-    }
-    Ok((store, plan(&request, args.place.data_dir.as_deref())?.plan))
-}
-
-fn stored(path: &Path) -> Result<(Store, Plan)> {
-    let absolute = std::path::absolute(path).map_err(Error::io(path))?;
-    let name = path.file_stem().unwrap_or_default().to_string_lossy();
-    let root = absolute.parent().and_then(Path::parent).unwrap_or(Path::new("/"));
-    let store = Store::open(root)?;
-    let inside = absolute.parent().is_some_and(|folder| folder.ends_with("plans"));
-    match store.read_plan(&name)? {
-        Some(plan) if inside => Ok((store, plan)),
-        _ => {
-            let fault = Fault::new(Place::File(path.to_owned(), None), "there is no such plan");
-            Err(fault.hint("plans are `STORE/plans/NAME.json`").into())
-        }
-    }
-}
-
-/// The store's plan of an experiment, if the file has not changed since and nothing is overridden: it needs no data files.
-fn up_to_date(request: &Request, store: &Store) -> Result<Option<Plan>> {
-    if !request.overrides().is_empty() {
-        return Ok(None);
-    }
-    let (Some(name), Ok(text)) = (request.file.file_stem(), std::fs::read(&request.file)) else { return Ok(None) };
-    let plan = store.read_plan(&name.to_string_lossy())?;
-    Ok(plan.filter(|plan| plan.scale == request.scale() && plan.stale(&text).is_none()))
 }

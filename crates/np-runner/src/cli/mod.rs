@@ -5,13 +5,16 @@
 //! or with 76 if it has completed no epoch since it was started.
 
 mod compare;
+mod completions;
 mod conform;
 mod data;
 mod import;
 mod optimizers;
 mod plan;
+mod report;
 mod run;
 mod show;
+mod source;
 mod status;
 
 use std::{
@@ -48,7 +51,8 @@ Examples:
   np plan experiments/fig2-sanity.yaml
   np run experiments/fig2-sanity.yaml
   np run experiments/fig2-sanity.yaml --set optimizer.lr=0.05 --seeds 41,42,43,44
-  np compare experiments/fig2-sanity.yaml --metric final-train-loss";
+  np compare experiments/fig2-sanity.yaml --metric final-train-loss
+  np report experiments/fig2-sanity.yaml";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -56,11 +60,13 @@ enum Command {
     Plan(plan::Args),
     Status(status::Args),
     Compare(compare::Args),
+    Report(report::Args),
     Show(show::Args),
     Optimizers(optimizers::Args),
     Conform(conform::Args),
     Import(import::Args),
     Data(data::Args),
+    Completions(completions::Args),
     #[command(hide = true)]
     Exec(ExecArgs),
 }
@@ -151,11 +157,13 @@ pub fn main() -> ExitCode {
         Command::Plan(args) => plan::plan(&args),
         Command::Status(args) => status::status(&args),
         Command::Compare(args) => compare::compare(&args),
+        Command::Report(args) => report::report(&args),
         Command::Show(args) => show::show(&args),
         Command::Optimizers(args) => optimizers::optimizers(&args),
         Command::Conform(args) => conform::conform(&args),
         Command::Import(args) => import::import(&args),
         Command::Data(args) => data::data(&args),
+        Command::Completions(args) => completions::completions(&args),
         Command::Exec(args) => exec(&args),
     };
     match result {

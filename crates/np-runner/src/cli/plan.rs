@@ -12,8 +12,8 @@ use crate::{
     missing, plan as make_plan,
     say::{count, say},
     screen::human,
+    summary::{axis_names, axis_values},
     table::table,
-    worker::plain,
 };
 
 /// Show the runs of an experiment: which are done, and what the rest would cost
@@ -39,10 +39,10 @@ pub(super) fn plan(args: &Args) -> Result<ExitCode> {
     }
     let store = args.experiment.store()?;
     let costs = Costs::of(&store)?;
-    let axes: Vec<String> = plan.runs.first().map(|run| run.axes.keys().cloned().collect()).unwrap_or_default();
+    let axes = axis_names(plan.runs.iter());
     let records = store.records_of(plan)?;
     let rows: Vec<Vec<String>> =
-        records.iter().zip(examples).map(|((run, record), &n)| row(run, record, n, &costs)).collect();
+        records.iter().zip(examples).map(|((run, record), &n)| row(&axes, run, record, n, &costs)).collect();
     let tail = ["seed", "state", "time"];
     let header: Vec<&str> = ["id", "arm"].into_iter().chain(axes.iter().map(String::as_str)).chain(tail).collect();
     print(&table(&header, &["seed", "time"], &rows))?;
@@ -69,9 +69,9 @@ pub(super) fn plan(args: &Args) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn row(run: &PlannedRun, record: &Option<Record>, examples: usize, costs: &Costs) -> Vec<String> {
+fn row(axes: &[String], run: &PlannedRun, record: &Option<Record>, examples: usize, costs: &Costs) -> Vec<String> {
     let mut row = vec![run.id.clone(), run.arm.clone()];
-    row.extend(run.axes.values().map(plain));
+    row.extend(axis_values(axes, run));
     row.push(run.seed.to_string());
     let (state, time) = match record {
         Some(record) if record.is_done() => {

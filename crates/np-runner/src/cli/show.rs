@@ -151,23 +151,34 @@ fn readable(record: &Record) -> String {
     }
     let config = serde_yaml::to_string(&record.config).unwrap_or_default();
     let _ = write!(text, "\n{config}\n");
+    let held_out = record.epochs.iter().any(|epoch| epoch.validation.is_some());
     let rows: Vec<Vec<String>> = record
         .epochs
         .iter()
         .zip(&record.timing)
         .map(|(epoch, time)| {
-            vec![
+            let mut row = vec![
                 epoch.epoch.to_string(),
                 epoch.steps.to_string(),
                 format!("{:.4}", epoch.train_loss),
                 format!("{:.2}", epoch.train_accuracy * 100.0),
+            ];
+            // Held-out examples, where the run has any.
+            if held_out {
+                let score = epoch.validation;
+                row.push(score.map_or_else(|| "–".into(), |score| format!("{:.4}", score.loss)));
+                row.push(score.map_or_else(|| "–".into(), |score| format!("{:.2}", score.accuracy * 100.0)));
+            }
+            row.extend([
                 format!("{:.4}", epoch.test_loss),
                 format!("{:.2}", epoch.test_accuracy * 100.0),
                 format!("{:.2}", time.total()),
-            ]
+            ]);
+            row
         })
         .collect();
-    let header = ["epoch", "steps", "train loss", "train %", "test loss", "test %", "seconds"];
+    let held = if held_out { &["validation loss", "validation %"][..] } else { &[] };
+    let header = [&["epoch", "steps", "train loss", "train %"], held, &["test loss", "test %", "seconds"]].concat();
     text.push_str(&table(&header, &header, &rows));
     if let Some(last) = record.last().filter(|last| !last.diagnostics.is_empty()) {
         let _ = writeln!(text, "\ndiagnostics of epoch {}", last.epoch);

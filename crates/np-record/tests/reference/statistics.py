@@ -1,10 +1,14 @@
-"""Prints the numbers that the tests of `stats` compare with. Needs numpy and scipy: python3 reference_stats.py"""
+"""Prints the numbers that the tests of np-record compare with. Needs numpy, scipy and statsmodels:
+
+    pip install numpy scipy statsmodels && python3 crates/np-record/tests/reference/statistics.py
+"""
 
 import itertools
 
 import numpy as np
 import scipy
 from scipy import stats
+from statsmodels.stats.multitest import multipletests
 
 print("numpy", np.__version__, "scipy", scipy.__version__)
 
@@ -45,3 +49,25 @@ order = np.argsort(p)
 holm = np.empty_like(p)
 holm[order] = np.minimum(1, np.maximum.accumulate(p[order] * (len(p) - np.arange(len(p)))))
 print("holm", holm)
+print("statsmodels holm", multipletests(p, method="holm")[1], multipletests([0.6, 0.7], method="holm")[1])
+
+for n in (8, 7, 5, 3):
+    print("trim_mean(x, 0.25)", n, repr(float(stats.trim_mean(eight[:n], 0.25))), "median", repr(float(np.median(eight[:n]))))
+
+x, y = [0.8740, 0.8779, 0.8808, 0.8711], [0.8711, 0.8738, 0.8771, 0.8740, 0.8700]
+print("mannwhitneyu / (n m)", float(stats.mannwhitneyu(x, y).statistic) / (len(x) * len(y)))
+
+a, b = np.array([0.97, 0.975, 0.99]), np.array([0.86, 0.88, 0.87])
+threes = np.array(list(itertools.product(range(3), repeat=3)))
+both = np.array([np.concatenate([a[i], b[j]]) for i in threes for j in threes])
+print("strata", np.quantile(stats.trim_mean(both, 0.25, axis=1), [0.025, 0.975]))
+
+inf = np.inf
+costs = np.array([[120, 100, 350], [40, inf, 40], [9, 3, 6], [inf, inf, inf], [10, 11, inf]])
+with np.errstate(invalid="ignore"):
+    ratios = costs / costs.min(axis=1, keepdims=True)
+ratios[np.isnan(ratios)] = inf
+for tau in (1, 1.2, 2, 1e9):
+    print("profile", tau, (ratios <= tau * (1 + 1e-15)).mean(axis=0))
+grid = np.linspace(1, 4, 1_000_001)[:-1]
+print("profile score", [float((ratios[:, s, None] <= grid).mean()) for s in range(3)])

@@ -1,0 +1,196 @@
+//! Time to target: after how many epochs, steps and seconds a run is first as good as asked for.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde_json::Value;
+
+use super::Metric;
+use crate::stats::median;
+use crate::table::{Cell, Column, Table};
+use crate::{Outcome, PlannedRun, Record};
+
+/// What is to be reached.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Target {
+    /// A value of the metric; an accuracy is a share.
+    Value(f64),
+    /// On each problem what this arm ends at: its median over seeds.
+    Arm(String),
+}
+
+/// Why a target is none.
+#[derive(Debug, thiserror::Error, PartialEq)]
+#[non_exhaustive]
+pub enum TargetError {
+    /// The metric has no value after each epoch.
+    #[error("`{0}` has no value after each epoch\nhint: choose another `--metric`")]
+    NoCurve(Metric),
+    /// An accuracy above one.
+    #[error("expected a share of 0 to 1, or an arm, got `{got}`\nhint: accuracies are shares: 85 % is `0.85`")]
+    NoShare {
+        /// The value given.
+        got: f64,
+    },
+}
+
+/// When a run reached its target.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize)]
+pub struct Reached {
+    /// The first epoch, from 1, after which it was.
+    pub epoch: usize,
+    /// Optimizer steps until then.
+    pub steps: usize,
+    /// Wall time of all phases until then, evaluation included.
+    pub seconds: f64,
+}
+
+/// How long an arm takes, on one problem.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct TimeToTarget {
+    /// The arm.
+    pub arm: String,
+    /// The values of the axes.
+    pub axes: BTreeMap<String, Value>,
+    /// What is to be reached; `None` if the arm that sets it has no finished run.
+    pub target: Option<f64>,
+    /// When, by seed; `None` for a run that was trained to an end, good or bad, and never did (it is censored).
+    pub runs: BTreeMap<u64, Option<Reached>>,
+    /// Runs that failed or have no record: nothing is known of them.
+    pub unknown: usize,
+}
+
+/// When `record` first was as good as `target`; `None` if it never was.
+#[must_use]
+pub fn reached(record: &Record, metric: Metric, target: f64) -> Option<Reached> {
+    let good = |value: f64| if metric.higher_is_better() { value >= target } else { value <= target };
+    let at = record.epochs.iter().position(|epoch| metric.of_epoch(epoch).is_some_and(good))?;
+    let epoch = &record.epochs[at];
+    let seconds = record.timing.iter().take(at + 1).map(crate::Phases::total).sum();
+    Some(Reached { epoch: epoch.epoch, steps: epoch.steps, seconds })
+}
+
+/// Every arm's time to a target, on every problem, in the plan's order.
+///
+/// # Errors
+///
+/// [`TargetError`].
+pub fn time_to_target(
+    runs: &[(PlannedRun, Option<Record>)],
+    metric: Metric,
+    target: &Target,
+) -> Result<Vec<TimeToTarget>, TargetError> {
+    if metric == Metric::TrainingTime {
+        return Err(TargetError::NoCurve(metric));
+    }
+    if let Target::Value(got) = *target
+        && metric.unit() == "%"
+        && !(0.0..=1.0).contains(&got)
+    {
+        return Err(TargetError::NoShare { got });
+    }
+    let mut times: Vec<TimeToTarget> = Vec::new();
+    for (run, record) in runs {
+        let at = times.iter().position(|t| t.arm == run.arm && t.axes == run.axes).unwrap_or_else(|| {
+            let target = match target {
+                Target::Value(value) => Some(*value),
+                Target::Arm(arm) => ends_at(runs, arm, &run.axes, metric),
+            };
+            let (arm, axes) = (run.arm.clone(), run.axes.clone());
+            times.push(TimeToTarget { arm, axes, target, runs: BTreeMap::new(), unknown: 0 });
+            times.len() - 1
+        });
+        let time = &mut times[at];
+        match (record, time.target) {
+            (Some(record), Some(target)) if record.is_done() => {
+                time.runs.insert(run.seed, reached(record, metric, target));
+            }
+            _ => time.unknown += 1,
+        }
+    }
+    Ok(times)
+}
+
+fn ends_at(
+    runs: &[(PlannedRun, Option<Record>)],
+    arm: &str,
+    axes: &BTreeMap<String, Value>,
+    metric: Metric,
+) -> Option<f64> {
+    let here = runs.iter().filter(|(run, _)| run.arm == arm && run.axes == *axes);
+    let finished = here.filter_map(|(_, record)| record.as_ref().filter(|r| r.outcome == Outcome::Finished));
+    median(&finished.filter_map(|record| metric.of(record)).collect::<Vec<_>>())
+}
+
+impl TimeToTarget {
+    /// The median over runs; infinite where the middle run never got there, `None` without runs.
+    #[must_use]
+    pub fn median(&self, of: impl Fn(&Reached) -> f64) -> Option<f64> {
+        let value = |reached: &Option<Reached>| reached.as_ref().map_or(f64::INFINITY, &of);
+        median(&self.runs.values().map(value).collect::<Vec<_>>())
+    }
+
+    /// How many runs got there.
+    #[must_use]
+    pub fn reached(&self) -> usize {
+        self.runs.values().flatten().count()
+    }
+}
+
+/// Times to target as a table.
+#[must_use]
+pub fn time_to_target_table(times: &[TimeToTarget], metric: Metric) -> Table {
+    let mut axes: Vec<&String> = times.iter().flat_map(|time| time.axes.keys()).collect();
+    axes.sort();
+    axes.dedup();
+    let mut columns: Vec<Column> = axes.iter().map(|axis| Column::name(axis, axis)).collect();
+    columns.extend([
+        Column::name("arm", "arm"),
+        Column::number(&format!("target ({})", metric.unit()), "target"),
+        Column::number("reached", "reached"),
+        Column::raw("runs"),
+        Column::number("epochs", "median_epochs"),
+        Column::number("steps", "median_steps"),
+        Column::number("seconds", "median_seconds"),
+        Column::raw("unknown"),
+    ]);
+    let rows = times.iter().map(|time| {
+        let mut row: Vec<Cell> = axes.iter().map(|axis| Cell::axis(time.axes.get(*axis))).collect();
+        let n = time.runs.len();
+        let target = time.target.map_or_else(|| "none".into(), |target| metric.text(target));
+        let known = |value: Option<f64>| value.filter(|value| value.is_finite());
+        let median = |of: &dyn Fn(&Reached) -> f64, decimals: usize| {
+            let value = time.median(of);
+            let text = match value {
+                Some(value) if value.is_finite() => format!("{value:.decimals$}"),
+                Some(_) => "not reached".into(),
+                None => "–".into(),
+            };
+            Cell::number(text, known(value))
+        };
+        row.extend([
+            Cell::name(&*time.arm),
+            Cell::number(target, time.target),
+            Cell { text: format!("{} of {n}", time.reached()), raw: time.reached().into() },
+            Cell::raw(n),
+            median(&|reached| reached.epoch as f64, 1),
+            median(&|reached| reached.steps as f64, 0),
+            median(&|reached| reached.seconds, 1),
+            Cell::raw(time.unknown),
+        ]);
+        row
+    });
+    let unknown: usize = times.iter().map(|time| time.unknown).sum();
+    let mut notes = Vec::new();
+    if unknown > 0 {
+        notes.push(format!("warning: {unknown} of the runs failed, are missing, or have no target, and are left out"));
+    }
+    notes.push(
+        "medians over runs; one that never got there counts as later than all that did; looked at after each epoch only; \
+         seconds are of all phases, evaluation included, on the machine of the record"
+            .into(),
+    );
+    let sign = if metric.higher_is_better() { "at least" } else { "at most" };
+    let title = format!("time until {} is {sign} the target", metric.title().trim_start_matches("final "));
+    Table { title, columns, rows: rows.collect(), notes }
+}

@@ -1,0 +1,280 @@
+//! A table of results, printed four ways: for a terminal, as Markdown, as CSV, as JSON. A page draws it its own way.
+//!
+//! Terminal and Markdown print rounded cells with notes below; CSV and JSON hold raw values.
+
+use std::fmt::Write as _;
+
+use serde_json::{Map, Value, json};
+
+use crate::compare::Format;
+
+/// A table.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Table {
+    /// What is shown; a sentence without a period.
+    pub title: String,
+    /// The columns.
+    pub columns: Vec<Column>,
+    /// Rows, a cell a column.
+    pub rows: Vec<Vec<Cell>>,
+    /// What a reader must know; warnings begin with `warning: `.
+    pub notes: Vec<String>,
+}
+
+/// A column of a [`Table`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Column {
+    /// The printed header.
+    pub title: String,
+    /// The header in CSV, the key in JSON.
+    pub key: String,
+    /// Which edge its cells stand on.
+    pub edge: Edge,
+    /// Which forms have it.
+    pub shown: Shown,
+}
+
+/// The edge that cells stand on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Edge {
+    /// Names.
+    Left,
+    /// Numbers.
+    Right,
+}
+
+/// Which forms of a table have a column.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Shown {
+    /// All.
+    Everywhere,
+    /// Those that people read.
+    Printed,
+    /// Those that programs read.
+    Raw,
+}
+
+/// A cell of a [`Table`].
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Cell {
+    /// As printed.
+    pub text: String,
+    /// As it is; null where there is nothing.
+    pub raw: Value,
+}
+
+impl Column {
+    /// A column of names.
+    #[must_use]
+    pub fn name(title: &str, key: &str) -> Self {
+        Self { title: title.into(), key: key.into(), edge: Edge::Left, shown: Shown::Everywhere }
+    }
+
+    /// A column of numbers.
+    #[must_use]
+    pub fn number(title: &str, key: &str) -> Self {
+        Self { edge: Edge::Right, ..Self::name(title, key) }
+    }
+
+    /// A column of numbers that is only printed, where raw columns hold the parts.
+    #[must_use]
+    pub fn printed(title: &str) -> Self {
+        Self { edge: Edge::Right, shown: Shown::Printed, ..Self::name(title, "") }
+    }
+
+    /// A column that is not printed.
+    #[must_use]
+    pub fn raw(key: &str) -> Self {
+        Self { edge: Edge::Right, shown: Shown::Raw, ..Self::name("", key) }
+    }
+}
+
+impl Cell {
+    /// A name.
+    #[must_use]
+    pub fn name(text: impl Into<String>) -> Self {
+        let text = text.into();
+        Self { raw: text.clone().into(), text }
+    }
+
+    /// A number as printed, and as it is.
+    #[must_use]
+    pub fn number(text: impl Into<String>, raw: Option<f64>) -> Self {
+        Self { text: text.into(), raw: json!(raw) }
+    }
+
+    /// A number of things.
+    #[must_use]
+    pub fn count(n: usize) -> Self {
+        Self { text: n.to_string(), raw: n.into() }
+    }
+
+    /// A printed cell whose parts stand in raw columns.
+    #[must_use]
+    pub fn printed(text: impl Into<String>) -> Self {
+        Self { text: text.into(), raw: Value::Null }
+    }
+
+    /// A cell that is not printed.
+    #[must_use]
+    pub fn raw(raw: impl Into<Value>) -> Self {
+        Self { text: String::new(), raw: raw.into() }
+    }
+
+    /// A value of an axis; an arm may be without it.
+    #[must_use]
+    pub fn axis(value: Option<&Value>) -> Self {
+        value.map_or_else(|| Self::printed("–"), |value| Self { text: plain(value), raw: value.clone() })
+    }
+}
+
+impl Table {
+    /// The table as text, with a newline at the end.
+    #[must_use]
+    pub fn render(&self, format: Format) -> String {
+        match format {
+            Format::Text => self.text(),
+            Format::Markdown => self.markdown(),
+            Format::Csv => self.csv(),
+            Format::Json => serde_json::to_string_pretty(&self.json()).map(|text| text + "\n").unwrap_or_default(),
+        }
+    }
+
+    /// The columns that people read: their places.
+    #[must_use]
+    pub fn printed(&self) -> Vec<usize> {
+        self.of(Shown::Printed)
+    }
+
+    fn of(&self, form: Shown) -> Vec<usize> {
+        let with = |column: &Column| column.shown == Shown::Everywhere || column.shown == form;
+        (0..self.columns.len()).filter(|&i| with(&self.columns[i])).collect()
+    }
+
+    /// Header and rows of the printed columns.
+    fn lines(&self) -> Vec<Vec<&str>> {
+        let columns = self.printed();
+        let head = columns.iter().map(|&i| self.columns[i].title.as_str()).collect();
+        let mut lines = vec![head];
+        lines.extend(self.rows.iter().map(|cells| columns.iter().map(|&i| cells[i].text.as_str()).collect()));
+        lines
+    }
+
+    fn text(&self) -> String {
+        let mut out = format!("{}\n\n", self.title);
+        let (columns, lines) = (self.printed(), self.lines());
+        let wide = |at: usize| lines.iter().map(|line| line[at].chars().count()).max().unwrap_or(0);
+        let widths: Vec<usize> = (0..columns.len()).map(wide).collect();
+        for line in &lines {
+            let cells = line.iter().zip(&widths).zip(&columns).map(|((cell, width), &column)| {
+                let fill = " ".repeat(width - cell.chars().count());
+                match self.columns[column].edge {
+                    Edge::Left => format!("{cell}{fill}"),
+                    Edge::Right => format!("{fill}{cell}"),
+                }
+            });
+            out.push_str(cells.collect::<Vec<_>>().join("  ").trim_end());
+            out.push('\n');
+        }
+        for note in &self.notes {
+            let _ = write!(out, "\n{note}");
+        }
+        if !self.notes.is_empty() {
+            out.push('\n');
+        }
+        out
+    }
+
+    fn markdown(&self) -> String {
+        let mut out = format!("{}\n\n", self.title);
+        for (i, line) in self.lines().iter().enumerate() {
+            let cells: Vec<String> = line.iter().map(|cell| cell.replace('|', "\\|")).collect();
+            let _ = writeln!(out, "| {} |", cells.join(" | "));
+            if i == 0 {
+                let rule = |&column: &usize| if self.columns[column].edge == Edge::Left { ":--" } else { "--:" };
+                let _ = writeln!(out, "| {} |", self.printed().iter().map(rule).collect::<Vec<_>>().join(" | "));
+            }
+        }
+        if !self.notes.is_empty() {
+            out.push('\n');
+        }
+        for note in &self.notes {
+            let _ = writeln!(out, "- {note}");
+        }
+        out
+    }
+
+    fn csv(&self) -> String {
+        let columns = self.of(Shown::Raw);
+        let head: Vec<String> = columns.iter().map(|&i| field(&self.columns[i].key)).collect();
+        let mut out = head.join(",") + "\n";
+        for cells in &self.rows {
+            let row: Vec<String> = columns.iter().map(|&i| field(&plain(&cells[i].raw))).collect();
+            let _ = writeln!(out, "{}", row.join(","));
+        }
+        out
+    }
+
+    /// The table as a value: title, rows of raw values by key, notes.
+    #[must_use]
+    pub fn json(&self) -> Value {
+        let columns = self.of(Shown::Raw);
+        let row = |cells: &Vec<Cell>| -> Value {
+            columns.iter().map(|&i| (self.columns[i].key.clone(), cells[i].raw.clone())).collect::<Map<_, _>>().into()
+        };
+        json!({ "title": self.title, "rows": self.rows.iter().map(row).collect::<Vec<_>>(), "notes": self.notes })
+    }
+}
+
+/// A value without the quotes of a text; nothing for null.
+pub(crate) fn plain(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        Value::Null => String::new(),
+        other => other.to_string(),
+    }
+}
+
+/// A CSV field, quoted where it must be.
+pub(crate) fn field(text: &str) -> String {
+    if text.contains([',', '"', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.to_string() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn table() -> Table {
+        let columns = vec![
+            Column::name("arm", "arm"),
+            Column::number("n", "n"),
+            Column::printed("range"),
+            Column::raw("low"),
+            Column::raw("high"),
+        ];
+        let row = |arm: &str, n, low: f64, high: f64| {
+            let range = Cell::printed(format!("{low:.1} to {high:.1}"));
+            vec![Cell::name(arm), Cell::count(n), range, Cell::raw(low), Cell::raw(high)]
+        };
+        let rows = vec![row("a|b, c", 3, 0.25, 1.0), row("é", 12, -1.0, f64::NAN)];
+        Table { title: "a title".into(), columns, rows, notes: vec!["warning: few".into()] }
+    }
+
+    #[test]
+    fn people_read_rounded_cells() {
+        let text =
+            "a title\n\narm      n        range\na|b, c   3   0.2 to 1.0\né       12  -1.0 to NaN\n\nwarning: few\n";
+        assert_eq!(table().render(Format::Text), text);
+        let markdown = "a title\n\n| arm | n | range |\n| :-- | --: | --: |\n| a\\|b, c | 3 | 0.2 to 1.0 |\n\
+                        | é | 12 | -1.0 to NaN |\n\n- warning: few\n";
+        assert_eq!(table().render(Format::Markdown), markdown);
+    }
+
+    #[test]
+    fn programs_read_raw_ones() {
+        assert_eq!(table().render(Format::Csv), "arm,n,low,high\n\"a|b, c\",3,0.25,1.0\né,12,-1.0,\n");
+        let json: Value = serde_json::from_str(&table().render(Format::Json)).unwrap();
+        assert_eq!(json["rows"][0], json!({"arm": "a|b, c", "n": 3, "low": 0.25, "high": 1.0}));
+        assert_eq!(json["notes"], json!(["warning: few"]));
+    }
+}

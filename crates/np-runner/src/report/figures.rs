@@ -1,0 +1,82 @@
+//! Figures that were drawn before from the same experiment: `FOLDER/figN.svg`, with a caption `figN.md` that names the experiment.
+
+use std::{fs, path::Path};
+
+/// A figure and the words that go with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Figure {
+    /// The drawing, as it is spliced into the page.
+    pub(super) svg: String,
+    /// The caption's first paragraph, without Markdown's emphasis.
+    pub(super) caption: String,
+    /// The command that redraws it, where the caption says so.
+    pub(super) redraw: Option<String>,
+}
+
+/// The figures of an experiment, in the order of their file names.
+pub(super) fn of(folder: &Path, experiment: &str) -> Vec<Figure> {
+    let mut captions: Vec<_> = fs::read_dir(folder)
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| path.extension().is_some_and(|extension| extension == "md"))
+        .collect();
+    captions.sort();
+    let figure = |path: &std::path::PathBuf| {
+        let text = fs::read_to_string(path).ok()?;
+        text.contains(&format!("experiment `{experiment}`")).then_some(())?;
+        let svg = fs::read_to_string(path.with_extension("svg")).ok().filter(|svg| harmless(svg))?;
+        let paragraph: Vec<&str> = text.lines().take_while(|line| !line.trim().is_empty()).collect();
+        let redraw = text.lines().find_map(|line| line.trim_start_matches("- ").strip_prefix("redraw: `"));
+        let redraw = redraw.map(|command| command.trim_end_matches('`').to_owned());
+        Some(Figure { svg, caption: paragraph.join(" ").replace("**", ""), redraw })
+    };
+    captions.iter().filter_map(figure).collect()
+}
+
+/// A drawing that runs nothing, loads nothing and links nowhere: it becomes part of the page as it stands.
+fn harmless(svg: &str) -> bool {
+    let lower = svg.to_lowercase();
+    let bad = ["<script", "<foreignobject", "<image", "<use", "<style", "href", "url(", "javascript:", " on"];
+    // Names of elements and attributes only: words of the title may well begin with `on`.
+    let within_tags = lower.split('<').map(|part| part.split('>').next().unwrap_or_default());
+    let tags: String = within_tags.map(|tag| format!("<{tag}>")).collect();
+    lower.starts_with("<svg") && bad.iter().all(|word| !tags.contains(word))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_are_found_by_the_experiment_that_their_caption_names() {
+        let dir = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| fs::write(dir.path().join(name), text).unwrap();
+        let caption = |experiment: &str| {
+            format!(
+                "**Figure 2. Sanity.** As seen\nhere.\n\n- scale `cpu`, experiment `{experiment}`, 18 runs\n- redraw: `cargo xtask figures --only 2`\n"
+            )
+        };
+        write("fig2.md", &caption("sanity"));
+        write("fig2.svg", "<svg><title>one on two</title></svg>");
+        write("fig3.md", &caption("sanity"));
+        write("fig3.svg", "<svg><image href='https://example.org/a.png'/></svg>");
+        write("fig4.md", &caption("sanity"));
+        write("fig6.md", &caption("other"));
+        write("fig6.svg", "<svg/>");
+        let found = of(dir.path(), "sanity");
+        let [figure] = &found[..] else { panic!("{found:?}") };
+        assert_eq!(figure.caption, "Figure 2. Sanity. As seen here.");
+        assert_eq!(figure.redraw.as_deref(), Some("cargo xtask figures --only 2"));
+        assert!(of(dir.path(), "nothing").is_empty() && of(Path::new("nowhere"), "sanity").is_empty());
+    }
+
+    #[test]
+    fn a_drawing_with_more_than_a_drawing_is_left_out() {
+        assert!(harmless("<svg><path d='M 0 0'/></svg>"));
+        for bad in ["<html>", "<svg onload='x()'>", "<svg><a href='b'>", "<svg><SCRIPT>", "<svg><rect fill='url(#a)'/>"]
+        {
+            assert!(!harmless(bad), "{bad}");
+        }
+    }
+}

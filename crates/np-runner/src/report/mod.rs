@@ -1,0 +1,91 @@
+//! The report: one HTML page of what experiments asked and found, that needs nothing but itself.
+//!
+//! | here | what |
+//! |---|---|
+//! | [`study`] | one experiment's section |
+//! | [`tables`] | the tables that only a page has |
+//! | [`chart`], [`figures`] | curves drawn from the records, and figures drawn before |
+//! | [`markup`] | text and tables as HTML |
+//!
+//! The same records give the same bytes: nothing here looks at the clock or the machine. The page loads nothing (no script, font, or
+//! picture of elsewhere), and its policy forbids it.
+
+mod chart;
+mod figures;
+mod markup;
+mod study;
+mod tables;
+
+use std::path::PathBuf;
+
+use maud::{DOCTYPE, PreEscaped, html};
+use np_record::{Plan, select::Runs, select::Selection};
+
+/// What one experiment's section is made of.
+#[derive(Debug)]
+pub(crate) struct Study {
+    /// The plan.
+    pub(crate) plan: Plan,
+    /// Every run of the plan.
+    pub(crate) all: Runs,
+    /// Those that are compared: after a selection those of the chosen configurations.
+    pub(crate) runs: Runs,
+    /// How they were selected.
+    pub(crate) selection: Option<Selection>,
+    /// What the experiment file says about itself, the comment at its head.
+    pub(crate) about: String,
+    /// The file as a command would name it, `experiments/NAME.yaml`.
+    pub(crate) file: String,
+    /// Where figures that were drawn before are, if anywhere.
+    pub(crate) figures: Option<PathBuf>,
+}
+
+const STYLE: &str = include_str!("style.css");
+
+/// Nothing is loaded; styles and the (empty) icon are the page's own.
+const POLICY: &str =
+    "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'";
+
+/// The whole page.
+pub(crate) fn page(studies: &[Study]) -> String {
+    let mut scales: Vec<&str> = studies.iter().map(|study| study.plan.scale.as_str()).collect();
+    scales.dedup();
+    let scales = scales.join(", ");
+    let title = match studies {
+        [one] => format!("{} at scale {scales}", one.plan.experiment),
+        many => format!("{} experiments at scale {scales}", many.len()),
+    };
+    let files: Vec<&str> = studies.iter().map(|study| study.file.as_str()).collect();
+    let page = html! {
+        (DOCTYPE)
+        html lang="en" {
+            head {
+                meta charset="utf-8";
+                meta name="viewport" content="width=device-width, initial-scale=1";
+                meta name="color-scheme" content="light dark";
+                meta http-equiv="Content-Security-Policy" content=(POLICY);
+                link rel="icon" href="data:,";
+                title { (title) }
+                style { (PreEscaped(STYLE)) }
+            }
+            body {
+                header {
+                    a.skip href="#main" { "to the results" }
+                    h1 { (title) }
+                    p.soft { "Made from records alone; the page is complete in itself." }
+                    @if studies.len() > 1 {
+                        nav aria-label="experiments" {
+                            ul { @for study in studies { li { a href={ "#" (study.plan.experiment) } { (study.plan.experiment) } } } }
+                        }
+                    }
+                }
+                main #main { @for study in studies { (study::section(study)) } }
+                footer {
+                    p { "This page again:" }
+                    pre { code { "np report " (files.join(" ")) " --scale " (scales) } }
+                }
+            }
+        }
+    };
+    page.into_string() + "\n"
+}

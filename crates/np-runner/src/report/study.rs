@@ -1,0 +1,222 @@
+//! One experiment's section.
+
+use std::collections::BTreeMap;
+
+use maud::{Markup, PreEscaped, html};
+use np_record::{
+    Outcome,
+    compare::{Comparison, Metric, Question, pooled},
+    select::{Runs, Selection},
+    stats::Bootstrap,
+};
+
+use super::{
+    Study, chart, figures,
+    markup::{inline, table},
+    tables::{comparisons, groups, provenance, results, settings, unfinished},
+};
+
+pub(super) fn section(study: &Study) -> Markup {
+    let name = &study.plan.experiment;
+    let id = |what: &str| format!("{name}-{what}");
+    let arms = arms(&study.runs);
+    let drawn = study.figures.as_deref().map(|folder| figures::of(folder, name)).unwrap_or_default();
+    let metric = Metric::default();
+    let parts = compared(study, &arms, metric);
+    let unfinished = unfinished(&study.all);
+    let redraws: Vec<&String> = drawn.iter().filter_map(|figure| figure.redraw.as_ref()).collect();
+    html! {
+        section id=(name) aria-labelledby=(id("title")) {
+            h2 id=(id("title")) { (name) }
+            p.question { (inline(&study.plan.question)) }
+            @if !study.about.is_empty() {
+                div.about { @for paragraph in study.about.split("\n\n") { p { (inline(paragraph)) } } }
+            }
+            p { (outcomes(study)) }
+            @if let Some(unfinished) = &unfinished {
+                h3 { "What did not finish" }
+                (table(unfinished, &id("unfinished")))
+            }
+            h3 { "Figures" }
+            @for figure in &drawn {
+                figure.figure {
+                    div.scroll role="region" aria-label="figure" tabindex="0" { (PreEscaped(&figure.svg)) }
+                    figcaption { (inline(&figure.caption)) }
+                }
+            }
+            @let curves = curves(&study.runs, &arms, !drawn.is_empty());
+            @if drawn.is_empty() { (curves) }
+            @else if !curves.0.is_empty() { details { summary { "Test accuracy of every arm by epoch" } (curves) } }
+            h3 { "Results" }
+            @if let Some(selection) = &study.selection {
+                (table(&selection.table(), &id("selection")))
+                details {
+                    summary { "Every configuration that was tried" }
+                    (table(&selection.candidates(), &id("candidates")))
+                }
+            }
+            (table(&results(&study.runs), &id("results")))
+            @match &parts {
+                Ok(parts) if parts.is_empty() => { p.soft { "There is one arm, and nothing to compare it with." } }
+                Ok(parts) => { (table(&comparisons(parts), &id("comparison"))) }
+                Err(why) => { p.soft { "No comparison: " (inline(why)) } }
+            }
+            @if arms.len() > 1 {
+                (table(&pooled(&study.runs, &arms[0], metric, &Bootstrap::default()), &id("pooled")))
+            }
+            h3 { "Runs" }
+            p.soft { "Configuration and provenance, by arm" @if study.all.iter().any(|(run, _)| !run.axes.is_empty()) { " and axes" } ". "
+                (inline("`np show ID` prints a run's every epoch.")) }
+            @for (place, group) in groups(&study.all).iter().enumerate() {
+                @let (common, own) = provenance(group);
+                details {
+                    summary { strong { (group[0].0.arm) } @if !group[0].0.axes.is_empty() { ", " (settings(&group[0].0.axes)) } }
+                    pre { code { (configuration(&group[0].0.config)) } }
+                    @if own.rows.is_empty() { p.soft { "No record yet." } }
+                    @else {
+                        dl { @for (key, value) in &common { dt { (key) } dd { (value) } } }
+                        (table(&own, &id(&format!("runs-{place}"))))
+                    }
+                }
+            }
+            h3 { "Made from" }
+            dl {
+                dt { "experiment" } dd { code { (study.file) } ", scale " code { (study.plan.scale) } }
+                dt { "its text" } dd { "SHA-256 " code { (study.plan.spec_sha256) } }
+                @if !study.plan.overrides.is_empty() { dt { "changed by" } dd { code { (study.plan.overrides.join(" ")) } } }
+                @for (what, values) in sources(&study.all) { dt { (what) } dd { (values.join("; ")) } }
+            }
+            p { "Trained by the first command, where a record is missing; compared by the second" @if !redraws.is_empty() { "; figures drawn by the rest" } ":" }
+            pre { code {
+                "np run " (study.file) " --scale " (study.plan.scale) @for option in &study.plan.overrides { " " (option) } "\n"
+                "np compare " (study.file) " --scale " (study.plan.scale) @for option in &study.plan.overrides { " " (option) }
+                @for command in &redraws { "\n" (command) }
+            } }
+        }
+    }
+}
+
+/// The arms of some runs, in order of appearance.
+fn arms(runs: &Runs) -> Vec<String> {
+    let mut arms: Vec<String> = Vec::new();
+    for (run, _) in runs {
+        if !arms.contains(&run.arm) {
+            arms.push(run.arm.clone());
+        }
+    }
+    arms
+}
+
+/// The first arm against each of the others; in words why not, where the plan does not allow it.
+fn compared(study: &Study, arms: &[String], metric: Metric) -> Result<Vec<Comparison>, String> {
+    let ask = |baseline: &String| {
+        let (arm, baseline) = (arms[0].clone(), baseline.clone());
+        let question = Question { arm, baseline, metric, bootstrap: Bootstrap::default() };
+        Comparison::new(question, &study.runs).map_err(|error| error.to_string())
+    };
+    let mut parts: Vec<Comparison> = arms.iter().skip(1).map(ask).collect::<Result<_, _>>()?;
+    Comparison::adjust_together(&mut parts);
+    if let Some(caveat) = study.selection.as_ref().and_then(Selection::caveat) {
+        parts.iter_mut().for_each(|part| part.warn(&caveat));
+    }
+    Ok(parts)
+}
+
+/// `18 runs: 17 finished, 1 diverged`
+fn outcomes(study: &Study) -> String {
+    let count = |test: fn(&Option<Outcome>) -> bool| {
+        let outcome = |record: &np_record::Record| record.outcome.clone();
+        study.all.iter().filter(|(_, record)| test(&record.as_ref().map(outcome))).count()
+    };
+    let parts = [
+        ("finished", count(|outcome| matches!(outcome, Some(Outcome::Finished)))),
+        ("diverged", count(|outcome| matches!(outcome, Some(Outcome::Diverged { .. })))),
+        ("failed", count(|outcome| matches!(outcome, Some(Outcome::Failed { .. })))),
+        ("without a record", count(Option::is_none)),
+    ];
+    let said: Vec<String> = parts.iter().filter(|(_, n)| *n > 0).map(|(what, n)| format!("{n} {what}")).collect();
+    format!("{}: {}.", crate::say::count(study.all.len(), "run"), said.join(", "))
+}
+
+/// A chart a problem, with one key for all of them.
+fn curves(runs: &Runs, arms: &[String], drawn: bool) -> Markup {
+    let names: Vec<&str> = arms.iter().map(String::as_str).collect();
+    if names.len() > chart::MOST {
+        return html! {
+            @if !drawn { p.soft { "No curves: they are drawn for up to " (chart::MOST) " arms, and here are " (names.len()) "." } }
+        };
+    }
+    let mut problems: Vec<&BTreeMap<String, serde_json::Value>> = Vec::new();
+    for (run, _) in runs {
+        if !problems.contains(&&run.axes) {
+            problems.push(&run.axes);
+        }
+    }
+    let charts: Vec<(String, Vec<chart::Curve>)> = problems
+        .iter()
+        .take(chart::MOST_CHARTS)
+        .map(|axes| {
+            let here: Runs = runs.iter().filter(|(run, _)| run.axes == **axes).cloned().collect();
+            (settings(axes), chart::curves(&here, &names))
+        })
+        .filter(|(_, curves)| !curves.is_empty())
+        .collect();
+    if charts.is_empty() {
+        return html! { p.soft { "No curves: no run has finished." } };
+    }
+    html! {
+        p { "Test accuracy in per cent after each epoch, as the records have it: mean over seeds"
+            @if runs.iter().any(|(run, _)| run.seed != runs[0].0.seed) { ", band ± 1 sample standard deviation" } "." }
+        ul.arms { @for (place, name) in names.iter().enumerate() { li { (chart::key(place)) (name) } } }
+        div.charts {
+            @for (title, curves) in &charts {
+                figure { @if !title.is_empty() { figcaption { (title) } } (chart::chart(curves, &names, title)) }
+            }
+        }
+        @if problems.len() > chart::MOST_CHARTS { p.soft { (problems.len() - chart::MOST_CHARTS) " more are not drawn." } }
+    }
+}
+
+/// A configuration as YAML, without the seed, which the runs of a group do not share.
+fn configuration(config: &serde_json::Value) -> String {
+    let mut config = config.clone();
+    if let Some(map) = config.as_object_mut() {
+        map.shift_remove("seed");
+    }
+    serde_yaml::to_string(&config).unwrap_or_default().trim_end().to_owned()
+}
+
+/// Data, models, code and machines behind some runs, each value once.
+fn sources(runs: &Runs) -> Vec<(&'static str, Vec<String>)> {
+    let records = || runs.iter().filter_map(|(_, record)| record.as_ref());
+    let each = |of: &dyn Fn(&np_record::Record) -> String| {
+        let mut values: Vec<String> = Vec::new();
+        for record in records() {
+            let value = of(record);
+            if !values.contains(&value) {
+                values.push(value);
+            }
+        }
+        values
+    };
+    let code = |record: &np_record::Record| match (&record.provenance.commit, record.provenance.dirty) {
+        (Some(commit), Some(true)) => format!("{commit} with uncommitted changes"),
+        (Some(commit), _) => commit.clone(),
+        (None, _) => "unknown".into(),
+    };
+    let machine = |record: &np_record::Record| {
+        let machine = &record.provenance.machine;
+        format!("{}, {}, {}", machine.cpu, crate::say::count(machine.cores, "core"), machine.os)
+    };
+    vec![
+        (
+            "data",
+            each(&|record| {
+                format!("{}, digest {}", record.data.title, &record.data.digest[..12.min(record.data.digest.len())])
+            }),
+        ),
+        ("model", each(&|record| format!("{}, {} parameters", record.model.title, record.model.parameters))),
+        ("commit", each(&code)),
+        ("machine", each(&machine)),
+    ]
+}
