@@ -2,13 +2,13 @@
 
 Arguments: the folder with CIFAR-10's binary version (`data_batch_*.bin`, `test_batch.bin`), and the seeds (41 42 43). What is random is
 drawn by PyTorch: with the same seeds, other numbers than ours. Needs torch, torchvision and numpy.
+`resnet18.json` is what it printed for the seeds 41, 42 and 43, on one thread.
 """
 import json
 import math
 import os
 import pathlib
 import sys
-import time
 
 import numpy as np
 import torch
@@ -89,9 +89,5 @@ folder, seeds = pathlib.Path(sys.argv[1]), [int(word) for word in sys.argv[2:]] 
 if threads := os.environ.get("OMP_NUM_THREADS"):
     torch.set_num_threads(int(threads))
 data = read(folder, "data_batch_*.bin") + read(folder, "test_batch.bin")
-out = {"torch": torch.__version__, "accuracy_by_epoch": {}, "seconds": {}}
-for seed in seeds:
-    begin = time.perf_counter()
-    out["accuracy_by_epoch"][seed] = train(seed, *data)
-    out["seconds"][seed] = round(time.perf_counter() - begin, 1)
+out = {"torch": torch.__version__, "accuracy_by_epoch": {seed: train(seed, *data) for seed in seeds}}
 print(json.dumps(out, indent=1))
