@@ -44,7 +44,7 @@ pub struct Target<'a> {
     pub name: &'a str,
     /// Folder of inputs that were found once, which are tried first; each is a file.
     pub corpus: &'a Path,
-    /// Inputs without a campaign.
+    /// Inputs without a campaign, and at least with one.
     pub inputs: usize,
     /// Of a campaign's inputs, how many of a hundred are this target's.
     pub percent: usize,
@@ -73,7 +73,7 @@ impl Target<'_> {
         mut parse: impl FnMut(&[u8]) -> bool,
     ) -> (usize, usize) {
         let campaign = env::var(CAMPAIGN).ok().and_then(|count| count.parse::<usize>().ok());
-        let inputs = campaign.map_or(self.inputs, |count| (count * self.percent).div_ceil(100));
+        let inputs = campaign.map_or(0, |count| (count * self.percent).div_ceil(100)).max(self.inputs);
         quiet_panics();
         for path in self.corpus_files() {
             let bytes = fs::read(&path).unwrap_or_default();
