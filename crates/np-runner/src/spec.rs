@@ -146,25 +146,28 @@ impl Spec {
         let sets = sets(&request.set)?;
         let mut runs = Vec::new();
         let mut seen = BTreeSet::new();
-        let arms = arms(&head, &tree, document, request)?;
-        let count = combinations(&axes, arms.len().saturating_mul(seeds.len()));
-        if count > MOST_RUNS {
-            let text = format!("expected at most {MOST_RUNS} runs, of all arms, values and seeds, got {count}");
-            let place = tree.place(&["sweep".into()], document);
-            return Err(Fault::new(place, text).hint("split it into several experiments").into());
-        }
-        for arm in arms {
-            let mut base = tree.pick(&PARTS);
-            let patch = tree.part(&["arms".into(), arm.clone()]);
-            if let Some(patch) = patch.filter(|patch| patch.value.is_object()) {
-                base.overlay(&[], patch.pick(&PARTS));
-            }
+        let mut swept = Vec::new();
+        for arm in arms(&head, &tree, document, request)? {
             let own = head.arms[&arm]
                 .get("sweep")
                 .and_then(Value::as_object)
                 .map(|own| (vec!["arms".to_owned(), arm.clone(), "sweep".to_owned()], own));
             let sweeps: Vec<_> = std::iter::once((vec!["sweep".to_owned()], &head.sweep)).chain(own).collect();
-            let axes = axes(&sweeps, &tree, document, &request.sweep)?;
+            swept.push((arm, axes(&sweeps, &tree, document, &request.sweep)?));
+        }
+        let counts = swept.iter().map(|(_, axes)| combinations(axes, seeds.len()));
+        let count = counts.fold(0, usize::saturating_add);
+        if count > MOST_RUNS {
+            let text = format!("expected at most {MOST_RUNS} runs, of all arms, values and seeds, got {count}");
+            let place = tree.place(&["sweep".into()], document);
+            return Err(Fault::new(place, text).hint("split it into several experiments").into());
+        }
+        for (arm, axes) in swept {
+            let mut base = tree.pick(&PARTS);
+            let patch = tree.part(&["arms".into(), arm.clone()]);
+            if let Some(patch) = patch.filter(|patch| patch.value.is_object()) {
+                base.overlay(&[], patch.pick(&PARTS));
+            }
             for values in grid(&axes) {
                 let layers = Layers { arm: &arm, base: &base, axes: &axes, values: &values, sets: &sets };
                 for &seed in &seeds {
