@@ -12,7 +12,12 @@ refuse() { printf 'no cluster: %s\n' "$*" >&2; exit 1; }
 absent() { printf 'no cluster: %s\n' "$*" >&2; exit 69; }
 [ "$(id -u)" = 0 ] || absent "slurmd and munged are started as root, and this is $(id -un)"
 
-if ! command -v munged slurmctld slurmd sbatch >/dev/null; then
+# Where Debian keeps daemons, which not every root's path has.
+PATH=$PATH:/usr/sbin:/sbin
+# One name at a time: of several, `command -v` is content with any.
+missing=
+for program in munged slurmctld slurmd sbatch; do command -v $program >/dev/null || missing=yes; done
+if [ -n "$missing" ]; then
     command -v apt-get >/dev/null || absent "munge and Slurm are not installed, and there is no apt-get to do it"
     # The packages' services are not to start: this script has its own.
     export DEBIAN_FRONTEND=noninteractive RUNLEVEL=1

@@ -43,7 +43,7 @@ pub(crate) fn runs_here(x: &Tensor) -> bool {
 /// The element types of the kernels.
 pub(crate) trait Real: WithDType {
     const ZERO: Self;
-    /// The free buffers of this type.
+    /// The buffers of this type.
     fn pool(pools: &Pools) -> &Mutex<Pool<Self>>;
     fn exp(self) -> Self;
     fn ln(self) -> Self;
