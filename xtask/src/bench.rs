@@ -62,12 +62,14 @@ pub(crate) fn run(options: &Options, root: &Path) -> Result<()> {
         return models::run(root, &python, threads, options);
     }
     let (mut ours, mut theirs, mut torch) = (Times::new(), Times::new(), None);
-    let mut skipped = Value::Null;
+    let (mut skipped, mut state, mut memory) = (Value::Null, Value::Null, 0.0_f64);
     for round in 1..=options.rounds.max(1) {
         eprintln!("round {round} of {}: ours", options.rounds.max(1));
         let found = measure_ours(root, threads, &options.only)?;
         merge(&mut ours, &found);
         skipped = found.get("skipped").cloned().unwrap_or_default();
+        state = found.get("state").cloned().unwrap_or_default();
+        memory = memory.max(found.get("memory_gb_s").and_then(Value::as_f64).unwrap_or(0.0));
         eprintln!("round {round} of {}: PyTorch", options.rounds.max(1));
         match measure_torch(root, &python, threads, &options.only) {
             Ok(found) => {
@@ -84,7 +86,12 @@ pub(crate) fn run(options: &Options, root: &Path) -> Result<()> {
     }
     if options.keep {
         let unit = "nanoseconds a parameter, best of several";
-        keep(root, "", threads, json!({"unit": unit, "torch": torch, "ours": ours, "theirs": theirs}))?;
+        keep(
+            root,
+            "",
+            threads,
+            json!({"unit": unit, "torch": torch, "memory_gb_s": memory, "ours": ours, "theirs": theirs, "state": state}),
+        )?;
     }
     Ok(())
 }
@@ -118,7 +125,7 @@ fn json_of(command: &mut Command) -> Result<Map<String, Value>> {
 
 /// Keeps the smaller time of each.
 fn merge(best: &mut Times, found: &Map<String, Value>) {
-    for (name, value) in found.iter().filter(|(name, _)| *name != "threads") {
+    for (name, value) in found.iter().filter(|(name, _)| parts(name).is_some()) {
         let Some(time) = value.as_f64() else { continue };
         best.entry(name.clone()).and_modify(|least| *least = least.min(time)).or_insert(time);
     }

@@ -38,8 +38,7 @@ pub(crate) struct Limits {
 
 impl Limits {
     /// Any value.
-    #[cfg(test)]
-    pub(crate) const NONE: Limits = Limits { low: f64::NEG_INFINITY, high: f64::INFINITY };
+    pub(crate) const ANY: Limits = Limits { low: f64::NEG_INFINITY, high: f64::INFINITY };
     /// Shares in percent.
     pub(crate) const PERCENT: Limits = Limits { low: 0.0, high: 100.0 };
     /// Numbers that cannot be negative.
@@ -86,6 +85,36 @@ impl Axis {
         Self { name: name.into(), scale: Scale::Log, low: low / air, high: high * air, ticks }
     }
 
+    /// Positive values on a logarithmic axis: a label at each power of ten, and a bare tick at each of `values`.
+    pub(crate) fn logarithmic(name: &str, values: &[f64]) -> Self {
+        let (low, high) = ends(values.iter().copied().filter(|v| *v > 0.0));
+        let (low, high) = if low > 0.0 { (low, high) } else { (0.1, 1.0) };
+        let air = (high / low).powf(0.06).max(1.15);
+        let (low, high) = (low / air, high * air);
+        let powers = low.log10().ceil() as i32..=high.log10().floor() as i32;
+        let mut ticks: Vec<(f64, String)> = powers.map(|power| (10_f64.powi(power), power_of_ten(power))).collect();
+        let between: Vec<f64> = values
+            .iter()
+            .copied()
+            .filter(|v| *v > 0.0 && !ticks.iter().any(|(at, _)| (v / at - 1.0).abs() < 1e-9))
+            .collect();
+        ticks.extend(between.into_iter().map(|value| (value, String::new())));
+        Self { name: name.into(), scale: Scale::Log, low, high, ticks }
+    }
+
+    /// Names at 0, 1, 2 …, from the left.
+    pub(crate) fn columns(name: &str, names: Vec<String>) -> Self {
+        let high = names.len() as f64 - 0.5;
+        let ticks = names.into_iter().enumerate().map(|(i, label)| (i as f64, label)).collect();
+        Self { name: name.into(), scale: Scale::Linear, low: -0.5, high, ticks }
+    }
+
+    /// Names at 0, 1, 2 …, from the top.
+    pub(crate) fn rows(names: Vec<String>) -> Self {
+        let Self { name, scale, low, high, ticks } = Self::columns("", names);
+        Self { name, scale, low: high, high: low, ticks }
+    }
+
     /// Where a value lies: 0 at the lower end, 1 at the upper.
     pub(crate) fn place(&self, value: f64) -> f64 {
         match self.scale {
@@ -104,6 +133,13 @@ impl Axis {
 pub(crate) fn percent(share: f64) -> String {
     let text = format!("{:.2}", share * 100.0);
     format!("{} %", text.trim_end_matches('0').trim_end_matches('.'))
+}
+
+fn power_of_ten(power: i32) -> String {
+    match power {
+        0.. => format!("{}", 10_f64.powi(power)),
+        _ => format!("{:.*}", power.unsigned_abs() as usize, 10_f64.powi(power)),
+    }
 }
 
 fn ends(values: impl IntoIterator<Item = f64>) -> (f64, f64) {
@@ -141,9 +177,9 @@ mod tests {
         let axis = Axis::linear("", [93.1, 97.6], Limits::PERCENT);
         assert_eq!(labels(&axis), ["93", "94", "95", "96", "97"].as_slice());
         assert!(axis.low < 93.1 && axis.high > 97.6);
-        assert_eq!(labels(&Axis::linear("", [0.28, 0.61], Limits::NONE)), ["0.3", "0.4", "0.5", "0.6"].as_slice());
+        assert_eq!(labels(&Axis::linear("", [0.28, 0.61], Limits::ANY)), ["0.3", "0.4", "0.5", "0.6"].as_slice());
         assert_eq!(
-            labels(&Axis::linear("", [-0.2, 0.2], Limits::NONE)),
+            labels(&Axis::linear("", [-0.2, 0.2], Limits::ANY)),
             ["−0.2", "−0.1", "0.0", "0.1", "0.2"].as_slice()
         );
         assert_eq!(labels(&Axis::linear("", [89.8, 97.9], Limits::PERCENT)), ["90", "92", "94", "96", "98"].as_slice());
@@ -157,7 +193,7 @@ mod tests {
     #[test]
     fn odd_data_still_have_an_axis() {
         for values in [vec![], vec![f64::NAN], vec![3.0], vec![0.0, 0.0], vec![1e-12], vec![f64::INFINITY, 1.0]] {
-            let axis = Axis::linear("", values.clone(), Limits::NONE);
+            let axis = Axis::linear("", values.clone(), Limits::ANY);
             assert!(axis.low < axis.high && !axis.ticks.is_empty(), "{values:?}: {axis:?}");
         }
     }
@@ -168,6 +204,22 @@ mod tests {
         assert_eq!(labels(&Axis::epochs(10)).len(), 10);
         assert_eq!(labels(&Axis::epochs(20)), ["1", "5", "10", "15", "20"]);
         assert_eq!(labels(&Axis::epochs(50))[..3], ["1", "5", "10"]);
+    }
+
+    #[test]
+    fn powers_of_ten_are_named_and_values_between_have_a_tick() {
+        let axis = Axis::logarithmic("", &[0.003, 0.01, 0.03, 0.1, 0.3]);
+        assert_eq!(labels(&axis), ["0.01", "0.1", "", "", ""]);
+        assert!((axis.place(0.1) - axis.place(0.01) - (axis.place(0.3) - axis.place(0.03))).abs() < 1e-12);
+        assert_eq!(labels(&Axis::logarithmic("", &[0.5, 200.0])), ["1", "10", "100", "", ""]);
+        assert!(Axis::logarithmic("", &[]).low > 0.0);
+    }
+
+    #[test]
+    fn names_stand_in_order_from_left_and_from_the_top() {
+        let names = || vec!["a".to_string(), "b".to_string()];
+        assert_eq!([0.0, 1.0].map(|i| Axis::columns("", names()).place(i)), [0.25, 0.75]);
+        assert_eq!([0.0, 1.0].map(|i| Axis::rows(names()).place(i)), [0.75, 0.25]);
     }
 
     #[test]

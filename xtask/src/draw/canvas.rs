@@ -192,6 +192,9 @@ impl Canvas<'_> {
     }
 
     fn set(&self, at: (i32, i32), text: &str, set: Type, vertical: VPos, turn: FontTransform) -> Result<()> {
+        if text.is_empty() {
+            return Ok(());
+        }
         let style = if set.face == Face::Bold { FontStyle::Bold } else { FontStyle::Normal };
         let font = FontDesc::new(FontFamily::Name(font::FAMILY), set.size * FINE * PLOTTERS_EM, style).transform(turn);
         let horizontal = match set.align {

@@ -7,13 +7,13 @@
 //! | [`font`] | the embedded fonts, registered and measured |
 //! | [`equation`] | a line of mathematics: subscripts, superscripts, hats |
 //! | [`axis`] | ranges and ticks |
-//! | [`chart`] | what can be drawn into axes: curves with bands, points with intervals |
+//! | [`chart`] | what can be drawn into axes: curves with bands, points with intervals; in rows: intervals (a forest), bars, cells (a heat map) |
 //! | [`panel`] | axes with letter and title, filled with layers; panels in a grid above one legend |
 //! | [`contour`] | contour lines of a field |
 //! | [`map`] | small maps with paths, in a grid |
 //! | [`diagram`] | boxes, lanes and arrows |
 //!
-//! A new kind of chart (bars, a heat map, a forest) is one more `Layer` of [`chart`]; a new look is a line of [`theme`].
+//! A new kind of chart is one more `Layer` of [`chart`]; a new look is a line of [`theme`].
 
 pub(crate) mod axis;
 pub(crate) mod canvas;

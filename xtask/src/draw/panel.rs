@@ -1,8 +1,11 @@
 //! Axes with a letter and a title, filled with layers; and panels in a grid above one legend.
 //!
+//! Rows of named things (a forest, a heat map, bars) are panels too: their vertical axis has names for ticks, see [`Axis::rows`].
+//!
 //! The legend has its own strip below the panels, so it never lies on data.
 
 use anyhow::Result;
+use plotters::style::RGBColor;
 
 use super::Point;
 use super::axis::Axis;
@@ -15,6 +18,7 @@ use super::theme::{DPI, GREY, GRID, HAIR, INK, LARGE, LINE, Look, NORMAL, PANEL_
 const PANEL_HEIGHT: f64 = 4.5 * DPI;
 const TICK: f64 = 14.0;
 const TOP: f64 = 150.0;
+/// Room below axes, for ticks and a name.
 const BOTTOM: f64 = 196.0;
 const RIGHT: f64 = 60.0;
 const SAMPLE: f64 = 150.0;
@@ -22,10 +26,14 @@ const SAMPLE: f64 = 150.0;
 /// Axes on a page: from values to pixels.
 #[derive(Debug, Clone)]
 pub(crate) struct Frame<'a> {
-    left: f64,
-    top: f64,
-    right: f64,
-    bottom: f64,
+    /// Left edge, in pixels.
+    pub(crate) left: f64,
+    /// Upper edge.
+    pub(crate) top: f64,
+    /// Right edge.
+    pub(crate) right: f64,
+    /// Lower edge.
+    pub(crate) bottom: f64,
     x: &'a Axis,
     y: &'a Axis,
 }
@@ -38,13 +46,99 @@ impl Frame<'_> {
     }
 }
 
-/// An entry of a panel's own key, for what the legend of the figure does not say: filled or open markers.
+/// An entry of a panel's own key, for what the legend of the figure does not say.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Key {
-    /// The marker.
-    pub(crate) fill: Fill,
-    /// What it stands for.
-    pub(crate) text: String,
+    sample: Option<Sample>,
+    text: String,
+}
+
+/// What an entry of a key is about.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Sample {
+    /// Filled or open markers.
+    Marker(Fill),
+    /// Bars of a colour.
+    Bar(RGBColor),
+    /// Ticks through bars.
+    Bound,
+}
+
+impl Key {
+    /// What a marker stands for.
+    pub(crate) fn marker(fill: Fill, text: &str) -> Self {
+        Self { sample: Some(Sample::Marker(fill)), text: text.into() }
+    }
+
+    /// What bars of a colour stand for.
+    pub(crate) fn bar(colour: RGBColor, text: &str) -> Self {
+        Self { sample: Some(Sample::Bar(colour)), text: text.into() }
+    }
+
+    /// What the ticks through bars stand for.
+    pub(crate) fn bound(text: &str) -> Self {
+        Self { sample: Some(Sample::Bound), text: text.into() }
+    }
+
+    /// A remark.
+    pub(crate) fn remark(text: &str) -> Self {
+        Self { sample: None, text: text.into() }
+    }
+}
+
+/// Where faint lines cross a panel.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum Grid {
+    /// At the ticks of the vertical axis.
+    #[default]
+    Levels,
+    /// At the ticks of the horizontal axis; the rows of the vertical one have names and no ticks.
+    Rows,
+    /// Nowhere, and no ticks: cells fill the panel.
+    Cells,
+}
+
+/// A column of text at the right of a panel, a line a row.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub(crate) struct Notes {
+    /// What stands above.
+    pub(crate) head: String,
+    /// Place on the vertical axis, and text.
+    pub(crate) lines: Vec<(f64, String)>,
+}
+
+impl Notes {
+    fn width(&self) -> f64 {
+        let texts = self.lines.iter().map(|(_, text)| text).chain([&self.head]);
+        texts.map(|text| font::width(text, SMALL, Face::Regular)).fold(0.0, f64::max)
+    }
+}
+
+/// How panels lie on the page.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Layout {
+    /// Panels in a row.
+    columns: usize,
+    /// Width of one.
+    width: f64,
+    /// Height of the panels of each row, without legend and key; the last is that of all further rows too.
+    heights: Vec<f64>,
+}
+
+impl Layout {
+    /// Panels of the usual size, so many in a row.
+    pub(crate) fn grid(columns: usize) -> Self {
+        Self { columns, width: PANEL_WIDTH, heights: vec![PANEL_HEIGHT] }
+    }
+
+    /// Panels with named rows of this height: so many in each row of panels.
+    pub(crate) fn of_rows(columns: usize, width: f64, rows: &[usize], each: f64) -> Self {
+        Self { columns, width, heights: rows.iter().map(|rows| TOP + BOTTOM + *rows as f64 * each).collect() }
+    }
+
+    fn height(&self, row: usize) -> f64 {
+        self.heights.get(row).or(self.heights.last()).copied().unwrap_or(PANEL_HEIGHT)
+    }
 }
 
 /// One panel.
@@ -60,32 +154,38 @@ pub(crate) struct Panel {
     pub(crate) layers: Vec<Layer>,
     /// A line below the title.
     pub(crate) key: Vec<Key>,
+    /// Faint lines.
+    pub(crate) grid: Grid,
+    /// Text at the right.
+    pub(crate) notes: Option<Notes>,
 }
 
-/// Draws panels side by side, `columns` in a row, lettered from A (one panel alone has no letter), and below them the legend.
-pub(crate) fn figure(title: &str, panels: &[Panel], columns: usize, legend: &[Look]) -> Result<Drawing> {
-    let columns = columns.clamp(1, panels.len().max(1));
+/// Draws panels side by side as the layout says, lettered from A (one panel alone has no letter), and below them the legend.
+pub(crate) fn figure(title: &str, panels: &[Panel], layout: Layout, legend: &[Look]) -> Result<Drawing> {
+    let columns = layout.columns.clamp(1, panels.len().max(1));
     let rows = panels.len().div_ceil(columns);
-    let width = columns as f64 * PANEL_WIDTH;
+    let width = columns as f64 * layout.width;
     let lines = legend_lines(legend, width - 200.0);
     let strip = if lines.is_empty() { 0.0 } else { lines.len() as f64 * LEADING + 50.0 };
     // One margin for all: the axes of a column stand in line.
     let labels = panels.iter().map(|p| p.y.label_width()).fold(0.0, f64::max);
+    let name = if panels.iter().all(|p| p.y.name.is_empty()) { 0.0 } else { 1.5 * NORMAL };
+    let notes = panels.iter().filter_map(|p| p.notes.as_ref()).map(|notes| notes.width() + 40.0).fold(0.0, f64::max);
     // A row in which a panel has a key is that much higher.
     let key_room = |row: &[Panel]| if row.iter().any(|p| !p.key.is_empty()) { LEADING } else { 0.0 };
     let mut tops = vec![0.0];
-    tops.extend(panels.chunks(columns).scan(0.0, |top, row| {
-        *top += PANEL_HEIGHT + key_room(row);
+    tops.extend(panels.chunks(columns).enumerate().scan(0.0, |top, (i, row)| {
+        *top += layout.height(i) + key_room(row);
         Some(*top)
     }));
     canvas::page(title, (width, tops[rows] + strip), |canvas| {
         for (i, panel) in panels.iter().enumerate() {
-            let (x, y) = ((i % columns) as f64 * PANEL_WIDTH, tops[i / columns]);
+            let (x, y) = ((i % columns) as f64 * layout.width, tops[i / columns]);
             let next = tops[i / columns + 1];
             let frame = Frame {
-                left: x + 60.0 + 1.5 * NORMAL + labels + TICK + 16.0,
-                top: y + TOP + (next - y - PANEL_HEIGHT),
-                right: x + PANEL_WIDTH - RIGHT,
+                left: x + 60.0 + name + labels + TICK + 16.0,
+                top: y + TOP + (next - y - layout.height(i / columns)),
+                right: x + layout.width - RIGHT - notes,
                 bottom: next - BOTTOM,
                 x: &panel.x,
                 y: &panel.y,
@@ -106,7 +206,15 @@ fn draw_panel(canvas: &Canvas, panel: &Panel, frame: &Frame, (x, y): Point, lett
     }
     canvas.text((frame.left, baseline), &panel.title, Type::new(NORMAL).bold())?;
     draw_key(canvas, &panel.key, (frame.left, baseline + 0.9 * LEADING))?;
-    draw_axes(canvas, frame, x)?;
+    draw_axes(canvas, frame, x, panel.grid)?;
+    if let Some(notes) = &panel.notes {
+        let (left, set) = (frame.right + 40.0, Type::new(SMALL));
+        canvas.text((left, frame.top - 18.0), &notes.head, set.colour(GREY))?;
+        notes.lines.iter().try_for_each(|(row, text)| {
+            let (_, y) = frame.at(frame.x.low, *row);
+            canvas.text((left, centred(y, SMALL)), text, set)
+        })?;
+    }
     for stage in Stage::ALL {
         panel.layers.iter().try_for_each(|layer| layer.draw(canvas, frame, stage))?;
     }
@@ -116,30 +224,59 @@ fn draw_panel(canvas: &Canvas, panel: &Panel, frame: &Frame, (x, y): Point, lett
 fn draw_key(canvas: &Canvas, key: &[Key], (mut x, baseline): Point) -> Result<()> {
     use super::theme::{Dash, Marker};
     let look = Look { label: "", colour: GREY, marker: Marker::Circle, dash: Dash::Solid };
-    for Key { fill, text } in key {
-        canvas.marker((x + 20.0, baseline - 0.27 * SMALL), &look, *fill)?;
-        canvas.text((x + 54.0, baseline), text, Type::new(SMALL).colour(GREY))?;
-        x += 54.0 + font::width(text, SMALL, Face::Regular) + 60.0;
+    let middle = baseline - 0.27 * SMALL;
+    for Key { sample, text } in key {
+        match sample {
+            Some(Sample::Marker(fill)) => canvas.marker((x + 20.0, middle), &look, *fill)?,
+            Some(Sample::Bar(colour)) => {
+                let (left, right, half) = (x + 4.0, x + 44.0, 14.0);
+                let corners =
+                    [(left, middle - half), (right, middle - half), (right, middle + half), (left, middle + half)];
+                canvas.polygon(&corners, *colour, 1.0)?;
+            }
+            Some(Sample::Bound) => {
+                canvas.line(&[(x + 24.0, middle - 22.0), (x + 24.0, middle + 22.0)], Stroke::new(INK, LINE))?;
+            }
+            None => {}
+        }
+        x += if sample.is_some() { 58.0 } else { 0.0 };
+        canvas.text((x, baseline), text, Type::new(SMALL).colour(GREY))?;
+        x += font::width(text, SMALL, Face::Regular) + 60.0;
     }
     Ok(())
 }
 
-fn draw_axes(canvas: &Canvas, frame: &Frame, panel_left: f64) -> Result<()> {
-    let hair = Stroke::new(INK, HAIR);
+fn draw_axes(canvas: &Canvas, frame: &Frame, panel_left: f64, grid: Grid) -> Result<()> {
+    let (hair, faint) = (Stroke::new(INK, HAIR), Stroke::new(GRID, HAIR));
+    let ticked = grid == Grid::Levels;
     for (value, label) in &frame.y.ticks {
         let (_, y) = frame.at(frame.x.low, *value);
-        canvas.line(&[(frame.left, y), (frame.right, y)], Stroke::new(GRID, HAIR))?;
-        canvas.line(&[(frame.left - TICK, y), (frame.left, y)], hair)?;
+        if ticked {
+            canvas.line(&[(frame.left, y), (frame.right, y)], faint)?;
+            canvas.line(&[(frame.left - TICK, y), (frame.left, y)], hair)?;
+        }
         let set = Type::new(SMALL).align(Align::End);
         canvas.text((frame.left - TICK - 14.0, centred(y, SMALL)), label, set)?;
     }
     for (value, label) in &frame.x.ticks {
         let (x, _) = frame.at(*value, frame.y.low);
-        canvas.line(&[(x, frame.bottom), (x, frame.bottom + TICK)], hair)?;
+        if grid == Grid::Rows {
+            canvas.line(&[(x, frame.top), (x, frame.bottom)], faint)?;
+        }
+        if grid != Grid::Cells {
+            let length = if label.is_empty() { 0.6 * TICK } else { TICK };
+            canvas.line(&[(x, frame.bottom), (x, frame.bottom + length)], hair)?;
+        }
         let set = Type::new(SMALL).align(Align::Middle);
         canvas.text((x, frame.bottom + TICK + 14.0 + 0.76 * SMALL), label, set)?;
     }
-    canvas.line(&[(frame.left, frame.top), (frame.left, frame.bottom), (frame.right, frame.bottom)], hair)?;
+    match grid {
+        Grid::Levels => {
+            canvas.line(&[(frame.left, frame.top), (frame.left, frame.bottom), (frame.right, frame.bottom)], hair)?;
+        }
+        Grid::Rows => canvas.line(&[(frame.left, frame.bottom), (frame.right, frame.bottom)], hair)?,
+        Grid::Cells => {}
+    }
     let name = Type::new(NORMAL);
     let middle = (frame.left + frame.right) / 2.0;
     canvas.text((middle, frame.bottom + 156.0), &frame.x.name, name.align(Align::Middle))?;

@@ -106,13 +106,30 @@ const fn look(label: &'static str, colour: RGBColor, marker: Marker, dash: Dash)
 }
 
 /// The arms that figures know. An arm that stands in no figure together with another may share its look.
-const ARMS: [(&str, Look); 10] = [
+const ARMS: [(&str, Look); 25] = [
     ("full", look("full rule", BLUE, Marker::Circle, Dash::Solid)),
     ("neuroplastic", look("NeuroPlastic", BLUE, Marker::Circle, Dash::Solid)),
     ("gradient-only", look("gradient-only", VERMILLION, Marker::Square, Dash::Long)),
     ("gradient-only-matched", look("gradient-only, matched bounds", GREEN, Marker::Triangle, Dash::Short)),
     ("gradient-only-step", look("gradient-only, matched step", PURPLE, Marker::Diamond, Dash::Mixed)),
     ("gradient-only-tuned", look("gradient-only, own best rate", ORANGE, Marker::TriangleDown, Dash::Long)),
+    // Parts of the rule, switched off (figure 8 names them and shows no colour of theirs).
+    ("no-signal-normalization", look("no signal normalisation", GREEN, Marker::Triangle, Dash::Short)),
+    ("no-norm-clip", look("no norm clip", VERMILLION, Marker::Square, Dash::Long)),
+    ("no-rms-gain", look("no RMS gain", PURPLE, Marker::Diamond, Dash::Mixed)),
+    ("none", look("none of the three", BLACK, Marker::TriangleDown, Dash::Solid)),
+    // Ways of putting the coefficient into the update, a colour a family.
+    ("direct", look("direct", BLUE, Marker::Circle, Dash::Solid)),
+    ("bounded", look("bounded residual", BLUE, Marker::Circle, Dash::Solid)),
+    ("orthogonal", look("orthogonal residual", BLUE, Marker::Circle, Dash::Solid)),
+    ("adamw-gain", look("hybrid on AdamW, gain", BLACK, Marker::Triangle, Dash::Short)),
+    ("adamw-momentum", look("hybrid on AdamW, momentum", BLACK, Marker::Triangle, Dash::Short)),
+    ("adamw-trust-ratio", look("hybrid on AdamW, trust ratio", BLACK, Marker::Triangle, Dash::Short)),
+    ("sgd-gain", look("hybrid on SGD, gain or momentum", VERMILLION, Marker::TriangleDown, Dash::Long)),
+    ("sgd-trust-ratio", look("hybrid on SGD, trust ratio", VERMILLION, Marker::TriangleDown, Dash::Long)),
+    ("controller-global", look("direct, controller on all tensors", GREEN, Marker::Diamond, Dash::Mixed)),
+    ("controller-layerwise", look("direct, controller by depth", GREEN, Marker::Diamond, Dash::Mixed)),
+    ("controller-classifier", look("direct, controller on the classifier", GREEN, Marker::Diamond, Dash::Mixed)),
     ("sgd", look("SGD", ORANGE, Marker::TriangleDown, Dash::Long)),
     ("sgd-momentum", look("SGD with momentum", ORANGE, Marker::TriangleDown, Dash::Long)),
     ("adam", look("Adam", SKY, Marker::Diamond, Dash::Mixed)),
@@ -125,6 +142,17 @@ pub(crate) fn arm(name: &str) -> Result<Look> {
         Some((_, look)) => Ok(*look),
         None => bail!("arm `{name}` has no look\nhint: give it a row in `ARMS` of xtask/src/draw/theme.rs"),
     }
+}
+
+/// A shade from 0, dark blue, to 1, yellow, whose lightness grows evenly: between five colours of matplotlib's viridis.
+pub(crate) fn shade(value: f64) -> RGBColor {
+    const ANCHORS: [[f64; 3]; 5] =
+        [[68.0, 1.0, 84.0], [59.0, 82.0, 139.0], [33.0, 145.0, 140.0], [94.0, 201.0, 98.0], [253.0, 231.0, 37.0]];
+    let place = value.clamp(0.0, 1.0) * 4.0;
+    let below = (place as usize).min(3);
+    let share = place - below as f64;
+    let mixed = |i: usize| ((1.0 - share) * ANCHORS[below][i] + share * ANCHORS[below + 1][i]).round() as u8;
+    RGBColor(mixed(0), mixed(1), mixed(2))
 }
 
 /// Optimizers that move by the same idea, and their colour.

@@ -13,20 +13,27 @@ use super::Scale;
 use super::runs::{Quantity, Runs};
 use crate::draw::theme;
 
-/// The arm that all others are compared with.
-const SUBJECT: &str = "full";
+/// The arm that all others are compared with, by its name in one experiment or another.
+const SUBJECTS: [&str; 2] = ["full", "neuroplastic"];
 
 /// A caption in the making.
 pub(crate) struct Caption<'a> {
     number: u8,
     scale: Scale,
+    /// The runs that the tables are about.
     runs: &'a Runs,
+    /// Further experiments that are drawn from.
+    also: Vec<&'a Runs>,
     text: String,
     tables: Vec<Section>,
+    notes: Vec<String>,
+    rates_are_tried: bool,
 }
 
 enum Section {
     Comparison(Metric),
+    Made(Vec<Comparison>),
+    Text(String),
     Last(Vec<Quantity>),
 }
 
@@ -41,7 +48,23 @@ enum Table {
 impl<'a> Caption<'a> {
     /// Begins with the figure's number and title.
     pub(crate) fn new(number: u8, title: &str, scale: Scale, runs: &'a Runs) -> Self {
-        Self { number, scale, runs, text: format!("**Figure {number}. {title}.**"), tables: Vec::new() }
+        let text = format!("**Figure {number}. {title}.**");
+        Self {
+            number,
+            scale,
+            runs,
+            also: Vec::new(),
+            text,
+            tables: Vec::new(),
+            notes: Vec::new(),
+            rates_are_tried: false,
+        }
+    }
+
+    /// Further experiments that the figure is drawn from.
+    pub(crate) fn also(mut self, runs: &[&'a Runs]) -> Self {
+        self.also.extend(runs);
+        self
     }
 
     /// Sentences on what is shown.
@@ -54,7 +77,32 @@ impl<'a> Caption<'a> {
     pub(crate) fn bands(mut self, what: &str) -> Self {
         let seeds: BTreeSet<u64> = self.runs.runs.iter().map(|(run, _)| run.seed).collect();
         let list = seeds.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
-        let _ = write!(self.text, " Over {} seeds ({list}): {what}.", seeds.len());
+        let s = if seeds.len() == 1 { "" } else { "s" };
+        let _ = write!(self.text, " Over {} seed{s} ({list}): {what}.", seeds.len());
+        self
+    }
+
+    /// Comparisons that the figure itself has made.
+    pub(crate) fn comparisons(mut self, made: Vec<Comparison>) -> Self {
+        self.tables.push(Section::Made(made));
+        self
+    }
+
+    /// A table as Markdown.
+    pub(crate) fn table(mut self, text: String) -> Self {
+        self.tables.push(Section::Text(text));
+        self
+    }
+
+    /// Says that learning rates are not the published one, but tried.
+    pub(crate) fn rates_are_tried(mut self) -> Self {
+        self.rates_are_tried = true;
+        self
+    }
+
+    /// A note of this figure's own.
+    pub(crate) fn note(mut self, text: String) -> Self {
+        self.notes.push(text);
         self
     }
 
@@ -77,6 +125,8 @@ impl<'a> Caption<'a> {
         for table in &self.tables {
             tables.push(match table {
                 Section::Comparison(metric) => Table::Comparisons(self.compare(*metric)?),
+                Section::Made(made) => Table::Comparisons(made.clone()),
+                Section::Text(text) => Table::Last(text.clone()),
                 Section::Last(quantities) => Table::Last(self.last(quantities)?),
             });
         }
@@ -108,20 +158,20 @@ impl<'a> Caption<'a> {
 
     fn compare(&self, metric: Metric) -> Result<Vec<Comparison>> {
         let arms = self.runs.arms();
-        if !arms.iter().any(|arm| arm == SUBJECT) {
+        let Some(subject) = SUBJECTS.into_iter().find(|subject| arms.iter().any(|arm| arm == subject)) else {
             return Ok(Vec::new());
-        }
+        };
         let runs: Vec<_> = self.runs.runs.iter().map(|(run, record)| (run.clone(), Some(record.clone()))).collect();
         let mut parts = Vec::new();
-        for baseline in arms.into_iter().filter(|arm| arm != SUBJECT) {
-            let question = Question { arm: SUBJECT.into(), baseline, metric, bootstrap: Bootstrap::default() };
+        for baseline in arms.into_iter().filter(|arm| arm != subject) {
+            let question = Question { arm: subject.into(), baseline, metric, bootstrap: Bootstrap::default() };
             parts.push(Comparison::new(question, &runs)?);
         }
         Ok(parts)
     }
 
     fn last(&self, quantities: &[Quantity]) -> Result<String> {
-        let keys: Vec<String> = quantities.iter().map(|q| format!("`{}`", q.key())).collect();
+        let keys: Vec<String> = quantities.iter().map(|q| q.title()).collect();
         let mut out =
             format!("Last epoch, mean ± sample standard deviation over seeds:\n\n| arm | {} |\n", keys.join(" | "));
         let _ = writeln!(out, "| :-- | {} |", vec!["--:"; keys.len()].join(" | "));
@@ -140,7 +190,7 @@ impl<'a> Caption<'a> {
     }
 
     fn notes(&self) -> Vec<String> {
-        let mut notes = Vec::new();
+        let mut notes = self.notes.clone();
         let arms = self.runs.arms();
         let bounds: Vec<(&String, [f64; 2])> = arms.iter().filter_map(|arm| Some((arm, self.bounds(arm)?))).collect();
         if bounds.windows(2).any(|pair| pair[0].1 != pair[1].1) {
@@ -151,10 +201,15 @@ impl<'a> Caption<'a> {
                 list.join(", ")
             ));
         }
-        notes.push(
-            "learning rate, warm-up and plasticity scale are the published ones, which were selected on the MNIST test set".into(),
-        );
-        for (run, record) in &self.runs.runs {
+        let what = if self.rates_are_tried {
+            "warm-up and plasticity scale"
+        } else {
+            "learning rate, warm-up and plasticity scale"
+        };
+        notes.push(format!("{what} of NeuroPlastic are the published ones, which were selected on the MNIST test set"));
+        // Where whole configurations diverge, the figure shows them.
+        let diverged = self.runs.runs.iter().filter(|(_, record)| matches!(record.outcome, Outcome::Diverged { .. }));
+        for (run, record) in diverged.clone().take(if diverged.count() > 6 { 0 } else { 6 }) {
             if let Outcome::Diverged { epoch, .. } = record.outcome {
                 notes.push(format!(
                     "`{}`, seed {}{}: diverged in epoch {epoch}; it counts up to the epoch before, and in no mean of last epochs",
@@ -181,7 +236,8 @@ impl<'a> Caption<'a> {
     }
 
     fn sources(&self) -> Vec<String> {
-        let records: Vec<&Record> = self.runs.runs.iter().map(|(_, record)| record).collect();
+        let parts: Vec<&Runs> = [self.runs].into_iter().chain(self.also.iter().copied()).collect();
+        let records: Vec<&Record> = parts.iter().flat_map(|part| &part.runs).map(|(_, record)| record).collect();
         let every = |of: &dyn Fn(&Record) -> String| -> String {
             let all: BTreeSet<String> = records.iter().map(|record| of(record)).collect();
             all.into_iter().collect::<Vec<_>>().join("; ")
@@ -192,13 +248,15 @@ impl<'a> Caption<'a> {
             entry.0.insert(r.data.train_examples);
             entry.1 = r.data.test_examples;
         }
-        let mut lines = vec![format!(
-            "scale `{}`, experiment `{}`, {} runs: {}",
-            self.scale,
-            self.runs.plan.experiment,
-            records.len(),
-            self.runs.plan.question
-        )];
+        let mut lines: Vec<String> = Vec::new();
+        for part in &parts {
+            let (name, question) = (&part.plan.experiment, &part.plan.question);
+            lines.push(format!(
+                "scale `{}`, experiment `{name}`, {} runs: {question}",
+                self.scale,
+                part.plan.runs.len()
+            ));
+        }
         for ((title, digest), (train, test)) in data {
             let train = train.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
             let digest: String = digest.chars().take(12).collect();
@@ -207,7 +265,7 @@ impl<'a> Caption<'a> {
         lines.push(format!(
             "model: {}; {} epochs",
             every(&|r| format!("{} ({} parameters)", r.model.title, r.model.parameters)),
-            self.runs.epochs()
+            epochs(&parts)
         ));
         lines.push(format!("commit: {}", every(&commit)));
         let machine = |r: &Record| {
@@ -222,6 +280,12 @@ impl<'a> Caption<'a> {
         lines.push(format!("redraw: `cargo xtask figures --scale {} --only {}`", self.scale, self.number));
         lines
     }
+}
+
+/// How long the longest run of each experiment is.
+fn epochs(parts: &[&Runs]) -> String {
+    let all: BTreeSet<usize> = parts.iter().map(|part| part.epochs()).collect();
+    all.iter().map(usize::to_string).collect::<Vec<_>>().join(" or ")
 }
 
 fn commit(record: &Record) -> String {

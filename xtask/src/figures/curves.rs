@@ -1,4 +1,4 @@
-//! Figures 2, 3 and 6: what the two arms do by epoch, and by amount of data.
+//! Figures 2, 3, 5 and 6: what the arms do by epoch, and by amount of data.
 
 use anyhow::Result;
 use np_record::compare::Metric;
@@ -11,22 +11,22 @@ use super::{Figure, Scale};
 use crate::draw::axis::{Axis, Limits};
 use crate::draw::canvas::Fill;
 use crate::draw::chart::{Layer, Spot};
-use crate::draw::panel::{self, Key, Panel};
+use crate::draw::panel::{self, Grid, Key, Layout, Panel};
 use crate::draw::theme::{self, Look};
 
 /// Sideways distance of two arms at one x, in pixels.
-const DODGE: f64 = 62.0;
+const DODGE: f64 = 56.0;
 
-fn looks(runs: &Runs) -> Result<Vec<Look>> {
+pub(super) fn looks(runs: &Runs) -> Result<Vec<Look>> {
     runs.arms().iter().map(|arm| theme::arm(arm)).collect()
 }
 
-fn heights(layers: &[Layer]) -> Vec<f64> {
+pub(super) fn heights(layers: &[Layer]) -> Vec<f64> {
     layers.iter().flat_map(Layer::heights).collect()
 }
 
 /// The title that records give their data set.
-fn data_title(runs: &Runs) -> String {
+pub(super) fn data_title(runs: &Runs) -> String {
     runs.runs.first().map(|(_, record)| record.data.title.clone()).unwrap_or_default()
 }
 
@@ -42,9 +42,11 @@ pub(crate) fn sanity(scale: Scale, runs: &Runs) -> Result<Figure> {
             y: Axis::linear("Test accuracy (%)", heights(&layers), Limits::PERCENT),
             layers,
             key: Vec::new(),
+            grid: Grid::Levels,
+            notes: None,
         });
     }
-    let drawing = panel::figure("Figure 2: test accuracy by epoch", &panels, 2, &looks(runs)?)?;
+    let drawing = panel::figure("Figure 2: test accuracy by epoch", &panels, Layout::grid(2), &looks(runs)?)?;
     let caption = Caption::new(2, "Sanity check", scale, runs)
         .text(&format!("Test accuracy after each epoch on {} (A) and {} (B).", panels[0].title, panels[1].title))
         .bands("lines are means, bands ± 1 sample standard deviation")
@@ -60,20 +62,22 @@ pub(crate) fn low_data(scale: Scale, runs: &Runs) -> Result<Figure> {
     let title = data_title(runs);
     let x = Axis::fractions("Share of the training data", &fractions);
     let (mut rows, mut panels) = (Vec::new(), Vec::new());
-    for (letter, quantity, name, limits) in [
-        ('A', Quantity::TestAccuracy, "Final test accuracy (%)", Limits::PERCENT),
-        ('B', Quantity::TrainLoss, "Final training loss (nats)", Limits::POSITIVE),
+    for (letter, quantity, what, name, limits) in [
+        ('A', Quantity::TestAccuracy, "accuracy", "Final test accuracy (%)", Limits::PERCENT),
+        ('B', Quantity::TrainLoss, "training loss", "Final training loss (nats)", Limits::POSITIVE),
     ] {
         let layers = by_fraction(runs, &fractions, letter, quantity, &mut rows)?;
         panels.push(Panel {
-            title: title.clone(),
+            title: format!("{title}: {what}"),
             x: x.clone(),
             y: Axis::linear(name, heights(&layers), limits),
             layers,
             key: Vec::new(),
+            grid: Grid::Levels,
+            notes: None,
         });
     }
-    let drawing = panel::figure("Figure 3: low data", &panels, 2, &looks(runs)?)?;
+    let drawing = panel::figure("Figure 3: low data", &panels, Layout::grid(2), &looks(runs)?)?;
     let caption = Caption::new(3, "Low data", scale, runs)
         .text(&format!(
             "Test accuracy (A) and mean training loss (B) of the last epoch on {title}, by the share of the training data \
@@ -114,10 +118,34 @@ fn by_fraction(
         }
         let shift = (i as f64 - (arms.len() - 1) as f64 / 2.0) * DODGE;
         if !spots.is_empty() {
-            layers.push(Layer::Points { look: theme::arm(arm)?, spots, values, shift });
+            layers.push(Layer::Points { look: theme::arm(arm)?, spots, values, shift, chosen: None });
         }
     }
     Ok(layers)
+}
+
+/// Figure 5: accuracy and loss by epoch on a task that nothing was tuned on.
+pub(crate) fn transfer(scale: Scale, runs: &Runs) -> Result<Figure> {
+    let (mut rows, mut panels) = (Vec::new(), Vec::new());
+    let title = data_title(runs);
+    for (letter, quantity, what, name, limits) in [
+        ('A', Quantity::TestAccuracy, "accuracy", "Test accuracy (%)", Limits::PERCENT),
+        ('B', Quantity::TrainLoss, "training loss", "Training loss (nats)", Limits::POSITIVE),
+    ] {
+        let layers = runs.curves(letter, quantity, Spread::Seeds, Fill::Solid, &mut rows)?;
+        panels.push(panel(runs, &format!("{title}: {what}"), name, layers, limits));
+    }
+    let drawing = panel::figure("Figure 5: transfer", &panels, Layout::grid(2), &looks(runs)?)?;
+    let caption = Caption::new(5, "Transfer", scale, runs)
+        .text(&format!(
+            "The configuration that was tuned on MNIST, unchanged, on {title} with {}: test accuracy (A) and mean training loss (B) by epoch.",
+            runs.model()
+        ))
+        .bands("lines are means, bands ± 1 sample standard deviation")
+        .comparison(Metric::FinalTestAccuracy)
+        .comparison(Metric::FinalTrainLoss)
+        .finish()?;
+    Ok(Figure { name: "fig5", drawing, table: long_format(&rows), caption })
 }
 
 /// Figure 6: what the coefficient and the update do by epoch, on Fashion-MNIST.
@@ -142,11 +170,13 @@ pub(crate) fn dynamics(scale: Scale, runs: &Runs) -> Result<Figure> {
     let mut layers = runs.curves('D', NEAR_MAX, Spread::Seeds, Fill::Solid, &mut rows)?;
     layers.extend(runs.curves('D', NEAR_MIN, Spread::Seeds, Fill::Open, &mut rows)?);
     let mut shares = panel(runs, "Coefficients near a bound", "Share of elements (%)", layers, Limits::PERCENT);
-    let key = |fill, text: &str| Key { fill, text: text.into() };
-    shares.key = vec![key(Fill::Solid, "near the upper bound"), key(Fill::Open, "near the lower bound")];
+    shares.key =
+        vec![Key::marker(Fill::Solid, "near the upper bound"), Key::marker(Fill::Open, "near the lower bound")];
     panels.push(shares);
+    panels[0].key = vec![Key::remark("band: ± 1 standard deviation of α over elements")];
+    panels[1].key = vec![Key::remark("band: ± 1 standard deviation over seeds, as in C and D")];
 
-    let drawing = panel::figure("Figure 6: dynamics", &panels, 2, &looks(runs)?)?;
+    let drawing = panel::figure("Figure 6: dynamics", &panels, Layout::grid(2), &looks(runs)?)?;
     let caption = Caption::new(6, "Dynamics", scale, runs)
         .text(&format!(
             "Training on {}, by epoch. A: mean of the coefficient α over elements and steps; the band reaches one standard deviation \
@@ -164,5 +194,6 @@ pub(crate) fn dynamics(scale: Scale, runs: &Runs) -> Result<Figure> {
 
 fn panel(runs: &Runs, title: &str, name: &str, layers: Vec<Layer>, limits: Limits) -> Panel {
     let y = Axis::linear(name, heights(&layers), limits);
-    Panel { title: title.into(), x: Axis::epochs(runs.epochs()), y, layers, key: Vec::new() }
+    let x = Axis::epochs(runs.epochs());
+    Panel { title: title.into(), x, y, layers, key: Vec::new(), grid: Grid::Levels, notes: None }
 }

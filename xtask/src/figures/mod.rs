@@ -1,14 +1,19 @@
 //! `cargo xtask figures`: from records to `figures/SCALE/figN.{svg,png,csv,md}`, and with all of them to `figures/SCALE/report.html`.
 //!
-//! [`source`] finds the records, and has `np` make those that are missing; [`curves`], [`fig1`] and [`gallery`] draw; [`caption`] and [`table`] say what
-//! is seen. The same records give the same bytes: nothing here looks at the clock, the machine, or the checkout.
+//! [`source`] finds the records, and has `np` make those that are missing. A module a figure draws: [`fig1`], [`curves`] (2, 3, 5, 6), [`optimizers`] (4), [`space`] (7),
+//! [`stability`] (8), [`evidence`] (9), [`cost`] (10), [`gallery`]; [`caption`] and [`table`] say what is seen. The same records give the same bytes: nothing here looks at the clock, the machine, or the checkout.
 
 mod caption;
+mod cost;
 mod curves;
+mod evidence;
 mod fig1;
 mod gallery;
+mod optimizers;
 mod runs;
 mod source;
+mod space;
+mod stability;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -36,26 +41,79 @@ pub(crate) enum Number {
     /// Low data.
     #[value(name = "3")]
     LowData,
+    /// Against standard optimizers.
+    #[value(name = "4")]
+    Optimizers,
+    /// Transfer to another task.
+    #[value(name = "5")]
+    Transfer,
     /// Dynamics.
     #[value(name = "6")]
     Dynamics,
+    /// Design space.
+    #[value(name = "7")]
+    DesignSpace,
+    /// Stability.
+    #[value(name = "8")]
+    Stability,
+    /// Evidence under four controls.
+    #[value(name = "9")]
+    Evidence,
+    /// Cost of a step.
+    #[value(name = "10")]
+    Cost,
     /// Paths of all optimizers; has no number and no scale, and is drawn only when it is asked for.
     Gallery,
 }
 
 impl Number {
     /// Those that are drawn where none is named.
-    const ALL: [Number; 4] = [Number::Method, Number::Sanity, Number::LowData, Number::Dynamics];
+    const ALL: [Number; 10] = [
+        Number::Method,
+        Number::Sanity,
+        Number::LowData,
+        Number::Optimizers,
+        Number::Transfer,
+        Number::Dynamics,
+        Number::DesignSpace,
+        Number::Stability,
+        Number::Evidence,
+        Number::Cost,
+    ];
 
-    /// The experiment whose records the figure is drawn from: `experiments/NAME.yaml`.
-    fn experiment(self) -> Option<&'static str> {
+    /// The experiments whose records the figure is drawn from: `experiments/NAME.yaml`.
+    fn experiments(self) -> &'static [&'static str] {
         match self {
-            Number::Method | Number::Gallery => None,
-            Number::Sanity => Some("fig2-sanity"),
-            Number::LowData => Some("fig3-low-data"),
-            Number::Dynamics => Some("fig6-dynamics"),
+            Number::Method | Number::Cost | Number::Gallery => &[],
+            Number::Sanity => &["fig2-sanity"],
+            Number::LowData => &["fig3-low-data"],
+            Number::Optimizers => &["fig4-optimizers"],
+            Number::Transfer => &["fig5-transfer"],
+            Number::Dynamics => &["fig6-dynamics"],
+            Number::DesignSpace => &["fig7-design-space", "fig4-optimizers"],
+            Number::Stability => &["fig8-stability"],
+            Number::Evidence => &[
+                "fig2-sanity",
+                "fig3-low-data",
+                "fig5-transfer",
+                "fig9-matched-step",
+                "fig9-matched-step-cifar",
+                "fig9-best-rate",
+                "fig9-best-rate-cifar",
+            ],
         }
     }
+}
+
+/// Every experiment that a figure is drawn from, once, in order.
+fn experiments(numbers: &[Number]) -> Vec<&'static str> {
+    let mut names: Vec<&str> = Vec::new();
+    for name in numbers.iter().flat_map(|number| number.experiments()) {
+        if !names.contains(name) {
+            names.push(name);
+        }
+    }
+    names
 }
 
 /// How much is trained.
@@ -120,13 +178,13 @@ pub(crate) fn run(options: &Options, root: &Path) -> Result<()> {
             println!("{}", path.display());
         }
     }
-    for figure in draw(&numbers, options.scale, |name| workspace.obtain(name, &|name| workspace.train(name)))? {
+    for figure in draw(&numbers, options.scale, root, |name| workspace.obtain(name, &|name| workspace.train(name)))? {
         for path in write(&figure, &folder)? {
             println!("{}", path.display());
         }
     }
     if options.only.is_empty() {
-        let names: Vec<&str> = Number::ALL.iter().filter_map(|number| number.experiment()).collect();
+        let names = experiments(&Number::ALL);
         let page = folder.join("report.html");
         workspace.report(&names, &page)?;
         println!("{}", page.display());
@@ -135,19 +193,26 @@ pub(crate) fn run(options: &Options, root: &Path) -> Result<()> {
 }
 
 /// Draws figures in order; each experiment's runs are obtained once.
-fn draw(numbers: &[Number], scale: Scale, obtain: impl Fn(&str) -> Result<Runs>) -> Result<Vec<Figure>> {
+fn draw(numbers: &[Number], scale: Scale, root: &Path, obtain: impl Fn(&str) -> Result<Runs>) -> Result<Vec<Figure>> {
     let mut known: BTreeMap<&str, Runs> = BTreeMap::new();
-    for name in numbers.iter().filter_map(|number| number.experiment()) {
-        if !known.contains_key(name) {
-            known.insert(name, obtain(name)?);
-        }
+    for name in experiments(numbers) {
+        known.insert(name, obtain(name)?);
     }
     let figure = |number: &Number| {
-        let runs = number.experiment().and_then(|name| known.get(name));
-        match (number, runs) {
-            (Number::Sanity, Some(runs)) => curves::sanity(scale, runs),
-            (Number::LowData, Some(runs)) => curves::low_data(scale, runs),
-            (Number::Dynamics, Some(runs)) => curves::dynamics(scale, runs),
+        let runs: Vec<&Runs> = number.experiments().iter().filter_map(|name| known.get(name)).collect();
+        match (number, runs.as_slice()) {
+            (Number::Sanity, [runs]) => curves::sanity(scale, runs),
+            (Number::LowData, [runs]) => curves::low_data(scale, runs),
+            (Number::Optimizers, [runs]) => optimizers::draw(scale, runs),
+            (Number::Transfer, [runs]) => curves::transfer(scale, runs),
+            (Number::Dynamics, [runs]) => curves::dynamics(scale, runs),
+            (Number::DesignSpace, [runs, standard]) => space::draw(scale, runs, standard),
+            (Number::Stability, [runs]) => stability::draw(scale, runs),
+            (Number::Evidence, [sanity, low_data, transfer, step, step_cifar, rate, rate_cifar]) => {
+                let (steps, rates) = ([*step, *step_cifar], [*rate, *rate_cifar]);
+                evidence::draw(scale, &evidence::Sources { sanity, low_data, transfer, steps, rates })
+            }
+            (Number::Cost, _) => cost::draw(scale, &cost::latest(root)?),
             (_, _) => fig1::draw(scale),
         }
     };

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Result, bail};
+use np_record::select::{self, Rule, Selection};
 use np_record::{Epoch, Outcome, Plan, PlannedRun, Record, stats};
 use serde_json::Value;
 
@@ -50,6 +51,19 @@ impl Quantity {
             Quantity::TrainLoss => "train_loss_nats".into(),
             Quantity::Diagnostic(key) => key.into(),
             Quantity::ShareDiagnostic(key) => format!("{key}_percent"),
+        }
+    }
+
+    /// Name in a table.
+    pub(crate) fn title(self) -> String {
+        match self {
+            Quantity::TestAccuracy => "test accuracy (%)".into(),
+            Quantity::TrainLoss => "training loss (nats)".into(),
+            Quantity::Diagnostic("alpha_mean") => "mean α".into(),
+            Quantity::ShareDiagnostic("alpha_fraction_near_max") => "α near its upper bound (%)".into(),
+            Quantity::ShareDiagnostic("alpha_fraction_near_min") => "α near its lower bound (%)".into(),
+            Quantity::Diagnostic(key) => key.replace('_', " "),
+            Quantity::ShareDiagnostic(key) => format!("{} (%)", key.replace('_', " ")),
         }
     }
 
@@ -109,6 +123,34 @@ impl Runs {
         fractions.sort_by(f64::total_cmp);
         fractions.dedup();
         fractions
+    }
+
+    /// The runs where a swept key has this value.
+    pub(crate) fn where_axis(&self, axis: &str, value: &Value) -> Result<Runs> {
+        self.part(&format!("{axis} = {value}"), |run, _| run.axes.get(axis) == Some(value))
+    }
+
+    /// The values of a swept key that is a number, ascending; those of one arm, or of all.
+    pub(crate) fn values(&self, axis: &str, arm: Option<&str>) -> Vec<f64> {
+        let runs = self.runs.iter().filter(|(run, _)| arm.is_none_or(|arm| run.arm == arm));
+        let mut values: Vec<f64> = runs.filter_map(|(run, _)| run.axes.get(axis)?.as_f64()).collect();
+        values.sort_by(f64::total_cmp);
+        values.dedup();
+        values
+    }
+
+    /// Each arm at its best configuration by the plan's own split, the other configurations left out.
+    pub(crate) fn selected(&self) -> Result<(Runs, Selection)> {
+        let all: Vec<_> = self.runs.iter().map(|(run, record)| (run.clone(), Some(record.clone()))).collect();
+        let rule = Rule { split: self.plan.selection.unwrap_or_default(), ..Rule::default() };
+        let (selection, kept) = select::select(&rule, &all)?;
+        let runs = kept.into_iter().filter_map(|(run, record)| Some((run, record?))).collect();
+        Ok((Runs { plan: self.plan.clone(), runs }, selection))
+    }
+
+    /// The model, as records call it.
+    pub(crate) fn model(&self) -> String {
+        self.runs.first().map(|(_, record)| record.model.title.clone()).unwrap_or_default()
     }
 
     /// The longest run, in epochs.
@@ -175,7 +217,7 @@ impl Runs {
 }
 
 /// The share of the training split that a run uses: an axis of the plan, or in its configuration; all of it if neither says.
-fn fraction_of(run: &PlannedRun) -> f64 {
+pub(crate) fn fraction_of(run: &PlannedRun) -> f64 {
     let axis = run.axes.get("data.fraction").and_then(Value::as_f64);
     axis.or_else(|| run.config.pointer("/data/fraction").and_then(Value::as_f64)).unwrap_or(1.0)
 }

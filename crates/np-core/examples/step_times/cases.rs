@@ -140,6 +140,14 @@ impl Prepared {
         Ok(())
     }
 
+    /// Numbers of state for a parameter, scalars left out.
+    #[allow(dead_code)] // the example says it
+    pub fn state_numbers(&self) -> Result<f64> {
+        let state = self.optimizer.state()?;
+        let numbers: usize = state.tensors.values().map(Tensor::elem_count).filter(|n| *n > 1).sum();
+        Ok((numbers as f64 / self.elements as f64 * 100.0).round() / 100.0)
+    }
+
     /// One step.
     pub fn step(&mut self) -> Result<()> {
         if self.optimizer.observes() {

@@ -1,6 +1,10 @@
 //! What can be drawn into axes.
 
+mod rows;
+
 use anyhow::Result;
+
+pub(crate) use rows::{Bar, Bound, Cell, Interval, Rule};
 
 use super::canvas::{Canvas, Fill, Stroke};
 use super::panel::Frame;
@@ -19,7 +23,7 @@ pub(crate) struct Spot {
     pub(crate) high: f64,
 }
 
-/// One kind of mark, for one arm. Bars, a heat map and a forest will be further variants.
+/// One kind of mark.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Layer {
     /// Means joined by a line, in a band.
@@ -45,7 +49,19 @@ pub(crate) enum Layer {
         values: Vec<(f64, f64)>,
         /// Sideways shift in pixels, so that arms do not hide each other.
         shift: f64,
+        /// The mean that alone has a filled marker; without one all have.
+        chosen: Option<usize>,
     },
+    /// Means with intervals, each in a row.
+    Intervals(Vec<Interval>),
+    /// Bars, several a row.
+    Bars(Vec<Bar>),
+    /// What the bars of rows are held against.
+    Bounds(Vec<Bound>),
+    /// A heat map.
+    Cells(Vec<Cell>),
+    /// A line across all rows.
+    Rule(Rule),
 }
 
 /// Which means of a curve have a marker.
@@ -100,12 +116,26 @@ impl Stage {
 impl Layer {
     /// Every height that the layer reaches, for the range of the axis.
     pub(crate) fn heights(&self) -> Vec<f64> {
-        let (Layer::Curve { spots, .. } | Layer::Points { spots, .. }) = self;
+        let (Layer::Curve { spots, .. } | Layer::Points { spots, .. }) = self else { return Vec::new() };
         let mut heights: Vec<f64> = spots.iter().flat_map(|s| [s.low, s.mean, s.high]).collect();
         if let Layer::Points { values, .. } = self {
             heights.extend(values.iter().map(|(_, y)| *y));
         }
         heights
+    }
+
+    /// Every width that a layer of rows reaches, for the range of the axis.
+    pub(crate) fn widths(&self) -> Vec<f64> {
+        match self {
+            Layer::Intervals(intervals) => {
+                let of = |i: &Interval| [&[i.low, i.mean, i.high][..], &i.values].concat();
+                intervals.iter().flat_map(of).collect()
+            }
+            Layer::Bars(bars) => bars.iter().map(|bar| bar.value).collect(),
+            Layer::Bounds(bounds) => bounds.iter().map(|bound| bound.value).collect(),
+            Layer::Rule(rule) => rule.band.into_iter().flatten().chain([rule.at]).collect(),
+            Layer::Curve { .. } | Layer::Points { .. } | Layer::Cells(_) => Vec::new(),
+        }
     }
 
     /// Draws one stage of the layer.
@@ -123,9 +153,14 @@ impl Layer {
                     Stage::Marks => marked.into_iter().try_for_each(|point| canvas.marker(point, look, *fill)),
                 }
             }
-            Layer::Points { look, spots, values, shift } => {
-                draw_points(canvas, frame, stage, (look, spots, values, *shift))
+            Layer::Points { look, spots, values, shift, chosen } => {
+                draw_points(canvas, frame, stage, (look, spots, values, *shift, *chosen))
             }
+            Layer::Intervals(intervals) => intervals.iter().try_for_each(|one| one.draw(canvas, frame, stage)),
+            Layer::Bars(bars) => bars.iter().try_for_each(|bar| bar.draw(canvas, frame, stage)),
+            Layer::Bounds(bounds) => bounds.iter().try_for_each(|bound| bound.draw(canvas, frame, stage)),
+            Layer::Cells(cells) => cells.iter().try_for_each(|cell| cell.draw(canvas, frame, stage)),
+            Layer::Rule(rule) => rule.draw(canvas, frame, stage),
         }
     }
 }
@@ -145,11 +180,14 @@ fn draw_band(canvas: &Canvas, frame: &Frame, (look, spots, band): (&Look, &[Spot
     }
 }
 
+/// What [`Layer::Points`] holds.
+type PointsOf<'a> = (&'a Look, &'a [Spot], &'a [(f64, f64)], f64, Option<usize>);
+
 fn draw_points(
     canvas: &Canvas,
     frame: &Frame,
     stage: Stage,
-    (look, spots, values, shift): (&Look, &[Spot], &[(f64, f64)], f64),
+    (look, spots, values, shift, chosen): PointsOf,
 ) -> Result<()> {
     let moved = |x: f64, y: f64, by: f64| {
         let (px, py) = frame.at(x, y);
@@ -173,7 +211,10 @@ fn draw_points(
             for (x, y) in values {
                 canvas.disc(moved(*x, *y, 1.9 * MARKER), 0.42 * MARKER, look.colour, 0.55)?;
             }
-            spots.iter().try_for_each(|s| canvas.marker(moved(s.x, s.mean, 0.0), look, Fill::Solid))
+            spots.iter().enumerate().try_for_each(|(i, s)| {
+                let fill = if chosen.is_none_or(|which| which == i) { Fill::Solid } else { Fill::Open };
+                canvas.marker(moved(s.x, s.mean, 0.0), look, fill)
+            })
         }
     }
 }

@@ -1,0 +1,227 @@
+//! Figure 10: the time of a step, ours and PyTorch's, and the memory limit. Drawn from what `cargo xtask bench --keep` has kept.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context as _, Result, bail};
+use serde::Deserialize;
+
+use super::table::csv;
+use super::{Figure, Scale};
+use crate::draw::axis::{Axis, Limits};
+use crate::draw::canvas::Fill;
+use crate::draw::chart::{Bar, Bound, Layer};
+use crate::draw::panel::{self, Grid, Key, Layout, Notes, Panel};
+use crate::draw::theme::{self, PANEL_WIDTH};
+
+/// Height of a row, in pixels.
+const ROW: f64 = 96.0;
+/// What is left of an axis in panel A: beyond, bars are cut and say so.
+const LONGEST: f64 = 7.0;
+
+/// What the bench keeps.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Kept {
+    date: String,
+    machine: Machine,
+    threads: usize,
+    commit: Option<String>,
+    torch: Option<String>,
+    ours: BTreeMap<String, f64>,
+    theirs: BTreeMap<String, f64>,
+    #[serde(default)]
+    state: BTreeMap<String, f64>,
+    #[serde(default)]
+    memory_gb_s: Option<f64>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Machine {
+    cpu: String,
+    cores: usize,
+}
+
+/// The latest that was kept, by the name of its file; models' rates are in files of their own.
+pub(crate) fn latest(root: &Path) -> Result<Kept> {
+    let folder = root.join("xtask/bench/results");
+    let mut paths = Vec::new();
+    for entry in fs::read_dir(&folder).with_context(|| format!("cannot read `{}`", folder.display()))? {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if name.ends_with(".json") && !name.ends_with("-models.json") {
+            paths.push(path);
+        }
+    }
+    paths.sort();
+    let Some(path) = paths.pop() else {
+        bail!("`{}` has no timings\nhint: `cargo xtask bench --keep` measures them", folder.display())
+    };
+    let text = fs::read_to_string(&path).with_context(|| format!("cannot read `{}`", path.display()))?;
+    serde_json::from_str(&text)
+        .with_context(|| format!("`{}` is not what `cargo xtask bench --keep` writes", path.display()))
+}
+
+/// A row: name, ours, PyTorch's, the limit.
+struct Cost {
+    key: String,
+    label: String,
+    ours: f64,
+    theirs: Option<f64>,
+    limit: Option<f64>,
+}
+
+/// Further forms of optimizers that are measured, and what they are called.
+const FORMS: [(&str, &str); 6] = [
+    ("sgd_momentum", "SGD, momentum"),
+    ("neuroplastic_unwatched", "NeuroPlastic, no diagnostics"),
+    ("neuroplastic_controlled", "NeuroPlastic, controller"),
+    ("neuroplastic_bounded", "NeuroPlastic, bounded"),
+    ("neuroplastic_orthogonal", "NeuroPlastic, orthogonal"),
+    ("neuroplastic_hybrid_adamw", "NeuroPlastic on AdamW"),
+];
+
+/// Draws the figure.
+pub(crate) fn draw(scale: Scale, kept: &Kept) -> Result<Figure> {
+    let large = kept.rows("11M");
+    let matrices = kept.matrices();
+    let ours = theme::arm("full")?.colour;
+    let theirs = theme::arm("sgd")?.colour;
+    let colours = [Key::bar(ours, "ours"), Key::bar(theirs, "PyTorch")];
+    let bars = |costs: &[Cost], longest: f64| {
+        let mut bars = Vec::new();
+        for (i, cost) in costs.iter().enumerate() {
+            let bar = |shift: f64, value: f64, colour| Bar {
+                row: i as f64 + shift,
+                value: value.min(longest),
+                thickness: 0.34,
+                colour,
+                fill: Fill::Solid,
+            };
+            bars.push(bar(-0.19, cost.ours, ours));
+            bars.extend(cost.theirs.map(|value| bar(0.19, value, theirs)));
+        }
+        Layer::Bars(bars)
+    };
+    let bounds = large.iter().enumerate().filter_map(|(i, c)| Some(Bound { row: i as f64, value: c.limit? })).collect();
+    let notes = |costs: &[Cost]| {
+        let digits = |value: f64| if value < 10.0 { format!("{value:.2}") } else { format!("{value:.0}") };
+        let line = |(i, cost): (usize, &Cost)| {
+            (i as f64, format!("{} / {}", digits(cost.ours), cost.theirs.map_or_else(|| "–".into(), digits)))
+        };
+        Some(Notes { head: "ours / PyTorch".into(), lines: costs.iter().enumerate().map(line).collect() })
+    };
+    let labels = |costs: &[Cost]| Axis::rows(costs.iter().map(|cost| cost.label.clone()).collect());
+    let layers = vec![bars(&large, LONGEST), Layer::Bounds(bounds)];
+    let mut x = Axis::linear("Nanoseconds a parameter and step", [0.0, LONGEST], Limits::POSITIVE);
+    x.high = LONGEST;
+    let element_wise = Panel {
+        title: "11 million parameters".into(),
+        x,
+        y: labels(&large),
+        layers,
+        key: [&colours[..], &[Key::bound("what memory alone takes")]].concat(),
+        grid: Grid::Rows,
+        notes: notes(&large),
+    };
+    let mut x = Axis::logarithmic("Nanoseconds a parameter and step", &[1.0, 30_000.0]);
+    x.ticks.retain(|(_, label)| !label.is_empty());
+    x.low = 1.0;
+    let with_matrices = Panel {
+        title: "Matrix methods, at their own sizes".into(),
+        x,
+        y: Axis::rows(matrices.iter().map(|cost| cost.label.clone()).collect()),
+        layers: vec![bars(&matrices, f64::INFINITY)],
+        key: [&colours[..], &[Key::remark("(logarithmic)")]].concat(),
+        grid: Grid::Rows,
+        notes: notes(&matrices),
+    };
+    let wide = 1.5 * PANEL_WIDTH;
+    let layout = Layout::of_rows(1, wide, &[large.len(), matrices.len()], ROW);
+    let drawing = panel::figure("Figure 10: cost", &[element_wise, with_matrices], layout, &[])?;
+    Ok(Figure { name: "fig10", drawing, table: kept.table(&[large, matrices]), caption: kept.caption(scale) })
+}
+
+/// What is measured on matrices alone: key, and what is said of it.
+const MATRICES: [(&str, &str); 6] = [
+    ("adafactor_matrix", "Adafactor, 1024 × 1024"),
+    ("muon_matrix", "Muon, 1024 × 1024"),
+    ("soap_block", "SOAP, 256 × 256"),
+    ("shampoo_block", "Shampoo, 256 × 256"),
+    ("kfac_mlp", "K-FAC, the MLP"),
+    ("lbfgs_mlp", "L-BFGS, the MLP"),
+];
+
+impl Kept {
+    /// The cost of a key, under a label.
+    fn cost(&self, key: &str, label: String) -> Option<Cost> {
+        let ours = *self.ours.get(key)?;
+        // Parameter read and written, gradient read, state read and written: four bytes each, at the speed of memory.
+        let limit = self.state.get(key).zip(self.memory_gb_s).map(|(state, speed)| (3.0 + 2.0 * state) * 4.0 / speed);
+        Some(Cost { key: key.into(), label, ours, theirs: self.theirs.get(key).copied(), limit })
+    }
+
+    /// All optimizers of a size, the cheapest of ours first.
+    fn rows(&self, size: &str) -> Vec<Cost> {
+        let known = theme::OPTIMIZERS.iter().map(|(kind, _, label)| (*kind, *label)).chain(FORMS);
+        let mut seen: Vec<&str> = Vec::new();
+        let mut costs: Vec<Cost> = Vec::new();
+        for (kind, label) in known {
+            if !seen.contains(&kind) {
+                seen.push(kind);
+                costs.extend(self.cost(&format!("{kind}_{size}"), label.into()));
+            }
+        }
+        costs.sort_by(|a, b| a.ours.total_cmp(&b.ours));
+        costs
+    }
+
+    fn matrices(&self) -> Vec<Cost> {
+        let mut costs: Vec<Cost> = MATRICES.iter().filter_map(|(key, label)| self.cost(key, (*label).into())).collect();
+        costs.sort_by(|a, b| a.ours.total_cmp(&b.ours));
+        costs
+    }
+
+    fn table(&self, panels: &[Vec<Cost>; 2]) -> String {
+        let mut rows = vec![["panel", "key", "ours_ns", "pytorch_ns", "memory_limit_ns"].map(String::from).to_vec()];
+        for (letter, costs) in ["A", "B"].iter().zip(panels) {
+            rows.extend(costs.iter().map(|cost| {
+                let text = |value: Option<f64>| value.map_or_else(String::new, |value| value.to_string());
+                vec![(*letter).into(), cost.key.clone(), cost.ours.to_string(), text(cost.theirs), text(cost.limit)]
+            }));
+        }
+        csv(&rows)
+    }
+
+    fn caption(&self, scale: Scale) -> String {
+        let torch = self.torch.as_deref().unwrap_or("none");
+        let speed = self.memory_gb_s.map_or_else(String::new, |speed| {
+            format!(
+                " The black tick is the time that memory alone takes, at the {speed} GB/s that this machine reads and writes: parameter and state read and \
+                 written once, the gradient read once. "
+            )
+        });
+        format!(
+            "**Figure 10. Cost.** Time of one optimizer step in nanoseconds a parameter, ours and PyTorch's (its fastest form: fused where there is \
+one, else the faster of the loop over tensors and `foreach`; for what torch lacks, the packages pytorch_optimizer, schedulefree and prodigyopt), \
+measured in turn on the same threads, the best of several rounds.{speed} A: one tensor of 11 million parameters, bars beyond {LONGEST} \
+cut. NeuroPlastic gathers its diagnostics, but where the label says otherwise; the \
+published PyTorch code takes 117 ns. B: methods that work on whole matrices, at sizes that they can be measured at, logarithmic.\n\
+\n\
+Notes:\n\
+\n\
+- at 11 million parameters nothing stays in a cache, and the speed of memory drifts by a fifth within minutes: differences below that are none\n\
+- our L-BFGS works in double precision, PyTorch's in single\n\
+\n\
+Made from:\n\
+\n\
+- `cargo xtask bench --keep` on {}, {} cores, {} threads, {}, commit `{}`; PyTorch {torch}\n\
+- redraw: `cargo xtask figures --scale {scale} --only 10`; the timings are those of the machine above at every scale\n",
+            self.machine.cpu,
+            self.machine.cores,
+            self.threads,
+            self.date,
+            self.commit.as_deref().unwrap_or("unknown").chars().take(12).collect::<String>(),
+        )
+    }
+}

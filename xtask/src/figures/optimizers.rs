@@ -1,0 +1,103 @@
+//! Figure 4: NeuroPlastic beside the standard optimizers, each at its own best learning rate.
+
+use anyhow::Result;
+use np_record::compare::{Format, Metric};
+use np_record::stats;
+
+use super::caption::Caption;
+use super::curves::{data_title, heights, looks};
+use super::runs::{Quantity, Runs, Spread};
+use super::table::{Mark, Row, long_format};
+use super::{Figure, Scale};
+use crate::draw::axis::{Axis, Limits};
+use crate::draw::canvas::Fill;
+use crate::draw::chart::{Layer, Spot};
+use crate::draw::panel::{self, Grid, Key, Layout, Panel};
+use crate::draw::theme;
+
+/// The key that is swept.
+pub(super) const RATE: &str = "optimizer.lr";
+
+/// Draws the figure.
+pub(crate) fn draw(scale: Scale, runs: &Runs) -> Result<Figure> {
+    let (best, selection) = runs.selected()?;
+    let (title, split) = (data_title(runs), selection.split.key());
+    let mut rows = Vec::new();
+    let curves = best.curves('A', Quantity::TestAccuracy, Spread::Seeds, Fill::Solid, &mut rows)?;
+    let by_epoch = Panel {
+        title: format!("{title}: each at its best rate"),
+        x: Axis::epochs(best.epochs()),
+        y: Axis::linear("Test accuracy (%)", heights(&curves), Limits::PERCENT),
+        layers: curves,
+        key: vec![Key::remark("band: ± 1 standard deviation over seeds")],
+        grid: Grid::Levels,
+        notes: None,
+    };
+    let mut layers = Vec::new();
+    for arm in runs.arms() {
+        let chosen = selection.choices.iter().find(|choice| choice.arm == arm).and_then(|choice| choice.best());
+        let chosen = chosen.and_then(|best| best.axes.get(RATE)?.as_f64());
+        layers.extend(by_rate(runs, &arm, chosen, &mut rows)?);
+    }
+    let by_rate = Panel {
+        title: format!("{title}: every rate"),
+        x: Axis::logarithmic("Learning rate", &runs.values(RATE, None)),
+        y: Axis::linear("Final test accuracy (%)", heights(&layers), Limits::PERCENT),
+        layers,
+        key: vec![
+            Key::marker(Fill::Solid, &format!("chosen on {split} images")),
+            Key::marker(Fill::Open, "other rates"),
+        ],
+        grid: Grid::Levels,
+        notes: None,
+    };
+    let drawing = panel::figure("Figure 4: standard optimizers", &[by_epoch, by_rate], Layout::grid(2), &looks(runs)?)?;
+    let mut shown = best.clone();
+    shown.runs.iter_mut().for_each(|(run, _)| run.axes.clear());
+    let diverged: usize =
+        selection.choices.iter().flat_map(|c| &c.candidates).map(|candidate| candidate.diverged).sum();
+    let mut caption = Caption::new(4, "Standard optimizers", scale, &shown)
+        .text(&format!(
+            "{title} with {}. A: test accuracy by epoch, each optimizer at the learning rate that its {split} accuracy chose. B: test accuracy of the \
+             last epoch at every rate that was tried, on a logarithmic axis; filled markers are the chosen rates.",
+            runs.model()
+        ))
+        .rates_are_tried()
+        .bands("lines and large markers are means, bands and bars ± 1 sample standard deviation, small points single seeds")
+        .table(selection.table().render(Format::Markdown))
+        .comparison(Metric::FinalTestAccuracy)
+        .note("every optimizer has the same budget of learning rates and seeds; all else is at its default or, for NeuroPlastic, as tuned on MNIST".into());
+    if diverged > 0 {
+        caption = caption
+            .note(format!("{diverged} runs diverged; they are in no mean, and a rate with one cannot be chosen"));
+    }
+    Ok(Figure { name: "fig4", drawing, table: long_format(&rows), caption: caption.finish()? })
+}
+
+/// Final test accuracy by learning rate, of one arm.
+fn by_rate(runs: &Runs, arm: &str, chosen: Option<f64>, rows: &mut Vec<Row>) -> Result<Option<Layer>> {
+    let (mut spots, mut values) = (Vec::new(), Vec::new());
+    for rate in runs.values(RATE, Some(arm)) {
+        let last = runs.where_axis(RATE, &rate.into())?.last(arm, Quantity::TestAccuracy);
+        let all: Vec<f64> = last.values().copied().collect();
+        let Some(value) = stats::mean(&all) else { continue };
+        let half = stats::sample_std(&all).unwrap_or(0.0);
+        let row = |mark| {
+            let (data, quantity) = (runs.data(), Quantity::TestAccuracy.key());
+            Row { panel: 'B', data, arm: arm.into(), quantity, x_name: "learning_rate", x: rate, mark }
+        };
+        rows.push(row(Mark::Mean { value, low: value - half, high: value + half, n: all.len() }));
+        rows.extend(last.iter().map(|(&seed, &value)| row(Mark::Seed { seed, value })));
+        values.extend(all.into_iter().map(|value| (rate, value)));
+        spots.push(Spot { x: rate, mean: value, low: value - half, high: value + half });
+    }
+    let which = chosen.and_then(|chosen| spots.iter().position(|spot| spot.x == chosen));
+    // Adam and AdamW have the same rates: the one stands a little beside the other.
+    let shift = match arm {
+        "adam" => -26.0,
+        "adamw" => 26.0,
+        _ => 0.0,
+    };
+    let look = theme::arm(arm)?;
+    Ok((!spots.is_empty()).then_some(Layer::Points { look, spots, values, shift, chosen: which }))
+}
