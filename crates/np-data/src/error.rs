@@ -199,6 +199,18 @@ pub enum Error {
         /// The number of examples.
         found: usize,
     },
+    /// An import that other files of the same set hide.
+    #[error(
+        "`{folder}`: expected the imported set ({expected}), found another ({found})\nhint: the folder had files of the set, which are looked for first; import into another folder, or remove them"
+    )]
+    Covered {
+        /// The folder.
+        folder: PathBuf,
+        /// Digest of what was imported.
+        expected: String,
+        /// Digest of what is read.
+        found: String,
+    },
     /// A set could not be fetched from the Hub.
     #[cfg(feature = "hub")]
     #[error(transparent)]

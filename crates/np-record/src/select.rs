@@ -147,6 +147,8 @@ pub struct Candidate {
     pub finished: usize,
     /// Runs that diverged.
     pub diverged: usize,
+    /// Optimizer steps of all its runs.
+    pub steps: usize,
     /// Mean score over seeds, if every planned run has one: luck on the seeds that are left is no merit.
     pub score: Option<f64>,
     /// Sample standard deviation of the score.
@@ -159,6 +161,14 @@ impl Choice {
     pub fn budget(&self) -> (usize, usize) {
         let competing = || self.candidates.iter().filter(|candidate| candidate.competes);
         (competing().count(), competing().map(|candidate| candidate.finished + candidate.diverged).sum())
+    }
+
+    /// Mean optimizer steps of its finished runs: how long a training of this arm is.
+    #[must_use]
+    pub fn steps_a_run(&self) -> Option<f64> {
+        let whole = || self.candidates.iter().filter(|c| c.competes && c.finished == c.runs && c.runs > 0);
+        let runs: usize = whole().map(|candidate| candidate.runs).sum();
+        (runs > 0).then(|| whole().map(|candidate| candidate.steps).sum::<usize>() as f64 / runs as f64)
     }
 
     /// The best configuration.
@@ -268,7 +278,7 @@ fn equalise(choices: &mut [Choice], seed: u64) {
 
 impl Candidate {
     fn new(axes: BTreeMap<String, Value>) -> Self {
-        Self { axes, competes: true, runs: 0, finished: 0, diverged: 0, score: None, std: None }
+        Self { axes, competes: true, runs: 0, finished: 0, diverged: 0, steps: 0, score: None, std: None }
     }
 
     fn judge<'a>(
@@ -281,6 +291,7 @@ impl Candidate {
         for (run, record) in runs {
             self.runs += 1;
             let Some(record) = record else { continue };
+            self.steps += record.last().map_or(0, |last| last.steps);
             match &record.outcome {
                 Outcome::Failed { .. } => {}
                 Outcome::Diverged { .. } => self.diverged += 1,

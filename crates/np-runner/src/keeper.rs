@@ -133,6 +133,8 @@ impl Keeper {
 
     /// The latest snapshot that is whole. One that is not is set aside, and `say` told.
     pub(crate) fn latest(&mut self, say: &mut dyn FnMut(String) -> Result<()>) -> Result<Option<Snapshot>> {
+        // One that was refused since counts for nothing.
+        (self.epochs, self.began) = (0, 0);
         for suffix in ["", ".before"] {
             let path = self.path(suffix);
             let bytes = match fs::read(&path) {
@@ -182,7 +184,7 @@ impl Keeper {
         let snapshot = state.snapshot(&self.id)?;
         let due = match self.every {
             Every::Time(time) => self.written.elapsed() >= time,
-            Every::Epochs(n) => snapshot.epochs() - self.epochs >= n as usize,
+            Every::Epochs(n) => snapshot.epochs().saturating_sub(self.epochs) >= n as usize,
             Every::Never => false,
         };
         self.pending = Some(snapshot);

@@ -7,7 +7,7 @@ use std::{
     io::Read,
     sync::{
         Arc,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, Ordering},
     },
     thread,
 };
@@ -34,17 +34,11 @@ const SIGNALS: [(i32, Wish); 4] = [
 #[cfg(not(unix))]
 const SIGNALS: [(i32, Wish); 2] = [(consts::SIGINT, Wish::End), (consts::SIGTERM, Wish::End)];
 
-/// Whether somebody wishes this process to stop: 0, or the latest wish as a number.
+/// Whether somebody wishes this process to stop, and how. Who warned before a machine is taken away means it, even if the end itself follows.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Stop(Arc<AtomicUsize>);
-
-impl Wish {
-    const fn number(self) -> usize {
-        match self {
-            Self::End => 1,
-            Self::Requeue => 2,
-        }
-    }
+pub(crate) struct Stop {
+    end: Arc<AtomicBool>,
+    requeue: Arc<AtomicBool>,
 }
 
 impl Stop {
@@ -53,25 +47,31 @@ impl Stop {
         let stop = Self::default();
         for (signal, wish) in SIGNALS {
             // Refused only for signals that nobody can catch, which these are not. The default action would end the process.
-            let _ = flag::register_usize(signal, Arc::clone(&stop.0), wish.number());
+            let _ = flag::register(signal, Arc::clone(stop.flag(wish)));
         }
         stop
     }
 
     /// Takes the end of `input` for a wish too: a launcher keeps the other end open for as long as its worker is to go on.
     pub(crate) fn when_closed(&self, mut input: impl Read + Send + 'static) {
-        let wished = Arc::clone(&self.0);
+        let wished = Arc::clone(&self.end);
         thread::spawn(move || {
             let mut rest = [0; 64];
             while input.read(&mut rest).is_ok_and(|n| n > 0) {}
-            wished.store(Wish::End.number(), Ordering::Relaxed);
+            wished.store(true, Ordering::Relaxed);
         });
     }
 
-    /// The latest wish.
+    fn flag(&self, wish: Wish) -> &Arc<AtomicBool> {
+        match wish {
+            Wish::End => &self.end,
+            Wish::Requeue => &self.requeue,
+        }
+    }
+
+    /// The wish; of two, to go on later.
     pub(crate) fn wish(&self) -> Option<Wish> {
-        let number = self.0.load(Ordering::Relaxed);
-        [Wish::End, Wish::Requeue].into_iter().find(|wish| wish.number() == number)
+        [Wish::Requeue, Wish::End].into_iter().find(|wish| self.flag(*wish).load(Ordering::Relaxed))
     }
 
     /// Whether there is a wish.
@@ -81,7 +81,8 @@ impl Stop {
 
     /// Whether there is a wish, which is then forgotten: the next one is another.
     pub(crate) fn take(&self) -> bool {
-        self.0.swap(0, Ordering::Relaxed) != 0
+        // Both, whatever the first says.
+        self.end.swap(false, Ordering::Relaxed) | self.requeue.swap(false, Ordering::Relaxed)
     }
 }
 
@@ -93,8 +94,9 @@ mod tests {
     fn a_wish_is_taken_once() {
         let stop = Stop::default();
         assert!(!stop.is_wished() && !stop.take());
-        stop.0.store(Wish::Requeue.number(), Ordering::Relaxed);
-        assert_eq!(stop.wish(), Some(Wish::Requeue));
+        stop.requeue.store(true, Ordering::Relaxed);
+        stop.end.store(true, Ordering::Relaxed);
+        assert_eq!(stop.wish(), Some(Wish::Requeue), "the end that follows a warning does not undo it");
         assert!(stop.is_wished() && stop.take() && !stop.take());
         assert_eq!(stop.wish(), None);
     }

@@ -81,14 +81,14 @@ pub struct Costs {
 }
 
 impl Costs {
-    /// Reads the timings of every record of a store.
+    /// Reads the timings of every record of a store that can be read: an estimate is no reason to refuse anything.
     ///
     /// # Errors
-    /// Those of reading records.
+    /// Those of listing the store.
     pub fn of(store: &Store) -> Result<Self> {
         let mut costs = Self::default();
         for id in store.ids()? {
-            let Some(record) = store.read_record(&id)? else { continue };
+            let Ok(Some(record)) = store.read_record(&id) else { continue };
             let passes = (record.timing.len() * record.data.train_examples) as f64;
             let seconds: f64 = record.timing.iter().map(np_record::Phases::total).sum();
             if passes > 0.0 {

@@ -36,6 +36,8 @@ pub struct Job<'a> {
     pub index: usize,
     /// The id that the run is expected to have: the plan may have been replaced since the launcher read it.
     pub id: Option<&'a str>,
+    /// The run itself, as a launcher hands it over; the plan is then not looked at, and may be replaced meanwhile.
+    pub run: Option<&'a PlannedRun>,
     /// Folder of the published data files.
     pub data_dir: Option<&'a Path>,
     /// Threads that the run computes on, for its record.
@@ -56,14 +58,17 @@ pub struct Job<'a> {
 pub fn exec(store: &Store, job: &Job<'_>) -> Result<()> {
     let Job { plan, index, .. } = *job;
     let nowhere = || Place::Option(format!("np exec {plan} {index}"));
-    let found = job
-        .plans
-        .unwrap_or(store)
-        .read_plan(plan)?
-        .ok_or_else(|| Fault::new(nowhere(), "the store has no such plan"))?;
-    let run = found.runs.get(index).ok_or_else(|| {
-        Fault::new(nowhere(), format!("expected a run from 0 to {}", found.runs.len().saturating_sub(1)))
-    })?;
+    let found;
+    let run = match job.run {
+        Some(run) => run,
+        None => {
+            let plans = job.plans.unwrap_or(store);
+            found = plans.read_plan(plan)?.ok_or_else(|| Fault::new(nowhere(), "the store has no such plan"))?;
+            found.runs.get(index).ok_or_else(|| {
+                Fault::new(nowhere(), format!("expected a run from 0 to {}", found.runs.len().saturating_sub(1)))
+            })?
+        }
+    };
     if job.id.is_some_and(|id| id != run.id) {
         return Err(Fault::new(nowhere(), "the plan was replaced while its runs were trained").into());
     }

@@ -36,7 +36,7 @@ fn a_page_holds_all_that_it_needs_and_nothing_else() {
         "what every arm reached",
         "paired by seed",
         "P(better than <code>full</code>)",
-        "np run experiments/tiny.yaml --scale quick",
+        "np run tiny.yaml --scale quick",
         "prefers-color-scheme: dark",
         "@media print",
         "aria-label=\"Test accuracy by epoch",
@@ -97,6 +97,24 @@ fn figures_that_name_the_experiment_are_taken_in() {
 }
 
 #[test]
+fn arms_with_axes_of_their_own_keep_their_columns() {
+    let text = TINY.to_owned()
+        + "  swept: {optimizer: {sgd: {lr: 0.05, momentum: 0.9}}, sweep: {optimizer.lr: [0.05, 0.01]}}\n  adam: {optimizer: adam}\n";
+    let lab = lab(text);
+    lab.good(&["report", "tiny.yaml"]);
+    let page = fs::read_to_string(lab.path("report.html")).unwrap();
+    let table = page.split("against the others, paired by seed").nth(1).unwrap();
+    let table = table.split("</table>").next().unwrap();
+    let columns = table.split("</thead>").next().unwrap().matches("<th ").count();
+    let rows: Vec<&str> = table.split("<tr>").skip(2).collect();
+    assert!(rows.len() >= 3, "{table}");
+    for row in rows {
+        assert_eq!(row.matches("<th ").count() + row.matches("<td").count(), columns, "{row}");
+    }
+    assert!(page.contains("np run tiny.yaml"), "the file is where it is, not in a folder that it is not in");
+}
+
+#[test]
 fn nothing_to_report_is_said() {
     let lab = Lab::new(TINY);
     let output = lab.np(&["report"]);
@@ -131,6 +149,11 @@ fn compare_selects_as_the_file_says_or_as_asked() {
     assert!(csv.starts_with("metric,arm,baseline,") && said.contains("each arm at its best"), "{csv}");
     let (all, _) = lab.good(&["compare", "tiny.yaml", "--configurations", "--format", "csv"]);
     assert_eq!((all.lines().count(), all.matches(",chosen\n").count()), (5, 2), "{all}");
+    let (pooled, _) = lab.good(&["compare", "tiny.yaml", "--select", "test", "--iqm"]);
+    assert!(
+        pooled.contains("chosen on the test split itself") && pooled.contains("`full`: optimizer.lr = "),
+        "{pooled}"
+    );
     let (plain, _) = lab.good(&["compare", "tiny.yaml", "--select", "none"]);
     assert!(!plain.contains("each arm at its best") && plain.contains("optimizer.lr"), "{plain}");
 

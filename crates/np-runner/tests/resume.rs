@@ -109,6 +109,21 @@ fn killed_at_twenty_moments_it_ends_with_the_same_bits() {
     assert!(names(&lab, "cut/locks").is_empty());
 }
 
+#[test]
+fn a_plan_that_is_replaced_meanwhile_changes_nothing_for_a_sweep_under_way() {
+    let lab = Lab::new(long().replace("epochs: 40", "epochs: 100"));
+    let whole = undisturbed(&lab);
+    let said = fs::File::options().create(true).append(true).open(lab.path("said")).unwrap();
+    let mut launcher = sweep(&lab, &said);
+    lab.wait_for("the plan", |lab| lab.path("cut/plans/tiny.json").exists());
+    let path = lab.path("cut/plans/tiny.json");
+    let mut plan: serde_json::Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    plan["runs"].as_array_mut().unwrap().reverse();
+    fs::write(&path, plan.to_string()).unwrap();
+    assert!(launcher.wait().unwrap().success(), "{}", fs::read_to_string(lab.path("said")).unwrap());
+    assert_eq!(lab.results("cut"), whole);
+}
+
 /// Trains the first run of the store's plan for some epochs, and stops it: it leaves two generations of its snapshot.
 fn stopped_in_the_middle(lab: &Lab) {
     let mut command = lab.command(&["exec", "tiny", "0", "--store", "cut", "--snapshot-every", "1epoch"]);

@@ -111,9 +111,9 @@ impl Hub {
         }
         watch(Progress::Importing);
         let made = work.join("made");
-        let set = import(name, &work, &made).and_then(|set| published(name, set)).inspect_err(|_| {
-            // Bytes as the Hub has them that are not the set: nothing to go on from.
-            let _ = fs::remove_dir_all(&work);
+        let set = import(name, &work, &made).and_then(|set| published(name, set)).inspect_err(|error| {
+            // Bytes as the Hub has them that are not the set: nothing to go on from. A full disk is no fault of theirs.
+            let _ = fs::remove_dir_all(if matches!(error, Error::Write { .. }) { &made } else { &work });
         })?;
         fs::rename(made.join(name.as_str()), &place).map_err(refused(&place))?;
         fs::remove_dir_all(&work).map_err(refused(&work))?;

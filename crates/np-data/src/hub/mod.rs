@@ -50,7 +50,13 @@ pub fn import(name: DataName, from: &Path, data_dir: &Path) -> Result<DataSet, E
             write_idx(&folder, Part::Test, &test.split)?;
         }
     }
-    DataSet::load(name, Source::Full, Some(data_dir))
+    let set = DataSet::load(name, Source::Full, Some(data_dir))?;
+    let (expected, found) = (digest(&train.split, &test.split), set.digest.clone());
+    // What was there before may go before what was made: published files are compressed, and are looked for first.
+    if found != expected {
+        return Err(Error::Covered { folder, expected, found });
+    }
+    Ok(set)
 }
 
 fn write_cifar(from: &Path, folder: &Path, train: &Read, test: &Read) -> Result<(), Error> {

@@ -9,11 +9,12 @@ use crate::stats::{Bootstrap, Interval, interquartile_mean, mean, probability_ab
 use crate::table::{Cell, Column, Table};
 use crate::{Outcome, PlannedRun, Record};
 
-/// The finished values of an arm, a list a problem.
+/// Values of an arm, a list a problem.
 type Values = Vec<Vec<f64>>;
 
 /// Every arm over all the problems (combinations of axes) of a plan: mean, interquartile mean, and how often one of its runs beats one of
-/// the `baseline`'s on the same problem. Intervals are bootstrapped within each problem.
+/// the `baseline`'s on the same problem, a diverged run losing against every other. Intervals are bootstrapped within each problem. What did not
+/// finish, and what an arm was not run on, is in the notes.
 #[must_use]
 pub fn pooled(runs: &[(PlannedRun, Option<Record>)], baseline: &str, metric: Metric, bootstrap: &Bootstrap) -> Table {
     let mut problems: Vec<&BTreeMap<String, Value>> = Vec::new();
@@ -26,15 +27,22 @@ pub fn pooled(runs: &[(PlannedRun, Option<Record>)], baseline: &str, metric: Met
             arms.push(&run.arm);
         }
     }
-    let values = |arm: &str| -> Values {
+    let of_arm = |arm: &str, value: &dyn Fn(&Record) -> Option<f64>| -> Values {
         let of = |problem: &&BTreeMap<String, Value>| {
             let here = runs.iter().filter(|(run, _)| run.arm == arm && run.axes == **problem);
-            let finished = here.filter_map(|(_, record)| record.as_ref().filter(|r| r.outcome == Outcome::Finished));
-            finished.filter_map(|record| metric.of(record)).filter(|value| value.is_finite()).collect()
+            here.filter_map(|(_, record)| value(record.as_ref()?)).collect()
         };
         problems.iter().map(of).collect()
     };
-    let rival = values(baseline);
+    let finished = |record: &Record| {
+        let value = (record.outcome == Outcome::Finished).then(|| metric.of(record)).flatten();
+        value.filter(|value| value.is_finite())
+    };
+    // As bad as a number can be.
+    let worst = if metric.higher_is_better() { f64::MIN } else { f64::MAX };
+    let trained = |record: &Record| record.is_done().then(|| finished(record).unwrap_or(worst));
+    let values = |arm: &str| of_arm(arm, &finished);
+    let rival = of_arm(baseline, &trained);
     let level = format!("{} % interval", bootstrap.confidence * 100.0);
     let better = format!("P(better than `{baseline}`)");
     let columns = vec![
@@ -58,7 +66,8 @@ pub fn pooled(runs: &[(PlannedRun, Option<Record>)], baseline: &str, metric: Met
             let all = own.concat();
             let strata: Vec<&[f64]> = own.iter().map(Vec::as_slice).collect();
             let iqm_interval = bootstrap.interval_of(&strata, |drawn| interquartile_mean(&drawn.concat()));
-            let versus = (*arm != baseline).then(|| improvement(&own, &rival, metric, bootstrap)).flatten();
+            let ranked = of_arm(arm, &trained);
+            let versus = (*arm != baseline).then(|| improvement(&ranked, &rival, metric, bootstrap)).flatten();
             let interval = |interval: Option<Interval>, text: &dyn Fn(f64) -> String| {
                 let shown = interval.map(|i| format!("[{}, {}]", text(i.low), text(i.high)));
                 let printed = Cell::printed(shown.unwrap_or_else(|| "–".into()));
@@ -83,6 +92,32 @@ pub fn pooled(runs: &[(PlannedRun, Option<Record>)], baseline: &str, metric: Met
         })
         .collect();
     let mut notes = Vec::new();
+    for arm in &arms {
+        let own = || runs.iter().filter(|(run, _)| run.arm == *arm).map(|(_, record)| record.as_ref());
+        let count = |what: &str, is: &dyn Fn(Option<&Record>) -> bool| {
+            let n = own().filter(|record| is(*record)).count();
+            (n > 0).then(|| format!("{n} {what}"))
+        };
+        let lost = [
+            count("diverged", &|record| record.is_some_and(|r| r.is_done() && finished(r).is_none())),
+            count("failed", &|record| record.is_some_and(|r| !r.is_done())),
+            count("missing", &|record| record.is_none()),
+        ];
+        let lost: Vec<String> = lost.into_iter().flatten().collect();
+        if !lost.is_empty() {
+            let lost = lost.join(", ");
+            notes.push(format!(
+                "warning: `{arm}`: {lost}; in no mean, and a diverged run loses against every other in P"
+            ));
+        }
+        let covered = values(arm).iter().filter(|values| !values.is_empty()).count();
+        if covered < problems.len() {
+            let all = problems.len();
+            notes.push(format!(
+                "warning: `{arm}` has values on {covered} of {all} problems: its means are of those alone"
+            ));
+        }
+    }
     let fewest = arms.iter().map(|arm| values(arm).concat().len()).min().unwrap_or(0);
     if fewest < 4 {
         notes.push(format!("warning: n = {fewest}: below four runs an interquartile mean drops none, and is the mean"));

@@ -1,12 +1,31 @@
 //! Performance profiles over problems: data sets, fractions, experiments.
 
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
 use super::{Metric, Target, TargetError, time_to_target};
 use crate::stats::{Profile, median};
 use crate::table::{Cell, Column, Table};
 use crate::{Outcome, PlannedRun, Record};
 
 /// What each arm costs on one problem.
-type Costs = Vec<(String, Option<f64>)>;
+#[derive(Default)]
+struct Costs {
+    /// Ids of all its runs: two problems of the same runs are one.
+    ids: BTreeSet<String>,
+    /// By arm. Infinite where the middle run never got there.
+    arms: Vec<(String, Known)>,
+}
+
+/// What is known of an arm on one problem.
+#[derive(Clone, Copy, Default)]
+struct Known {
+    /// The median over the runs that were trained; `None` without any.
+    cost: Option<f64>,
+    /// Runs that were not trained, or failed.
+    unknown: usize,
+}
 
 /// What a run costs: less is better.
 #[derive(Debug, Clone, PartialEq)]
@@ -37,7 +56,8 @@ const FACTORS: [f64; 6] = [1.0, 1.05, 1.1, 1.25, 1.5, 2.0];
 const LARGEST: f64 = 4.0;
 
 /// The performance profile of every arm that all problems have: each combination of axes of each experiment is a problem, and an arm's cost
-/// on it the median over seeds.
+/// on it the median over seeds. A problem whose runs are those of another, because two experiments share them, counts once; one that an arm has no
+/// trained run on, or that has no target, is left out.
 ///
 /// # Errors
 ///
@@ -45,19 +65,29 @@ const LARGEST: f64 = 4.0;
 pub fn profile(experiments: &[Problem<'_>], metric: Metric, cost: &Cost) -> Result<Table, TargetError> {
     // Costs by problem and arm.
     let mut problems: Vec<Costs> = Vec::new();
+    let mut shared = 0;
     for Problem { runs, .. } in experiments {
-        problems.extend(costs(runs, metric, cost)?);
+        for problem in costs(runs, metric, cost)? {
+            match problems.iter().any(|known| known.ids == problem.ids) {
+                true => shared += 1,
+                false => problems.push(problem),
+            }
+        }
     }
-    let mut arms: Vec<&String> = problems.first().into_iter().flatten().map(|(arm, _)| arm).collect();
-    arms.retain(|arm| problems.iter().all(|problem| problem.iter().any(|(other, _)| other == *arm)));
-    let mut left_out: Vec<&String> = problems.iter().flatten().map(|(arm, _)| arm).collect();
+    let mut arms: Vec<String> =
+        problems.first().into_iter().flat_map(|p| &p.arms).map(|(arm, _)| arm.clone()).collect();
+    arms.retain(|arm| problems.iter().all(|problem| problem.arms.iter().any(|(other, _)| other == arm)));
+    let mut left_out: Vec<String> = problems.iter().flat_map(|p| &p.arms).map(|(arm, _)| arm.clone()).collect();
+    let all = problems.len();
+    let unknown: usize = problems.iter().map(|problem| problem.unknown(&arms)).sum();
+    problems.retain(|problem| arms.iter().all(|arm| problem.of(arm).is_some_and(|known| known.cost.is_some())));
     left_out.retain(|arm| !arms.contains(arm));
     left_out.sort();
     left_out.dedup();
     let table: Vec<Vec<Option<f64>>> = problems
         .iter()
         .map(|problem| {
-            let of = |arm: &&String| problem.iter().find(|(other, _)| other == *arm).and_then(|(_, cost)| *cost);
+            let of = |arm: &String| problem.of(arm).and_then(|known| known.cost).filter(|cost| cost.is_finite());
             arms.iter().map(of).collect()
         })
         .collect();
@@ -75,6 +105,18 @@ pub fn profile(experiments: &[Problem<'_>], metric: Metric, cost: &Cost) -> Resu
     if !left_out.is_empty() {
         let names: Vec<String> = left_out.iter().map(|arm| format!("`{arm}`")).collect();
         notes.push(format!("warning: not on every problem, and left out: {}", names.join(", ")));
+    }
+    if unknown > 0 {
+        let s = if unknown == 1 { " is" } else { "s are" };
+        notes.push(format!("warning: {unknown} run{s} missing or failed, and not counted in medians"));
+    }
+    if problems.len() < all {
+        let n = all - problems.len();
+        notes.push(format!("warning: {n} of {all} problems left out: no target, or an arm without a trained run"));
+    }
+    if shared > 0 {
+        let s = if shared == 1 { "" } else { "s" };
+        notes.push(format!("{shared} problem{s} of the very same runs as another, counted once"));
     }
     let (mut rows, mut n) = (Vec::new(), problems.len());
     match Profile::new(&table) {
@@ -107,14 +149,15 @@ pub fn profile(experiments: &[Problem<'_>], metric: Metric, cost: &Cost) -> Resu
 fn costs(runs: &[(PlannedRun, Option<Record>)], metric: Metric, cost: &Cost) -> Result<Vec<Costs>, TargetError> {
     let mut problems = Vec::new();
     let mut out: Vec<Costs> = Vec::new();
-    let mut add = |axes, arm: String, cost: Option<f64>| {
-        let at = problems.iter().position(|other| *other == axes).unwrap_or_else(|| {
-            problems.push(axes);
-            out.push(Vec::new());
+    let mut add = |axes: &BTreeMap<String, Value>, arm: String, known: Known| {
+        let at = problems.iter().position(|other| other == axes).unwrap_or_else(|| {
+            problems.push(axes.clone());
+            let here = runs.iter().filter(|(run, _)| run.axes == *axes);
+            out.push(Costs { ids: here.map(|(run, _)| run.id.clone()).collect(), arms: Vec::new() });
             problems.len() - 1
         });
-        if out[at].iter().all(|(other, _)| *other != arm) {
-            out[at].push((arm, cost));
+        if out[at].of(&arm).is_none() {
+            out[at].arms.push((arm, known));
         }
     };
     let target = match cost {
@@ -127,10 +170,12 @@ fn costs(runs: &[(PlannedRun, Option<Record>)], metric: Metric, cost: &Cost) -> 
                     _ => None,
                 };
                 // A run that diverged is as bad as can be; one that failed or is missing says nothing.
+                let planned = same.clone().count();
                 let done = same.filter_map(|(_, record)| record.as_ref().filter(|record| record.is_done()));
                 let end = |value: f64| if metric.higher_is_better() { 1.0 - value } else { value };
                 let ends: Vec<f64> = done.map(|record| value(record).map_or(f64::INFINITY, end)).collect();
-                add(run.axes.clone(), run.arm.clone(), median(&ends));
+                let known = Known { cost: median(&ends), unknown: planned - ends.len() };
+                add(&run.axes, run.arm.clone(), known);
             }
             return Ok(out);
         }
@@ -141,7 +186,19 @@ fn costs(runs: &[(PlannedRun, Option<Record>)], metric: Metric, cost: &Cost) -> 
             Cost::Steps(_) => reached.steps as f64,
             _ => reached.seconds,
         });
-        add(time.axes, time.arm, median);
+        // Without a target nothing could be reached, and nothing is known.
+        let cost = median.filter(|_| time.target.is_some());
+        add(&time.axes, time.arm.clone(), Known { cost, unknown: time.unknown });
     }
     Ok(out)
+}
+
+impl Costs {
+    fn of(&self, arm: &str) -> Option<Known> {
+        self.arms.iter().find(|(other, _)| other == arm).map(|(_, known)| *known)
+    }
+
+    fn unknown(&self, arms: &[String]) -> usize {
+        arms.iter().filter_map(|arm| self.of(arm)).map(|known| known.unknown).sum()
+    }
 }

@@ -96,6 +96,21 @@ impl Selection {
         format!("each arm at its best {} by {} accuracy", axes.join(", "), self.split.key())
     }
 
+    /// What must be said beside any table of the chosen runs: what was chosen, from how much, and what speaks against it.
+    #[must_use]
+    pub fn remarks(&self) -> Vec<String> {
+        let chosen = self.choices.iter().filter_map(|choice| {
+            let problem =
+                if choice.axes.is_empty() { String::new() } else { format!(" at {}", axes_text(&choice.axes)) };
+            Some(format!("`{}`{problem}: {}", choice.arm, setting(&choice.best()?.axes)))
+        });
+        let chosen = chosen.collect::<Vec<_>>().join("; ");
+        let mut remarks: Vec<String> = self.warnings.iter().map(|warning| format!("warning: {warning}")).collect();
+        remarks.extend(self.caveat().map(|caveat| format!("warning: {caveat}")));
+        remarks.push(format!("{}: {chosen}", self.title()));
+        remarks
+    }
+
     /// The caveat that belongs to every number that comes of the choice; nothing where the test split had no part in it.
     #[must_use]
     pub fn caveat(&self) -> Option<String> {
@@ -162,7 +177,26 @@ pub(super) fn warnings(split: Split, choices: &[Choice]) -> Vec<String> {
                 "{place}tuning budgets differ (configurations: {budgets}), and who tries more finds more; `--equal-budget` draws as many for every arm"
             ));
         }
+        let steps: Vec<(&str, f64)> = here.iter().filter_map(|c| Some((c.arm.as_str(), c.steps_a_run()?))).collect();
+        let ends = |choose: fn(f64, f64) -> f64| steps.iter().map(|(_, steps)| *steps).reduce(choose);
+        if ends(f64::min).zip(ends(f64::max)).is_some_and(|(least, most)| most > 1.01 * least) {
+            let each = steps.iter().map(|(arm, steps)| format!("`{arm}` {steps:.0}")).collect::<Vec<_>>().join(", ");
+            out.push(format!("{place}trainings are not equally long (mean optimizer steps a run: {each})"));
+        }
         for choice in here {
+            let untrained: usize = choice
+                .candidates
+                .iter()
+                .filter(|candidate| candidate.competes)
+                .map(|candidate| candidate.runs - candidate.finished - candidate.diverged)
+                .sum();
+            if untrained > 0 {
+                let all: usize = choice.candidates.iter().filter(|c| c.competes).map(|c| c.runs).sum();
+                out.push(format!(
+                    "{place}`{}`: {untrained} of {all} runs have failed or are missing: the choice is among what is left",
+                    choice.arm
+                ));
+            }
             match choice.best() {
                 None => out.push(format!("{place}`{}`: no configuration finished for every seed", choice.arm)),
                 Some(best) => out.extend(edges(choice, best).map(|edge| format!("{place}`{}`: {edge}", choice.arm))),
@@ -181,7 +215,10 @@ pub(super) fn warnings(split: Split, choices: &[Choice]) -> Vec<String> {
 /// Where the best value is the smallest or largest of three or more that were tried: a better one may lie beyond.
 fn edges<'a>(choice: &'a Choice, best: &'a Candidate) -> impl Iterator<Item = String> + 'a {
     best.axes.iter().filter_map(|(axis, value)| {
-        let competing = choice.candidates.iter().filter(|candidate| candidate.competes);
+        let competing = choice
+            .candidates
+            .iter()
+            .filter(|candidate| candidate.competes && candidate.finished + candidate.diverged > 0);
         let mut tried: Vec<f64> = competing.filter_map(|candidate| candidate.axes.get(axis)?.as_f64()).collect();
         tried.sort_by(f64::total_cmp);
         tried.dedup();

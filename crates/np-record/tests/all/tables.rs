@@ -72,6 +72,27 @@ fn pooled_over_problems() {
 }
 
 #[test]
+fn what_did_not_finish_is_said_and_loses() {
+    let mut runs = [
+        ending("full", "mnist", &[0.99, 0.5, 0.5]),
+        ending("sgd", "mnist", &[0.96, 0.97, 0.965]),
+        ending("sgd", "fashion-mnist", &[0.88, 0.89, 0.87]),
+    ]
+    .concat();
+    for record in runs[1..3].iter_mut().filter_map(|(_, record)| record.as_mut()) {
+        record.outcome = Outcome::Diverged { epoch: 1, step: 3 };
+    }
+    runs[5].1 = None;
+    let table = pooled(&runs, "sgd", Metric::FinalTestAccuracy, &Bootstrap::default());
+    // The one that is left beats both of the other's; the two that diverged beat none.
+    assert_eq!(json_of(&table)["rows"][0]["probability_better"].as_f64(), Some(1.0 / 3.0));
+    let text = table.render(Format::Text);
+    assert!(text.contains("warning: `full`: 2 diverged; in no mean"), "{text}");
+    assert!(text.contains("warning: `full` has values on 1 of 2 problems"), "{text}");
+    assert!(text.contains("warning: `sgd`: 1 missing; in no mean"), "{text}");
+}
+
+#[test]
 fn the_probability_of_improvement_is_of_what_is_better() {
     let runs = [ending("full", "mnist", &[0.9]), ending("sgd", "mnist", &[0.8])].concat();
     let better =
@@ -179,4 +200,17 @@ fn profiles_over_experiments() {
     }
     let table = profile(&[Problem { experiment: "one", runs: &diverged }], Metric::default(), &Cost::Final).unwrap();
     near(&json_of(&table)["rows"][0]["ever"], 0.5);
+
+    // The same runs in a second experiment are no second problem; a problem that an arm was not trained on is none.
+    let mut missing = one.clone();
+    missing[0].1 = None;
+    let problems = [("one", &one), ("again", &one)].map(|(experiment, runs)| Problem { experiment, runs });
+    let text = profile(&problems, Metric::default(), &Cost::Final).unwrap().render(Format::Text);
+    assert!(
+        text.contains("2 problems of the very same runs as another") && text.contains("of the 2 problems"),
+        "{text}"
+    );
+    let problems = [Problem { experiment: "one", runs: &missing }];
+    let text = profile(&problems, Metric::default(), &Cost::Final).unwrap().render(Format::Text);
+    assert!(text.contains("1 run is missing or failed") && text.contains("1 of 2 problems left out"), "{text}");
 }

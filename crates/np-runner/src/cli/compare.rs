@@ -117,13 +117,17 @@ pub(super) fn compare(args: &Args) -> Result<ExitCode> {
     let format: Format = args.format.parse().unwrap_or_default();
     let metric: Metric = args.metric.parse().unwrap_or_default();
     if let Some(cost) = args.profile {
-        return show(&profiles(args, &sources, metric, cost)?, format);
+        let mut table = profiles(args, &sources, metric, cost)?;
+        sources.iter().for_each(|source| remark(&mut table, source));
+        return show(&table, format);
     }
     let [source] = &sources[..] else {
         let fault = Fault::new(Place::Option(args.sources[1].display().to_string()), "a second experiment");
         return Err(fault.hint("several go with `--profile` only; else compare them one by one").into());
     };
     if args.costs {
+        // It has no place for remarks.
+        source.selection.iter().flat_map(Selection::remarks).for_each(|remark| say!("{remark}"));
         print(&crate::costs::render(&crate::costs::costs(&source.runs), format))?;
         return Ok(ExitCode::SUCCESS);
     }
@@ -137,14 +141,25 @@ pub(super) fn compare(args: &Args) -> Result<ExitCode> {
     if let Some(text) = &args.target {
         let times = time_to_target(&source.runs, metric, &target(text, source)?)
             .map_err(|error| refused(Place::Option(format!("--target {text}")), &error))?;
-        return show(&time_to_target_table(&times, metric), format);
+        let mut table = time_to_target_table(&times, metric);
+        remark(&mut table, source);
+        return show(&table, format);
     }
     if args.iqm {
         let arms = source.plan.arms();
         let baseline = against(args, &arms)?.unwrap_or(arms[0]);
-        return show(&pooled(&source.runs, baseline, metric, &Bootstrap::default()), format);
+        let mut table = pooled(&source.runs, baseline, metric, &Bootstrap::default());
+        remark(&mut table, source);
+        return show(&table, format);
     }
     comparisons(args, source, metric, format)
+}
+
+/// Says in a table's notes how its runs were selected.
+fn remark(table: &mut Table, source: &Source) {
+    table.notes.extend(source.selection.iter().flat_map(Selection::remarks));
+    // Warnings before the rest.
+    table.notes.sort_by_key(|note| !note.starts_with("warning: "));
 }
 
 fn show(table: &Table, format: Format) -> Result<ExitCode> {

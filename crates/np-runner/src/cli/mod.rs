@@ -24,7 +24,7 @@ use std::{
 };
 
 use clap::{Args, Parser, Subcommand};
-use np_record::Store;
+use np_record::{PlannedRun, Store};
 
 use crate::{
     error::{Error, Result},
@@ -122,6 +122,9 @@ struct ExecArgs {
     /// Id that the run must have
     #[arg(long)]
     id: Option<String>,
+    /// The run itself, as JSON, instead of what the plan has there
+    #[arg(long, value_parser = planned)]
+    run: Option<PlannedRun>,
     /// Folder of plans and records
     #[arg(long)]
     store: PathBuf,
@@ -146,6 +149,10 @@ struct ExecArgs {
 }
 
 fn caller(text: &str) -> std::result::Result<Caller, String> {
+    serde_json::from_str(text).map_err(|error| error.to_string())
+}
+
+fn planned(text: &str) -> std::result::Result<PlannedRun, String> {
     serde_json::from_str(text).map_err(|error| error.to_string())
 }
 
@@ -199,6 +206,7 @@ fn exec(args: &ExecArgs) -> Result<ExitCode> {
         plans: plans.as_ref(),
         index: args.index,
         id: args.id.as_deref(),
+        run: args.run.as_ref(),
         data_dir: args.data_dir.as_deref(),
         threads: args.threads,
         caller: &args.caller,

@@ -66,7 +66,9 @@ fn study(args: &Args, file: &Path) -> Result<Study> {
     let figures = args.figures.clone().or_else(|| Some(home?.join("figures").join(&plan.scale)));
     // A page says nothing of the folders of the machine that it was made on.
     let name = file.file_name().unwrap_or_default().to_string_lossy();
+    let folder = std::path::absolute(file).ok().and_then(|path| Some(path.parent()?.ends_with("experiments")));
     let file = match written {
+        true if folder == Some(false) => name.into_owned(),
         true => format!("experiments/{name}"),
         false => format!("experiments/{}.yaml", plan.experiment.split('.').next().unwrap_or_default()),
     };

@@ -1,6 +1,7 @@
 //! The local launcher: worker processes of this very program, as many at a time as fit the cores.
 //!
-//! A worker is `np exec PLAN INDEX`. It trains one run and writes the record itself, so a launcher that dies loses nothing that
+//! A worker is `np exec PLAN INDEX`, and is handed the run itself: a plan that is replaced meanwhile, because somebody has edited the file and
+//! started another sweep, changes nothing for this one. It trains one run and writes the record itself, so a launcher that dies loses nothing that
 //! is finished. Its standard input is a pipe that says nothing: the launcher holds it open for as long as the worker is to go on,
 //! so that a wish to stop, and the launcher's own end however it comes, reach every worker.
 
@@ -115,7 +116,16 @@ impl Launch<'_> {
         let wires = Wires { program, stop: Stop::on_signals(), sender, receiver };
         let mut running = BTreeMap::new();
         let result = self.work(todo, &wires, &mut running, screen);
-        // Left over only after an error, a second wish to stop, or when a worker does not heed the first.
+        if result.is_err() {
+            // Our trouble is not theirs: they may keep what they have done.
+            running.values_mut().for_each(Worker::ask_to_stop);
+            let end = Instant::now() + GRACE;
+            let alive = |worker: &mut Worker| matches!(worker.child.try_wait(), Ok(None));
+            while Instant::now() < end && !wires.stop.take() && running.values_mut().any(alive) {
+                thread::sleep(TICK);
+            }
+        }
+        // Left over only after a second wish to stop, or when a worker does not heed the first.
         for worker in running.values_mut() {
             let _ = worker.child.kill();
             let _ = worker.child.wait();
@@ -216,7 +226,14 @@ impl Launch<'_> {
                                 waiting.push_front(index);
                                 continue;
                             }
-                            None => self.bury(run, crash(status, &stderr))?,
+                            None => match self.bury(run, crash(status, &stderr))? {
+                                Some(outcome) => outcome,
+                                None => {
+                                    screen.leaves(index);
+                                    elsewhere.push(index);
+                                    continue;
+                                }
+                            },
                         },
                     };
                     screen.ends(index, run, &outcome, worker.started.elapsed());
@@ -232,7 +249,7 @@ impl Launch<'_> {
     fn spawn(&self, index: usize, wires: &Wires) -> Result<Child> {
         let mut command = Command::new(&wires.program);
         command.args(["exec", &self.plan.experiment, &index.to_string()]);
-        command.args(["--id", &self.plan.runs[index].id]);
+        command.args(["--run", &serde_json::to_string(&self.plan.runs[index]).unwrap_or_default()]);
         command.arg("--store").arg(self.store.root());
         command.args(["--snapshot-every", &self.snapshots.to_string()]);
         command.args(["--threads", &self.share.threads.to_string()]);
@@ -281,10 +298,14 @@ impl Launch<'_> {
         Ok(self.store.read_record(&run.id)?.filter(np_record::Record::is_done).map(|record| record.outcome))
     }
 
-    /// Records a run whose worker died without a record, twice.
-    fn bury(&self, run: &PlannedRun, reason: String) -> Result<Outcome> {
+    /// Records a run whose worker died without a record, twice; `None` if another process has taken it up.
+    fn bury(&self, run: &PlannedRun, reason: String) -> Result<Option<Outcome>> {
+        let Some(_lock) = Lock::take_patiently(self.store, &run.id)? else { return Ok(None) };
+        if let Some(outcome) = self.recorded(run)? {
+            return Ok(Some(outcome));
+        }
         self.store.write_record(&failed(run, reason.clone(), self.caller.provenance(self.share.threads)))?;
-        Ok(Outcome::Failed { reason })
+        Ok(Some(Outcome::Failed { reason }))
     }
 }
 

@@ -34,14 +34,71 @@ pub(super) fn of(folder: &Path, experiment: &str) -> Vec<Figure> {
     captions.iter().filter_map(figure).collect()
 }
 
-/// A drawing that runs nothing, loads nothing and links nowhere: it becomes part of the page as it stands.
+/// A drawing that runs nothing, loads nothing and links nowhere: it becomes part of the page as it stands. So only what drawings are made of may be
+/// in it, and every other element or attribute is a reason to leave it out.
 fn harmless(svg: &str) -> bool {
-    let lower = svg.to_lowercase();
-    let bad = ["<script", "<foreignobject", "<image", "<use", "<style", "href", "url(", "javascript:", " on"];
-    // Names of elements and attributes only: words of the title may well begin with `on`.
-    let within_tags = lower.split('<').map(|part| part.split('>').next().unwrap_or_default());
-    let tags: String = within_tags.map(|tag| format!("<{tag}>")).collect();
-    lower.starts_with("<svg") && bad.iter().all(|word| !tags.contains(word))
+    const ELEMENTS: [&str; 12] =
+        ["svg", "g", "path", "rect", "circle", "ellipse", "line", "polyline", "polygon", "title", "desc", "text"];
+    svg.starts_with("<svg")
+        && svg.split('<').skip(1).all(|part| {
+            // Up to the first `>`, wherever it stands: in a value it would leave a quote open, which is none of a drawing's.
+            let Some((tag, _)) = part.split_once('>') else { return false };
+            let tag = tag.trim_end_matches('/');
+            let name = tag.split(char::is_whitespace).next().unwrap_or_default();
+            let known = ELEMENTS.contains(&name.trim_start_matches('/'));
+            known && attributes(&tag[name.len()..]).is_some_and(|all| all.iter().all(harmless_attribute))
+        })
+}
+
+/// Names and values, if there is nothing else.
+fn attributes(mut text: &str) -> Option<Vec<(&str, &str)>> {
+    let mut all = Vec::new();
+    loop {
+        text = text.trim_start();
+        if text.is_empty() {
+            return Some(all);
+        }
+        let (name, rest) = text.split_once('=')?;
+        let quote = rest.chars().next().filter(|c| ['"', '\''].contains(c))?;
+        let (value, rest) = rest[1..].split_once(quote)?;
+        all.push((name, value));
+        text = rest;
+    }
+}
+
+fn harmless_attribute((name, value): &(&str, &str)) -> bool {
+    const NAMES: [&str; 28] = [
+        "xmlns",
+        "width",
+        "height",
+        "viewBox",
+        "role",
+        "aria-label",
+        "id",
+        "d",
+        "x",
+        "y",
+        "x1",
+        "y1",
+        "x2",
+        "y2",
+        "cx",
+        "cy",
+        "r",
+        "rx",
+        "ry",
+        "points",
+        "transform",
+        "opacity",
+        "fill",
+        "fill-opacity",
+        "fill-rule",
+        "stroke",
+        "stroke-width",
+        "stroke-opacity",
+    ];
+    let stroke = name.starts_with("stroke-") || name.starts_with("font-") || name.starts_with("text-");
+    (NAMES.contains(name) || stroke) && !value.to_lowercase().contains("url(")
 }
 
 #[cfg(test)]
@@ -74,8 +131,18 @@ mod tests {
     #[test]
     fn a_drawing_with_more_than_a_drawing_is_left_out() {
         assert!(harmless("<svg><path d='M 0 0'/></svg>"));
-        for bad in ["<html>", "<svg onload='x()'>", "<svg><a href='b'>", "<svg><SCRIPT>", "<svg><rect fill='url(#a)'/>"]
-        {
+        for bad in [
+            "<html>",
+            "<svg onload='x()'>",
+            "<svg\nonload='x()'>",
+            "<svg><a href='b'>",
+            "<svg><SCRIPT>",
+            "<svg><rect fill='url(#a)'/>",
+            "<svg><title a='>' onload='x()'>",
+            "<svg><meta http-equiv='refresh' content='0'/></svg>",
+            "<svg><!-- > --></svg>",
+            "<svg><path d=",
+        ] {
             assert!(!harmless(bad), "{bad}");
         }
     }

@@ -71,9 +71,21 @@ pub(super) fn results(runs: &Runs) -> Table {
 
 /// Comparisons of one arm with others in a table, a row a problem and other arm; notes that several share are said once.
 pub(super) fn comparisons(parts: &[Comparison]) -> Table {
-    let tables: Vec<Table> = parts.iter().map(Comparison::table).collect();
+    let mut tables: Vec<Table> = parts.iter().map(Comparison::table).collect();
+    // Arms may have axes of their own: each table gets a column for every axis of any.
+    let mut names: Vec<&String> = parts.iter().flat_map(|part| &part.groups).flat_map(|g| g.axes.keys()).collect();
+    names.sort();
+    names.dedup();
+    for (part, table) in parts.iter().zip(&mut tables) {
+        for (place, name) in names.iter().enumerate() {
+            if !part.groups.iter().any(|group| group.axes.contains_key(*name)) {
+                table.columns.insert(place, Column::name(name, name));
+                table.rows.iter_mut().for_each(|row| row.insert(place, Cell::axis(None)));
+            }
+        }
+    }
     let Some(first) = tables.first() else { return Table::default() };
-    let axes = parts[0].groups.first().map_or(0, |group| group.axes.len());
+    let axes = names.len();
     let mut columns = first.columns.clone();
     columns.splice(axes + 1..axes + 2, [Column::name("against", "against"), Column::number("that arm", "baseline")]);
     // An interval of few differences is called a range; where only some are, all are.

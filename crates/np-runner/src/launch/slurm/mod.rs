@@ -168,6 +168,10 @@ impl Submission<'_> {
             let path = folder.join(name);
             fs::create_dir_all(&path).map_err(Error::io(path))?;
         }
+        // Who submits a run again, with more time perhaps, wants it tried as if for the first time.
+        for &place in &open {
+            let _ = fs::remove_file(folder.join("stalls").join(&self.plan.runs[place].id));
+        }
         let program = copy_program(&folder)?;
         let plans = self.copy_plan(&folder)?;
         for places in open.chunks(size) {
