@@ -1,4 +1,4 @@
-//! The project's own commands: `cargo xtask figures`, `cargo xtask bench`, `cargo xtask ci`, `cargo xtask tidy`.
+//! The project's own commands: `cargo xtask figures`, `cargo xtask results`, `cargo xtask bench`, `cargo xtask ci`, `cargo xtask tidy`.
 //!
 //! Nothing here trains: what must be trained is left to `np`, which is built only when it is needed. So this builds in seconds.
 #![allow(clippy::print_stdout, reason = "paths and headings are what these commands give")]
@@ -7,6 +7,7 @@ mod bench;
 mod ci;
 mod draw;
 mod figures;
+mod results;
 mod tidy;
 
 use std::path::{Path, PathBuf};
@@ -27,6 +28,8 @@ struct Arguments {
 enum Command {
     /// Draw the figures; train first what has no record yet
     Figures(figures::Options),
+    /// Fill in the numbers of README.md and RESULTS.md from the records
+    Results(results::Options),
     /// Measure a step of every optimizer, and PyTorch's beside it
     Bench(bench::Options),
     /// Run every check: format, tidy, lints, documentation, tests
@@ -39,6 +42,7 @@ fn main() -> ExitCode {
     let Arguments { command } = Arguments::parse();
     let done = root().and_then(|root| match &command {
         Command::Figures(options) => figures::run(options, &root),
+        Command::Results(options) => results::run(options, &root),
         Command::Bench(options) => bench::run(options, &root),
         Command::Ci => ci::run(&root),
         Command::Tidy => tidy::run(&root),

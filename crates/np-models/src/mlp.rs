@@ -45,6 +45,17 @@ impl MlpConfig {
         }
         Ok(())
     }
+
+    /// Multiplications with an addition in the forward pass of one example: Σ in × out over the layers. A backward pass takes twice as many.
+    ///
+    /// ```
+    /// assert_eq!(np_models::MlpConfig::default().multiply_adds(784, 10), 784 * 256 + 256 * 256 + 256 * 10);
+    /// ```
+    #[must_use]
+    pub fn multiply_adds(&self, inputs: usize, classes: usize) -> u64 {
+        let widths: Vec<usize> = [inputs].into_iter().chain(self.hidden.iter().copied()).chain([classes]).collect();
+        widths.windows(2).map(|pair| pair[0] as u64 * pair[1] as u64).sum()
+    }
 }
 
 /// A multi-layer perceptron, as PyTorch's `Sequential(Linear, ReLU, Dropout, …, Linear)`.

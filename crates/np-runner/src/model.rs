@@ -43,6 +43,14 @@ impl ModelConfig {
         }
     }
 
+    /// Multiplications with an addition in the forward pass of one image of this shape.
+    pub(crate) fn multiply_adds(&self, shape: [usize; 3], classes: usize) -> u64 {
+        match self {
+            Self::Mlp(mlp) => mlp.multiply_adds(shape.iter().product(), classes),
+            Self::ResNet18(resnet) => resnet.multiply_adds(classes),
+        }
+    }
+
     /// Names of the model's parameters, in its order.
     pub(crate) fn parameter_names(&self) -> Vec<String> {
         match self {

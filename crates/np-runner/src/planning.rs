@@ -15,6 +15,9 @@ use crate::{
     spec::{Request, Spec, SpecRun},
 };
 
+/// Classes of every data set that there is.
+const CLASSES: usize = 10;
+
 /// A plan, with what planning learned and a plan does not hold.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Planned {
@@ -22,6 +25,9 @@ pub struct Planned {
     pub plan: Plan,
     /// Training examples of each run, in the plan's order.
     pub examples: Vec<usize>,
+    /// Floating-point operations of each run, in the plan's order: twice the multiply-adds of a forward pass, three times for every example
+    /// that is trained on and once for every one that is evaluated. What the optimizer does is not counted.
+    pub operations: Vec<f64>,
     /// What would keep its runs from being trained: full data was asked for, and no folder named. The digests are then those of the
     /// published sets.
     pub unread: Option<Box<Fault>>,
@@ -37,6 +43,8 @@ struct Known {
     digest: String,
     /// Of the training split.
     labels: Vec<u8>,
+    /// Examples of the test split.
+    test: usize,
 }
 
 /// Resolves an experiment into its plan; nothing is written.
@@ -49,11 +57,11 @@ struct Known {
 pub fn plan(request: &Request, data_dir: Option<&Path>) -> Result<Planned> {
     let spec = Spec::load(request)?;
     let mut digests = BTreeMap::new();
-    let (mut runs, mut examples) = (Vec::new(), Vec::new());
+    let (mut runs, mut examples, mut operations) = (Vec::new(), Vec::new(), Vec::new());
     let (mut unread, mut warnings) = (None, Vec::new());
     for run in &spec.runs {
         let key = (run.config.data.name, run.config.data.source);
-        let Known { digest, labels } = match digests.entry(key) {
+        let Known { digest, labels, test } = match digests.entry(key) {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(new) => match read(run, &spec, data_dir) {
                 Ok(known) => new.insert(known),
@@ -77,6 +85,7 @@ pub fn plan(request: &Request, data_dir: Option<&Path>) -> Result<Planned> {
             };
             Fault::new(run.tree.place(&key, &spec.document), text).key(key.join("."))
         })?;
+        let evaluated = used.validation.len() + *test;
         let used = used.train.len();
         let batch = run.config.train.batch_size;
         if batch > used {
@@ -88,6 +97,9 @@ pub fn plan(request: &Request, data_dir: Option<&Path>) -> Result<Planned> {
             }
         }
         examples.push(used);
+        let forward = run.config.data.shape().map_or(0, |shape| run.config.model.multiply_adds(shape, CLASSES));
+        let passes = 3.0 * used as f64 + evaluated as f64;
+        operations.push(2.0 * forward as f64 * passes * run.config.train.epochs as f64);
         let config = serde_json::to_value(&run.config)
             .map_err(|error| Fault::new(Place::File(request.file.clone(), None), error.to_string()))?;
         runs.push(PlannedRun {
@@ -110,7 +122,7 @@ pub fn plan(request: &Request, data_dir: Option<&Path>) -> Result<Planned> {
         selection: spec.selection,
         runs,
     };
-    Ok(Planned { plan, examples, unread, warnings, launcher: spec.launcher })
+    Ok(Planned { plan, examples, operations, unread, warnings, launcher: spec.launcher })
 }
 
 /// The plan's name: the experiment's, and with overrides `NAME.HASH`, so that the plan of the file as written stays.
@@ -150,18 +162,18 @@ fn read(run: &SpecRun, spec: &Spec, data_dir: Option<&Path>) -> Result<Known, Un
             _ => Unread::Broken(fault),
         }
     })?;
-    Ok(Known { labels: set.train.labels, digest: set.digest })
+    Ok(Known { test: set.test.len(), labels: set.train.labels, digest: set.digest })
 }
 
 /// A data set as it was published, where its digest is known; its labels stand for as many examples of ten even classes.
 fn published(name: DataName, source: Source) -> Option<Known> {
-    let examples = match (name, source) {
-        (_, Source::Mini) => 2_000,
-        (DataName::Mnist | DataName::FashionMnist, Source::Full) => 60_000,
-        (DataName::Cifar10, Source::Full) => 50_000,
+    let (examples, test) = match (name, source) {
+        (_, Source::Mini) => (2_000, 1_000),
+        (DataName::Mnist | DataName::FashionMnist, Source::Full) => (60_000, 10_000),
+        (DataName::Cifar10, Source::Full) => (50_000, 10_000),
     };
     let labels = (0..examples).map(|i| (i % 10) as u8).collect();
-    known_digest(name, source).map(|digest| Known { digest: digest.to_owned(), labels })
+    known_digest(name, source).map(|digest| Known { digest: digest.to_owned(), labels, test })
 }
 
 /// The runs of `plan` that have no finished record in `store`, each id once, by their place in the plan.

@@ -19,6 +19,14 @@ fn plan_says_what_is_done_and_what_the_rest_costs() {
     assert_eq!(table.lines().count(), 5, "{table}");
     assert_eq!(table.matches("missing").count(), 4, "{table}");
     assert!(said.contains("4 runs to train: no record of the like"), "{said}");
+    // 784 × 16 + 16 × 10 multiply-adds; 100 examples three times and 1,000 once; 2 epochs; 4 runs.
+    assert!(
+        said.contains("work: 2.6e8 floating-point operations, 0.0 s of a machine that sustains 10 TFLOP/s"),
+        "{said}"
+    );
+    let (_, said) = lab.good(&["plan", "tiny.yaml", "--tflops", "0.00001"]);
+    assert!(said.contains("26 s of a machine that sustains 0.00001 TFLOP/s"), "{said}");
+    assert_eq!(lab.np(&["plan", "tiny.yaml", "--tflops", "0"]).status.code(), Some(2));
     assert!(!lab.path("records").exists(), "a plan writes nothing");
 
     lab.good(&["run", "tiny.yaml", "--seeds", "1"]);

@@ -76,7 +76,7 @@ pub(crate) fn draw(scale: Scale, sources: &Sources) -> Result<Figure> {
 }
 
 /// A difference, with the name of the arm that is subtracted and the setting.
-type Found<'a> = (&'static str, &'a Group, &'a Difference);
+pub(crate) type Found<'a> = (&'static str, &'a Group, &'a Difference);
 
 /// A panel with a row for each of `found`.
 fn panel(
@@ -136,15 +136,15 @@ pub(crate) struct Evidence {
     /// One of each control, in the order of [`CONTROLS`], with one family of p values.
     pub(crate) comparisons: Vec<Comparison>,
     /// The settings, the MLP's first.
-    settings: Vec<String>,
+    pub(crate) settings: Vec<String>,
     selections: Vec<Selection>,
     /// Setting by setting: mean effective update norm times learning rate, of the ablation as published and at matched step size, in shares of the full rule's.
-    steps: Vec<(String, f64, f64)>,
+    pub(crate) steps: Vec<(String, f64, f64)>,
 }
 
 impl Evidence {
     /// The difference under a control in a setting.
-    fn mark(&self, control: usize, setting: &str) -> Option<Found<'_>> {
+    pub(crate) fn mark(&self, control: usize, setting: &str) -> Option<Found<'_>> {
         let group = self.comparisons.get(control)?.groups.iter().find(|group| setting_of(group) == setting)?;
         Some((CONTROLS[control].1, group, group.difference.as_ref()?))
     }

@@ -6,14 +6,14 @@
 mod caption;
 mod cost;
 mod curves;
-mod evidence;
+pub(crate) mod evidence;
 mod fig1;
 mod gallery;
-mod optimizers;
-mod runs;
-mod source;
+pub(crate) mod optimizers;
+pub(crate) mod runs;
+pub(crate) mod source;
 mod space;
-mod stability;
+pub(crate) mod stability;
 mod table;
 #[cfg(test)]
 mod tests;

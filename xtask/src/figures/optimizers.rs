@@ -16,7 +16,7 @@ use crate::draw::panel::{self, Grid, Key, Layout, Panel};
 use crate::draw::theme;
 
 /// The key that is swept.
-pub(super) const RATE: &str = "optimizer.lr";
+pub(crate) const RATE: &str = "optimizer.lr";
 
 /// Draws the figure.
 pub(crate) fn draw(scale: Scale, runs: &Runs) -> Result<Figure> {

@@ -75,21 +75,20 @@ pub(crate) fn draw(scale: Scale, runs: &Runs) -> Result<Figure> {
         ))
         .rates_are_tried()
         .bands("cells are means")
-        .table(spans(runs, &arms, &rates)?)
+        .table(format!("Best mean accuracy (%), where, and the rates at which every run finished with a mean within five points of it:\n\n{}", spans(runs)?))
         .finish()?;
     Ok(Figure { name: "fig8", drawing, table: long_format(&rows), caption })
 }
 
 /// Over which learning rates each arm stays within five points of its best.
-fn spans(runs: &Runs, arms: &[String], rates: &[f64]) -> Result<String> {
-    let mut out = String::from(
-        "Best mean accuracy (%), where, and the rates at which every run finished with a mean within five points of it:\n\n\
-         | arm | best | at | within five points | diverged runs |\n| :-- | --: | --: | :-- | --: |\n",
-    );
-    for arm in arms {
+pub(crate) fn spans(runs: &Runs) -> Result<String> {
+    let (arms, rates) = (runs.arms(), runs.values(RATE, None));
+    let mut out =
+        String::from("| arm | best | at | within five points | diverged runs |\n| :-- | --: | --: | :-- | --: |\n");
+    for arm in &arms {
         let mut means = Vec::new();
         let mut diverged = 0;
-        for rate in rates {
+        for rate in &rates {
             let here = runs.where_axis(RATE, &(*rate).into())?;
             let values: Vec<f64> = here.last(arm, Quantity::TestAccuracy).into_values().collect();
             let lost = here.arm(arm).len() - values.len();

@@ -18,7 +18,8 @@ use crate::{
 
 /// Show the runs of an experiment: which are done, and what the rest would cost
 ///
-/// Nothing is trained or written. Costs are estimated from the timings of the store's records.
+/// Nothing is trained or written. Costs are estimated from the timings of the store's records; and, for a machine that has none, such as a GPU, from
+/// the operations of the models' passes and what the machine sustains of them, `--tflops`.
 #[derive(Debug, ClapArgs)]
 pub(super) struct Args {
     #[command(flatten)]
@@ -26,12 +27,20 @@ pub(super) struct Args {
     /// Print the plan as JSON, every run with its whole configuration
     #[arg(long)]
     json: bool,
+    /// What a machine of another kind sustains in such trainings, in TFLOP/s; about 10 is usual for a data-centre GPU in single precision
+    #[arg(long, value_name = "RATE", default_value_t = 10.0, value_parser = rate)]
+    tflops: f64,
+}
+
+fn rate(text: &str) -> std::result::Result<f64, String> {
+    let rate: f64 = text.parse().map_err(|_| "expected a number".to_owned())?;
+    if rate > 0.0 && rate.is_finite() { Ok(rate) } else { Err("expected a number above 0".to_owned()) }
 }
 
 pub(super) fn plan(args: &Args) -> Result<ExitCode> {
     let request = args.experiment.request();
     let planned = make_plan(&request, args.experiment.place.data_dir.as_deref())?;
-    let Planned { plan, examples, .. } = &planned;
+    let Planned { plan, examples, operations, .. } = &planned;
     if args.json {
         let text = serde_json::to_string_pretty(plan).map_err(|error| Error::io("plan")(error.into()))?;
         print(&format!("{text}\n"))?;
@@ -63,6 +72,10 @@ pub(super) fn plan(args: &Args) -> Result<ExitCode> {
         None => "no record of the like to estimate the time from".to_owned(),
     };
     say!("{} to train: {about}", count(todo.len(), "run"));
+    let work: f64 = todo.iter().map(|&index| operations[index]).sum();
+    let seconds = work / (args.tflops * 1e12);
+    let rate = args.tflops;
+    say!("work: {work:.1e} floating-point operations, {} of a machine that sustains {rate} TFLOP/s", human(seconds));
     if let Some(fault) = &planned.unread {
         say!("ids are those of the published data; to train, {}", super::told(&fault.to_string()));
     }

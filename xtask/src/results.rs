@@ -1,0 +1,89 @@
+//! `cargo xtask results`: the numbers in README.md and RESULTS.md, from the committed records.
+//!
+//! A number stands between marks that a reader of the page does not see, `<!--=KEY-->97.4<!--/-->`; a key that begins with `table` stands for a whole
+//! table. The command fills all of them in, and `--check` finds those that differ from what the records give. [`numbers`] knows the keys.
+
+mod numbers;
+mod tables;
+
+use std::fs;
+use std::path::Path;
+
+use anyhow::{Context as _, Result, bail};
+use np_record::write_atomic;
+
+use crate::figures::Scale;
+use numbers::Numbers;
+
+/// Pages with numbers.
+const PAGES: [&str; 2] = ["README.md", "RESULTS.md"];
+const BEGIN: &str = "<!--=";
+const END: &str = "<!--/-->";
+
+/// Options of the command.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Options {
+    /// Change nothing, and fail where a page differs from the records
+    #[arg(long)]
+    check: bool,
+}
+
+/// Runs the command.
+pub(crate) fn run(options: &Options, root: &Path) -> Result<()> {
+    let numbers = Numbers::new(root, Scale::Cpu);
+    for page in PAGES {
+        let path = root.join(page);
+        let text = fs::read_to_string(&path).with_context(|| format!("cannot read `{page}`"))?;
+        let mut count = 0;
+        let filled = fill(&text, |key| {
+            count += 1;
+            numbers.value(key).with_context(|| format!("{page}: `{key}`"))
+        })
+        .with_context(|| format!("in `{page}`"))?;
+        if filled == text {
+            println!("{page}: {count} values are those of the records");
+        } else if options.check {
+            let differing = text.lines().zip(filled.lines()).find(|(is, should)| is != should);
+            let (is, should) = differing.unwrap_or(("fewer lines", "more lines"));
+            bail!(
+                "`{page}` differs from the records\n  has:     {is}\n  records: {should}\nhint: `cargo xtask results` brings it up to date"
+            );
+        } else {
+            write_atomic(&path, filled.as_bytes()).with_context(|| format!("cannot write `{page}`"))?;
+            println!("{page}: {count} values brought up to date");
+        }
+    }
+    Ok(())
+}
+
+/// `text` with the value of each key between its marks.
+fn fill(text: &str, mut value: impl FnMut(&str) -> Result<String>) -> Result<String> {
+    let mut parts = text.split(BEGIN);
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let Some((key, rest)) = part.split_once("-->") else { bail!("a mark `{BEGIN}` without an end") };
+        let Some((_, rest)) = rest.split_once(END) else { bail!("`{BEGIN}{key}-->` without `{END}`") };
+        let value = value(key)?;
+        let value = if key.starts_with("table") { format!("\n\n{}\n\n", value.trim_end()) } else { value };
+        out.push_str(&format!("{BEGIN}{key}-->{value}{END}{rest}"));
+    }
+    Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_put_between_their_marks() {
+        let value = |key: &str| Ok(format!("[{key}]"));
+        let text = "a <!--=x y-->old<!--/--> b\n<!--=table t-->\n| old |\n<!--/-->\nc";
+        let filled = fill(text, value).unwrap();
+        assert_eq!(filled, "a <!--=x y-->[x y]<!--/--> b\n<!--=table t-->\n\n[table t]\n\n<!--/-->\nc");
+        assert_eq!(fill(&filled, value).unwrap(), filled, "again, it changes nothing");
+        assert_eq!(fill("nothing", value).unwrap(), "nothing");
+        for bad in ["<!--=x", "<!--=x-->1"] {
+            assert!(fill(bad, value).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,220 @@
+//! Tables for README.md and RESULTS.md.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use anyhow::{Context as _, Result, bail};
+use np_record::compare::Difference;
+use np_record::stats;
+
+use super::numbers::{Numbers, spread};
+use crate::draw::theme;
+use crate::figures::evidence::CONTROLS;
+use crate::figures::runs::{Quantity, Runs};
+use crate::figures::{optimizers, stability};
+
+/// What the published code gives on these data, mean over its three seeds: full rule, gradient-only with the published bounds, with matched ones.
+const PUBLISHED: [(&str, f64, [f64; 2], Option<f64>); 5] = [
+    ("mnist", 1.0, [97.56, 97.54], Some(97.47)),
+    ("fashion-mnist", 1.0, [87.76, 87.40], Some(87.43)),
+    ("fashion-mnist", 0.5, [85.45, 84.95], None),
+    ("fashion-mnist", 0.25, [84.29, 83.79], None),
+    ("fashion-mnist", 0.1, [81.65, 81.01], None),
+];
+
+const ARMS: [&str; 3] = ["full", "gradient-only", "gradient-only-matched"];
+
+/// A table by its name.
+pub(super) fn table(numbers: &Numbers, name: &str) -> Result<String> {
+    match name {
+        "accuracy" => accuracy(numbers),
+        "evidence" => evidence(numbers),
+        "steps" => steps(numbers),
+        "transfer" => transfer(&numbers.runs("fig5-transfer")?),
+        "optimizers" => optimizers(&numbers.runs("fig4-optimizers")?),
+        "design" => design(&numbers.runs("fig7-design-space")?, &numbers.runs("fig4-optimizers")?),
+        "stability" => stability_of(&numbers.runs("fig8-stability")?),
+        "dynamics" => dynamics(&numbers.runs("fig6-dynamics")?),
+        _ => bail!("no such table"),
+    }
+}
+
+/// Final test accuracy on the tasks of the MLP, beside the published code's.
+fn accuracy(numbers: &Numbers) -> Result<String> {
+    let (sanity, low_data) = (numbers.runs("fig2-sanity")?, numbers.runs("fig3-low-data")?);
+    let mut out = String::from(
+        "| data | full rule | published code | gradient-only, bounds [0.5, 1.5] | published code | gradient-only, the full rule's bounds [0.2, 2] | published code |\n\
+         | :-- | --: | --: | --: | --: | --: | --: |\n",
+    );
+    for (data, fraction, published, matched) in PUBLISHED {
+        let runs = if data == "mnist" { sanity.on(data)? } else { low_data.on(data)?.at_fraction(fraction)? };
+        let title = match (data, fraction) {
+            ("mnist", _) => "MNIST".into(),
+            (_, 1.0) => "Fashion-MNIST".into(),
+            _ => format!("… {} %", 100.0 * fraction),
+        };
+        let published = [Some(published[0]), Some(published[1]), matched];
+        let _ = write!(out, "| {title} |");
+        for (arm, theirs) in ARMS.iter().zip(published) {
+            let theirs = theirs.map_or_else(String::new, |value| format!("{value:.2}"));
+            let _ = write!(out, " {} | {theirs} |", spread(&runs.last(arm, Quantity::TestAccuracy), 2)?);
+        }
+        out.push('\n');
+    }
+    Ok(out)
+}
+
+/// Differences under the four controls.
+fn evidence(numbers: &Numbers) -> Result<String> {
+    let evidence = numbers.evidence()?;
+    let names: Vec<&str> = CONTROLS.iter().map(|(control, _)| *control).collect();
+    let mut out =
+        format!("| full rule − ablation (points) | {} |\n| :-- | --: | --: | --: | --: |\n", names.join(" | "));
+    for setting in &evidence.settings {
+        let cells = (0..CONTROLS.len()).map(|control| match evidence.mark(control, setting) {
+            Some((_, _, difference)) => format!("{}; p = {}", difference_text(difference), p_text(difference)),
+            None => "none".into(),
+        });
+        let _ = writeln!(out, "| {setting} | {} |", cells.collect::<Vec<_>>().join(" | "));
+    }
+    Ok(out)
+}
+
+/// How far the arms move a step.
+fn steps(numbers: &Numbers) -> Result<String> {
+    let mut out =
+        String::from("| setting | gradient-only as published | at matched step size |\n| :-- | --: | --: |\n");
+    for (setting, before, after) in &numbers.evidence()?.steps {
+        let _ = writeln!(out, "| {setting} | {before:.3} | {after:.3} |");
+    }
+    Ok(out)
+}
+
+fn transfer(runs: &Runs) -> Result<String> {
+    let columns = [Quantity::TestAccuracy, Quantity::TrainLoss, ALPHA, UPDATE];
+    last_epoch(runs, &ARMS, &columns)
+}
+
+const ALPHA: Quantity = Quantity::Diagnostic("alpha_mean");
+const UPDATE: Quantity = Quantity::Diagnostic("effective_update_norm");
+
+fn dynamics(runs: &Runs) -> Result<String> {
+    let columns = [
+        ALPHA,
+        Quantity::Diagnostic("alpha_std"),
+        Quantity::Diagnostic("alpha_min"),
+        Quantity::Diagnostic("alpha_max"),
+        Quantity::ShareDiagnostic("alpha_fraction_near_min"),
+        Quantity::ShareDiagnostic("alpha_fraction_near_max"),
+        UPDATE,
+        Quantity::Diagnostic("raw_gradient_norm"),
+    ];
+    last_epoch(runs, &ARMS, &columns)
+}
+
+/// A row an arm, a column a quantity.
+fn last_epoch(runs: &Runs, arms: &[&str], columns: &[Quantity]) -> Result<String> {
+    let titles: Vec<String> = columns.iter().map(|quantity| quantity.title()).collect();
+    let mut out = format!("| arm | {} |\n| :-- |{}\n", titles.join(" | "), " --: |".repeat(columns.len()));
+    for arm in arms {
+        let cells = columns.iter().map(|quantity| spread(&runs.last(arm, *quantity), decimals(*quantity)));
+        let cells = cells.collect::<Result<Vec<_>>>()?.join(" | ");
+        let _ = writeln!(out, "| {} | {cells} |", theme::arm(arm)?.label);
+    }
+    Ok(out)
+}
+
+/// Each optimizer at the rate that its validation accuracy chose.
+fn optimizers(runs: &Runs) -> Result<String> {
+    let (best, selection) = runs.selected()?;
+    let mut rows = Vec::new();
+    for choice in &selection.choices {
+        let chosen = choice.best().context("no rate can be chosen")?;
+        let rate = chosen.axes.get(optimizers::RATE).cloned().unwrap_or_default();
+        let last = best.last(&choice.arm, Quantity::TestAccuracy);
+        let score = chosen.score.map_or_else(String::new, |score| format!("{:.2}", 100.0 * score));
+        let mean = stats::mean(&last.values().copied().collect::<Vec<_>>()).unwrap_or(0.0);
+        let label = theme::arm(&choice.arm)?.label;
+        rows.push((mean, format!("| {label} | {rate} | {score} | {} |\n", spread(&last, 2)?)));
+    }
+    rows.sort_by(|a, b| b.0.total_cmp(&a.0));
+    let mut out =
+        String::from("| optimizer | rate | validation accuracy (%) | test accuracy (%) |\n| :-- | --: | --: | --: |\n");
+    rows.iter().for_each(|(_, row)| out.push_str(row));
+    Ok(out)
+}
+
+/// The variants by their mean, the best first, with what separates them from tuned SGD.
+fn design(runs: &Runs, standard: &Runs) -> Result<String> {
+    let (best, _) = standard.selected()?;
+    let tuned = best.last("sgd-momentum", Quantity::TestAccuracy);
+    let mut rows =
+        vec![(mean_of(&tuned), format!("| SGD with momentum, own best rate | {} | |\n", spread(&tuned, 2)?))];
+    for arm in runs.arms() {
+        let last = runs.last(&arm, Quantity::TestAccuracy);
+        let differences: Vec<f64> = stats::paired_differences(&last, &tuned).into_iter().map(|(_, d)| d).collect();
+        let difference = stats::mean(&differences).map_or_else(|| "–".into(), signed);
+        let label = theme::arm(&arm)?.label;
+        rows.push((mean_of(&last), format!("| {label} | {} | {difference} |\n", spread(&last, 2)?)));
+    }
+    rows.sort_by(|a, b| b.0.total_cmp(&a.0));
+    let mut out = String::from("| variant | test accuracy (%) | against tuned SGD (points) |\n| :-- | --: | --: |\n");
+    rows.iter().for_each(|(_, row)| out.push_str(row));
+    Ok(out)
+}
+
+fn mean_of(values: &BTreeMap<u64, f64>) -> f64 {
+    stats::mean(&values.values().copied().collect::<Vec<_>>()).unwrap_or(f64::NEG_INFINITY)
+}
+
+fn stability_of(runs: &Runs) -> Result<String> {
+    stability::spans(runs)
+}
+
+/// A diagnostic by its name.
+pub(super) fn diagnostic(name: &str) -> Result<Quantity> {
+    const KNOWN: [&str; 9] = [
+        "alpha_mean",
+        "alpha_std",
+        "alpha_min",
+        "alpha_max",
+        "effective_update_norm",
+        "raw_gradient_norm",
+        "raw_update_norm",
+        "parameter_norm",
+        "stabilization_norm_ratio",
+    ];
+    let known = KNOWN.into_iter().find(|known| *known == name);
+    known.map(Quantity::Diagnostic).with_context(|| format!("no diagnostic `{name}`"))
+}
+
+/// How many decimals a quantity is printed with.
+pub(super) fn decimals(quantity: Quantity) -> usize {
+    match quantity {
+        Quantity::TestAccuracy => 2,
+        Quantity::TrainLoss | Quantity::Diagnostic("alpha_mean" | "alpha_std" | "alpha_min" | "alpha_max") => 3,
+        Quantity::Diagnostic("stabilization_norm_ratio") => 5,
+        Quantity::Diagnostic(_) | Quantity::ShareDiagnostic(_) => 1,
+    }
+}
+
+fn signed(points: f64) -> String {
+    format!("{points:+.2}").replace('-', "−")
+}
+
+/// `+0.10 [−0.02, +0.21]`
+pub(super) fn difference_text(difference: &Difference) -> String {
+    let interval = difference
+        .interval
+        .map_or_else(String::new, |i| format!(" [{}, {}]", signed(100.0 * i.low), signed(100.0 * i.high)));
+    format!("{}{interval}", signed(100.0 * difference.mean))
+}
+
+/// `0.04 (1)`
+pub(super) fn p_text(difference: &Difference) -> String {
+    let short = |p: f64| {
+        let text = if p < 0.0995 { format!("{p:.3}") } else { format!("{p:.2}") };
+        if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
+    };
+    format!("{} ({})", short(difference.test.p), short(difference.p_holm))
+}
