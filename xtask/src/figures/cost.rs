@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 use serde::Deserialize;
@@ -28,8 +28,8 @@ pub(crate) struct Kept {
     threads: usize,
     commit: Option<String>,
     torch: Option<String>,
-    ours: BTreeMap<String, f64>,
-    theirs: BTreeMap<String, f64>,
+    pub(crate) ours: BTreeMap<String, f64>,
+    pub(crate) theirs: BTreeMap<String, f64>,
     #[serde(default)]
     state: BTreeMap<String, f64>,
     #[serde(default)]
@@ -42,14 +42,14 @@ struct Machine {
     cores: usize,
 }
 
-/// The latest that was kept, by the name of its file; models' rates are in files of their own.
-pub(crate) fn latest(root: &Path) -> Result<Kept> {
+/// The file that was kept last, by its name: of optimizers' steps, or of models' rates.
+pub(crate) fn latest_path(root: &Path, models: bool) -> Result<PathBuf> {
     let folder = root.join("xtask/bench/results");
     let mut paths = Vec::new();
     for entry in fs::read_dir(&folder).with_context(|| format!("cannot read `{}`", folder.display()))? {
         let path = entry?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if name.ends_with(".json") && !name.ends_with("-models.json") {
+        if name.ends_with(".json") && name.ends_with("-models.json") == models {
             paths.push(path);
         }
     }
@@ -57,6 +57,12 @@ pub(crate) fn latest(root: &Path) -> Result<Kept> {
     let Some(path) = paths.pop() else {
         bail!("`{}` has no timings\nhint: `cargo xtask bench --keep` measures them", folder.display())
     };
+    Ok(path)
+}
+
+/// The timings of optimizers that were kept last.
+pub(crate) fn latest(root: &Path) -> Result<Kept> {
+    let path = latest_path(root, false)?;
     let text = fs::read_to_string(&path).with_context(|| format!("cannot read `{}`", path.display()))?;
     serde_json::from_str(&text)
         .with_context(|| format!("`{}` is not what `cargo xtask bench --keep` writes", path.display()))

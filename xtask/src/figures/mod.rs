@@ -4,7 +4,7 @@
 //! [`stability`] (8), [`evidence`] (9), [`cost`] (10), [`gallery`]; [`caption`] and [`table`] say what is seen. The same records give the same bytes: nothing here looks at the clock, the machine, or the checkout.
 
 mod caption;
-mod cost;
+pub(crate) mod cost;
 mod curves;
 pub(crate) mod evidence;
 mod fig1;

@@ -62,6 +62,10 @@ impl Quantity {
             Quantity::Diagnostic("alpha_mean") => "mean α".into(),
             Quantity::ShareDiagnostic("alpha_fraction_near_max") => "α near its upper bound (%)".into(),
             Quantity::ShareDiagnostic("alpha_fraction_near_min") => "α near its lower bound (%)".into(),
+            Quantity::Diagnostic("alpha_std") => "standard deviation of α".into(),
+            Quantity::Diagnostic("alpha_min") => "least α".into(),
+            Quantity::Diagnostic("alpha_max") => "largest α".into(),
+            Quantity::Diagnostic("raw_gradient_norm") => "gradient norm".into(),
             Quantity::Diagnostic(key) => key.replace('_', " "),
             Quantity::ShareDiagnostic(key) => format!("{} (%)", key.replace('_', " ")),
         }

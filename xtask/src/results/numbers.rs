@@ -8,6 +8,9 @@
 //! | `difference CONTROL SETTING` | full rule minus ablation in points, with its interval |
 //! | `p CONTROL SETTING` | p, and Holm's |
 //! | `step SETTING` | how far the published ablation moves a step, in shares of the full rule |
+//! | `bench ours KEY`, `bench theirs KEY` | nanoseconds a parameter that `cargo xtask bench --keep` has kept last |
+//! | `rate ours MODEL`, `rate theirs MODEL` | images a second that `cargo xtask bench --models --keep` has kept last; three significant digits |
+//! | `parity theirs` | PyTorch's final accuracy in the parity experiment, mean ± standard deviation |
 //! | `table NAME` | a table of [`super::tables`] |
 
 use std::cell::OnceCell;
@@ -17,9 +20,11 @@ use std::path::Path;
 use anyhow::{Context as _, Result, bail};
 use np_record::compare::Difference;
 use np_record::stats;
+use serde_json::Value;
 
 use super::tables;
 use crate::figures::Scale;
+use crate::figures::cost;
 use crate::figures::evidence::{CONTROLS, Evidence, Sources};
 use crate::figures::runs::{Quantity, Runs};
 use crate::figures::source::Workspace;
@@ -101,6 +106,27 @@ impl Numbers {
                 let found = steps.iter().find(|(known, ..)| *known == setting).context("no such setting")?;
                 Ok(format!("{:.3}", found.1))
             }
+            ["bench", side, timing] => {
+                let kept = cost::latest(&self.workspace.root)?;
+                let times = if side == "ours" { &kept.ours } else { &kept.theirs };
+                Ok(format!("{:.2}", times.get(timing).context("not measured")?))
+            }
+            ["rate", side, ref model @ ..] => {
+                let kept = json_of(&cost::latest_path(&self.workspace.root, true)?)?;
+                let rate = kept.pointer(&format!("/rates/{}/{side}", model.join(" "))).and_then(Value::as_f64);
+                let rate = rate.context("not measured")?;
+                let unit = 10_f64.powf(rate.log10().floor() - 2.0);
+                Ok(format!("{}", (rate / unit).round() * unit))
+            }
+            ["parity", "theirs"] => {
+                let theirs = json_of(&self.workspace.root.join("experiments/parity/resnet18.json"))?;
+                let curves = theirs.get("accuracy_by_epoch").and_then(Value::as_object).context("no curves")?;
+                let last = |(seed, curve): (&String, &Value)| {
+                    Some((seed.parse().ok()?, 100.0 * curve.as_array()?.last()?.as_f64()?))
+                };
+                let values: Option<BTreeMap<u64, f64>> = curves.iter().map(last).collect();
+                spread(&values.context("no accuracies")?, 2)
+            }
             ["table", name] => tables::table(self, name),
             _ => bail!("no such key\nhint: xtask/src/results/numbers.rs lists them"),
         }
@@ -115,6 +141,11 @@ impl Numbers {
             .map(|(_, _, difference)| difference.clone())
             .with_context(|| format!("no difference at `{setting}` under `{}`", CONTROLS[which].0))
     }
+}
+
+fn json_of(path: &Path) -> Result<Value> {
+    let text = std::fs::read_to_string(path).with_context(|| format!("cannot read `{}`", path.display()))?;
+    serde_json::from_str(&text).with_context(|| format!("`{}` is no JSON", path.display()))
 }
 
 /// Mean ± sample standard deviation.
