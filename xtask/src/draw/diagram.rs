@@ -36,7 +36,7 @@ pub(crate) struct Node {
     pub(crate) id: &'static str,
     /// Left, top, width, height.
     pub(crate) place: [f64; 4],
-    /// A line above the equations.
+    /// A line above the equations, in the notation of [`Equation`].
     pub(crate) title: &'static str,
     /// Equations in the notation of [`Equation`].
     pub(crate) lines: &'static [&'static str],
@@ -85,7 +85,7 @@ impl Node {
     /// Width of its longest line.
     #[cfg(test)]
     pub(crate) fn text_width(&self) -> f64 {
-        let title = super::font::width(self.title, TITLE, super::font::Face::Regular);
+        let title = Equation::parse(self.title).width(Type::new(TITLE));
         self.lines.iter().map(|line| Equation::parse(line).width(Type::new(LINE))).fold(title, f64::max)
     }
 
@@ -110,7 +110,7 @@ impl Node {
         let block = TITLE + LEADING * self.lines.len() as f64;
         let first = top + (height - block) / 2.0 + 0.8 * TITLE;
         let title = Type::new(TITLE).align(Align::Middle).colour(self.colour.unwrap_or(GREY));
-        canvas.text((middle, first), self.title, title)?;
+        Equation::parse(self.title).draw(canvas, (middle, first), title)?;
         self.lines.iter().enumerate().try_for_each(|(i, line)| {
             let baseline = first + 0.92 * LEADING + LEADING * i as f64;
             Equation::parse(line).draw(canvas, (middle, baseline), Type::new(LINE).align(Align::Middle))

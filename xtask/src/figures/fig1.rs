@@ -9,7 +9,7 @@ use crate::draw::diagram::{Arrow, Diagram, Lane, Node, Side};
 use crate::draw::equation::Equation;
 use crate::draw::theme::{self, PANEL_WIDTH};
 
-const HEIGHT: f64 = 1756.0;
+const HEIGHT: f64 = 1814.0;
 
 /// Draws the figure; it needs no runs.
 pub(crate) fn draw(scale: Scale) -> Result<Figure> {
@@ -30,9 +30,9 @@ fn diagram() -> Result<Diagram> {
             lane("Traces", &["per element"], 30.0, 236.0),
             lane("Signals", &["N(x) = x /", "(mean(x) + ε)"], 306.0, 180.0),
             lane("Coefficient", &["per element"], 526.0, 380.0),
-            lane("Formulation", &[], 946.0, 292.0),
-            lane("Stabiliser", &["after decay;", "per tensor"], 1278.0, 236.0),
-            lane("Update", &[], 1554.0, 172.0),
+            lane("Formulation", &[], 946.0, 350.0),
+            lane("Stabiliser", &["after decay;", "per tensor"], 1336.0, 236.0),
+            lane("Update", &[], 1612.0, 172.0),
         ],
         nodes: vec![
             node("g", [340.0, 55.0, 290.0, 186.0], "gradient", &["g = ∂L/∂θ"], None),
@@ -70,28 +70,33 @@ fn diagram() -> Result<Diagram> {
             ),
             node(
                 "u",
-                [340.0, 999.0, 770.0, 186.0],
+                [340.0, 1028.0, 690.0, 186.0],
                 "direct; or bounded, orthogonal, hybrid",
                 &["u = α_g ⊙ g + (α − α_g) ⊙ g", "= α ⊙ g"],
                 None,
             ),
             node(
                 "controller",
-                [1180.0, 971.0, 630.0, 242.0],
-                "learning-rate controller, off by default",
-                &["ζ = mean(log(α / α_g))", r"c = clip(1 + k \bar{ζ}, 0.8, 1.2)", "η_{eff} = c η"],
+                [1090.0, 971.0, 720.0, 300.0],
+                "controller from α and α_g, off by default",
+                &[
+                    "ζ = mean(log(α / α_g))",
+                    r"\bar{ζ} = mean of ζ over tensors",
+                    r"c = clip(1 + k \bar{ζ}, 0.8, 1.2)",
+                    "η_{eff} = c η",
+                ],
                 None,
             ),
-            node("decay", [340.0, 1303.0, 320.0, 186.0], "weight decay", &["u ← u + λθ"], None),
-            node("clip", [730.0, 1303.0, 400.0, 186.0], "norm clip", &["if ‖u‖ > U:", "u ← u U / (‖u‖ + ε)"], None),
+            node("decay", [340.0, 1361.0, 320.0, 186.0], "weight decay", &["u ← u + λθ"], None),
+            node("clip", [730.0, 1361.0, 400.0, 186.0], "norm clip", &["if ‖u‖ > U:", "u ← u U / (‖u‖ + ε)"], None),
             node(
                 "gain",
-                [1200.0, 1303.0, 520.0, 186.0],
+                [1200.0, 1361.0, 520.0, 186.0],
                 "RMS gain, 0.5 to 1.5",
                 &["r = √(mean(u^2) + ε)", "G = clip(1 + τ (Rℓ − r))"],
                 None,
             ),
-            node("theta", [900.0, 1575.0, 560.0, 130.0], "step", &["θ ← θ − η_{eff} G u"], None),
+            node("theta", [900.0, 1633.0, 560.0, 130.0], "step", &["θ ← θ − η_{eff} G u"], None),
         ],
         arrows: vec![
             arrow(("g", Right, 176.0), &[], ("a", Left, 176.0), None),
@@ -114,10 +119,10 @@ fn diagram() -> Result<Diagram> {
             arrow(("alpha", Bottom, 765.0), &[], ("u", Top, 765.0), None),
             arrow(("alpha", Bottom, 1495.0), &[], ("controller", Top, 1495.0), None),
             arrow(("u", Bottom, 500.0), &[], ("decay", Top, 500.0), None),
-            arrow(("decay", Right, 1396.0), &[], ("clip", Left, 1396.0), None),
-            arrow(("clip", Right, 1396.0), &[], ("gain", Left, 1396.0), None),
+            arrow(("decay", Right, 1454.0), &[], ("clip", Left, 1454.0), None),
+            arrow(("clip", Right, 1454.0), &[], ("gain", Left, 1454.0), None),
             arrow(("gain", Bottom, 1330.0), &[], ("theta", Top, 1330.0), None),
-            arrow(("controller", Bottom, 1765.0), &[(1765.0, 1640.0)], ("theta", Right, 1640.0), None),
+            arrow(("controller", Bottom, 1765.0), &[(1765.0, 1698.0)], ("theta", Right, 1698.0), None),
         ],
     })
 }
