@@ -163,6 +163,8 @@ impl Comparison {
             }
         }
         let mut groups: Vec<(BTreeMap<String, Value>, [ArmSummary; 2])> = Vec::new();
+        // What the first run of each side was trained on, group by group.
+        let mut data: Vec<[Option<(&String, Option<&Value>)>; 2]> = Vec::new();
         for (run, record) in runs {
             let side = match &run.arm {
                 name if *name == arm => 0,
@@ -171,8 +173,10 @@ impl Comparison {
             };
             let at = groups.iter().position(|(axes, _)| *axes == run.axes).unwrap_or_else(|| {
                 groups.push((run.axes.clone(), <[ArmSummary; 2]>::default()));
+                data.push([None; 2]);
                 groups.len() - 1
             });
+            data[at][side].get_or_insert((&run.data_digest, run.config.get("data")));
             if !groups[at].1[side].add(run.seed, record.as_ref(), metric) {
                 let (arm, axes) = (run.arm.clone(), render::axes_text(&run.axes));
                 return Err(CompareError::Ambiguous { arm, seed: run.seed, axes });
@@ -180,8 +184,14 @@ impl Comparison {
         }
         let names = [arm.as_str(), baseline.as_str()];
         let mut groups: Vec<Group> = groups.into_iter().map(|(axes, sides)| group(axes, sides, &bootstrap)).collect();
-        for group in &mut groups {
+        for (group, data) in groups.iter_mut().zip(data) {
             group.warnings = warnings(group, names, metric, &bootstrap);
+            if let [Some(own), Some(rival)] = data
+                && own != rival
+            {
+                let text = format!("`{}` and `{}` were not trained on the same data", names[0], names[1]);
+                group.warnings.push(text);
+            }
         }
         let mut comparison = Self { arm, baseline, metric, bootstrap, family: 0, groups };
         Self::adjust_together([&mut comparison]);

@@ -155,6 +155,23 @@ fn what_is_not_compared_is_told() {
 }
 
 #[test]
+fn arms_on_other_data_are_told() {
+    let mut runs = arms(&[]);
+    let warned = |runs: &Runs| {
+        let comparison = Comparison::new(ask(Metric::FinalTestAccuracy), runs).unwrap();
+        comparison.groups[0]
+            .warnings
+            .iter()
+            .any(|w| w == "`full` and `gradient-only` were not trained on the same data")
+    };
+    assert!(!warned(&runs));
+    for (run, _) in runs.iter_mut().filter(|(run, _)| run.arm == "full") {
+        run.config["data"] = json!({"name": "mnist", "fraction": 0.5});
+    }
+    assert!(warned(&runs));
+}
+
+#[test]
 fn unpaired_seeds_are_told() {
     let mut runs = arms(&[]);
     runs.push((run("full", 50, &[]), Some(record(&run("full", 50, &[]), 0.9))));

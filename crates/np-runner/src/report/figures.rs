@@ -5,6 +5,8 @@ use std::{fs, path::Path};
 /// A figure and the words that go with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Figure {
+    /// The name of its files, `fig9`.
+    pub(super) name: String,
     /// The drawing, as it is spliced into the page.
     pub(super) svg: String,
     /// The caption's first paragraph, without Markdown's emphasis.
@@ -29,9 +31,19 @@ pub(super) fn of(folder: &Path, experiment: &str) -> Vec<Figure> {
         let paragraph: Vec<&str> = text.lines().take_while(|line| !line.trim().is_empty()).collect();
         let redraw = text.lines().find_map(|line| line.trim_start_matches("- ").strip_prefix("redraw: `"));
         let redraw = redraw.map(|command| command.trim_end_matches('`').to_owned());
-        Some(Figure { svg, caption: paragraph.join(" ").replace("**", ""), redraw })
+        let name = path.file_stem()?.to_string_lossy().into_owned();
+        Some(Figure { name, svg, caption: paragraph.join(" ").replace("**", ""), redraw })
     };
     captions.iter().filter_map(figure).collect()
+}
+
+/// Which of some experiments, each with the figures that name it, shows a figure that several are drawn from: the one that it is named after, else
+/// the first.
+pub(super) fn home<'a>(name: &str, experiments: &[(&'a str, &[Figure])]) -> Option<&'a str> {
+    let having = || experiments.iter().filter(|(_, figures)| figures.iter().any(|figure| figure.name == name));
+    let named =
+        having().find(|(experiment, _)| experiment.strip_prefix(name).is_some_and(|rest| rest.starts_with('-')));
+    named.or_else(|| having().next()).map(|(experiment, _)| *experiment)
 }
 
 /// A drawing that runs nothing, loads nothing and links nowhere: it becomes part of the page as it stands. So only what drawings are made of may be
@@ -126,6 +138,18 @@ mod tests {
         assert_eq!(figure.caption, "Figure 2. Sanity. As seen here.");
         assert_eq!(figure.redraw.as_deref(), Some("cargo xtask figures --only 2"));
         assert!(of(dir.path(), "nothing").is_empty() && of(Path::new("nowhere"), "sanity").is_empty());
+    }
+
+    #[test]
+    fn a_figure_of_several_experiments_is_shown_where_its_name_says() {
+        let figure =
+            |name: &str| Figure { name: name.into(), svg: String::new(), caption: String::new(), redraw: None };
+        let (both, one) = (vec![figure("fig2"), figure("fig9")], vec![figure("fig9")]);
+        let all = [("fig2-sanity", &both[..]), ("fig20-other", &both[..]), ("fig9-step", &one[..])];
+        assert_eq!(home("fig9", &all), Some("fig9-step"));
+        assert_eq!(home("fig2", &all), Some("fig2-sanity"));
+        assert_eq!(home("fig9", &all[..2]), Some("fig2-sanity"), "the first, where none is named after it");
+        assert_eq!(home("fig3", &all), None);
     }
 
     #[test]

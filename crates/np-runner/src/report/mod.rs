@@ -55,6 +55,9 @@ pub(crate) fn page(studies: &[Study]) -> String {
         [one] => format!("{} at scale {scales}", one.plan.experiment),
         many => format!("{} experiments at scale {scales}", many.len()),
     };
+    let drawn: Vec<Vec<figures::Figure>> = studies.iter().map(study::drawn).collect();
+    let named = studies.iter().zip(&drawn).map(|(study, drawn)| (study.plan.experiment.as_str(), drawn.as_slice()));
+    let named: Vec<(&str, &[figures::Figure])> = named.collect();
     let files: Vec<&str> = studies.iter().map(|study| study.file.as_str()).collect();
     let page = html! {
         (DOCTYPE)
@@ -79,7 +82,7 @@ pub(crate) fn page(studies: &[Study]) -> String {
                         }
                     }
                 }
-                main #main { @for study in studies { (study::section(study)) } }
+                main #main { @for (study, drawn) in studies.iter().zip(&drawn) { (study::section(study, drawn, &named)) } }
                 footer {
                     p { "This page again:" }
                     pre { code { "np report " (files.join(" ")) " --scale " (scales) } }

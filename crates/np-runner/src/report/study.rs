@@ -16,11 +16,16 @@ use super::{
     tables::{comparisons, groups, provenance, results, settings, unfinished},
 };
 
-pub(super) fn section(study: &Study) -> Markup {
+/// The figures that name an experiment.
+pub(super) fn drawn(study: &Study) -> Vec<figures::Figure> {
+    study.figures.as_deref().map(|folder| figures::of(folder, &study.plan.experiment)).unwrap_or_default()
+}
+
+/// The section; `all` are the experiments of the page, each with the figures that name it.
+pub(super) fn section(study: &Study, drawn: &[figures::Figure], all: &[(&str, &[figures::Figure])]) -> Markup {
     let name = &study.plan.experiment;
     let id = |what: &str| format!("{name}-{what}");
     let arms = arms(&study.runs);
-    let drawn = study.figures.as_deref().map(|folder| figures::of(folder, name)).unwrap_or_default();
     let metric = Metric::default();
     let parts = compared(study, &arms, metric);
     let unfinished = unfinished(&study.all);
@@ -38,10 +43,17 @@ pub(super) fn section(study: &Study) -> Markup {
                 (table(unfinished, &id("unfinished")))
             }
             h3 { "Figures" }
-            @for figure in &drawn {
-                figure.figure {
-                    div.scroll role="region" aria-label="figure" tabindex="0" { (PreEscaped(&figure.svg)) }
-                    figcaption { (inline(&figure.caption)) }
+            @for figure in drawn {
+                @match figures::home(&figure.name, all).filter(|home| home != name) {
+                    // Shown once: a page with seven copies of a drawing is seven times as long.
+                    Some(home) => { p { (inline(figure.caption.split_inclusive('.').next().unwrap_or_default()))
+                        (inline(figure.caption.split_inclusive('.').nth(1).unwrap_or_default())) " Shown under " a href={ "#" (home) } { (home) } "." } }
+                    None => {
+                        figure.figure {
+                            div.scroll role="region" aria-label="figure" tabindex="0" { (PreEscaped(&figure.svg)) }
+                            figcaption { (inline(&figure.caption)) }
+                        }
+                    }
                 }
             }
             @let curves = curves(&study.runs, &arms, !drawn.is_empty());
