@@ -153,6 +153,25 @@ fn what_was_submitted_is_trained_whatever_becomes_of_the_file() {
 }
 
 #[test]
+fn copies_that_nobody_waits_for_are_removed() {
+    let cluster = Cluster::new(TINY);
+    let copies = || {
+        let names = fs::read_dir(cluster.lab.path("a store/launch/tiny")).unwrap();
+        let names = names.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned());
+        names.filter(|name| name.starts_with("np-") || name.starts_with("plan-")).count()
+    };
+    cluster.np(&RUN);
+    fs::write(cluster.lab.path("fake/queue"), "10|0|PENDING|Priority|np:tiny:0a1b\n").unwrap();
+    fs::write(cluster.lab.path("tiny.yaml"), TINY.replace("epochs: 2", "epochs: 1")).unwrap();
+    cluster.np(&RUN);
+    assert_eq!(copies(), 3, "one program, two plans: tasks of the first submission wait");
+    fs::remove_file(cluster.lab.path("fake/queue")).unwrap();
+    fs::write(cluster.lab.path("tiny.yaml"), TINY.replace("epochs: 2", "epochs: 3")).unwrap();
+    cluster.np(&RUN);
+    assert_eq!(copies(), 2);
+}
+
+#[test]
 fn a_warning_requeues_a_task_that_goes_on_where_it_was() {
     let cluster = Cluster::new(&TINY.replace("epochs: 2", "epochs: 600").replace("[1, 2]", "[1]"));
     cluster.lab.good(&["run", "tiny.yaml", "--store", "whole", "--arm", "full"]);

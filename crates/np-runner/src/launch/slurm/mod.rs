@@ -174,6 +174,12 @@ impl Submission<'_> {
         }
         let program = copy_program(&folder)?;
         let plans = self.copy_plan(&folder)?;
+        // By name: a task may be of a run that the file no longer has.
+        let ours = format!("np:{}:", self.plan.experiment);
+        if !queue::tasks()?.is_some_and(|tasks| tasks.iter().any(|task| task.comment.starts_with(&ours))) {
+            // Nobody waits for the copies of earlier submissions, some tens of megabytes each.
+            prune(&folder, &[program.as_path(), plans.root()]);
+        }
         for places in open.chunks(size) {
             let script = Script {
                 plan: &self.plan.experiment,
@@ -263,6 +269,21 @@ fn copy_program(folder: &Path) -> Result<PathBuf> {
         fs::rename(&temporary, &copy).map_err(Error::io(&copy))?;
     }
     Ok(copy)
+}
+
+/// Removes copies of programs and plans, but for those to keep. What cannot be removed stays: it is in nobody's way.
+fn prune(folder: &Path, keep: &[&Path]) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let (path, name) = (entry.path(), entry.file_name().to_string_lossy().into_owned());
+        if keep.contains(&path.as_path()) {
+            continue;
+        }
+        if name.starts_with("np-") {
+            let _ = fs::remove_file(path);
+        } else if name.starts_with("plan-") {
+            let _ = fs::remove_dir_all(path);
+        }
+    }
 }
 
 fn short(digest: &[u8]) -> String {
