@@ -52,7 +52,7 @@ pub use launch::{
     Array, Ending, Launch, Launcher, LauncherConfig, OnFailure, Share, SlurmConfig, Submission, Submitted, Tally,
 };
 pub use model::ModelConfig;
-pub use planning::{Planned, missing, plan};
+pub use planning::{Assumed, Planned, UNKNOWN, missing, plan, plan_assuming};
 pub use provenance::{Caller, cores};
 pub use screen::Screen;
 pub use snapshot::{Snapshot, State};

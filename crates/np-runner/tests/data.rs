@@ -113,6 +113,22 @@ fn np_data_lists_what_is_there_and_finds_what_is_damaged() {
     ]);
     assert_eq!(lab.results("cifar").len(), 4);
 
+    // Without the folder: a plan can be made, but its ids cannot; where there was a plan before, they can.
+    let set = "data: {name: cifar10, source: full, count: 4}";
+    fs::write(lab.path("tiny.yaml"), common::TINY.replace("data: {name: mnist, source: mini, fraction: 0.05}", set))
+        .unwrap();
+    let (table, said) = lab.good(&["plan", "tiny.yaml", "--store", "later"]);
+    assert_eq!(table.lines().filter(|line| line.starts_with("? ")).count(), 4, "{table}");
+    assert!(
+        said.contains("some ids cannot be known without the data; to train, ") && said.contains("work: "),
+        "{said}"
+    );
+    assert_eq!(lab.np(&["run", "tiny.yaml", "--store", "later"]).status.code(), Some(2));
+    lab.good(&["run", "tiny.yaml", "--store", "later", "--data-dir", "data"]);
+    let (table, said) = lab.good(&["plan", "tiny.yaml", "--store", "later"]);
+    assert!(table.matches(" done ").count() == 4 && said.contains("nothing to train"), "{table} {said}");
+    lab.good(&["run", "tiny.yaml", "--store", "later"]);
+
     fs::write(folder.join("data_batch_3.bin"), &record(2)[..3000]).unwrap();
     let output = lab.np(&["data", "verify", "--data-dir", "data"]);
     let (out, said) = (text(&output.stdout), text(&output.stderr));

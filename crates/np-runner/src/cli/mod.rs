@@ -27,6 +27,7 @@ use clap::{Args, Parser, Subcommand};
 use np_record::{PlannedRun, Store};
 
 use crate::{
+    Assumed,
     error::{Error, Result},
     keeper::Every,
     provenance::Caller,
@@ -239,6 +240,13 @@ impl ExperimentArgs {
         let folder = self.place.store.clone().unwrap_or_else(|| default_store(&self.file, self.request().scale()));
         Ok(Store::open(folder)?)
     }
+}
+
+/// What the store's earlier plan of an experiment knows of data that may not be at hand now.
+fn remembered(request: &Request, store: &Store) -> Assumed {
+    let name = request.file.file_stem().unwrap_or_default().to_string_lossy();
+    // A plan that cannot be read is in the way of what writes plans, not of what asks for hints.
+    store.read_plan(&name).ok().flatten().map(|plan| Assumed::of(&plan)).unwrap_or_default()
 }
 
 /// Prints what the command makes. A reader that has seen enough (`| head`) is no error.

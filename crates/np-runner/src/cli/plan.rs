@@ -5,11 +5,11 @@ use std::process::ExitCode;
 use clap::Args as ClapArgs;
 use np_record::{Outcome, PlannedRun, Record};
 
-use super::{ExperimentArgs, print, short};
+use super::{ExperimentArgs, print, remembered, short};
 use crate::{
-    Costs, Planned, Share, cores,
+    Assumed, Costs, Planned, Share, UNKNOWN, cores,
     error::{Error, Result},
-    missing, plan as make_plan,
+    missing, plan_assuming,
     say::{count, say},
     screen::human,
     summary::{axis_names, axis_values},
@@ -39,14 +39,15 @@ fn rate(text: &str) -> std::result::Result<f64, String> {
 
 pub(super) fn plan(args: &Args) -> Result<ExitCode> {
     let request = args.experiment.request();
-    let planned = make_plan(&request, args.experiment.place.data_dir.as_deref())?;
+    let store = args.experiment.store()?;
+    let assumed = Assumed { unknown: true, ..remembered(&request, &store) };
+    let planned = plan_assuming(&request, args.experiment.place.data_dir.as_deref(), &assumed)?;
     let Planned { plan, examples, operations, .. } = &planned;
     if args.json {
         let text = serde_json::to_string_pretty(plan).map_err(|error| Error::io("plan")(error.into()))?;
         print(&format!("{text}\n"))?;
         return Ok(ExitCode::SUCCESS);
     }
-    let store = args.experiment.store()?;
     let costs = Costs::of(&store)?;
     let axes = axis_names(plan.runs.iter());
     let records = store.records_of(plan)?;
@@ -77,13 +78,18 @@ pub(super) fn plan(args: &Args) -> Result<ExitCode> {
     let rate = args.tflops;
     say!("work: {work:.1e} floating-point operations, {} of a machine that sustains {rate} TFLOP/s", human(seconds));
     if let Some(fault) = &planned.unread {
-        say!("ids are those of the published data; to train, {}", super::told(&fault.to_string()));
+        let ids = match plan.runs.iter().any(|run| run.data_digest == UNKNOWN) {
+            true => "some ids cannot be known without the data",
+            false => "ids are those of the published data, or of an earlier plan",
+        };
+        say!("{ids}; to train, {}", super::told(&fault.to_string()));
     }
     Ok(ExitCode::SUCCESS)
 }
 
 fn row(axes: &[String], run: &PlannedRun, record: &Option<Record>, examples: usize, costs: &Costs) -> Vec<String> {
-    let mut row = vec![run.id.clone(), run.arm.clone()];
+    let id = if run.data_digest == UNKNOWN { "?".to_owned() } else { run.id.clone() };
+    let mut row = vec![id, run.arm.clone()];
     row.extend(axis_values(axes, run));
     row.push(run.seed.to_string());
     let (state, time) = match record {

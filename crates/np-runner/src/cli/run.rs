@@ -5,12 +5,12 @@ use std::{collections::BTreeSet, path::Path, process::ExitCode};
 use clap::Args as ClapArgs;
 use np_record::{Plan, Store};
 
-use super::{ExperimentArgs, print, short};
+use super::{ExperimentArgs, print, remembered, short};
 use crate::{
     Costs, Ending, Every, Launch, Launcher, OnFailure, Planned, Screen, Share, Submission, Submitted, Tally, cores,
     error::{Fault, Place, Result},
     keeper::clear,
-    missing, plan,
+    missing, plan_assuming,
     provenance::Caller,
     results,
     say::{count, say},
@@ -48,8 +48,8 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args) -> Result<ExitCode> {
     let request = args.experiment.request();
     let data_dir = args.experiment.place.data_dir.as_deref();
-    let planned = plan(&request, data_dir)?;
     let store = args.experiment.store()?;
+    let planned = plan_assuming(&request, data_dir, &remembered(&request, &store))?;
     let todo = missing(&planned.plan, &store)?;
     let open: BTreeSet<&str> = todo.iter().map(|&index| planned.plan.runs[index].id.as_str()).collect();
     clear(&store, planned.plan.runs.iter().map(|run| run.id.as_str()).filter(|id| !open.contains(id)));
