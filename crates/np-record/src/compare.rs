@@ -140,6 +140,9 @@ pub struct Difference {
     pub smallest_p: f64,
 }
 
+/// Digest and configuration of what a run was trained on.
+type DataOf<'a> = (&'a String, Option<&'a Value>);
+
 impl Comparison {
     /// Compares two arms over the runs of a plan, as [`crate::Store::records_of`] gives them.
     ///
@@ -164,7 +167,7 @@ impl Comparison {
         }
         let mut groups: Vec<(BTreeMap<String, Value>, [ArmSummary; 2])> = Vec::new();
         // What the first run of each side was trained on, group by group.
-        let mut data: Vec<[Option<(&String, Option<&Value>)>; 2]> = Vec::new();
+        let mut data: Vec<[Option<DataOf>; 2]> = Vec::new();
         for (run, record) in runs {
             let side = match &run.arm {
                 name if *name == arm => 0,

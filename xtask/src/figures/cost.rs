@@ -110,6 +110,7 @@ pub(crate) fn draw(scale: Scale, kept: &Kept) -> Result<Figure> {
         Layer::Bars(bars)
     };
     let bounds = large.iter().enumerate().filter_map(|(i, c)| Some(Bound { row: i as f64, value: c.limit? })).collect();
+    let limited = large.iter().any(|cost| cost.limit.is_some());
     let notes = |costs: &[Cost]| {
         let digits = |value: f64| if value < 10.0 { format!("{value:.2}") } else { format!("{value:.0}") };
         let line = |(i, cost): (usize, &Cost)| {
@@ -126,7 +127,7 @@ pub(crate) fn draw(scale: Scale, kept: &Kept) -> Result<Figure> {
         x,
         y: labels(&large),
         layers,
-        key: [&colours[..], &[Key::bound("what memory alone takes")]].concat(),
+        key: colours.iter().cloned().chain(limited.then(|| Key::bound("what memory alone takes"))).collect(),
         grid: Grid::Rows,
         notes: notes(&large),
     };
