@@ -43,9 +43,21 @@ fn every_experiment_plans_and_says_what_to_expect_and_what_it_costs() {
 fn figures_share_their_runs() {
     let (sanity, low, dynamics) = (planned("fig2-sanity"), planned("fig3-low-data"), planned("fig6-dynamics"));
     let (sanity, low, dynamics) = (ids(&sanity), ids(&low), ids(&dynamics));
-    assert_eq!((sanity.len(), low.len(), dynamics.len()), (18, 24, 6), "no two runs of a figure are the same");
+    assert_eq!((sanity.len(), low.len(), dynamics.len()), (18, 36, 9), "no two runs of a figure are the same");
     assert!(dynamics.is_subset(&sanity), "figure 6 is drawn from figure 2's runs");
     assert!(dynamics.is_subset(&low), "the whole training set is figure 2's run");
+    let (standard, transfer, space) =
+        (planned("fig4-optimizers"), planned("fig5-transfer"), planned("fig7-design-space"));
+    let rates = planned("fig9-best-rate-cifar");
+    let (standard, transfer, space, rates) = (ids(&standard), ids(&transfer), ids(&space), ids(&rates));
+    let shared = |a: &BTreeSet<&str>, b: &BTreeSet<&str>| a.intersection(b).count();
+    assert_eq!(shared(&transfer, &standard), 3, "the full rule at 0.1 is figure 4's");
+    assert_eq!(shared(&space, &transfer), 3, "the direct formulation is figure 5's full rule");
+    assert_eq!(
+        (shared(&rates, &standard), shared(&rates, &transfer)),
+        (9, 6),
+        "the full rule at every rate, both at 0.1"
+    );
 }
 
 #[test]
