@@ -300,7 +300,11 @@ impl Launch<'_> {
 
     /// Records a run whose worker died without a record, twice; `None` if another process has taken it up.
     fn bury(&self, run: &PlannedRun, reason: String) -> Result<Option<Outcome>> {
-        let Some(_lock) = Lock::take_patiently(self.store, &run.id)? else { return Ok(None) };
+        // Where no lock can be written, no record can be either, and that error says what to do.
+        let _lock = match Lock::take_patiently(self.store, &run.id) {
+            Ok(None) => return Ok(None),
+            lock => lock.ok().flatten(),
+        };
         if let Some(outcome) = self.recorded(run)? {
             return Ok(Some(outcome));
         }
