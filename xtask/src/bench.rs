@@ -8,10 +8,12 @@ use std::process::Command;
 use std::time::{SystemTime, UNIX_EPOCH};
 use std::{env, fs};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::Result;
 use clap::Args;
 use np_record::write_atomic;
 use serde_json::{Map, Value, json};
+
+use crate::command::{cargo, json_of};
 
 /// Options of the command.
 #[derive(Debug, Args)]
@@ -63,6 +65,7 @@ pub(crate) fn run(options: &Options, root: &Path) -> Result<()> {
     }
     let (mut ours, mut theirs, mut torch) = (Times::new(), Times::new(), None);
     let (mut skipped, mut state, mut memory) = (Value::Null, Value::Null, 0.0_f64);
+    let mut has_torch = true;
     for round in 1..=options.rounds.max(1) {
         eprintln!("round {round} of {}: ours", options.rounds.max(1));
         let found = measure_ours(root, threads, &options.only)?;
@@ -70,14 +73,20 @@ pub(crate) fn run(options: &Options, root: &Path) -> Result<()> {
         skipped = found.get("skipped").cloned().unwrap_or_default();
         state = found.get("state").cloned().unwrap_or_default();
         memory = memory.max(found.get("memory_gb_s").and_then(Value::as_f64).unwrap_or(0.0));
+        if !has_torch {
+            continue;
+        }
         eprintln!("round {round} of {}: PyTorch", options.rounds.max(1));
         match measure_torch(root, &python, threads, &options.only) {
             Ok(found) => {
                 torch = found.get("version").and_then(Value::as_str).map(str::to_owned);
                 merge(&mut theirs, &found);
             }
-            Err(error) if round == 1 => eprintln!("no PyTorch, so no ratios: {error:#}"),
-            Err(error) => return Err(error),
+            Err(error) if round == 1 && !options.keep => {
+                eprintln!("no PyTorch, so no ratios: {error:#}");
+                has_torch = false;
+            }
+            Err(error) => return Err(error.context("what is kept needs PyTorch beside ours")),
         }
     }
     print(&ours, &theirs, torch.as_deref(), threads);
@@ -97,10 +106,8 @@ pub(crate) fn run(options: &Options, root: &Path) -> Result<()> {
 }
 
 fn measure_ours(root: &Path, threads: usize, only: &[String]) -> Result<Map<String, Value>> {
-    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(cargo);
-    command.args(["run", "--quiet", "--example", "step_times", "--"]).args(only);
-    json_of(command.current_dir(root).env("RAYON_NUM_THREADS", threads.to_string()))
+    let mut command = cargo(root, &["run", "--quiet", "--example", "step_times", "--"]);
+    json_of(command.args(only).env("RAYON_NUM_THREADS", threads.to_string()))
 }
 
 fn measure_torch(root: &Path, python: &Path, threads: usize, only: &[String]) -> Result<Map<String, Value>> {
@@ -110,17 +117,6 @@ fn measure_torch(root: &Path, python: &Path, threads: usize, only: &[String]) ->
     names.dedup();
     let mut command = Command::new(python);
     json_of(command.arg(script).arg(threads.to_string()).args(names).env("OMP_NUM_THREADS", threads.to_string()))
-}
-
-/// The JSON object that a command prints.
-fn json_of(command: &mut Command) -> Result<Map<String, Value>> {
-    let name = command.get_program().display().to_string();
-    let output = command.output().with_context(|| format!("cannot start `{name}`"))?;
-    if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        bail!("`{name}` ended with {}: {}", output.status, said.lines().last().unwrap_or_default());
-    }
-    serde_json::from_slice(&output.stdout).with_context(|| format!("`{name}` did not print a JSON object"))
 }
 
 /// Keeps the smaller time of each.

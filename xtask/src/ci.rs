@@ -1,12 +1,10 @@
 //! `cargo xtask ci`: every check, in the order in which they fail fastest. What passes here passes in CI.
 
-use std::env;
 use std::path::Path;
-use std::process::Command;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::tidy;
+use crate::{command, tidy};
 
 /// A check that is a cargo command.
 struct Check {
@@ -42,21 +40,18 @@ const CHECKS: [Check; 4] = [
 /// Runs the command.
 pub(crate) fn run(root: &Path) -> Result<()> {
     let [format, rest @ ..] = &CHECKS;
-    cargo(root, format)?;
+    pass(root, format)?;
     println!("\n== tidy");
     tidy::run(root)?;
-    rest.iter().try_for_each(|check| cargo(root, check))?;
+    rest.iter().try_for_each(|check| pass(root, check))?;
     println!("\nall checks passed");
     Ok(())
 }
 
-fn cargo(root: &Path, check: &Check) -> Result<()> {
+fn pass(root: &Path, check: &Check) -> Result<()> {
     let shown = format!("cargo {}", check.arguments.join(" "));
     println!("\n== {}: {shown}", check.heading);
-    let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let mut command = Command::new(&cargo);
-    command.args(check.arguments).envs(check.with).current_dir(root);
-    let status = command.status().with_context(|| format!("cannot start `{}`", cargo.display()))?;
+    let status = command::cargo(root, check.arguments).envs(check.with).status().context("cannot start cargo")?;
     if !status.success() {
         bail!("check `{}` failed: `{shown}` ended with {status}\nhint: {}", check.heading, check.hint);
     }

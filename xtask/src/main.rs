@@ -5,6 +5,7 @@
 
 mod bench;
 mod ci;
+mod command;
 mod draw;
 mod figures;
 mod results;

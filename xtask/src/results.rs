@@ -4,6 +4,7 @@
 //! table. The command fills all of them in, and `--check` finds those that differ from what the records give. [`numbers`] knows the keys.
 
 mod numbers;
+mod sensitivity;
 mod tables;
 
 use std::fs;
@@ -28,9 +29,10 @@ pub(crate) struct Options {
     check: bool,
 }
 
-/// Runs the command.
+/// Runs the command; with `--check` all pages are looked at before it fails.
 pub(crate) fn run(options: &Options, root: &Path) -> Result<()> {
     let numbers = Numbers::new(root, Scale::Cpu);
+    let mut differing = Vec::new();
     for page in PAGES {
         let path = root.join(page);
         let text = fs::read_to_string(&path).with_context(|| format!("cannot read `{page}`"))?;
@@ -40,34 +42,53 @@ pub(crate) fn run(options: &Options, root: &Path) -> Result<()> {
             numbers.value(key).with_context(|| format!("{page}: `{key}`"))
         })
         .with_context(|| format!("in `{page}`"))?;
+        if count == 0 {
+            bail!("`{page}` has no mark `{BEGIN}KEY-->…{END}`\nhint: its numbers have been cut loose from the records");
+        }
         if filled == text {
             println!("{page}: {count} values are those of the records");
         } else if options.check {
-            let differing = text.lines().zip(filled.lines()).find(|(is, should)| is != should);
-            let (is, should) = differing.unwrap_or(("fewer lines", "more lines"));
-            bail!(
-                "`{page}` differs from the records\n  has:     {is}\n  records: {should}\nhint: `cargo xtask results` brings it up to date"
-            );
+            let first = text.lines().zip(filled.lines()).find(|(is, should)| is != should);
+            let (is, should) = first.unwrap_or(("fewer lines", "more lines"));
+            eprintln!("{page}\n  has:     {is}\n  records: {should}");
+            differing.push(format!("`{page}`"));
         } else {
             write_atomic(&path, filled.as_bytes()).with_context(|| format!("cannot write `{page}`"))?;
             println!("{page}: {count} values brought up to date");
         }
     }
+    if !differing.is_empty() {
+        bail!("not what the records give: {}\nhint: `cargo xtask results` brings it up to date", differing.join(", "));
+    }
     Ok(())
 }
 
-/// `text` with the value of each key between its marks.
+/// `text` with the value of each key between its marks. What looks like a mark and is none is an error: the number in it would be free.
 fn fill(text: &str, mut value: impl FnMut(&str) -> Result<String>) -> Result<String> {
     let mut parts = text.split(BEGIN);
-    let mut out = parts.next().unwrap_or_default().to_owned();
+    let mut out = sound(parts.next().unwrap_or_default())?.to_owned();
     for part in parts {
         let Some((key, rest)) = part.split_once("-->") else { bail!("a mark `{BEGIN}` without an end") };
         let Some((_, rest)) = rest.split_once(END) else { bail!("`{BEGIN}{key}-->` without `{END}`") };
         let value = value(key)?;
         let value = if key.starts_with("table") { format!("\n\n{}\n\n", value.trim_end()) } else { value };
-        out.push_str(&format!("{BEGIN}{key}-->{value}{END}{rest}"));
+        out.push_str(&format!("{BEGIN}{key}-->{value}{END}{}", sound(rest)?));
     }
     Ok(out)
+}
+
+/// What stands between marks, if there is no half of one in it.
+fn sound(text: &str) -> Result<&str> {
+    if text.contains(END) {
+        bail!("`{END}` without `{BEGIN}KEY-->` before it");
+    }
+    for comment in text.split("<!--").skip(1) {
+        if comment.trim_start().starts_with(['=', '/']) {
+            let start: String = comment.chars().take(20).collect();
+            bail!("`<!--{start}…` is no mark\nhint: `{BEGIN}KEY-->` without spaces, and `{END}`");
+        }
+    }
+    Ok(text)
 }
 
 #[cfg(test)]
@@ -81,8 +102,10 @@ mod tests {
         let filled = fill(text, value).unwrap();
         assert_eq!(filled, "a <!--=x y-->[x y]<!--/--> b\n<!--=table t-->\n\n[table t]\n\n<!--/-->\nc");
         assert_eq!(fill(&filled, value).unwrap(), filled, "again, it changes nothing");
-        assert_eq!(fill("nothing", value).unwrap(), "nothing");
-        for bad in ["<!--=x", "<!--=x-->1"] {
+        assert_eq!(fill("nothing <!-- but a remark -->", value).unwrap(), "nothing <!-- but a remark -->");
+        for bad in
+            ["<!--=x", "<!--=x-->1", "1<!--/-->", "<!--=x-->1<!--/-->2<!--/-->", "<!-- =x-->9<!--/-->", "<!-- /-->"]
+        {
             assert!(fill(bad, value).is_err(), "{bad}");
         }
     }

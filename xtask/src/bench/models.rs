@@ -1,11 +1,12 @@
 //! `cargo xtask bench --models`: images per second of a forward and a backward pass, ours and PyTorch's in turn on the same threads.
 
-use std::env;
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Result, bail};
 use serde_json::{Map, json};
+
+use crate::command::{cargo, json_of};
 
 /// A heading; example and arguments of ours; script and arguments of PyTorch's.
 type Row = (&'static str, &'static str, &'static [&'static str], &'static str, &'static [&'static str]);
@@ -25,14 +26,13 @@ pub(super) fn run(root: &Path, python: &Path, threads: usize, options: &super::O
     for (title, example, arguments, script, its_arguments) in MODELS {
         let (mut ours, mut theirs) = (Vec::new(), Vec::new());
         for _ in 0..rounds {
-            let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-            command.args(["run", "--quiet", "--example", example, "--"]).args(arguments);
+            let mut command = cargo(root, &["run", "--quiet", "--example", example, "--"]);
             // candle's own pool spins on the cores that matrix products want.
-            command.env("RAYON_NUM_THREADS", threads.to_string()).env("CANDLE_NUM_THREADS", "1").current_dir(root);
-            ours.extend(rates(&mut command)?);
+            command.args(arguments).env("RAYON_NUM_THREADS", threads.to_string()).env("CANDLE_NUM_THREADS", "1");
+            ours.extend(json_of::<Vec<f64>>(&mut command)?);
             let mut command = Command::new(python);
             command.arg(root.join("crates/np-models/examples").join(script)).args(its_arguments);
-            match rates(command.env("OMP_NUM_THREADS", threads.to_string())) {
+            match json_of::<Vec<f64>>(command.env("OMP_NUM_THREADS", threads.to_string())) {
                 Ok(found) => theirs.extend(found),
                 Err(error) => eprintln!("{title}: nothing of PyTorch: {error:#}"),
             }
@@ -50,17 +50,6 @@ pub(super) fn run(root: &Path, python: &Path, threads: usize, options: &super::O
     Ok(())
 }
 
-/// The JSON list of numbers that a command prints.
-fn rates(command: &mut Command) -> Result<Vec<f64>> {
-    let name = command.get_program().display().to_string();
-    let output = command.output().with_context(|| format!("cannot start `{name}`"))?;
-    if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        bail!("`{name}` ended with {}: {}", output.status, said.lines().last().unwrap_or_default());
-    }
-    serde_json::from_slice(&output.stdout).with_context(|| format!("`{name}` did not print a list of numbers"))
-}
-
 fn median(values: &mut [f64]) -> Option<f64> {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied()
@@ -71,11 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lists_are_read_and_failures_told() {
-        let said = |script: &str| rates(Command::new("sh").args(["-c", script]));
-        assert_eq!(said("echo '[3, 1.5]'").unwrap(), [3.0, 1.5]);
-        assert!(said("echo broken >&2; exit 3").unwrap_err().to_string().ends_with("3: broken"));
-        assert!(said("echo {}").unwrap_err().to_string().contains("list of numbers"));
+    fn the_middle_counts() {
         assert_eq!([median(&mut [3.0, 1.0, 2.0]), median(&mut [])], [Some(2.0), None]);
     }
 }

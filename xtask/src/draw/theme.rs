@@ -112,7 +112,7 @@ const ARMS: [(&str, Look); 25] = [
     ("gradient-only", look("gradient-only", VERMILLION, Marker::Square, Dash::Long)),
     ("gradient-only-matched", look("gradient-only, matched bounds", GREEN, Marker::Triangle, Dash::Short)),
     ("gradient-only-step", look("gradient-only, matched step", PURPLE, Marker::Diamond, Dash::Mixed)),
-    ("gradient-only-tuned", look("gradient-only, own best rate", ORANGE, Marker::TriangleDown, Dash::Long)),
+    ("gradient-only-tuned", look("gradient-only, own best rate", BLACK, Marker::TriangleDown, Dash::Short)),
     // Parts of the rule, switched off (figure 8 names them and shows no colour of theirs).
     ("no-signal-normalization", look("no signal normalisation", GREEN, Marker::Triangle, Dash::Short)),
     ("no-norm-clip", look("no norm clip", VERMILLION, Marker::Square, Dash::Long)),
@@ -222,7 +222,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_arms_of_one_figure_differ_in_colour_marker_and_dash_together() {
+    fn the_arms_of_one_figure_differ_in_colour_and_marker() {
         for figure in [
             &["full", "gradient-only", "gradient-only-matched", "gradient-only-step", "gradient-only-tuned"][..],
             &["neuroplastic", "sgd-momentum", "adam", "adamw"],

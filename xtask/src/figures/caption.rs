@@ -5,12 +5,12 @@ use std::fmt::Write as _;
 
 use anyhow::Result;
 use np_record::compare::{Comparison, Format, Metric, Question};
-use np_record::stats::{self, Bootstrap};
+use np_record::stats::Bootstrap;
 use np_record::{Outcome, Record};
 use serde_json::Value;
 
 use super::Scale;
-use super::runs::{Quantity, Runs};
+use super::runs::{Quantity, Runs, Summary};
 use crate::draw::theme;
 
 /// The arm that all others are compared with, by its name in one experiment or another.
@@ -24,10 +24,13 @@ pub(crate) struct Caption<'a> {
     runs: &'a Runs,
     /// Further experiments that are drawn from.
     also: Vec<&'a Runs>,
+    /// All that is drawn from, where it is more than the tables are about.
+    made_from: Vec<&'a Runs>,
     text: String,
     tables: Vec<Section>,
     notes: Vec<String>,
     rates_are_tried: bool,
+    divergence_is_shown: bool,
 }
 
 enum Section {
@@ -42,7 +45,7 @@ enum Table {
     /// Arms against the full rule, one table each.
     Comparisons(Vec<Comparison>),
     /// As Markdown.
-    Last(String),
+    Text(String),
 }
 
 impl<'a> Caption<'a> {
@@ -54,10 +57,12 @@ impl<'a> Caption<'a> {
             scale,
             runs,
             also: Vec::new(),
+            made_from: Vec::new(),
             text,
             tables: Vec::new(),
             notes: Vec::new(),
             rates_are_tried: false,
+            divergence_is_shown: false,
         }
     }
 
@@ -67,18 +72,42 @@ impl<'a> Caption<'a> {
         self
     }
 
+    /// All that the figure is drawn from, where its tables are about a part of it.
+    pub(crate) fn made_from(mut self, runs: &[&'a Runs]) -> Self {
+        self.made_from.extend(runs);
+        self
+    }
+
     /// Sentences on what is shown.
     pub(crate) fn text(mut self, text: &str) -> Self {
         let _ = write!(self.text, " {text}");
         self
     }
 
-    /// What means and bands are, to which the seeds are added.
+    /// What means and bands are, to which the seeds are added. Before this stand all experiments with other seeds.
     pub(crate) fn bands(mut self, what: &str) -> Self {
-        let seeds: BTreeSet<u64> = self.runs.runs.iter().map(|(run, _)| run.seed).collect();
-        let list = seeds.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
-        let s = if seeds.len() == 1 { "" } else { "s" };
-        let _ = write!(self.text, " Over {} seed{s} ({list}): {what}.", seeds.len());
+        let mut seeds: Vec<(BTreeSet<u64>, Vec<&str>)> = Vec::new();
+        let mut titles: BTreeMap<&str, BTreeSet<u64>> = BTreeMap::new();
+        for (run, record) in [self.runs].into_iter().chain(self.also.iter().copied()).flat_map(|part| &part.runs) {
+            titles.entry(&record.data.title).or_default().insert(run.seed);
+        }
+        for (title, own) in titles {
+            match seeds.iter_mut().find(|(known, _)| *known == own) {
+                Some((_, titles)) => titles.push(title),
+                None => seeds.push((own, vec![title])),
+            }
+        }
+        let several = seeds.len() > 1;
+        let parts: Vec<String> = seeds
+            .into_iter()
+            .map(|(seeds, titles)| {
+                let list = seeds.iter().map(u64::to_string).collect::<Vec<_>>().join(", ");
+                let s = if seeds.len() == 1 { "" } else { "s" };
+                let on = if several { format!(" on {}", titles.join(" and ")) } else { String::new() };
+                format!("{} seed{s} ({list}){on}", seeds.len())
+            })
+            .collect();
+        let _ = write!(self.text, " Over {}: {what}.", parts.join(" and "));
         self
     }
 
@@ -97,6 +126,12 @@ impl<'a> Caption<'a> {
     /// Says that learning rates are not the published one, but tried.
     pub(crate) fn rates_are_tried(mut self) -> Self {
         self.rates_are_tried = true;
+        self
+    }
+
+    /// Says that the figure itself shows which runs diverged.
+    pub(crate) fn divergence_is_shown(mut self) -> Self {
+        self.divergence_is_shown = true;
         self
     }
 
@@ -126,14 +161,14 @@ impl<'a> Caption<'a> {
             tables.push(match table {
                 Section::Comparison(metric) => Table::Comparisons(self.compare(*metric)?),
                 Section::Made(made) => Table::Comparisons(made.clone()),
-                Section::Text(text) => Table::Last(text.clone()),
-                Section::Last(quantities) => Table::Last(self.last(quantities)?),
+                Section::Text(text) => Table::Text(text.clone()),
+                Section::Last(quantities) => Table::Text(self.last(quantities)?),
             });
         }
         // Whoever reads a caption looks at all of its tables: their p values are one family.
         Comparison::adjust_together(tables.iter_mut().flat_map(|table| match table {
             Table::Comparisons(comparisons) => comparisons.as_mut_slice(),
-            Table::Last(_) => &mut [],
+            Table::Text(_) => &mut [],
         }));
         for table in &tables {
             out.push('\n');
@@ -142,7 +177,7 @@ impl<'a> Caption<'a> {
                     let texts: Vec<String> = comparisons.iter().map(|c| c.render(Format::Markdown)).collect();
                     out.push_str(&texts.join("\n"));
                 }
-                Table::Last(text) => out.push_str(text),
+                Table::Text(text) => out.push_str(text),
             }
         }
         let _ = write!(out, "\nNotes:\n\n");
@@ -177,14 +212,14 @@ impl<'a> Caption<'a> {
         let _ = writeln!(out, "| :-- | {} |", vec!["--:"; keys.len()].join(" | "));
         for arm in self.runs.arms() {
             let cells = quantities.iter().map(|quantity| {
-                let values: Vec<f64> = self.runs.last(&arm, *quantity).into_values().collect();
-                match (stats::mean(&values), stats::sample_std(&values)) {
-                    (Some(mean), Some(std)) => format!("{mean:.3} ± {std:.3}"),
-                    (Some(mean), None) => format!("{mean:.3}"),
-                    _ => "-".into(),
-                }
+                Ok(match self.runs.summary(&arm, *quantity)? {
+                    Some(Summary { mean, std: Some(std), .. }) => format!("{mean:.3} ± {std:.3}"),
+                    Some(Summary { mean, .. }) => format!("{mean:.3}"),
+                    None => "-".into(),
+                })
             });
-            let _ = writeln!(out, "| {} | {} |", theme::arm(&arm)?.label, cells.collect::<Vec<_>>().join(" | "));
+            let cells: Result<Vec<String>> = cells.collect();
+            let _ = writeln!(out, "| {} | {} |", theme::arm(&arm)?.label, cells?.join(" | "));
         }
         Ok(out)
     }
@@ -207,17 +242,19 @@ impl<'a> Caption<'a> {
             "learning rate, warm-up and plasticity scale"
         };
         notes.push(format!("{what} of NeuroPlastic are the published ones, which were selected on the MNIST test set"));
-        // Where whole configurations diverge, the figure shows them.
-        let diverged = self.runs.runs.iter().filter(|(_, record)| matches!(record.outcome, Outcome::Diverged { .. }));
-        for (run, record) in diverged.clone().take(if diverged.count() > 6 { 0 } else { 6 }) {
-            if let Outcome::Diverged { epoch, .. } = record.outcome {
-                notes.push(format!(
-                    "`{}`, seed {}{}: diverged in epoch {epoch}; it counts up to the epoch before, and in no mean of last epochs",
-                    run.arm,
-                    run.seed,
-                    run.axes.iter().map(|(key, value)| format!(", `{key}` = `{value}`")).collect::<String>()
-                ));
-            }
+        let compares = |section: &Section| matches!(section, Section::Comparison(_));
+        if self.number != 9 && self.tables.iter().any(compares) {
+            notes.push(
+                "p is adjusted over the tests of this caption alone; figure 9 adjusts over all settings and controls"
+                    .into(),
+            );
+        }
+        if !self.divergence_is_shown {
+            notes.extend(self.diverged());
+        }
+        let parts = [self.runs].into_iter().chain(self.also.iter().copied()).flat_map(|part| &part.runs);
+        if parts.into_iter().any(|(_, record)| record.data.title.contains("(JPEG)")) {
+            notes.push("CIFAR-10 (JPEG): decoded from JPEG copies of the images, whose pixels differ a little from the original ones".into());
         }
         if self.scale == Scale::Quick {
             notes.push(
@@ -228,6 +265,27 @@ impl<'a> Caption<'a> {
         notes
     }
 
+    /// What is to be said of runs that diverged.
+    fn diverged(&self) -> Vec<String> {
+        let diverged = self.runs.runs.iter().filter_map(|(run, record)| match record.outcome {
+            Outcome::Diverged { epoch, .. } => Some((run, epoch)),
+            _ => None,
+        });
+        let diverged: Vec<_> = diverged.collect();
+        const MEANS: &str = "up to the epoch before, and in no mean of last epochs";
+        if diverged.len() > 6 {
+            let mut arms: BTreeMap<&str, usize> = BTreeMap::new();
+            diverged.iter().for_each(|(run, _)| *arms.entry(&run.arm).or_default() += 1);
+            let list: Vec<String> = arms.iter().map(|(arm, count)| format!("{count} of `{arm}`")).collect();
+            return vec![format!("{} runs diverged ({}); they count {MEANS}", diverged.len(), list.join(", "))];
+        }
+        let told = diverged.iter().map(|(run, epoch)| {
+            let axes: String = run.axes.iter().map(|(key, value)| format!(", `{key}` = `{value}`")).collect();
+            format!("`{}`, seed {}{axes}: diverged in epoch {epoch}; it counts {MEANS}", run.arm, run.seed)
+        });
+        told.collect()
+    }
+
     /// Lower and upper bound of α in the configuration of an arm, if its optimizer has them.
     fn bounds(&self, arm: &str) -> Option<[f64; 2]> {
         let (run, _) = self.runs.runs.iter().find(|(run, _)| run.arm == arm)?;
@@ -236,7 +294,8 @@ impl<'a> Caption<'a> {
     }
 
     fn sources(&self) -> Vec<String> {
-        let parts: Vec<&Runs> = [self.runs].into_iter().chain(self.also.iter().copied()).collect();
+        let own = if self.made_from.is_empty() { vec![self.runs] } else { self.made_from.clone() };
+        let parts: Vec<&Runs> = own.into_iter().chain(self.also.iter().copied()).collect();
         let records: Vec<&Record> = parts.iter().flat_map(|part| &part.runs).map(|(_, record)| record).collect();
         let every = |of: &dyn Fn(&Record) -> String| -> String {
             let all: BTreeSet<String> = records.iter().map(|record| of(record)).collect();

@@ -2,15 +2,14 @@
 
 use anyhow::Result;
 use np_record::compare::Metric;
-use np_record::stats;
 
 use super::caption::Caption;
 use super::runs::{Quantity, Runs, Spread};
-use super::table::{Mark, Row, long_format};
+use super::table::{Row, long_format};
 use super::{Figure, Scale};
 use crate::draw::axis::{Axis, Limits};
 use crate::draw::canvas::Fill;
-use crate::draw::chart::{Layer, Spot};
+use crate::draw::chart::{Filled, Layer};
 use crate::draw::panel::{self, Grid, Key, Layout, Panel};
 use crate::draw::theme::{self, Look};
 
@@ -102,23 +101,17 @@ fn by_fraction(
     for (i, arm) in arms.iter().enumerate() {
         let (mut spots, mut values) = (Vec::new(), Vec::new());
         for &x in fractions {
-            let last = runs.at_fraction(x)?.last(arm, quantity);
-            let row = |mark| {
+            let Some(summary) = runs.at_fraction(x)?.summary(arm, quantity)? else { continue };
+            rows.extend(summary.rows(|mark| {
                 let (data, arm, quantity) = (runs.data(), arm.clone(), quantity.key());
                 Row { panel, data, arm, quantity, x_name: "fraction", x, mark }
-            };
-            let all: Vec<f64> = last.values().copied().collect();
-            let Some(value) = stats::mean(&all) else { continue };
-            let half = stats::sample_std(&all).unwrap_or(0.0);
-            let spot = Spot { x, mean: value, low: value - half, high: value + half };
-            rows.push(row(Mark::Mean { value, low: spot.low, high: spot.high, n: all.len() }));
-            rows.extend(last.iter().map(|(&seed, &value)| row(Mark::Seed { seed, value })));
-            values.extend(all.into_iter().map(|value| (x, value)));
-            spots.push(spot);
+            }));
+            values.extend(summary.values.values().map(|value| (x, *value)));
+            spots.push(summary.spot(x));
         }
         let shift = (i as f64 - (arms.len() - 1) as f64 / 2.0) * DODGE;
         if !spots.is_empty() {
-            layers.push(Layer::Points { look: theme::arm(arm)?, spots, values, shift, chosen: None });
+            layers.push(Layer::Points { look: theme::arm(arm)?, spots, values, shift, filled: Filled::All });
         }
     }
     Ok(layers)
@@ -138,8 +131,8 @@ pub(crate) fn transfer(scale: Scale, runs: &Runs) -> Result<Figure> {
     let drawing = panel::figure("Figure 5: transfer", &panels, Layout::grid(2), &looks(runs)?)?;
     let caption = Caption::new(5, "Transfer", scale, runs)
         .text(&format!(
-            "The configuration that was tuned on MNIST, unchanged, on {title} with {}: test accuracy (A) and mean training loss (B) by epoch.",
-            runs.model()
+            "The configuration that was tuned on MNIST, unchanged, on {title} with {}. Test accuracy (A) and mean training loss (B) by epoch.",
+            runs.task()
         ))
         .bands("lines are means, bands ± 1 sample standard deviation")
         .comparison(Metric::FinalTestAccuracy)
@@ -169,9 +162,9 @@ pub(crate) fn dynamics(scale: Scale, runs: &Runs) -> Result<Figure> {
     }
     let mut layers = runs.curves('D', NEAR_MAX, Spread::Seeds, Fill::Solid, &mut rows)?;
     layers.extend(runs.curves('D', NEAR_MIN, Spread::Seeds, Fill::Open, &mut rows)?);
-    let mut shares = panel(runs, "Coefficients near a bound", "Share of elements (%)", layers, Limits::PERCENT);
+    let mut shares = panel(runs, "Coefficients at or near a bound", "Share of elements (%)", layers, Limits::PERCENT);
     shares.key =
-        vec![Key::marker(Fill::Solid, "near the upper bound"), Key::marker(Fill::Open, "near the lower bound")];
+        vec![Key::marker(Fill::Solid, "at or near the upper bound"), Key::marker(Fill::Open, "at or near the lower")];
     panels.push(shares);
     panels[0].key = vec![Key::remark("band: ± 1 standard deviation of α over elements")];
     panels[1].key = vec![Key::remark("band: ± 1 standard deviation over seeds, as in C and D")];
@@ -179,12 +172,13 @@ pub(crate) fn dynamics(scale: Scale, runs: &Runs) -> Result<Figure> {
     let drawing = panel::figure("Figure 6: dynamics", &panels, Layout::grid(2), &looks(runs)?)?;
     let caption = Caption::new(6, "Dynamics", scale, runs)
         .text(&format!(
-            "Training on {}, by epoch. A: mean of the coefficient α over elements and steps; the band reaches one standard deviation \
+            "Training on {} with {}, by epoch. A: mean of the coefficient α over elements and steps; the band reaches one standard deviation \
              of α (over elements and steps, mean over seeds) to either side. B: norm of the update after stabilisation and \
              gain, without the learning rate. C: norm of the gradient. Norms are √(Σ ‖·‖²) over the steps and tensors of the \
-             epoch. D: share of elements whose α is within 5 % of the bounds' range of the upper bound (filled) or of the lower one (open). In \
-             the full rule α may leave its bounds.",
-            data_title(runs)
+             epoch. D: share of elements whose α is within 5 % of the bounds' range of the upper bound or beyond it (filled), of the lower one or \
+             beyond it (open): in the full rule α may leave its bounds.",
+            data_title(runs),
+            runs.task()
         ))
         .bands("lines are means, bands in B to D ± 1 sample standard deviation")
         .last_epoch(&[ALPHA, UPDATE, GRADIENT, NEAR_MAX, NEAR_MIN])

@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use np_record::compare::{Comparison, Difference, Group, Metric, Question};
 use np_record::select::Selection;
 use np_record::stats::{self, Bootstrap};
 use np_record::{PlannedRun, Record};
 
 use super::caption::Caption;
-use super::runs::{Quantity, Runs, fraction_of};
+use super::runs::{Quantity, Runs, check_alike, fraction_of};
 use super::table::{Mark, Row, long_format};
 use super::{Figure, Scale};
 use crate::draw::axis::{Axis, Limits, percent};
@@ -25,7 +25,18 @@ const RESNET: &str = ", ResNet";
 /// The key that names a setting.
 const SETTING: &str = "setting";
 
-/// The experiments that the figure is drawn from.
+/// The experiments that the figure is drawn from, in the order of [`Sources::of`].
+pub(crate) const EXPERIMENTS: [&str; 7] = [
+    "fig2-sanity",
+    "fig3-low-data",
+    "fig5-transfer",
+    "fig9-matched-step",
+    "fig9-matched-step-cifar",
+    "fig9-best-rate",
+    "fig9-best-rate-cifar",
+];
+
+/// Their runs.
 pub(crate) struct Sources<'a> {
     /// Figure 2's.
     pub(crate) sanity: &'a Runs,
@@ -37,6 +48,16 @@ pub(crate) struct Sources<'a> {
     pub(crate) steps: [&'a Runs; 2],
     /// Both arms at several learning rates, likewise.
     pub(crate) rates: [&'a Runs; 2],
+}
+
+impl<'a> Sources<'a> {
+    /// The runs of [`EXPERIMENTS`].
+    pub(crate) fn of(runs: &[&'a Runs]) -> Result<Self> {
+        let &[sanity, low_data, transfer, step, step_cifar, rate, rate_cifar] = runs else {
+            bail!("figure 9 is drawn from {} experiments, not from {}", EXPERIMENTS.len(), runs.len())
+        };
+        Ok(Self { sanity, low_data, transfer, steps: [step, step_cifar], rates: [rate, rate_cifar] })
+    }
 }
 
 /// What is held equal, and what the ablation is then called.
@@ -94,36 +115,43 @@ fn panel(
             notes.lines.push((row, "none".into()));
             continue;
         };
-        let (mean, low, high) = ends(difference);
+        let (mean, ends) = (100.0 * difference.mean, interval(difference));
         let values: Vec<f64> = difference.values.values().map(|d| 100.0 * d).collect();
-        let at = |mark| Row {
+        let at = |quantity: &str, mark| Row {
             panel: char::from(b'A' + index as u8),
             data: setting_of(group),
             arm: format!("full − {arm}"),
-            quantity: "test_accuracy_difference_points".into(),
+            quantity: quantity.into(),
             x_name: "row",
             x: row,
             mark,
         };
-        rows.push(at(Mark::Mean { value: mean, low, high, n: values.len() }));
-        rows.extend(difference.values.iter().map(|(&seed, d)| at(Mark::Seed { seed, value: 100.0 * d })));
+        let points = "test_accuracy_difference_points";
+        rows.push(at(points, Mark::Mean { value: mean, ends, n: values.len() }));
+        rows.extend(difference.values.iter().map(|(&seed, d)| at(points, Mark::Seed { seed, value: 100.0 * d })));
+        rows.push(at("p", Mark::Printed { value: difference.test.p }));
+        rows.push(at("p_holm", Mark::Printed { value: difference.p_holm }));
         notes.lines.push((row, p_text(difference.test.p, difference.p_holm)));
-        intervals.push(Interval { look: theme::arm(arm)?, row, mean, low, high, values });
+        intervals.push(Interval { look: theme::arm(arm)?, row, mean, ends, values });
     }
     let layers = vec![Layer::Rule(Rule { at: 0.0, look: None, band: None }), Layer::Intervals(intervals)];
     let (title, y) = (title.to_owned(), Axis::rows(labels));
     Ok(Panel { title, x, y, layers, key: Vec::new(), grid: Grid::Rows, notes: Some(notes) })
 }
 
-/// Mean and ends of the interval, in points.
-fn ends(difference: &Difference) -> (f64, f64, f64) {
-    let mean = 100.0 * difference.mean;
-    let (low, high) = difference.interval.map_or((mean, mean), |i| (100.0 * i.low, 100.0 * i.high));
-    (mean, low, high)
+/// The ends of the interval in points; `None` where the pairs are too few for one.
+pub(crate) fn interval(difference: &Difference) -> Option<[f64; 2]> {
+    let interval = difference.interval.filter(|_| !Bootstrap::is_rough(difference.values.len()))?;
+    Some([100.0 * interval.low, 100.0 * interval.high])
 }
 
-fn p_text(p: f64, holm: f64) -> String {
-    let short = |p: f64| if p < 0.0995 { format!("{p:.3}") } else { format!("{p:.2}") };
+/// `0.033 (0.37)`
+pub(crate) fn p_text(p: f64, holm: f64) -> String {
+    let short = |p: f64| match p {
+        ..0.001 => format!("{p:.1e}"),
+        ..0.0995 => format!("{p:.3}"),
+        _ => format!("{p:.2}"),
+    };
     format!("{} ({})", short(p), short(holm))
 }
 
@@ -152,8 +180,8 @@ impl Evidence {
     /// An axis that holds all of these, and zero.
     fn axis<'a>(&self, found: impl Iterator<Item = Found<'a>>) -> Axis {
         let values = found.flat_map(|(_, _, difference)| {
-            let (mean, low, high) = ends(difference);
-            difference.values.values().map(|d| 100.0 * d).chain([mean, low, high])
+            let ends = interval(difference).into_iter().flatten();
+            difference.values.values().map(|d| 100.0 * d).chain([100.0 * difference.mean]).chain(ends)
         });
         Axis::linear("Full rule − ablation (points)", values.chain([0.0]), Limits::ANY)
     }
@@ -206,9 +234,18 @@ impl Evidence {
                 "Final test accuracy of the full rule minus that of its gradient-only ablation, paired by seed, in points, in every setting, under four \
                  controls. As published: the ablation's bounds are [0.5, 1.5], the full rule's [0.2, 2]. Matched bounds: [0.2, 2] in both. Matched step \
                  size: the published ablation with its learning rate raised until it moves as far a step as the full rule. Own best rates: \
-                 both as published, each at the learning rate that its validation accuracy chose among the same three, a share of the training \
-                 images being held out from both. Large markers are means, bars 95 % bootstrap intervals of the mean, small points single seeds; at the right the p of an \
-                 exact two-sided sign-flip test, and in brackets adjusted (Holm) over all tests of the figure.",
+                 both as published, each at the learning rate that its validation accuracy chose among the same three, a tenth of the training \
+                 images being held out from both (in the setting of the ResNet a part is held out under every control).",
+            )
+            .rates_are_tried()
+            .bands(
+                "large markers are means, bars 95 % bootstrap intervals of the mean (none where fewer than six pairs make one), small points single seeds; \
+                 at the right the p of an exact two-sided sign-flip test, and in brackets adjusted (Holm) over all tests of the figure",
+            )
+            .note(
+                "the learning rate is the published one in the first two controls and, for the full rule, in the third; warm-up and plasticity scale come from a \
+                 search that the ablation did not have, so that budgets are equal in the learning rate alone"
+                    .into(),
             )
             .comparisons(self.comparisons.clone())
             .table(steps);
@@ -244,14 +281,23 @@ impl Pool {
     }
 
     fn against(&self, other: &Pool) -> Result<Comparison> {
-        let name =
-            |pool: &Pool| pool.0.first().map(|(run, _)| run.arm.clone()).context("figure 9 has no runs of an arm");
+        let name = |pool: &Pool| {
+            pool.0
+                .first()
+                .map(|(run, _)| run.arm.clone())
+                .context("figure 9 has no runs of an arm, or none of its rates can be chosen")
+        };
         let question = Question {
             arm: name(self)?,
             baseline: name(other)?,
             metric: Metric::FinalTestAccuracy,
             bootstrap: Bootstrap::default(),
         };
+        for (run, _) in &self.0 {
+            let pairs = |rival: &PlannedRun| rival.seed == run.seed && rival.axes == run.axes;
+            let rivals = other.0.iter().filter(|(rival, _)| pairs(rival));
+            rivals.into_iter().try_for_each(|(rival, _)| check_alike(run, rival))?;
+        }
         let all: Vec<_> = self.0.iter().chain(&other.0).cloned().collect();
         Ok(Comparison::new(question, &all)?)
     }
@@ -285,7 +331,7 @@ impl Pool {
 }
 
 /// What a run is trained on, in words: the same for both arms.
-fn setting(run: &PlannedRun, record: &Record) -> String {
+pub(crate) fn setting(run: &PlannedRun, record: &Record) -> String {
     let data = match record.data.name.as_str() {
         "mnist" => "MNIST",
         "fashion-mnist" => "Fashion-MNIST",

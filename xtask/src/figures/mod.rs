@@ -22,7 +22,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use np_record::write_atomic;
 
 use crate::draw::canvas::Drawing;
@@ -81,6 +81,14 @@ impl Number {
         Number::Cost,
     ];
 
+    /// What it is called: `figure 2`.
+    fn title(self) -> String {
+        match Number::ALL.iter().position(|number| *number == self) {
+            Some(at) => format!("figure {}", at + 1),
+            None => "the gallery".into(),
+        }
+    }
+
     /// The experiments whose records the figure is drawn from: `experiments/NAME.yaml`.
     fn experiments(self) -> &'static [&'static str] {
         match self {
@@ -92,15 +100,7 @@ impl Number {
             Number::Dynamics => &["fig6-dynamics"],
             Number::DesignSpace => &["fig7-design-space", "fig4-optimizers"],
             Number::Stability => &["fig8-stability"],
-            Number::Evidence => &[
-                "fig2-sanity",
-                "fig3-low-data",
-                "fig5-transfer",
-                "fig9-matched-step",
-                "fig9-matched-step-cifar",
-                "fig9-best-rate",
-                "fig9-best-rate-cifar",
-            ],
+            Number::Evidence => &evidence::EXPERIMENTS,
         }
     }
 }
@@ -147,6 +147,9 @@ pub(crate) struct Options {
     /// Numbers of the figures, or `gallery`, separated by commas [default: all that have a number]
     #[arg(long, value_enum, value_delimiter = ',')]
     only: Vec<Number>,
+    /// Draw from the records that there are, and fail where something would have to be trained
+    #[arg(long)]
+    no_train: bool,
     /// Folder of the files [default: figures/SCALE, figures/gallery]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
@@ -164,24 +167,39 @@ pub(crate) struct Figure {
     pub(crate) caption: String,
 }
 
-/// Runs the command.
+/// Runs the command. A figure that cannot be drawn keeps no other from being drawn.
 pub(crate) fn run(options: &Options, root: &Path) -> Result<()> {
     let workspace = Workspace { root: root.to_path_buf(), scale: options.scale };
     let folder = options.out.clone().unwrap_or_else(|| root.join("figures").join(options.scale.to_string()));
     let mut numbers = if options.only.is_empty() { Number::ALL.to_vec() } else { options.only.clone() };
     numbers.sort();
     numbers.dedup();
-    if numbers.last() == Some(&Number::Gallery) {
-        numbers.pop();
-        let folder = options.out.clone().unwrap_or_else(|| root.join("figures/gallery"));
-        for path in write(&gallery::draw(&gallery::walk(root)?)?, &folder)? {
-            println!("{}", path.display());
+    let train = |name: &str, reason: &str| match options.no_train {
+        true => bail!("{name}: {reason}\nhint: without `--no-train` it is trained"),
+        false => workspace.train(name, reason),
+    };
+    let mut known = BTreeMap::new();
+    let mut failed: Vec<String> = Vec::new();
+    for number in numbers {
+        let figure = match number {
+            Number::Gallery => gallery::walk(root).and_then(|walks| gallery::draw(&walks)),
+            _ => obtain(&mut known, number.experiments(), |name| workspace.obtain(name, &|reason| train(name, reason)))
+                .and_then(|runs| draw(number, options.scale, root, &runs)),
+        };
+        let folder = match (number, &options.out) {
+            (Number::Gallery, None) => root.join("figures/gallery"),
+            _ => folder.clone(),
+        };
+        match figure.and_then(|figure| write(&figure, &folder)) {
+            Ok(paths) => paths.iter().for_each(|path| println!("{}", path.display())),
+            Err(error) => {
+                eprintln!("{}: {error:#}", number.title());
+                failed.push(number.title());
+            }
         }
     }
-    for figure in draw(&numbers, options.scale, root, |name| workspace.obtain(name, &|name| workspace.train(name)))? {
-        for path in write(&figure, &folder)? {
-            println!("{}", path.display());
-        }
+    if !failed.is_empty() {
+        bail!("not drawn, for the reasons above: {}", failed.join(", "));
     }
     if options.only.is_empty() {
         let names = experiments(&Number::ALL);
@@ -192,31 +210,35 @@ pub(crate) fn run(options: &Options, root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Draws figures in order; each experiment's runs are obtained once.
-fn draw(numbers: &[Number], scale: Scale, root: &Path, obtain: impl Fn(&str) -> Result<Runs>) -> Result<Vec<Figure>> {
-    let mut known: BTreeMap<&str, Runs> = BTreeMap::new();
-    for name in experiments(numbers) {
-        known.insert(name, obtain(name)?);
-    }
-    let figure = |number: &Number| {
-        let runs: Vec<&Runs> = number.experiments().iter().filter_map(|name| known.get(name)).collect();
-        match (number, runs.as_slice()) {
-            (Number::Sanity, [runs]) => curves::sanity(scale, runs),
-            (Number::LowData, [runs]) => curves::low_data(scale, runs),
-            (Number::Optimizers, [runs]) => optimizers::draw(scale, runs),
-            (Number::Transfer, [runs]) => curves::transfer(scale, runs),
-            (Number::Dynamics, [runs]) => curves::dynamics(scale, runs),
-            (Number::DesignSpace, [runs, standard]) => space::draw(scale, runs, standard),
-            (Number::Stability, [runs]) => stability::draw(scale, runs),
-            (Number::Evidence, [sanity, low_data, transfer, step, step_cifar, rate, rate_cifar]) => {
-                let (steps, rates) = ([*step, *step_cifar], [*rate, *rate_cifar]);
-                evidence::draw(scale, &evidence::Sources { sanity, low_data, transfer, steps, rates })
-            }
-            (Number::Cost, _) => cost::draw(scale, &cost::latest(root)?),
-            (_, _) => fig1::draw(scale),
+/// The runs of experiments; those of one that several figures show are obtained once.
+fn obtain<'k>(
+    known: &'k mut BTreeMap<&'static str, Runs>,
+    names: &[&'static str],
+    obtain: impl Fn(&str) -> Result<Runs>,
+) -> Result<Vec<&'k Runs>> {
+    for name in names {
+        if !known.contains_key(name) {
+            known.insert(name, obtain(name)?);
         }
-    };
-    numbers.iter().map(figure).collect()
+    }
+    Ok(names.iter().filter_map(|name| known.get(name)).collect())
+}
+
+/// Draws a figure from the runs of its experiments.
+fn draw(number: Number, scale: Scale, root: &Path, runs: &[&Runs]) -> Result<Figure> {
+    match (number, runs) {
+        (Number::Method, []) => fig1::draw(scale),
+        (Number::Sanity, [runs]) => curves::sanity(scale, runs),
+        (Number::LowData, [runs]) => curves::low_data(scale, runs),
+        (Number::Optimizers, [runs]) => optimizers::draw(scale, runs),
+        (Number::Transfer, [runs]) => curves::transfer(scale, runs),
+        (Number::Dynamics, [runs]) => curves::dynamics(scale, runs),
+        (Number::DesignSpace, [runs, standard]) => space::draw(scale, runs, standard),
+        (Number::Stability, [runs]) => stability::draw(scale, runs),
+        (Number::Evidence, runs) => evidence::draw(scale, &evidence::Sources::of(runs)?),
+        (Number::Cost, []) => cost::draw(scale, &cost::latest(root)?),
+        (_, runs) => bail!("{} is not drawn from {} experiments", number.title(), runs.len()),
+    }
 }
 
 /// Writes the four files of a figure, and says which.

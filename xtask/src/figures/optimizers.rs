@@ -2,16 +2,15 @@
 
 use anyhow::Result;
 use np_record::compare::{Format, Metric};
-use np_record::stats;
 
 use super::caption::Caption;
 use super::curves::{data_title, heights, looks};
 use super::runs::{Quantity, Runs, Spread};
-use super::table::{Mark, Row, long_format};
+use super::table::{Row, long_format};
 use super::{Figure, Scale};
 use crate::draw::axis::{Axis, Limits};
 use crate::draw::canvas::Fill;
-use crate::draw::chart::{Layer, Spot};
+use crate::draw::chart::{Filled, Layer};
 use crate::draw::panel::{self, Grid, Key, Layout, Panel};
 use crate::draw::theme;
 
@@ -60,13 +59,21 @@ pub(crate) fn draw(scale: Scale, runs: &Runs) -> Result<Figure> {
         .text(&format!(
             "{title} with {}. A: test accuracy by epoch, each optimizer at the learning rate that its {split} accuracy chose. B: test accuracy of the \
              last epoch at every rate that was tried, on a logarithmic axis; filled markers are the chosen rates.",
-            runs.model()
+            runs.task()
         ))
+        .made_from(&[runs])
         .rates_are_tried()
         .bands("lines and large markers are means, bands and bars ± 1 sample standard deviation, small points single seeds")
         .table(selection.table().render(Format::Markdown))
         .comparison(Metric::FinalTestAccuracy)
         .note("every optimizer has the same budget of learning rates and seeds; all else is at its default or, for NeuroPlastic, as tuned on MNIST".into());
+    let unchosen = selection.choices.iter().filter(|choice| choice.chosen.is_none());
+    for choice in unchosen {
+        caption = caption.note(format!(
+            "no rate of `{}` can be chosen: each has a run that diverged; A does not show it",
+            choice.arm
+        ));
+    }
     if diverged > 0 {
         caption = caption
             .note(format!("{diverged} runs diverged; they are in no mean, and a rate with one cannot be chosen"));
@@ -78,18 +85,15 @@ pub(crate) fn draw(scale: Scale, runs: &Runs) -> Result<Figure> {
 fn by_rate(runs: &Runs, arm: &str, chosen: Option<f64>, rows: &mut Vec<Row>) -> Result<Option<Layer>> {
     let (mut spots, mut values) = (Vec::new(), Vec::new());
     for rate in runs.values(RATE, Some(arm)) {
-        let last = runs.where_axis(RATE, &rate.into())?.last(arm, Quantity::TestAccuracy);
-        let all: Vec<f64> = last.values().copied().collect();
-        let Some(value) = stats::mean(&all) else { continue };
-        let half = stats::sample_std(&all).unwrap_or(0.0);
-        let row = |mark| {
+        let Some(summary) = runs.where_axis(RATE, &rate.into())?.summary(arm, Quantity::TestAccuracy)? else {
+            continue;
+        };
+        rows.extend(summary.rows(|mark| {
             let (data, quantity) = (runs.data(), Quantity::TestAccuracy.key());
             Row { panel: 'B', data, arm: arm.into(), quantity, x_name: "learning_rate", x: rate, mark }
-        };
-        rows.push(row(Mark::Mean { value, low: value - half, high: value + half, n: all.len() }));
-        rows.extend(last.iter().map(|(&seed, &value)| row(Mark::Seed { seed, value })));
-        values.extend(all.into_iter().map(|value| (rate, value)));
-        spots.push(Spot { x: rate, mean: value, low: value - half, high: value + half });
+        }));
+        values.extend(summary.values.values().map(|value| (rate, *value)));
+        spots.push(summary.spot(rate));
     }
     let which = chosen.and_then(|chosen| spots.iter().position(|spot| spot.x == chosen));
     // Adam and AdamW have the same rates: the one stands a little beside the other.
@@ -99,5 +103,11 @@ fn by_rate(runs: &Runs, arm: &str, chosen: Option<f64>, rows: &mut Vec<Row>) -> 
         _ => 0.0,
     };
     let look = theme::arm(arm)?;
-    Ok((!spots.is_empty()).then_some(Layer::Points { look, spots, values, shift, chosen: which }))
+    Ok((!spots.is_empty()).then_some(Layer::Points {
+        look,
+        spots,
+        values,
+        shift,
+        filled: which.map_or(Filled::None, Filled::One),
+    }))
 }

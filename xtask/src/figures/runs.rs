@@ -1,6 +1,6 @@
 //! The records of an experiment, as figures look at them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Result, bail};
 use np_record::select::{self, Rule, Selection};
@@ -60,8 +60,8 @@ impl Quantity {
             Quantity::TestAccuracy => "test accuracy (%)".into(),
             Quantity::TrainLoss => "training loss (nats)".into(),
             Quantity::Diagnostic("alpha_mean") => "mean α".into(),
-            Quantity::ShareDiagnostic("alpha_fraction_near_max") => "α near its upper bound (%)".into(),
-            Quantity::ShareDiagnostic("alpha_fraction_near_min") => "α near its lower bound (%)".into(),
+            Quantity::ShareDiagnostic("alpha_fraction_near_max") => "α at or near its upper bound (%)".into(),
+            Quantity::ShareDiagnostic("alpha_fraction_near_min") => "α at or near its lower bound (%)".into(),
             Quantity::Diagnostic("alpha_std") => "standard deviation of α".into(),
             Quantity::Diagnostic("alpha_min") => "least α".into(),
             Quantity::Diagnostic("alpha_max") => "largest α".into(),
@@ -95,9 +95,22 @@ impl Runs {
         arms
     }
 
-    /// Records of one arm, by seed.
-    pub(crate) fn arm(&self, arm: &str) -> BTreeMap<u64, &Record> {
-        self.runs.iter().filter(|(run, _)| run.arm == arm).map(|(run, record)| (run.seed, record)).collect()
+    /// Records of one arm, by seed. Runs of one seed that a swept key tells apart are an error: first say which of them is meant.
+    pub(crate) fn arm(&self, arm: &str) -> Result<BTreeMap<u64, &Record>> {
+        let mut records = BTreeMap::new();
+        for (run, record) in self.runs.iter().filter(|(run, _)| run.arm == arm) {
+            if records.insert(run.seed, record).is_some() {
+                let axes: BTreeSet<&str> =
+                    self.runs.iter().flat_map(|(run, _)| run.axes.keys()).map(String::as_str).collect();
+                bail!(
+                    "`{}`: arm `{arm}` has several runs of seed {}\nhint: they differ in {}",
+                    self.plan.experiment,
+                    run.seed,
+                    axes.into_iter().map(|axis| format!("`{axis}`")).collect::<Vec<_>>().join(", ")
+                );
+            }
+        }
+        Ok(records)
     }
 
     /// The runs on one data set.
@@ -143,18 +156,38 @@ impl Runs {
         values
     }
 
-    /// Each arm at its best configuration by the plan's own split, the other configurations left out.
+    /// Each arm at its best configuration by the plan's own split, the other configurations left out, and so is an arm of which none can be chosen:
+    /// each of its configurations has a run that did not finish.
     pub(crate) fn selected(&self) -> Result<(Runs, Selection)> {
         let all: Vec<_> = self.runs.iter().map(|(run, record)| (run.clone(), Some(record.clone()))).collect();
         let rule = Rule { split: self.plan.selection.unwrap_or_default(), ..Rule::default() };
         let (selection, kept) = select::select(&rule, &all)?;
-        let runs = kept.into_iter().filter_map(|(run, record)| Some((run, record?))).collect();
+        let chosen = |run: &PlannedRun| {
+            selection.choices.iter().any(|c| c.arm == run.arm && c.axes == run.axes && c.chosen.is_some())
+        };
+        let runs =
+            kept.into_iter().filter(|(run, _)| chosen(run)).filter_map(|(run, record)| Some((run, record?))).collect();
         Ok((Runs { plan: self.plan.clone(), runs }, selection))
     }
 
-    /// The model, as records call it.
+    /// The model, in words: records write `ResNet-18 3-16-10` of input channels, width and classes.
     pub(crate) fn model(&self) -> String {
-        self.runs.first().map(|(_, record)| record.model.title.clone()).unwrap_or_default()
+        let title = self.runs.first().map(|(_, record)| record.model.title.clone()).unwrap_or_default();
+        let width = title.strip_prefix("ResNet-18 ").and_then(|sizes| sizes.split('-').nth(1));
+        width.map_or_else(|| title.clone(), |width| format!("ResNet-18 of width {width}"))
+    }
+
+    /// How many examples are trained on, where it is the same number for all.
+    pub(crate) fn train_examples(&self) -> Option<usize> {
+        let counts: BTreeSet<usize> = self.runs.iter().map(|(_, record)| record.data.train_examples).collect();
+        counts.first().copied().filter(|_| counts.len() == 1)
+    }
+
+    /// Model and amount of data in a sentence: `a ResNet-18 of width 16, trained on 5000 images`.
+    pub(crate) fn task(&self) -> String {
+        let images = self.train_examples().map_or_else(String::new, |count| format!(", trained on {count} images"));
+        let model = self.model();
+        format!("{} {model}{images}", if model.starts_with("MLP") { "an" } else { "a" })
     }
 
     /// The longest run, in epochs.
@@ -180,7 +213,7 @@ impl Runs {
         let mut layers = Vec::new();
         let arms = self.arms();
         for (i, arm) in arms.iter().enumerate() {
-            let records = self.arm(arm);
+            let records = self.arm(arm)?;
             let mut spots = Vec::new();
             for index in 0..self.epochs() {
                 let at = |q: Quantity| -> Vec<f64> {
@@ -202,7 +235,7 @@ impl Runs {
                     quantity: quantity.key(),
                     x_name: "epoch",
                     x,
-                    mark: Mark::Mean { value, low: spot.low, high: spot.high, n: values.len() },
+                    mark: Mark::Mean { value, ends: Some([spot.low, spot.high]), n: values.len() },
                 });
             }
             if !spots.is_empty() {
@@ -214,9 +247,51 @@ impl Runs {
     }
 
     /// The last epoch's value of every finished run of an arm, by seed.
-    pub(crate) fn last(&self, arm: &str, quantity: Quantity) -> BTreeMap<u64, f64> {
-        let finished = self.arm(arm).into_iter().filter(|(_, record)| record.outcome == Outcome::Finished);
-        finished.filter_map(|(seed, record)| Some((seed, quantity.of(record.last()?)?))).collect()
+    pub(crate) fn last(&self, arm: &str, quantity: Quantity) -> Result<BTreeMap<u64, f64>> {
+        let finished = self.arm(arm)?.into_iter().filter(|(_, record)| record.outcome == Outcome::Finished);
+        Ok(finished.filter_map(|(seed, record)| Some((seed, quantity.of(record.last()?)?))).collect())
+    }
+
+    /// [`last`](Self::last), summed up; `None` if no run of the arm has finished.
+    pub(crate) fn summary(&self, arm: &str, quantity: Quantity) -> Result<Option<Summary>> {
+        Ok(Summary::of(self.last(arm, quantity)?))
+    }
+}
+
+/// One number of several seeds.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Summary {
+    /// By seed; not empty.
+    pub(crate) values: BTreeMap<u64, f64>,
+    /// Their mean.
+    pub(crate) mean: f64,
+    /// Their sample standard deviation; `None` of one alone.
+    pub(crate) std: Option<f64>,
+}
+
+impl Summary {
+    /// Of values by seed; `None` if there are none.
+    pub(crate) fn of(values: BTreeMap<u64, f64>) -> Option<Self> {
+        let all: Vec<f64> = values.values().copied().collect();
+        Some(Self { mean: stats::mean(&all)?, std: stats::sample_std(&all), values })
+    }
+
+    /// One standard deviation to either side of the mean; the mean itself where there is none.
+    pub(crate) fn ends(&self) -> [f64; 2] {
+        let half = self.std.unwrap_or(0.0);
+        [self.mean - half, self.mean + half]
+    }
+
+    /// The mean with these ends, at `x`.
+    pub(crate) fn spot(&self, x: f64) -> Spot {
+        let [low, high] = self.ends();
+        Spot { x, mean: self.mean, low, high }
+    }
+
+    /// Rows of the CSV: the mean with its ends, and every seed.
+    pub(crate) fn rows(&self, row: impl Fn(Mark) -> Row) -> Vec<Row> {
+        let mean = row(Mark::Mean { value: self.mean, ends: Some(self.ends()), n: self.values.len() });
+        [mean].into_iter().chain(self.values.iter().map(|(&seed, &value)| row(Mark::Seed { seed, value }))).collect()
     }
 }
 
@@ -224,4 +299,36 @@ impl Runs {
 pub(crate) fn fraction_of(run: &PlannedRun) -> f64 {
     let axis = run.axes.get("data.fraction").and_then(Value::as_f64);
     axis.or_else(|| run.config.pointer("/data/fraction").and_then(Value::as_f64)).unwrap_or(1.0)
+}
+
+/// Fails where two runs that are to be paired were not trained alike: all of their configurations must agree but for the optimizer and the seed.
+pub(crate) fn check_alike(a: &PlannedRun, b: &PlannedRun) -> Result<()> {
+    let rest = |run: &PlannedRun| {
+        let mut config = run.config.clone();
+        if let Some(map) = config.as_object_mut() {
+            map.retain(|key, _| key != "optimizer" && key != "seed");
+        }
+        config
+    };
+    if let Some((key, [own, other])) = difference(&rest(a), &rest(b)) {
+        bail!(
+            "`{}` and `{}` are to be paired, and were not trained alike: `{key}` is {own} and {other}\nhint: the experiment files of the figure must agree in it",
+            a.arm,
+            b.arm
+        );
+    }
+    Ok(())
+}
+
+/// The first place where two values differ: its path, and what stands there.
+fn difference(a: &Value, b: &Value) -> Option<(String, [String; 2])> {
+    let (Value::Object(own), Value::Object(other)) = (a, b) else {
+        return (a != b).then(|| (String::new(), [a.to_string(), b.to_string()]));
+    };
+    let keys: BTreeSet<&String> = own.keys().chain(other.keys()).collect();
+    keys.into_iter().find_map(|key| {
+        let at = |map: &serde_json::Map<String, Value>| map.get(key).cloned().unwrap_or_default();
+        let (path, values) = difference(&at(own), &at(other))?;
+        Some((if path.is_empty() { key.clone() } else { format!("{key}.{path}") }, values))
+    })
 }

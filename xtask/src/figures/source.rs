@@ -1,14 +1,14 @@
 //! The records behind a figure: read if they are there and belong to the experiment as it stands, made by `np` if not.
 
+use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::{env, fs};
 
 use anyhow::{Context as _, Result, bail};
 use np_record::{Outcome, Store};
 
 use super::Scale;
 use super::runs::Runs;
+use crate::command;
 
 /// Where experiments and records are.
 pub(crate) struct Workspace {
@@ -27,14 +27,14 @@ enum Found {
 }
 
 impl Workspace {
-    /// The runs of `experiments/NAME.yaml`. `train` is called at most once, if the plan is missing or out of date or a record is missing.
+    /// The runs of `experiments/NAME.yaml`. `train` is called at most once, with the reason, if the plan is missing or out of date or a record is
+    /// missing.
     pub(crate) fn obtain(&self, name: &str, train: &dyn Fn(&str) -> Result<()>) -> Result<Runs> {
         let reason = match self.look(name)? {
             Found::All(runs) => return Ok(*runs),
             Found::NotAll(reason) => reason,
         };
-        eprintln!("{name}: {reason}; running `np run experiments/{name}.yaml --scale {}`", self.scale);
-        train(name)?;
+        train(&reason)?;
         match self.look(name)? {
             Found::All(runs) => Ok(*runs),
             Found::NotAll(reason) => bail!("{name}: still, after `np run`: {reason}"),
@@ -71,7 +71,8 @@ impl Workspace {
     }
 
     /// Has `np` make what is missing; its words go where ours go.
-    pub(crate) fn train(&self, name: &str) -> Result<()> {
+    pub(crate) fn train(&self, name: &str, reason: &str) -> Result<()> {
+        eprintln!("{name}: {reason}; running `np run experiments/{name}.yaml --scale {}`", self.scale);
         self.np(&["run".into(), format!("experiments/{name}.yaml")])
     }
 
@@ -88,14 +89,11 @@ impl Workspace {
     }
 
     fn np(&self, arguments: &[String]) -> Result<()> {
-        let cargo = env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-        let status = Command::new(&cargo)
-            .args(["run", "--quiet", "--bin", "np", "--"])
+        let status = command::cargo(&self.root, &["run", "--quiet", "--bin", "np", "--"])
             .args(arguments)
             .args(["--scale", &self.scale.to_string()])
-            .current_dir(&self.root)
             .status()
-            .with_context(|| format!("cannot start `{}`", cargo.display()))?;
+            .context("cannot start cargo")?;
         if !status.success() {
             bail!("`np {} --scale {}` ended with {status}", arguments.join(" "), self.scale);
         }
@@ -123,7 +121,7 @@ mod tests {
             records.iter().for_each(|record| store.write_record(record).unwrap());
             records[0].id.clone()
         };
-        let train = |_: &str| {
+        let train = |_reason: &str| {
             trained.set(trained.get() + 1);
             made(&fs::read_to_string(dir.path().join("experiments/fig2-sanity.yaml")).unwrap());
             Ok(())

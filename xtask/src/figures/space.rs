@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use np_record::PlannedRun;
 use np_record::compare::{Comparison, Metric, Question};
-use np_record::stats::{self, Bootstrap};
+use np_record::stats::Bootstrap;
 
 use super::caption::Caption;
 use super::curves::data_title;
-use super::runs::{Quantity, Runs};
+use super::runs::{Quantity, Runs, check_alike};
 use super::table::{Mark, Row, long_format};
 use super::{Figure, Scale};
 use crate::draw::axis::{Axis, Limits};
@@ -25,7 +25,12 @@ const ROW: f64 = 100.0;
 /// Draws the figure: `runs` are the variants', `standard` those of figure 4.
 pub(crate) fn draw(scale: Scale, runs: &Runs, standard: &Runs) -> Result<Figure> {
     let (best, selection) = standard.selected()?;
-    let tuned: Vec<f64> = best.last(TUNED, Quantity::TestAccuracy).into_values().collect();
+    let Some(tuned) = best.summary(TUNED, Quantity::TestAccuracy)? else {
+        bail!(
+            "figure 7: no rate of `{TUNED}` can be chosen in `{}`: each has a run that diverged",
+            standard.plan.experiment
+        )
+    };
     let (mut rows, mut intervals, mut notes) = (Vec::new(), Vec::new(), Notes::default());
     notes.head = "mean".into();
     let arms = runs.arms();
@@ -33,45 +38,41 @@ pub(crate) fn draw(scale: Scale, runs: &Runs, standard: &Runs) -> Result<Figure>
     for (i, arm) in arms.iter().enumerate() {
         let look = theme::arm(arm)?;
         labels.push(look.label.to_owned());
-        let last = runs.last(arm, Quantity::TestAccuracy);
-        let values: Vec<f64> = last.values().copied().collect();
-        let Some(mean) = stats::mean(&values) else {
-            notes.lines.push((i as f64, "diverged".into()));
-            continue;
-        };
-        let interval = Bootstrap::default().interval_of_mean(&values);
-        let (low, high) = interval.map_or((mean, mean), |interval| (interval.low, interval.high));
         let row = |mark| {
             let (data, quantity) = (runs.data(), Quantity::TestAccuracy.key());
             Row { panel: 'A', data, arm: arm.clone(), quantity, x_name: "row", x: i as f64, mark }
         };
-        rows.push(row(Mark::Mean { value: mean, low, high, n: values.len() }));
-        rows.extend(last.iter().map(|(&seed, &value)| row(Mark::Seed { seed, value })));
+        let Some(summary) = runs.summary(arm, Quantity::TestAccuracy)? else {
+            notes.lines.push((i as f64, "diverged".into()));
+            rows.push(row(Mark::Nothing));
+            continue;
+        };
+        rows.extend(summary.rows(row));
+        let mean = summary.mean;
         notes.lines.push((i as f64, format!("{mean:.1}")));
-        intervals.push(Interval { look, row: i as f64, mean, low, high, values });
+        let ends = summary.std.map(|_| summary.ends());
+        intervals.push(Interval { look, row: i as f64, mean, ends, values: summary.values.into_values().collect() });
     }
-    let mut layers = vec![Layer::Intervals(intervals)];
     let look = theme::arm(TUNED)?;
-    if let Some(at) = stats::mean(&tuned) {
-        let half = stats::sample_std(&tuned).unwrap_or(0.0);
-        rows.push(Row {
-            panel: 'A',
-            data: standard.data(),
-            arm: TUNED.into(),
-            quantity: Quantity::TestAccuracy.key(),
-            x_name: "rule",
-            x: 0.0,
-            mark: Mark::Mean { value: at, low: at - half, high: at + half, n: tuned.len() },
-        });
-        layers.push(Layer::Rule(Rule { at, look: Some(look), band: Some([at - half, at + half]) }));
-    }
+    let ends = tuned.ends();
+    rows.push(Row {
+        panel: 'A',
+        data: standard.data(),
+        arm: TUNED.into(),
+        quantity: Quantity::TestAccuracy.key(),
+        x_name: "rule",
+        x: 0.0,
+        mark: Mark::Mean { value: tuned.mean, ends: Some(ends), n: tuned.values.len() },
+    });
+    let rule = Layer::Rule(Rule { at: tuned.mean, look: Some(look), band: Some(ends) });
+    let layers = vec![Layer::Intervals(intervals), rule];
     let title = data_title(runs);
     let panel = Panel {
         title: format!("{title}, {}", runs.model()),
         x: Axis::linear("Final test accuracy (%)", layers.iter().flat_map(Layer::widths), Limits::PERCENT),
         y: Axis::rows(labels),
         layers,
-        key: vec![Key::remark("bar: bootstrap interval of the mean; small points: seeds")],
+        key: vec![Key::remark("bar: ± 1 standard deviation; small points: seeds")],
         grid: Grid::Rows,
         notes: Some(notes),
     };
@@ -86,10 +87,10 @@ pub(crate) fn draw(scale: Scale, runs: &Runs, standard: &Runs) -> Result<Figure>
             "Test accuracy after the last epoch on {title} with {}: each way of putting the coefficient into the update, and each controller of the \
              learning rate. The line is SGD with momentum at the learning rate that its {} accuracy chose ({rate}, figure 4), its band ± 1 \
              sample standard deviation over seeds. All variants have the coefficient that was tuned on MNIST and the learning rate 0.1.",
-            runs.model(),
+            runs.task(),
             selection.split.key()
         ))
-        .bands("large markers are means, bars 95 % bootstrap intervals of the mean, small points single seeds")
+        .bands("large markers are means, bars ± 1 sample standard deviation, small points single seeds")
         .comparisons(vec![against_tuned(runs, &best)?])
         .note("the variants are not tuned, and SGD is: a variant that reaches it here does so without having been tuned on this task, one that does not might with another rate".into())
         .finish()?;
@@ -102,6 +103,10 @@ fn against_tuned(runs: &Runs, best: &Runs) -> Result<Comparison> {
     let mut all = Vec::new();
     for (run, record) in &runs.runs {
         all.push((relabelled(run, arm, theme::arm(&run.arm)?.label), Some(record.clone())));
+    }
+    for (run, _) in &runs.runs {
+        let rival = best.runs.iter().find(|(rival, _)| rival.arm == TUNED && rival.seed == run.seed);
+        rival.map_or(Ok(()), |(rival, _)| check_alike(run, rival))?;
     }
     for name in runs.arms() {
         let tuned = best.runs.iter().filter(|(run, _)| run.arm == TUNED);

@@ -3,12 +3,11 @@
 use std::fmt::Write as _;
 
 use anyhow::Result;
-use np_record::stats;
 
 use super::caption::Caption;
 use super::curves::data_title;
 use super::optimizers::RATE;
-use super::runs::{Quantity, Runs};
+use super::runs::{Quantity, Runs, Summary};
 use super::table::{Mark, Row, long_format};
 use super::{Figure, Scale};
 use crate::draw::axis::Axis;
@@ -23,42 +22,27 @@ const ROW: f64 = 170.0;
 pub(crate) fn draw(scale: Scale, runs: &Runs) -> Result<Figure> {
     let (arms, rates, title) = (runs.arms(), runs.values(RATE, None), data_title(runs));
     let (mut rows, mut cells, mut labels) = (Vec::new(), Vec::new(), Vec::new());
-    let mut found = Vec::new();
     for (i, arm) in arms.iter().enumerate() {
         labels.push(theme::arm(arm)?.label.to_owned());
         for (j, rate) in rates.iter().enumerate() {
             let here = runs.where_axis(RATE, &(*rate).into())?;
-            let planned = here.arm(arm).len();
-            let last = here.last(arm, Quantity::TestAccuracy);
-            let values: Vec<f64> = last.values().copied().collect();
             let row = |mark| {
                 let (data, quantity) = (runs.data(), Quantity::TestAccuracy.key());
                 Row { panel: 'A', data, arm: arm.clone(), quantity, x_name: "learning_rate", x: *rate, mark }
             };
-            let mean = stats::mean(&values);
-            let half = stats::sample_std(&values).unwrap_or(0.0);
-            if let Some(value) = mean {
-                rows.push(row(Mark::Mean { value, low: value - half, high: value + half, n: values.len() }));
-                rows.extend(last.iter().map(|(&seed, &value)| row(Mark::Seed { seed, value })));
+            let planned = here.arm(arm)?.len();
+            let summary = here.summary(arm, Quantity::TestAccuracy)?;
+            match &summary {
+                Some(summary) => rows.extend(summary.rows(row)),
+                None => rows.push(row(Mark::Nothing)),
             }
-            found.push((i, j, mean, half, planned - values.len(), planned));
+            cells.push(cell((j, i), planned, summary.as_ref()));
         }
-    }
-    for (i, j, mean, half, diverged, planned) in found {
-        let note = match (diverged, mean) {
-            (0, _) => format!("± {half:.1}"),
-            (_, None) => format!("{diverged} of {planned}"),
-            _ => format!("{diverged} of {planned} diverged"),
-        };
-        let text = mean.map_or_else(|| "diverged".into(), |mean| format!("{mean:.1}"));
-        // From chance to perfect.
-        let shade = mean.map(|mean| ((mean - 10.0) / 80.0).clamp(0.0, 1.0));
-        cells.push(Cell { column: j as f64, row: i as f64, shade, text, note });
     }
     let panel = Panel {
         title: format!("{title}: final test accuracy (%)"),
         x: Axis::columns("Learning rate", rates.iter().map(f64::to_string).collect()),
-        y: Axis::rows(labels),
+        y: Axis { name: "Variant of the rule".into(), ..Axis::rows(labels) },
         layers: vec![Layer::Cells(cells)],
         key: Vec::new(),
         grid: Grid::Cells,
@@ -74,10 +58,26 @@ pub(crate) fn draw(scale: Scale, runs: &Runs) -> Result<Figure> {
              loss or a parameter is not finite."
         ))
         .rates_are_tried()
+        .divergence_is_shown()
         .bands("cells are means")
         .table(format!("Best mean accuracy (%), where, and the rates at which every run finished with a mean within five points of it:\n\n{}", spans(runs)?))
         .finish()?;
     Ok(Figure { name: "fig8", drawing, table: long_format(&rows), caption })
+}
+
+/// The cell in a column and row.
+fn cell((column, row): (usize, usize), planned: usize, summary: Option<&Summary>) -> Cell {
+    let diverged = planned - summary.map_or(0, |summary| summary.values.len());
+    let note = match (diverged, summary) {
+        (0, Some(Summary { std: Some(std), .. })) => format!("± {std:.1}"),
+        (0, _) => String::new(),
+        (_, None) => format!("{diverged} of {planned}"),
+        _ => format!("{diverged} of {planned} diverged"),
+    };
+    let text = summary.map_or_else(|| "diverged".into(), |summary| format!("{:.1}", summary.mean));
+    // From chance to perfect.
+    let shade = summary.map(|summary| ((summary.mean - 10.0) / 80.0).clamp(0.0, 1.0));
+    Cell { column: column as f64, row: row as f64, shade, text, note }
 }
 
 /// Over which learning rates each arm stays within five points of its best.
@@ -86,22 +86,23 @@ pub(crate) fn spans(runs: &Runs) -> Result<String> {
     let mut out =
         String::from("| arm | best | at | within five points | diverged runs |\n| :-- | --: | --: | :-- | --: |\n");
     for arm in &arms {
-        let mut means = Vec::new();
-        let mut diverged = 0;
+        // Where a run diverged the mean of the others is luck, and no merit of the rate.
+        let (mut whole, mut diverged) = (Vec::new(), 0);
         for rate in &rates {
             let here = runs.where_axis(RATE, &(*rate).into())?;
-            let values: Vec<f64> = here.last(arm, Quantity::TestAccuracy).into_values().collect();
-            let lost = here.arm(arm).len() - values.len();
+            let (planned, summary) = (here.arm(arm)?.len(), here.summary(arm, Quantity::TestAccuracy)?);
+            let lost = planned - summary.as_ref().map_or(0, |summary| summary.values.len());
             diverged += lost;
-            means.extend(stats::mean(&values).map(|mean| (*rate, mean, lost)));
+            whole.extend(summary.filter(|_| lost == 0).map(|summary| (*rate, summary.mean)));
         }
-        let Some((at, best, _)) = means.iter().copied().max_by(|a, b| a.1.total_cmp(&b.1)) else { continue };
-        let near: Vec<String> = means
-            .iter()
-            .filter(|(_, mean, lost)| *lost == 0 && *mean > best - 5.0)
-            .map(|(rate, ..)| rate.to_string())
-            .collect();
-        let _ = writeln!(out, "| {} | {best:.1} | {at} | {} | {diverged} |", theme::arm(arm)?.label, near.join(", "));
+        let label = theme::arm(arm)?.label;
+        let Some((at, best)) = whole.iter().copied().max_by(|a, b| a.1.total_cmp(&b.1)) else {
+            let _ = writeln!(out, "| {label} | – | – | at no rate did all runs finish | {diverged} |");
+            continue;
+        };
+        let near: Vec<String> =
+            whole.iter().filter(|(_, mean)| *mean > best - 5.0).map(|(rate, _)| rate.to_string()).collect();
+        let _ = writeln!(out, "| {label} | {best:.1} | {at} | {} | {diverged} |", near.join(", "));
     }
     Ok(out)
 }

@@ -22,14 +22,12 @@ pub(crate) struct Row {
 /// A row's mark.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) enum Mark {
-    /// A mean over `n` seeds with the ends of its band or interval.
+    /// A mean over `n` seeds, with the ends of its band or interval.
     Mean {
         /// The mean.
         value: f64,
-        /// Lower end.
-        low: f64,
-        /// Upper end.
-        high: f64,
+        /// The ends, where there are any.
+        ends: Option<[f64; 2]>,
         /// How many seeds.
         n: usize,
     },
@@ -40,6 +38,13 @@ pub(crate) enum Mark {
         /// Its value.
         value: f64,
     },
+    /// A number that stands beside the marks, such as a p.
+    Printed {
+        /// The number.
+        value: f64,
+    },
+    /// No run has finished.
+    Nothing,
 }
 
 /// The rows as CSV with a header.
@@ -49,6 +54,7 @@ pub(crate) fn long_format(rows: &[Row]) -> String {
             .map(String::from)
             .to_vec(),
     ];
+    let none = String::new;
     for row in rows {
         let mut cells = vec![
             row.panel.to_string(),
@@ -59,12 +65,13 @@ pub(crate) fn long_format(rows: &[Row]) -> String {
             row.x.to_string(),
         ];
         cells.extend(match row.mark {
-            Mark::Mean { value, low, high, n } => {
-                [String::new(), value.to_string(), low.to_string(), high.to_string(), n.to_string()]
+            Mark::Mean { value, ends, n } => {
+                let [low, high] = ends.map_or_else(<[String; 2]>::default, |ends| ends.map(|end| end.to_string()));
+                [String::new(), value.to_string(), low, high, n.to_string()]
             }
-            Mark::Seed { seed, value } => {
-                [seed.to_string(), value.to_string(), String::new(), String::new(), String::new()]
-            }
+            Mark::Seed { seed, value } => [seed.to_string(), value.to_string(), none(), none(), none()],
+            Mark::Printed { value } => [none(), value.to_string(), none(), none(), none()],
+            Mark::Nothing => [none(), none(), none(), none(), "0".into()],
         });
         out.push(cells);
     }

@@ -2,6 +2,7 @@
 
 mod made_up;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::sync::LazyLock;
@@ -10,7 +11,8 @@ use np_record::Outcome;
 use resvg::usvg;
 use serde_json::Value;
 
-use super::{Figure, Number, Scale, draw, write};
+use super::runs::Quantity;
+use super::{Figure, Number, Scale, draw, obtain, write};
 use crate::draw::font;
 
 use made_up::{EPOCHS, RATES, SEEDS, made_up};
@@ -19,7 +21,12 @@ pub(crate) use made_up::{experiment, write_spec};
 fn draw_all() -> Vec<Figure> {
     // The timings of figure 10 are the kept ones.
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    draw(&Number::ALL, Scale::Quick, root, made_up).unwrap()
+    let mut known = BTreeMap::new();
+    let mut figure = |number: Number| {
+        let runs = obtain(&mut known, number.experiments(), made_up).unwrap();
+        draw(number, Scale::Quick, root, &runs).unwrap()
+    };
+    Number::ALL.into_iter().map(&mut figure).collect()
 }
 
 fn figure(name: &str) -> &'static Figure {
@@ -155,8 +162,10 @@ fn the_tables_hold_what_is_plotted() {
     assert_eq!(rows("fig5"), 3 * 2 * EPOCHS, "arms × panels × epochs");
     assert_eq!(rows("fig6"), 3 * EPOCHS * 5, "arms × epochs × (A, B, C, and D twice)");
     assert_eq!(rows("fig7"), 6 * with_seeds + 1, "variants, and tuned SGD");
-    assert_eq!(rows("fig8"), (5 * RATES.len() - 2) * with_seeds, "arms × rates, but for two that diverged");
-    assert_eq!(rows("fig9"), 6 * 4 * with_seeds, "settings × controls");
+    assert_eq!(rows("fig8"), (5 * RATES.len() - 2) * with_seeds + 2, "arms × rates, two of which diverged");
+    assert_eq!(rows("fig9"), 6 * 4 * (with_seeds + 2), "settings × controls, each with p and Holm's");
+    let diverged = "A,fashion-mnist,none,test_accuracy_percent,learning_rate,0.3,,,,,0\n";
+    assert!(figure("fig8").table.contains(diverged), "{}", figure("fig8").table);
     let table = &figure("fig2").table;
     assert!(table.starts_with("panel,data,arm,quantity,x_name,x,seed,value,low,high,n\nA,mnist,full,"), "{table}");
 }
@@ -174,12 +183,7 @@ fn captions_say_what_it_was_made_from_and_what_it_cannot_show() {
         ] {
             assert!(figure.caption.contains(part), "{}: {part}\n{}", figure.name, figure.caption);
         }
-        assert!(
-            figure.name == "fig9" || figure.caption.contains("Over 3 seeds (41, 42, 43)"),
-            "{}\n{}",
-            figure.name,
-            figure.caption
-        );
+        assert!(figure.caption.contains("Over 3 seeds (41, 42, 43)"), "{}\n{}", figure.name, figure.caption);
     }
     for name in ["fig2", "fig3", "fig4", "fig5", "fig7", "fig9"] {
         assert!(figure(name).caption.contains("cannot go below p = 0.25"), "{}", figure(name).caption);
@@ -188,7 +192,18 @@ fn captions_say_what_it_was_made_from_and_what_it_cannot_show() {
         assert!(figure(name).caption.contains("`gradient-only` [0.5, 1.5]"), "{}", figure(name).caption);
     }
     assert!(figure("fig4").caption.contains("each arm at its best `optimizer.lr` by validation accuracy"));
+    assert!(
+        figure("fig4").caption.contains("experiment `fig4-optimizers`, 36 runs"),
+        "all rates, not the chosen ones alone"
+    );
     assert!(figure("fig8").caption.contains("| no norm clip |"));
+    for name in ["fig4", "fig8", "fig9"] {
+        assert!(
+            figure(name).caption.contains("\n- warm-up and plasticity scale of NeuroPlastic"),
+            "{}",
+            figure(name).caption
+        );
+    }
     assert!(figure("fig9").caption.contains("Holm over a family of 24 comparisons"), "{}", figure("fig9").caption);
 }
 
@@ -200,17 +215,10 @@ fn the_cells_of_a_heat_map_say_what_diverged() {
 
 #[test]
 fn the_controls_agree_on_what_they_pair() {
-    let runs = |name: &str| made_up(name).unwrap();
-    let (sanity, low_data, transfer) = (runs("fig2-sanity"), runs("fig3-low-data"), runs("fig5-transfer"));
-    let steps = [runs("fig9-matched-step"), runs("fig9-matched-step-cifar")];
-    let rates = [runs("fig9-best-rate"), runs("fig9-best-rate-cifar")];
-    let sources = super::evidence::Sources {
-        sanity: &sanity,
-        low_data: &low_data,
-        transfer: &transfer,
-        steps: steps.each_ref(),
-        rates: rates.each_ref(),
-    };
+    let runs: Vec<_> = super::evidence::EXPERIMENTS.iter().map(|name| made_up(name).unwrap()).collect();
+    let runs: Vec<_> = runs.iter().collect();
+    let sources = super::evidence::Sources::of(&runs).unwrap();
+    assert!(super::evidence::Sources::of(&runs[1..]).is_err());
     let evidence = super::evidence::Evidence::gather(&sources).unwrap();
     let settings = |comparison: &np_record::compare::Comparison| -> Vec<Value> {
         comparison.groups.iter().map(|group| group.axes["setting"].clone()).collect()
@@ -229,7 +237,7 @@ fn the_controls_agree_on_what_they_pair() {
         assert_eq!(comparison.family, 24);
     }
     // By hand: the difference of two records of one seed.
-    let of = |arm: &str| sanity.on("mnist").unwrap().last(arm, super::runs::Quantity::TestAccuracy)[&42];
+    let of = |arm: &str| sources.sanity.on("mnist").unwrap().last(arm, Quantity::TestAccuracy).unwrap()[&42];
     let found = evidence.comparisons[0].groups[0].difference.as_ref().unwrap().values[&42];
     assert!((100.0 * found - (of("full") - of("gradient-only"))).abs() < 1e-9);
 }
@@ -252,4 +260,54 @@ fn a_diverged_run_is_drawn_as_far_as_it_came_and_told() {
         figure.table.lines().find(|line| line.starts_with(&start)).unwrap().rsplit(',').next().unwrap().to_string()
     };
     assert_eq!((n_at(3), n_at(4)), ("3".into(), "2".into()));
+}
+
+#[test]
+fn many_diverged_runs_are_counted() {
+    let mut runs = made_up("fig6-dynamics").unwrap();
+    for (_, record) in runs.runs.iter_mut().filter(|(run, _)| run.arm != "gradient-only-matched").take(7) {
+        record.outcome = Outcome::Diverged { epoch: 4, step: 50 };
+        record.epochs.truncate(3);
+    }
+    let runs = runs.on("fashion-mnist").unwrap();
+    let gone = runs.runs.iter().filter(|(_, record)| record.outcome != Outcome::Finished).count();
+    let figure = super::curves::dynamics(Scale::Quick, &runs).unwrap();
+    assert!(gone > 0 && figure.caption.contains("diverged"), "{gone}\n{}", figure.caption);
+    let mut runs = made_up("fig2-sanity").unwrap();
+    for (_, record) in runs.runs.iter_mut().take(8) {
+        record.outcome = Outcome::Diverged { epoch: 4, step: 50 };
+        record.epochs.truncate(3);
+    }
+    let figure = super::curves::sanity(Scale::Quick, &runs).unwrap();
+    assert!(figure.caption.contains("- 8 runs diverged (6 of `full`, 2 of `gradient-only`)"), "{}", figure.caption);
+}
+
+#[test]
+fn an_arm_without_a_choice_is_left_out_and_told() {
+    let mut runs = made_up("fig4-optimizers").unwrap();
+    for (_, record) in runs.runs.iter_mut().filter(|(run, _)| run.arm == "sgd-momentum" && run.seed == 42) {
+        record.outcome = Outcome::Diverged { epoch: 4, step: 50 };
+        record.epochs.truncate(3);
+    }
+    let figure = super::optimizers::draw(Scale::Quick, &runs).unwrap();
+    assert!(figure.caption.contains("no rate of `sgd-momentum` can be chosen"), "{}", figure.caption);
+    assert!(!figure.table.contains("A,cifar10,sgd-momentum"), "not in A");
+    assert!(figure.table.contains("B,cifar10,sgd-momentum"), "what finished is in B");
+    let error = super::space::draw(Scale::Quick, &made_up("fig7-design-space").unwrap(), &runs).err().unwrap();
+    assert!(error.to_string().contains("no rate of `sgd-momentum` can be chosen"), "{error}");
+}
+
+#[test]
+fn runs_that_were_not_trained_alike_are_not_paired() {
+    let mut runs = made_up("fig7-design-space").unwrap();
+    runs.runs[0].0.config["train"] = serde_json::json!({"epochs": 12});
+    let error = super::space::draw(Scale::Quick, &runs, &made_up("fig4-optimizers").unwrap()).err().unwrap();
+    assert!(error.to_string().contains("were not trained alike: `train` is {\"epochs\":12} and null"), "{error}");
+}
+
+#[test]
+fn runs_that_a_sweep_tells_apart_are_not_mixed() {
+    let error = made_up("fig4-optimizers").unwrap().last("adam", Quantity::TestAccuracy).unwrap_err().to_string();
+    assert!(error.contains("arm `adam` has several runs of seed 41"), "{error}");
+    assert!(error.contains("they differ in `data.name`, `optimizer.lr`"), "{error}");
 }

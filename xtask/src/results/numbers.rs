@@ -4,11 +4,14 @@
 //! |---|---|
 //! | `seeds EXPERIMENT` | how many seeds it has |
 //! | `accuracy EXPERIMENT ARM [DATA [FRACTION]]` | final test accuracy in per cent, mean ± standard deviation |
-//! | `last EXPERIMENT ARM QUANTITY` | a diagnostic in the last epoch on Fashion-MNIST or the only data set, mean ± standard deviation |
+//! | `last EXPERIMENT ARM QUANTITY` | a diagnostic in the last epoch, mean ± standard deviation; an experiment with several runs a seed has none |
 //! | `difference CONTROL SETTING` | full rule minus ablation in points, with its interval |
 //! | `p CONTROL SETTING` | p, and Holm's |
+//! | `trend CONTROL` | how much larger the mean difference on the parts of Fashion-MNIST is than that on all of it, with its interval and p |
+//! | `gap published` | the largest distance of a mean from the published code's, in points |
 //! | `step SETTING` | how far the published ablation moves a step, in shares of the full rule |
 //! | `bench ours KEY`, `bench theirs KEY` | nanoseconds a parameter that `cargo xtask bench --keep` has kept last |
+//! | `bench cores` | the cores of the machine that they are of |
 //! | `rate ours MODEL`, `rate theirs MODEL` | images a second that `cargo xtask bench --models --keep` has kept last; three significant digits |
 //! | `parity theirs` | PyTorch's final accuracy in the parity experiment, mean ± standard deviation |
 //! | `table NAME` | a table of [`super::tables`] |
@@ -19,14 +22,13 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 use np_record::compare::Difference;
-use np_record::stats;
 use serde_json::Value;
 
-use super::tables;
+use super::{sensitivity, tables};
 use crate::figures::Scale;
 use crate::figures::cost;
-use crate::figures::evidence::{CONTROLS, Evidence, Sources};
-use crate::figures::runs::{Quantity, Runs};
+use crate::figures::evidence::{CONTROLS, EXPERIMENTS, Evidence, Sources};
+use crate::figures::runs::{Quantity, Runs, Summary};
 use crate::figures::source::Workspace;
 
 /// What numbers are made from.
@@ -42,7 +44,9 @@ impl Numbers {
 
     /// The runs of an experiment; all of them must be there.
     pub(super) fn runs(&self, name: &str) -> Result<Runs> {
-        self.workspace.obtain(name, &|name| bail!("records of `{name}` are missing or out of date"))
+        self.workspace.obtain(name, &|reason| {
+            bail!("`{name}`: {reason}\nhint: `cargo np run experiments/{name}.yaml --scale {}`", self.workspace.scale)
+        })
     }
 
     /// The pairs of figure 9.
@@ -50,21 +54,8 @@ impl Numbers {
         if let Some(evidence) = self.evidence.get() {
             return Ok(evidence);
         }
-        let all = [
-            "fig2-sanity",
-            "fig3-low-data",
-            "fig5-transfer",
-            "fig9-matched-step",
-            "fig9-matched-step-cifar",
-            "fig9-best-rate",
-            "fig9-best-rate-cifar",
-        ];
-        let runs: Vec<Runs> = all.iter().map(|name| self.runs(name)).collect::<Result<_>>()?;
-        let [sanity, low_data, transfer, step, step_cifar, rate, rate_cifar] = &runs[..] else {
-            bail!("figure 9 is drawn from seven experiments")
-        };
-        let (steps, rates) = ([step, step_cifar], [rate, rate_cifar]);
-        let evidence = Evidence::gather(&Sources { sanity, low_data, transfer, steps, rates })?;
+        let runs: Vec<Runs> = EXPERIMENTS.iter().map(|name| self.runs(name)).collect::<Result<_>>()?;
+        let evidence = Evidence::gather(&Sources::of(&runs.iter().collect::<Vec<_>>())?)?;
         Ok(self.evidence.get_or_init(|| evidence))
     }
 
@@ -85,12 +76,12 @@ impl Numbers {
                 if let [_, fraction] = place {
                     runs = runs.at_fraction(fraction.parse().context("a fraction")?)?;
                 }
-                spread(&runs.last(arm, Quantity::TestAccuracy), 2)
+                spread(runs.last(arm, Quantity::TestAccuracy)?, 2)
             }
             ["last", experiment, arm, quantity] => {
                 let runs = self.runs(experiment)?;
                 let quantity = tables::diagnostic(quantity)?;
-                spread(&runs.last(arm, quantity), tables::decimals(quantity))
+                spread(runs.last(arm, quantity)?, tables::decimals(quantity))
             }
             ["difference", control, ref setting @ ..] => {
                 let difference = self.difference(control, &setting.join(" "))?;
@@ -100,23 +91,29 @@ impl Numbers {
                 let difference = self.difference(control, &setting.join(" "))?;
                 Ok(tables::p_text(&difference))
             }
+            ["trend", control] => sensitivity::trend(self.evidence()?, control_of(control)?),
+            ["gap", "published"] => tables::gap(self),
             ["step", ref setting @ ..] => {
                 let setting = setting.join(" ");
                 let steps = &self.evidence()?.steps;
                 let found = steps.iter().find(|(known, ..)| *known == setting).context("no such setting")?;
                 Ok(format!("{:.3}", found.1))
             }
+            ["bench", "cores"] => Ok(cost::latest(&self.workspace.root)?.machine.cores.to_string()),
             ["bench", side, timing] => {
                 let kept = cost::latest(&self.workspace.root)?;
-                let times = if side == "ours" { &kept.ours } else { &kept.theirs };
+                let times = match side {
+                    "ours" => &kept.ours,
+                    "theirs" => &kept.theirs,
+                    _ => bail!("`{side}` is neither `ours` nor `theirs`"),
+                };
                 Ok(format!("{:.2}", times.get(timing).context("not measured")?))
             }
             ["rate", side, ref model @ ..] => {
                 let kept = json_of(&cost::latest_path(&self.workspace.root, true)?)?;
                 let rate = kept.pointer(&format!("/rates/{}/{side}", model.join(" "))).and_then(Value::as_f64);
                 let rate = rate.context("not measured")?;
-                let unit = 10_f64.powf(rate.log10().floor() - 2.0);
-                Ok(format!("{}", (rate / unit).round() * unit))
+                Ok(three_digits(rate))
             }
             ["parity", "theirs"] => {
                 let theirs = json_of(&self.workspace.root.join("experiments/parity/resnet18.json"))?;
@@ -125,7 +122,7 @@ impl Numbers {
                     Some((seed.parse().ok()?, 100.0 * curve.as_array()?.last()?.as_f64()?))
                 };
                 let values: Option<BTreeMap<u64, f64>> = curves.iter().map(last).collect();
-                spread(&values.context("no accuracies")?, 2)
+                spread(values.context("no accuracies")?, 2)
             }
             ["table", name] => tables::table(self, name),
             _ => bail!("no such key\nhint: xtask/src/results/numbers.rs lists them"),
@@ -133,14 +130,29 @@ impl Numbers {
     }
 
     fn difference(&self, control: &str, setting: &str) -> Result<Difference> {
-        let names: BTreeMap<&str, usize> =
-            [("published", 0), ("bounds", 1), ("step", 2), ("rates", 3)].into_iter().collect();
-        let which = *names.get(control).with_context(|| format!("no control `{control}`"))?;
+        let which = control_of(control)?;
         let found = self.evidence()?.mark(which, setting);
         found
             .map(|(_, _, difference)| difference.clone())
             .with_context(|| format!("no difference at `{setting}` under `{}`", CONTROLS[which].0))
     }
+}
+
+/// The place of a control in [`CONTROLS`], by its short name.
+fn control_of(name: &str) -> Result<usize> {
+    let names = ["published", "bounds", "step", "rates"];
+    names
+        .iter()
+        .position(|known| *known == name)
+        .with_context(|| format!("no control `{name}`, but {}", names.join(", ")))
+}
+
+/// A positive number with three significant digits.
+fn three_digits(value: f64) -> String {
+    let places = 2 - value.log10().floor() as i32;
+    let unit = 10_f64.powi(-places);
+    let decimals = usize::try_from(places).unwrap_or(0);
+    format!("{:.decimals$}", (value / unit).round() * unit)
 }
 
 fn json_of(path: &Path) -> Result<Value> {
@@ -149,11 +161,45 @@ fn json_of(path: &Path) -> Result<Value> {
 }
 
 /// Mean ± sample standard deviation.
-pub(super) fn spread(values: &BTreeMap<u64, f64>, decimals: usize) -> Result<String> {
-    let values: Vec<f64> = values.values().copied().collect();
-    let mean = stats::mean(&values).context("no run finished")?;
-    Ok(match stats::sample_std(&values) {
+pub(super) fn spread(values: BTreeMap<u64, f64>, decimals: usize) -> Result<String> {
+    let Summary { mean, std, .. } = Summary::of(values).context("no run finished")?;
+    Ok(match std {
         Some(std) => format!("{mean:.decimals$} ± {std:.decimals$}"),
         None => format!("{mean:.decimals$}"),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_have_three_digits() {
+        let texts = [33.3, 64.1, 66_571.0, 9.996, 440.4, 0.012_34].map(three_digits);
+        assert_eq!(texts, ["33.3", "64.1", "66600", "10.00", "440", "0.0123"]);
+    }
+
+    #[test]
+    fn keys_that_are_none_are_told() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let numbers = Numbers::new(root, Scale::Cpu);
+        let message = |key: &str| format!("{:#}", numbers.value(key).unwrap_err());
+        assert!(message("bench our adamw_11M").contains("neither `ours` nor `theirs`"));
+        assert!(message("bench ours no_such_11M").contains("not measured"));
+        assert!(message("accuracy fig2-sanity full").contains("several runs of seed 41"));
+        assert!(message("difference none MNIST").contains("no control `none`, but published"));
+        assert!(message("difference published Iris").contains("no difference at `Iris`"));
+        assert!(message("anything else").contains("no such key"));
+        assert!(message("table none").contains("no such table"));
+    }
+
+    #[test]
+    fn a_difference_is_that_of_the_records() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+        let numbers = Numbers::new(root, Scale::Cpu);
+        let runs = numbers.runs("fig2-sanity").unwrap().on("mnist").unwrap();
+        let of = |arm: &str| runs.summary(arm, Quantity::TestAccuracy).unwrap().unwrap().mean;
+        let want = format!("{:+.2}", of("full") - of("gradient-only"));
+        assert!(numbers.value("difference published MNIST").unwrap().starts_with(&want));
+    }
 }

@@ -1,6 +1,5 @@
 //! Tables for README.md and RESULTS.md.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use anyhow::{Context as _, Result, bail};
@@ -8,8 +7,9 @@ use np_record::compare::Difference;
 use np_record::stats;
 
 use super::numbers::{Numbers, spread};
+use super::sensitivity;
 use crate::draw::theme;
-use crate::figures::evidence::CONTROLS;
+use crate::figures::evidence::{self, CONTROLS};
 use crate::figures::runs::{Quantity, Runs};
 use crate::figures::{optimizers, stability};
 
@@ -28,8 +28,10 @@ const ARMS: [&str; 3] = ["full", "gradient-only", "gradient-only-matched"];
 pub(super) fn table(numbers: &Numbers, name: &str) -> Result<String> {
     match name {
         "accuracy" => accuracy(numbers),
-        "evidence" => evidence(numbers),
+        "evidence" => controls(numbers),
         "steps" => steps(numbers),
+        "rates" => sensitivity::rates(&numbers.runs("fig9-best-rate")?),
+        "late" => sensitivity::late(&numbers.runs("fig2-sanity")?, &numbers.runs("fig3-low-data")?),
         "transfer" => transfer(&numbers.runs("fig5-transfer")?),
         "optimizers" => optimizers(&numbers.runs("fig4-optimizers")?),
         "design" => design(&numbers.runs("fig7-design-space")?, &numbers.runs("fig4-optimizers")?),
@@ -57,15 +59,29 @@ fn accuracy(numbers: &Numbers) -> Result<String> {
         let _ = write!(out, "| {title} |");
         for (arm, theirs) in ARMS.iter().zip(published) {
             let theirs = theirs.map_or_else(String::new, |value| format!("{value:.2}"));
-            let _ = write!(out, " {} | {theirs} |", spread(&runs.last(arm, Quantity::TestAccuracy), 2)?);
+            let _ = write!(out, " {} | {theirs} |", spread(runs.last(arm, Quantity::TestAccuracy)?, 2)?);
         }
         out.push('\n');
     }
     Ok(out)
 }
 
+/// The largest distance of one of our means from the published code's.
+pub(super) fn gap(numbers: &Numbers) -> Result<String> {
+    let (sanity, low_data) = (numbers.runs("fig2-sanity")?, numbers.runs("fig3-low-data")?);
+    let mut largest = 0.0_f64;
+    for (data, fraction, published, matched) in PUBLISHED {
+        let runs = if data == "mnist" { sanity.on(data)? } else { low_data.on(data)?.at_fraction(fraction)? };
+        for (arm, theirs) in ARMS.iter().zip([Some(published[0]), Some(published[1]), matched]) {
+            let ours = runs.summary(arm, Quantity::TestAccuracy)?.context("no run finished")?.mean;
+            largest = largest.max(theirs.map_or(0.0, |theirs| (ours - theirs).abs()));
+        }
+    }
+    Ok(format!("{largest:.1}"))
+}
+
 /// Differences under the four controls.
-fn evidence(numbers: &Numbers) -> Result<String> {
+fn controls(numbers: &Numbers) -> Result<String> {
     let evidence = numbers.evidence()?;
     let names: Vec<&str> = CONTROLS.iter().map(|(control, _)| *control).collect();
     let mut out =
@@ -117,7 +133,7 @@ fn last_epoch(runs: &Runs, arms: &[&str], columns: &[Quantity]) -> Result<String
     let titles: Vec<String> = columns.iter().map(|quantity| quantity.title()).collect();
     let mut out = format!("| arm | {} |\n| :-- |{}\n", titles.join(" | "), " --: |".repeat(columns.len()));
     for arm in arms {
-        let cells = columns.iter().map(|quantity| spread(&runs.last(arm, *quantity), decimals(*quantity)));
+        let cells = columns.iter().map(|quantity| spread(runs.last(arm, *quantity)?, decimals(*quantity)));
         let cells = cells.collect::<Result<Vec<_>>>()?.join(" | ");
         let _ = writeln!(out, "| {} | {cells} |", theme::arm(arm)?.label);
     }
@@ -131,11 +147,10 @@ fn optimizers(runs: &Runs) -> Result<String> {
     for choice in &selection.choices {
         let chosen = choice.best().context("no rate can be chosen")?;
         let rate = chosen.axes.get(optimizers::RATE).cloned().unwrap_or_default();
-        let last = best.last(&choice.arm, Quantity::TestAccuracy);
+        let last = best.summary(&choice.arm, Quantity::TestAccuracy)?.context("no run finished")?;
         let score = chosen.score.map_or_else(String::new, |score| format!("{:.2}", 100.0 * score));
-        let mean = stats::mean(&last.values().copied().collect::<Vec<_>>()).unwrap_or(0.0);
         let label = theme::arm(&choice.arm)?.label;
-        rows.push((mean, format!("| {label} | {rate} | {score} | {} |\n", spread(&last, 2)?)));
+        rows.push((last.mean, format!("| {label} | {rate} | {score} | {} |\n", spread(last.values, 2)?)));
     }
     rows.sort_by(|a, b| b.0.total_cmp(&a.0));
     let mut out =
@@ -147,24 +162,23 @@ fn optimizers(runs: &Runs) -> Result<String> {
 /// The variants by their mean, the best first, with what separates them from tuned SGD.
 fn design(runs: &Runs, standard: &Runs) -> Result<String> {
     let (best, _) = standard.selected()?;
-    let tuned = best.last("sgd-momentum", Quantity::TestAccuracy);
-    let mut rows =
-        vec![(mean_of(&tuned), format!("| SGD with momentum, own best rate | {} | |\n", spread(&tuned, 2)?))];
+    let tuned = best.summary("sgd-momentum", Quantity::TestAccuracy)?.context("no rate of SGD can be chosen")?;
+    let text = spread(tuned.values.clone(), 2)?;
+    let mut rows = vec![(tuned.mean, format!("| SGD with momentum, own best rate | {text} | |\n"))];
     for arm in runs.arms() {
-        let last = runs.last(&arm, Quantity::TestAccuracy);
-        let differences: Vec<f64> = stats::paired_differences(&last, &tuned).into_iter().map(|(_, d)| d).collect();
-        let difference = stats::mean(&differences).map_or_else(|| "–".into(), signed);
         let label = theme::arm(&arm)?.label;
-        rows.push((mean_of(&last), format!("| {label} | {} | {difference} |\n", spread(&last, 2)?)));
+        let Some(last) = runs.summary(&arm, Quantity::TestAccuracy)? else {
+            rows.push((f64::NEG_INFINITY, format!("| {label} | diverged | – |\n")));
+            continue;
+        };
+        let differences = stats::paired_differences(&last.values, &tuned.values).into_iter().map(|(_, d)| d);
+        let difference = stats::mean(&differences.collect::<Vec<_>>()).map_or_else(|| "–".into(), signed);
+        rows.push((last.mean, format!("| {label} | {} | {difference} |\n", spread(last.values, 2)?)));
     }
     rows.sort_by(|a, b| b.0.total_cmp(&a.0));
     let mut out = String::from("| variant | test accuracy (%) | against tuned SGD (points) |\n| :-- | --: | --: |\n");
     rows.iter().for_each(|(_, row)| out.push_str(row));
     Ok(out)
-}
-
-fn mean_of(values: &BTreeMap<u64, f64>) -> f64 {
-    stats::mean(&values.values().copied().collect::<Vec<_>>()).unwrap_or(f64::NEG_INFINITY)
 }
 
 fn stability_of(runs: &Runs) -> Result<String> {
@@ -198,23 +212,23 @@ pub(super) fn decimals(quantity: Quantity) -> usize {
     }
 }
 
-fn signed(points: f64) -> String {
+pub(super) fn signed(points: f64) -> String {
     format!("{points:+.2}").replace('-', "−")
 }
 
-/// `+0.10 [−0.02, +0.21]`
+/// `+0.10 [−0.02, +0.21]`; where the pairs are too few for an interval, `+0.10 (−0.02, +0.01, +0.31)`: every pair.
 pub(super) fn difference_text(difference: &Difference) -> String {
-    let interval = difference
-        .interval
-        .map_or_else(String::new, |i| format!(" [{}, {}]", signed(100.0 * i.low), signed(100.0 * i.high)));
-    format!("{}{interval}", signed(100.0 * difference.mean))
+    let around = match evidence::interval(difference) {
+        Some([low, high]) => format!("[{}, {}]", signed(low), signed(high)),
+        None => {
+            let all: Vec<String> = difference.values.values().map(|d| signed(100.0 * d)).collect();
+            format!("({})", all.join(", "))
+        }
+    };
+    format!("{} {around}", signed(100.0 * difference.mean))
 }
 
 /// `0.04 (1)`
 pub(super) fn p_text(difference: &Difference) -> String {
-    let short = |p: f64| {
-        let text = if p < 0.0995 { format!("{p:.3}") } else { format!("{p:.2}") };
-        if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
-    };
-    format!("{} ({})", short(difference.test.p), short(difference.p_holm))
+    evidence::p_text(difference.test.p, difference.p_holm)
 }

@@ -49,8 +49,8 @@ pub(crate) enum Layer {
         values: Vec<(f64, f64)>,
         /// Sideways shift in pixels, so that arms do not hide each other.
         shift: f64,
-        /// The mean that alone has a filled marker; without one all have.
-        chosen: Option<usize>,
+        /// Which means have a filled marker, the others an open one.
+        filled: Filled,
     },
     /// Means with intervals, each in a row.
     Intervals(Vec<Interval>),
@@ -62,6 +62,27 @@ pub(crate) enum Layer {
     Cells(Vec<Cell>),
     /// A line across all rows.
     Rule(Rule),
+}
+
+/// Which means of [`Layer::Points`] have a filled marker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Filled {
+    /// All of them.
+    All,
+    /// One alone.
+    One(usize),
+    /// Not one.
+    None,
+}
+
+impl Filled {
+    fn of(self, index: usize) -> Fill {
+        match self {
+            Filled::All => Fill::Solid,
+            Filled::One(which) if which == index => Fill::Solid,
+            Filled::One(_) | Filled::None => Fill::Open,
+        }
+    }
 }
 
 /// Which means of a curve have a marker.
@@ -128,7 +149,9 @@ impl Layer {
     pub(crate) fn widths(&self) -> Vec<f64> {
         match self {
             Layer::Intervals(intervals) => {
-                let of = |i: &Interval| [&[i.low, i.mean, i.high][..], &i.values].concat();
+                let of = |i: &Interval| {
+                    [&[i.mean][..], i.ends.as_ref().map_or(&[][..], |ends| &ends[..]), &i.values].concat()
+                };
                 intervals.iter().flat_map(of).collect()
             }
             Layer::Bars(bars) => bars.iter().map(|bar| bar.value).collect(),
@@ -153,8 +176,8 @@ impl Layer {
                     Stage::Marks => marked.into_iter().try_for_each(|point| canvas.marker(point, look, *fill)),
                 }
             }
-            Layer::Points { look, spots, values, shift, chosen } => {
-                draw_points(canvas, frame, stage, (look, spots, values, *shift, *chosen))
+            Layer::Points { look, spots, values, shift, filled } => {
+                draw_points(canvas, frame, stage, (look, spots, values, *shift, *filled))
             }
             Layer::Intervals(intervals) => intervals.iter().try_for_each(|one| one.draw(canvas, frame, stage)),
             Layer::Bars(bars) => bars.iter().try_for_each(|bar| bar.draw(canvas, frame, stage)),
@@ -181,13 +204,13 @@ fn draw_band(canvas: &Canvas, frame: &Frame, (look, spots, band): (&Look, &[Spot
 }
 
 /// What [`Layer::Points`] holds.
-type PointsOf<'a> = (&'a Look, &'a [Spot], &'a [(f64, f64)], f64, Option<usize>);
+type PointsOf<'a> = (&'a Look, &'a [Spot], &'a [(f64, f64)], f64, Filled);
 
 fn draw_points(
     canvas: &Canvas,
     frame: &Frame,
     stage: Stage,
-    (look, spots, values, shift, chosen): PointsOf,
+    (look, spots, values, shift, filled): PointsOf,
 ) -> Result<()> {
     let moved = |x: f64, y: f64, by: f64| {
         let (px, py) = frame.at(x, y);
@@ -211,10 +234,7 @@ fn draw_points(
             for (x, y) in values {
                 canvas.disc(moved(*x, *y, 1.9 * MARKER), 0.42 * MARKER, look.colour, 0.55)?;
             }
-            spots.iter().enumerate().try_for_each(|(i, s)| {
-                let fill = if chosen.is_none_or(|which| which == i) { Fill::Solid } else { Fill::Open };
-                canvas.marker(moved(s.x, s.mean, 0.0), look, fill)
-            })
+            spots.iter().enumerate().try_for_each(|(i, s)| canvas.marker(moved(s.x, s.mean, 0.0), look, filled.of(i)))
         }
     }
 }

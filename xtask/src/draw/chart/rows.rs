@@ -17,10 +17,8 @@ pub(crate) struct Interval {
     pub(crate) row: f64,
     /// The mean.
     pub(crate) mean: f64,
-    /// Lower end.
-    pub(crate) low: f64,
-    /// Upper end.
-    pub(crate) high: f64,
+    /// The ends of its interval, if it has one.
+    pub(crate) ends: Option<[f64; 2]>,
     /// Single values.
     pub(crate) values: Vec<f64>,
 }
@@ -32,8 +30,9 @@ impl Interval {
         match stage {
             Stage::Below => Ok(()),
             Stage::Lines => {
-                canvas.line(&[at(self.low), at(self.high)], Stroke::new(self.look.colour, 0.75 * LINE))?;
-                [at(self.low), at(self.high)].into_iter().try_for_each(|(x, y)| {
+                let Some(ends) = self.ends.map(|ends| ends.map(at)) else { return Ok(()) };
+                canvas.line(&ends, Stroke::new(self.look.colour, 0.75 * LINE))?;
+                ends.into_iter().try_for_each(|(x, y)| {
                     let cap = 0.8 * MARKER;
                     canvas.line(&[(x, y - cap), (x, y + cap)], Stroke::new(self.look.colour, 0.5 * LINE))
                 })
