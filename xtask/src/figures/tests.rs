@@ -204,6 +204,11 @@ fn captions_say_what_it_was_made_from_and_what_it_cannot_show() {
             figure(name).caption
         );
     }
+    assert!(
+        figure("fig10").caption.contains(" GB/s at which the fastest of these steps moved memory"),
+        "{}",
+        figure("fig10").caption
+    );
     assert!(figure("fig9").caption.contains("Holm over a family of 24 comparisons"), "{}", figure("fig9").caption);
 }
 
