@@ -3,7 +3,8 @@
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
-use crate::average::{Average, fraction, non_negative, positive};
+use crate::average::Average;
+use crate::error::{fraction, not_negative, positive};
 use crate::{At, Buffer, Decay, Driver, Elementwise, Float, Result};
 
 /// Adadelta: gradients over their root mean square, times the root mean square of the steps so far.
@@ -63,10 +64,10 @@ impl Elementwise for AdadeltaConfig {
     type Scalars<T: Float> = Scalars<T>;
 
     fn validate(&self) -> Result<()> {
-        non_negative("lr", self.lr)?;
+        not_negative("lr", self.lr)?;
         fraction("rho", self.rho)?;
         positive("eps", self.eps)?;
-        non_negative("weight_decay", self.weight_decay)
+        not_negative("weight_decay", self.weight_decay)
     }
 
     fn learning_rate(&self) -> f64 {

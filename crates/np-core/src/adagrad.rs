@@ -3,7 +3,7 @@
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
-use crate::average::{non_negative, positive};
+use crate::error::{not_negative, positive};
 use crate::{At, Buffer, Decay, Driver, Elementwise, Float, Result};
 
 /// Adagrad: every element's step is divided by the root of the sum of its squared gradients.
@@ -62,11 +62,11 @@ impl Elementwise for AdagradConfig {
     type Scalars<T: Float> = Scalars<T>;
 
     fn validate(&self) -> Result<()> {
-        non_negative("lr", self.lr)?;
-        non_negative("lr_decay", self.lr_decay)?;
-        non_negative("initial_sum", self.initial_sum)?;
+        not_negative("lr", self.lr)?;
+        not_negative("lr_decay", self.lr_decay)?;
+        not_negative("initial_sum", self.initial_sum)?;
         positive("eps", self.eps)?;
-        non_negative("weight_decay", self.weight_decay)
+        not_negative("weight_decay", self.weight_decay)
     }
 
     fn learning_rate(&self) -> f64 {

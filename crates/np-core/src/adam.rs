@@ -3,8 +3,7 @@
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
-use crate::average::positive;
-use crate::error::{check, not_negative};
+use crate::error::{check, not_negative, positive};
 use crate::{At, Buffer, Decay, Driver, Elementwise, Float, Result};
 
 /// Adam, with coupled weight decay (L2 regularisation).

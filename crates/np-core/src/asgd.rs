@@ -3,7 +3,7 @@
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
-use crate::average::non_negative;
+use crate::error::not_negative;
 use crate::{At, Buffer, Decay, Driver, Elementwise, Float, Result};
 
 /// Averaged SGD: descent with a falling step size, and the average of the weights from step t₀ on.
@@ -70,11 +70,11 @@ impl Elementwise for AsgdConfig {
     type Scalars<T: Float> = Scalars<T>;
 
     fn validate(&self) -> Result<()> {
-        non_negative("lr", self.lr)?;
-        non_negative("lambda", self.lambda)?;
-        non_negative("power", self.power)?;
-        non_negative("t0", self.t0)?;
-        non_negative("weight_decay", self.weight_decay)
+        not_negative("lr", self.lr)?;
+        not_negative("lambda", self.lambda)?;
+        not_negative("power", self.power)?;
+        not_negative("t0", self.t0)?;
+        not_negative("weight_decay", self.weight_decay)
     }
 
     fn learning_rate(&self) -> f64 {

@@ -1,8 +1,7 @@
-//! Pieces that many optimizers share: exponential averages with their bias correction, and ranges of hyper-parameters.
+//! Exponential averages, and their bias correction.
 
 use candle_core::Tensor;
 
-use crate::error::check;
 use crate::{Float, Result};
 
 /// a ← β a + (1 − β) x.
@@ -34,19 +33,4 @@ impl Average<f64> {
 /// 1 − βᵗ: what an average that started from zero is divided by.
 pub(crate) fn correction(beta: f64, t: i32) -> f64 {
     1.0 - beta.powi(t)
-}
-
-/// `Ok` if `x` is finite and ≥ 0.
-pub(crate) fn non_negative(key: &str, x: f64) -> Result<()> {
-    check(x.is_finite() && x >= 0.0, key, "a number ≥ 0", x)
-}
-
-/// `Ok` if `x` is finite and > 0.
-pub(crate) fn positive(key: &str, x: f64) -> Result<()> {
-    check(x.is_finite() && x > 0.0, key, "a number > 0", x)
-}
-
-/// `Ok` if `x` lies in [0, 1).
-pub(crate) fn fraction(key: &str, x: f64) -> Result<()> {
-    check((0.0..1.0).contains(&x), key, "a number in [0, 1)", x)
 }

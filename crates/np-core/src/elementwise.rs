@@ -107,6 +107,8 @@ impl At<'_> {
 
 /// Elements that a task works on. Longer than the chunks of what has sums: no result depends on it, and memory streams better.
 const STRETCH: usize = 4 * CHUNK;
+/// Bytes of a cache line.
+const LINE: usize = 64;
 
 impl<R: Elementwise> Rule for R {
     const KIND: &'static str = <R as Elementwise>::KIND;
@@ -260,12 +262,23 @@ impl<R: Elementwise, E: Element> InplaceOp2 for Step<'_, R, E> {
         let theta = cpu::slice_mut::<E>(s1, l1)?;
         let g = cpu::slice::<E>(s2, l2)?;
         let mut state = self.state.borrow_mut();
-        let mut buffers: Vec<_> = state.iter_mut().map(|b| b.chunks_mut(STRETCH)).collect();
-        let chunks: Vec<Chunk<'_, E>> = theta
-            .chunks_mut(STRETCH)
-            .zip(g.chunks(STRETCH))
-            .map(|(theta, g)| Chunk { theta, g, state: buffers.iter_mut().filter_map(Iterator::next).collect() })
-            .collect();
+        // Of a long tensor what lies before its first whole cache line goes first, so that no vector of the rest straddles two lines: allocators
+        // that give out pages put the same few bytes before the parameter, its gradient and its state.
+        let head = if theta.len() > STRETCH { theta.as_ptr().align_offset(LINE).min(STRETCH) } else { 0 };
+        let (first, theta) = theta.split_at_mut(head);
+        let (first_g, g) = g.split_at(head);
+        let (firsts, mut buffers): (Vec<_>, Vec<_>) = state
+            .iter_mut()
+            .map(|b| b.split_at_mut(head))
+            .map(|(first, rest)| (first, rest.chunks_mut(STRETCH)))
+            .unzip();
+        let first = (head > 0).then_some(Chunk { theta: first, g: first_g, state: firsts });
+        let rest = theta.chunks_mut(STRETCH).zip(g.chunks(STRETCH)).map(|(theta, g)| Chunk {
+            theta,
+            g,
+            state: buffers.iter_mut().filter_map(Iterator::next).collect(),
+        });
+        let chunks: Vec<Chunk<'_, E>> = first.into_iter().chain(rest).collect();
         let scalars = self.scalars;
         cpu::for_each(
             chunks,

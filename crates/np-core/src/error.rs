@@ -92,6 +92,16 @@ pub(crate) fn not_negative(key: &str, x: f64) -> Result<()> {
     check(x.is_finite() && x >= 0.0, key, "a number ≥ 0", x)
 }
 
+/// `Ok` if `x` is finite and > 0.
+pub(crate) fn positive(key: &str, x: f64) -> Result<()> {
+    check(x.is_finite() && x > 0.0, key, "a number > 0", x)
+}
+
+/// `Ok` if `x` lies in [0, 1).
+pub(crate) fn fraction(key: &str, x: f64) -> Result<()> {
+    check((0.0..1.0).contains(&x), key, "a number in [0, 1)", x)
+}
+
 /// `Ok` if `ok`, else [`Error::Config`] for `key`.
 pub(crate) fn check(ok: bool, key: &str, expected: &str, got: impl std::fmt::Display) -> Result<()> {
     if ok {

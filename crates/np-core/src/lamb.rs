@@ -3,8 +3,9 @@
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
-use crate::average::{Average, correction, fraction, non_negative, positive};
+use crate::average::{Average, correction};
 use crate::cpu::sums;
+use crate::error::{fraction, not_negative, positive};
 use crate::pass::{self, Block, Pass};
 use crate::{Apply, Buffer, Decay, Driver, Float, Result, Rule, StepContext, Work};
 
@@ -93,12 +94,12 @@ impl Rule for LambConfig {
     type Memory = ();
 
     fn validate(&self) -> Result<()> {
-        non_negative("lr", self.lr)?;
+        not_negative("lr", self.lr)?;
         fraction("beta1", self.beta1)?;
         fraction("beta2", self.beta2)?;
         positive("eps", self.eps)?;
         positive("max_weight_norm", self.max_weight_norm)?;
-        non_negative("weight_decay", self.weight_decay)
+        not_negative("weight_decay", self.weight_decay)
     }
 
     fn learning_rate(&self) -> f64 {

@@ -3,9 +3,8 @@
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
-use crate::average::{non_negative, positive};
 use crate::cpu::sums;
-use crate::error::check;
+use crate::error::{check, not_negative, positive};
 use crate::pass::{self, Block, Pass};
 use crate::{Apply, Buffer, Decay, Driver, Float, Result, Rule, StepContext, Work};
 
@@ -125,13 +124,13 @@ impl Rule for LarsConfig {
     type Memory = ();
 
     fn validate(&self) -> Result<()> {
-        non_negative("lr", self.lr)?;
+        not_negative("lr", self.lr)?;
         check((0.0..=1.0).contains(&self.momentum), "momentum", "a number in [0, 1]", self.momentum)?;
         check((0.0..=1.0).contains(&self.dampening), "dampening", "a number in [0, 1]", self.dampening)?;
         let allowed = !self.nesterov || self.momentum > 0.0;
         check(allowed, "nesterov", "`false` unless `momentum` > 0", self.nesterov)?;
         positive("trust", self.trust)?;
-        non_negative("weight_decay", self.weight_decay)
+        not_negative("weight_decay", self.weight_decay)
     }
 
     fn learning_rate(&self) -> f64 {

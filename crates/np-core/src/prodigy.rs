@@ -3,9 +3,9 @@
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
-use crate::average::{Average, correction, fraction, non_negative, positive};
+use crate::average::{Average, correction};
 use crate::cpu::sums;
-use crate::error::check;
+use crate::error::{check, fraction, not_negative, positive};
 use crate::neuroplastic::DecayKind;
 use crate::pass::{self, Block, Pass};
 use crate::{Apply, Buffer, Decay, Driver, Float, Result, Rule, StepContext, Work};
@@ -185,7 +185,7 @@ impl Rule for ProdigyConfig {
     type Memory = Estimate;
 
     fn validate(&self) -> Result<()> {
-        non_negative("lr", self.lr)?;
+        not_negative("lr", self.lr)?;
         fraction("beta1", self.beta1)?;
         fraction("beta2", self.beta2)?;
         fraction("beta3", self.beta3.unwrap_or(0.0))?;
@@ -194,7 +194,7 @@ impl Rule for ProdigyConfig {
         positive("d_coef", self.d_coef)?;
         let growth = self.growth_rate.unwrap_or(1.0);
         check(growth.is_finite() && growth >= 1.0, "growth_rate", "a number ≥ 1", growth)?;
-        non_negative("weight_decay", self.weight_decay)
+        not_negative("weight_decay", self.weight_decay)
     }
 
     fn learning_rate(&self) -> f64 {

@@ -3,7 +3,8 @@
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
-use crate::average::{Average, correction, fraction, non_negative, positive};
+use crate::average::{Average, correction};
+use crate::error::{fraction, not_negative, positive};
 use crate::neuroplastic::DecayKind;
 use crate::{At, Buffer, Decay, Driver, Elementwise, Float, Result};
 
@@ -78,11 +79,11 @@ impl Elementwise for RAdamConfig {
     type Scalars<T: Float> = Scalars<T>;
 
     fn validate(&self) -> Result<()> {
-        non_negative("lr", self.lr)?;
+        not_negative("lr", self.lr)?;
         fraction("beta1", self.beta1)?;
         fraction("beta2", self.beta2)?;
         positive("eps", self.eps)?;
-        non_negative("weight_decay", self.weight_decay)
+        not_negative("weight_decay", self.weight_decay)
     }
 
     fn learning_rate(&self) -> f64 {

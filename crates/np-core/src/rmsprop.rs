@@ -3,7 +3,8 @@
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
-use crate::average::{Average, fraction, non_negative, positive};
+use crate::average::Average;
+use crate::error::{fraction, not_negative, positive};
 use crate::{At, Buffer, Decay, Driver, Elementwise, Float, Result};
 
 /// RMSprop: gradients divided by a running root mean square, with momentum if wanted.
@@ -81,11 +82,11 @@ impl Elementwise for RmsPropConfig {
     type Scalars<T: Float> = Scalars<T>;
 
     fn validate(&self) -> Result<()> {
-        non_negative("lr", self.lr)?;
+        not_negative("lr", self.lr)?;
         fraction("rho", self.rho)?;
         positive("eps", self.eps)?;
         fraction("momentum", self.momentum)?;
-        non_negative("weight_decay", self.weight_decay)
+        not_negative("weight_decay", self.weight_decay)
     }
 
     fn learning_rate(&self) -> f64 {

@@ -3,8 +3,7 @@
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
-use crate::average::positive;
-use crate::error::check;
+use crate::error::{check, positive};
 use crate::{At, Buffer, Decay, Driver, Elementwise, Float, Result};
 
 /// Rprop: every element has a step size of its own, that grows while the sign of its gradient stays and shrinks when it turns.
@@ -67,7 +66,7 @@ impl Elementwise for RpropConfig {
     type Scalars<T: Float> = Scalars<T>;
 
     fn validate(&self) -> Result<()> {
-        crate::average::non_negative("lr", self.lr)?;
+        crate::error::not_negative("lr", self.lr)?;
         check(self.shrink > 0.0 && self.shrink < 1.0, "shrink", "a number in (0, 1)", self.shrink)?;
         check(self.grow.is_finite() && self.grow > 1.0, "grow", "a number > 1", self.grow)?;
         positive("min_step", self.min_step)?;

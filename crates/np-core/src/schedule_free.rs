@@ -3,8 +3,8 @@
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
-use crate::average::{Average, correction, fraction, non_negative, positive};
-use crate::error::check;
+use crate::average::{Average, correction};
+use crate::error::{check, fraction, not_negative, positive};
 use crate::{At, Buffer, Decay, Driver, Elementwise, Float, Result};
 
 /// Schedule-free AdamW: gradients are taken at a point y between the iterate z and its average x; x is what is evaluated.
@@ -184,13 +184,13 @@ impl Elementwise for ScheduleFreeAdamWConfig {
     type Scalars<T: Float> = Scalars<T>;
 
     fn validate(&self) -> Result<()> {
-        non_negative("lr", self.lr)?;
+        not_negative("lr", self.lr)?;
         open_fraction("beta1", self.beta1)?;
         fraction("beta2", self.beta2)?;
         positive("eps", self.eps)?;
-        non_negative("weight_decay", self.weight_decay)?;
-        non_negative("r", self.r)?;
-        non_negative("weight_lr_power", self.weight_lr_power)
+        not_negative("weight_decay", self.weight_decay)?;
+        not_negative("r", self.r)?;
+        not_negative("weight_lr_power", self.weight_lr_power)
     }
 
     fn learning_rate(&self) -> f64 {
@@ -271,11 +271,11 @@ impl Elementwise for ScheduleFreeSgdConfig {
     type Scalars<T: Float> = SgdScalars<T>;
 
     fn validate(&self) -> Result<()> {
-        non_negative("lr", self.lr)?;
+        not_negative("lr", self.lr)?;
         open_fraction("momentum", self.momentum)?;
-        non_negative("weight_decay", self.weight_decay)?;
-        non_negative("r", self.r)?;
-        non_negative("weight_lr_power", self.weight_lr_power)
+        not_negative("weight_decay", self.weight_decay)?;
+        not_negative("r", self.r)?;
+        not_negative("weight_lr_power", self.weight_lr_power)
     }
 
     fn learning_rate(&self) -> f64 {

@@ -2,8 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::average::positive;
-use crate::error::{check, not_negative};
+use crate::error::{check, not_negative, positive};
 use crate::host::{self, HostRule, Whole};
 use crate::matrix::{Mode, Real, power, view};
 use crate::{Apply, Buffer, Decay, Driver, Result, Rule, StepContext, Work};

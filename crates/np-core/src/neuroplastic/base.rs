@@ -7,8 +7,7 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeSeed, Error as _, IntoDeserializer, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::average::positive;
-use crate::error::check;
+use crate::error::{check, positive};
 use crate::registry::AnyMemory;
 use crate::slot::{Slot, State};
 use crate::{AdamWConfig, Apply, Buffer, OptimizerConfig, Result, SgdConfig, StepContext, Work};

@@ -3,8 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::Result;
-use crate::average::positive;
-use crate::error::check;
+use crate::error::{check, positive};
 
 /// Weights of the three signals, and their normalisation.
 ///

@@ -3,8 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::layers::Position;
-use crate::average::positive;
-use crate::error::check;
+use crate::error::{check, positive};
 use crate::{Result, Third};
 
 /// Norm clip, then RMS gain; either can be switched off (`null`), which is an ablation.

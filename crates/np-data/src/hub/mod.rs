@@ -66,15 +66,16 @@ fn write_cifar(from: &Path, folder: &Path, train: &Read, test: &Read) -> Result<
         return Err(Error::TrainCount { path, expected: batches, found: train.split.len() });
     }
     let count = train.split.len() / batches;
+    // The note first: where an import is broken off, files of it and older ones do not have its digest, and nobody trains on the mixture.
+    let variant = (train.lossy || test.lossy).then(|| "JPEG".to_owned());
+    let note = Note { variant, digest: digest(&train.split, &test.split) };
+    write(&folder.join(Note::FILE), note.text().as_bytes())?;
     let Split { labels, images, .. } = &train.split;
     let parts = TRAIN_FILES.iter().zip(labels.chunks(count).zip(images.chunks(count * IMAGE)));
     for (file, (labels, images)) in parts {
         write(&folder.join(file), &encode(labels, images))?;
     }
-    write(&folder.join(TEST_FILE), &encode(&test.split.labels, &test.split.images))?;
-    let variant = (train.lossy || test.lossy).then(|| "JPEG".to_owned());
-    let note = Note { variant, digest: digest(&train.split, &test.split) };
-    write(&folder.join(Note::FILE), note.text().as_bytes())
+    write(&folder.join(TEST_FILE), &encode(&test.split.labels, &test.split.images))
 }
 
 fn write_idx(folder: &Path, part: Part, split: &Split) -> Result<(), Error> {
