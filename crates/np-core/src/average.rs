@@ -2,7 +2,7 @@
 
 use candle_core::Tensor;
 
-use crate::{Float, Result};
+use crate::Float;
 
 /// a ← β a + (1 − β) x.
 #[derive(Debug, Clone, Copy)]

@@ -152,8 +152,9 @@ pub(crate) fn dynamics(scale: Scale, runs: &Runs) -> Result<Figure> {
     let runs = &runs.on("fashion-mnist")?;
     let mut rows = Vec::new();
     let mut panels = Vec::new();
+    let coefficient = format!("{}: coefficient", data_title(runs));
     for (letter, title, name, quantity, spread, limits) in [
-        ('A', "Coefficient", "Mean α", ALPHA, SPREAD, Limits::POSITIVE),
+        ('A', coefficient.as_str(), "Mean α", ALPHA, SPREAD, Limits::POSITIVE),
         ('B', "Update after stabilisation", "Effective update norm", UPDATE, Spread::Seeds, Limits::POSITIVE),
         ('C', "Gradient", "Gradient norm", GRADIENT, Spread::Seeds, Limits::POSITIVE),
     ] {

@@ -145,14 +145,19 @@ pub(crate) fn interval(difference: &Difference) -> Option<[f64; 2]> {
     Some([100.0 * interval.low, 100.0 * interval.high])
 }
 
-/// `0.033 (0.37)`
-pub(crate) fn p_text(p: f64, holm: f64) -> String {
-    let short = |p: f64| match p {
+/// `0.033`: two or three significant digits, and never a bare zero.
+pub(crate) fn p_alone(p: f64) -> String {
+    match p {
         ..0.001 => format!("{p:.1e}"),
         ..0.0995 => format!("{p:.3}"),
+        1.0.. => "1".into(),
         _ => format!("{p:.2}"),
-    };
-    format!("{} ({})", short(p), short(holm))
+    }
+}
+
+/// `0.033 (0.37)`: p, and adjusted.
+pub(crate) fn p_text(p: f64, holm: f64) -> String {
+    format!("{} ({})", p_alone(p), p_alone(holm))
 }
 
 fn setting_of(group: &Group) -> String {

@@ -89,7 +89,7 @@ impl Workspace {
     }
 
     fn np(&self, arguments: &[String]) -> Result<()> {
-        let status = command::cargo(&self.root, &["run", "--quiet", "--bin", "np", "--"])
+        let status = command::cargo(&self.root, &["run", "--bin", "np", "--"])
             .args(arguments)
             .args(["--scale", &self.scale.to_string()])
             .status()

@@ -6,7 +6,7 @@
 //! | `accuracy EXPERIMENT ARM [DATA [FRACTION]]` | final test accuracy in per cent, mean ± standard deviation |
 //! | `last EXPERIMENT ARM QUANTITY` | a diagnostic in the last epoch, mean ± standard deviation; an experiment with several runs a seed has none |
 //! | `difference CONTROL SETTING` | full rule minus ablation in points, with its interval |
-//! | `p CONTROL SETTING` | p, and Holm's |
+//! | `p CONTROL SETTING`, `p alone CONTROL SETTING` | p, and Holm's; p alone |
 //! | `trend CONTROL` | how much larger the mean difference on the parts of Fashion-MNIST is than that on all of it, with its interval and p |
 //! | `gap published` | the largest distance of a mean from the published code's, in points |
 //! | `step SETTING` | how far the published ablation moves a step, in shares of the full rule |
@@ -27,7 +27,7 @@ use serde_json::Value;
 use super::{sensitivity, tables};
 use crate::figures::Scale;
 use crate::figures::cost;
-use crate::figures::evidence::{CONTROLS, EXPERIMENTS, Evidence, Sources};
+use crate::figures::evidence::{self, CONTROLS, EXPERIMENTS, Evidence, Sources};
 use crate::figures::runs::{Quantity, Runs, Summary};
 use crate::figures::source::Workspace;
 
@@ -86,6 +86,10 @@ impl Numbers {
             ["difference", control, ref setting @ ..] => {
                 let difference = self.difference(control, &setting.join(" "))?;
                 Ok(tables::difference_text(&difference))
+            }
+            ["p", "alone", control, ref setting @ ..] => {
+                let difference = self.difference(control, &setting.join(" "))?;
+                Ok(evidence::p_alone(difference.test.p))
             }
             ["p", control, ref setting @ ..] => {
                 let difference = self.difference(control, &setting.join(" "))?;

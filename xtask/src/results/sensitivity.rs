@@ -10,7 +10,7 @@ use np_record::{PlannedRun, Record};
 
 use super::tables::signed;
 use crate::draw::axis::percent;
-use crate::figures::evidence::{Evidence, setting};
+use crate::figures::evidence::{Evidence, p_alone, setting};
 use crate::figures::optimizers::RATE;
 use crate::figures::runs::Runs;
 
@@ -44,14 +44,6 @@ impl Paired {
     /// For how many seeds the difference is above zero.
     fn ahead(&self) -> String {
         format!("{} of {}", self.0.iter().filter(|d| **d > 0.0).count(), self.0.len())
-    }
-}
-
-fn p_alone(p: f64) -> String {
-    match p {
-        ..0.001 => format!("{p:.1e}"),
-        ..0.0995 => format!("{p:.3}"),
-        _ => format!("{p:.2}"),
     }
 }
 

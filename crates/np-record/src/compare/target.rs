@@ -60,6 +60,20 @@ pub struct TimeToTarget {
     pub unknown: usize,
 }
 
+/// Beyond this ratio the times of records say more about the load of their machines than about their arms.
+const UNEVEN: f64 = 2.0;
+
+/// How many times as long the slowest step takes as the fastest, among the runs of one arm on one problem; the largest there is, 1 if there is none.
+fn unevenness(times: &[TimeToTarget]) -> f64 {
+    let ratio = |time: &TimeToTarget| {
+        let steps: Vec<f64> =
+            time.runs.values().flatten().map(|reached| reached.seconds / reached.steps as f64).collect();
+        let (low, high) = steps.iter().fold((f64::INFINITY, 0.0_f64), |(low, high), s| (low.min(*s), high.max(*s)));
+        if low > 0.0 && high > 0.0 { high / low } else { 1.0 }
+    };
+    times.iter().map(ratio).fold(1.0, f64::max)
+}
+
 /// When `record` first was as good as `target`; `None` if it never was.
 #[must_use]
 pub fn reached(record: &Record, metric: Metric, target: f64) -> Option<Reached> {
@@ -184,6 +198,12 @@ pub fn time_to_target_table(times: &[TimeToTarget], metric: Metric) -> Table {
     let mut notes = Vec::new();
     if unknown > 0 {
         notes.push(format!("warning: {unknown} of the runs failed, are missing, or have no target, and are left out"));
+    }
+    let uneven = unevenness(times);
+    if uneven > UNEVEN {
+        notes.push(format!(
+            "warning: seconds do not compare: a step took up to {uneven:.1} times as long in one record of an arm as in another; epochs and steps do"
+        ));
     }
     notes.push(
         "medians over runs; one that never got there counts as later than all that did; looked at after each epoch only; \
