@@ -84,7 +84,7 @@ impl<'a> Caption<'a> {
         self
     }
 
-    /// What means and bands are, to which the seeds are added. Before this stand all experiments with other seeds.
+    /// What means and bands are, to which the seeds are added: those of `also` too, so that it comes after them.
     pub(crate) fn bands(mut self, what: &str) -> Self {
         let mut seeds: Vec<(BTreeSet<u64>, Vec<&str>)> = Vec::new();
         let mut titles: BTreeMap<&str, BTreeSet<u64>> = BTreeMap::new();
