@@ -2,9 +2,12 @@
 //!
 //! An operation of candle has at most three operands, a network some sixty. So the graph holds a chain of numbers, tokens: each
 //! link has a token and one or two parameters as its operands and computes nothing; the last operation gives the features, and
-//! its backward pass runs the network's and leaves the gradients for the links, which candle visits after it, to hand over.
+//! its backward pass runs the network's and leaves the gradients for the links, which candle visits after it on the same thread, to
+//! hand over.
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, ThreadId};
 
 use candle_core::{CpuStorage, CustomOp1, CustomOp2, CustomOp3, Layout, Result, Shape, Tensor, bail};
 
@@ -47,7 +50,8 @@ struct Run<T: Real> {
     /// What is saved of an evaluation, whose backward pass is rare and repeats the forward pass: x, moments, ε.
     again: Option<Evaluation<T>>,
     of_input: bool,
-    gradients: Mutex<Option<Gradients<T>>>,
+    /// Those of the last backward pass of each thread: several may go through one graph at once.
+    gradients: Mutex<HashMap<ThreadId, Gradients<T>>>,
 }
 
 type Evaluation<T> = (Tensor, Vec<super::batch_norm_rows::Moments<T>>, f64);
@@ -58,7 +62,7 @@ impl<T: Real> Run<T> {
         let images = x.dim(0)?;
         let units = network.units.clone();
         let of_input = x.track_op();
-        let run = Arc::new(Self { network, saved: forward.saved, again, of_input, gradients: Mutex::new(None) });
+        let run = Arc::new(Self { network, saved: forward.saved, again, of_input, gradients: Mutex::default() });
         let mut token = x.apply_op1(Input(run.clone()))?;
         for (unit, parameters) in units.iter().enumerate() {
             token = token.apply_op2(&parameters.conv, Conv { run: run.clone(), unit })?;
@@ -88,9 +92,14 @@ impl<T: Real> Run<T> {
         }
     }
 
-    /// Takes a part of what the last backward pass left.
+    /// Leaves a backward pass's gradients for the links.
+    fn leave(&self, gradients: Gradients<T>) {
+        self.gradients.lock().unwrap_or_else(PoisonError::into_inner).insert(thread::current().id(), gradients);
+    }
+
+    /// Takes a part of what this thread's last backward pass left.
     fn take<R>(&self, part: impl FnOnce(&mut Gradients<T>) -> R) -> Result<R> {
-        match &mut *self.gradients.lock().unwrap_or_else(PoisonError::into_inner) {
+        match self.gradients.lock().unwrap_or_else(PoisonError::into_inner).get_mut(&thread::current().id()) {
             Some(gradients) => Ok(part(gradients)),
             None => bail!("a parameter's gradient was asked for before the network's"),
         }
@@ -208,8 +217,28 @@ impl<T: Real> CustomOp1 for Features<T> {
     }
 
     fn bwd(&self, token: &Tensor, _features: &Tensor, dy: &Tensor) -> Result<Option<Tensor>> {
-        let gradients = with_slice::<T, _>(&dy.contiguous()?, |dy| self.run.backward(dy))?;
-        *self.run.gradients.lock().unwrap_or_else(PoisonError::into_inner) = Some(gradients);
+        self.run.leave(with_slice::<T, _>(&dy.contiguous()?, |dy| self.run.backward(dy))?);
         of_token(token)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_thread_finds_the_gradients_of_its_own_backward_pass() {
+        let network = Network::new(Vec::new(), &[1, 1, 1, 1], Arc::default()).unwrap();
+        let gradients = Mutex::default();
+        let run = Run::<f64> { network, saved: None, again: None, of_input: true, gradients };
+        let left = |value| Gradients { x: Some(vec![value]), units: Vec::new() };
+        run.leave(left(1.0));
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                assert!(run.take(|gradients| gradients.x.take()).is_err(), "this thread has made no pass");
+                run.leave(left(2.0));
+            });
+        });
+        assert_eq!(run.take(|gradients| gradients.x.take()).unwrap(), Some(vec![1.0]));
     }
 }
