@@ -41,23 +41,42 @@ pub(super) fn table(numbers: &Numbers, name: &str) -> Result<String> {
     }
 }
 
-/// Final test accuracy on the tasks of the MLP, beside the published code's.
-fn accuracy(numbers: &Numbers) -> Result<String> {
+/// A task of the MLP that the published code's accuracy is known for.
+struct Published {
+    title: String,
+    runs: Runs,
+    /// An arm, ours, and what the published code gives.
+    arms: [(&'static str, Option<f64>); 3],
+}
+
+fn published(numbers: &Numbers) -> Result<Vec<Published>> {
     let (sanity, low_data) = (numbers.runs("fig2-sanity")?, numbers.runs("fig3-low-data")?);
-    let mut out = String::from(
-        "| data | full rule | published code | gradient-only, bounds [0.5, 1.5] | published code | gradient-only, the full rule's bounds [0.2, 2] | published code |\n\
-         | :-- | --: | --: | --: | --: | --: | --: |\n",
-    );
-    for (data, fraction, published, matched) in PUBLISHED {
+    let tasks = PUBLISHED.into_iter().map(|(data, fraction, [full, ablation], matched)| {
         let runs = if data == "mnist" { sanity.on(data)? } else { low_data.on(data)?.at_fraction(fraction)? };
         let title = match (data, fraction) {
             ("mnist", _) => "MNIST".into(),
             (_, 1.0) => "Fashion-MNIST".into(),
             _ => format!("… {} %", 100.0 * fraction),
         };
-        let published = [Some(published[0]), Some(published[1]), matched];
+        let [of_full, of_ablation, of_matched] = ARMS;
+        Ok(Published {
+            title,
+            runs,
+            arms: [(of_full, Some(full)), (of_ablation, Some(ablation)), (of_matched, matched)],
+        })
+    });
+    tasks.collect()
+}
+
+/// Final test accuracy on the tasks of the MLP, beside the published code's.
+fn accuracy(numbers: &Numbers) -> Result<String> {
+    let mut out = String::from(
+        "| data | full rule | published code | gradient-only, bounds [0.5, 1.5] | published code | gradient-only, the full rule's bounds [0.2, 2] | published code |\n\
+         | :-- | --: | --: | --: | --: | --: | --: |\n",
+    );
+    for Published { title, runs, arms } in published(numbers)? {
         let _ = write!(out, "| {title} |");
-        for (arm, theirs) in ARMS.iter().zip(published) {
+        for (arm, theirs) in arms {
             let theirs = theirs.map_or_else(String::new, |value| format!("{value:.2}"));
             let _ = write!(out, " {} | {theirs} |", spread(runs.last(arm, Quantity::TestAccuracy)?, 2)?);
         }
@@ -68,11 +87,9 @@ fn accuracy(numbers: &Numbers) -> Result<String> {
 
 /// The largest distance of one of our means from the published code's.
 pub(super) fn gap(numbers: &Numbers) -> Result<String> {
-    let (sanity, low_data) = (numbers.runs("fig2-sanity")?, numbers.runs("fig3-low-data")?);
     let mut largest = 0.0_f64;
-    for (data, fraction, published, matched) in PUBLISHED {
-        let runs = if data == "mnist" { sanity.on(data)? } else { low_data.on(data)?.at_fraction(fraction)? };
-        for (arm, theirs) in ARMS.iter().zip([Some(published[0]), Some(published[1]), matched]) {
+    for Published { runs, arms, .. } in published(numbers)? {
+        for (arm, theirs) in arms {
             let ours = runs.summary(arm, Quantity::TestAccuracy)?.context("no run finished")?.mean;
             largest = largest.max(theirs.map_or(0.0, |theirs| (ours - theirs).abs()));
         }
