@@ -50,7 +50,8 @@ struct Run<T: Real> {
     /// What is saved of an evaluation, whose backward pass is rare and repeats the forward pass: x, moments, ε.
     again: Option<Evaluation<T>>,
     of_input: bool,
-    /// Those of the last backward pass of each thread: several may go through one graph at once.
+    /// Those of the last backward pass of each thread: several may go through one graph at once. Links take theirs away, and what is left
+    /// of an entry, that of a frozen parameter, say, lasts as long as the graph.
     gradients: Mutex<HashMap<ThreadId, Gradients<T>>>,
 }
 
@@ -224,21 +225,71 @@ impl<T: Real> CustomOp1 for Features<T> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use std::sync::Barrier;
 
+    use candle_core::{Device, Var};
+
+    use super::super::network::Unit;
+    use super::*;
+    use crate::layers::{Activation, Window};
+
+    /// Hands a tensor on; on the way back, waits for another thread.
+    struct Meet(Arc<Barrier>);
+
+    impl CustomOp1 for Meet {
+        fn name(&self) -> &'static str {
+            "meet"
+        }
+
+        fn cpu_fwd(&self, storage: &CpuStorage, layout: &Layout) -> Result<(CpuStorage, Shape)> {
+            Ok((storage.clone(), layout.shape().clone()))
+        }
+
+        fn bwd(&self, _: &Tensor, _: &Tensor, d: &Tensor) -> Result<Option<Tensor>> {
+            self.0.wait();
+            Ok(Some(d.clone()))
+        }
+    }
+
+    /// Candle goes back through a link's parameters before it goes on to the next link, so that γ of the last unit is where each of two
+    /// threads has left its gradients, and has most of them still to take.
     #[test]
-    fn a_thread_finds_the_gradients_of_its_own_backward_pass() {
-        let network = Network::new(Vec::new(), &[1, 1, 1, 1], Arc::default()).unwrap();
-        let gradients = Mutex::default();
-        let run = Run::<f64> { network, saved: None, again: None, of_input: true, gradients };
-        let left = |value| Gradients { x: Some(vec![value]), units: Vec::new() };
-        run.leave(left(1.0));
-        thread::scope(|scope| {
-            scope.spawn(|| {
-                assert!(run.take(|gradients| gradients.x.take()).is_err(), "this thread has made no pass");
-                run.leave(left(2.0));
-            });
+    fn two_threads_go_back_through_one_graph() {
+        let variable = |shape: &[usize], first: f64| {
+            let n = shape.iter().product::<usize>() as f64;
+            let values = Tensor::arange(first, first + n, &Device::Cpu).unwrap().sin().unwrap();
+            Var::from_tensor(&values.reshape(shape).unwrap()).unwrap()
+        };
+        let meeting = Arc::new(Barrier::new(2));
+        let variables = [0.0, 10.0].map(|first| [&[2, 2, 1, 1][..], &[2], &[2]].map(|shape| variable(shape, first)));
+        let units = variables.iter().enumerate().map(|(i, [conv, weight, bias])| {
+            let [conv, weight, bias] = [conv, weight, bias].map(|var| var.as_tensor().clone());
+            let weight = if i == 1 { weight.apply_op1(Meet(meeting.clone())).unwrap() } else { weight };
+            let window = Window { kernel: 1, stride: 1, padding: 0 };
+            Unit { conv, window, affine: [weight, bias], input: i, residual: None, activation: Activation::Relu }
         });
-        assert_eq!(run.take(|gradients| gradients.x.take()).unwrap(), Some(vec![1.0]));
+        let x = variable(&[2, 2, 2, 2], 5.0);
+        let network = Network::new(units.collect(), x.dims(), Arc::default()).unwrap();
+        let features = network_train(network, &x, 1e-5).unwrap().0;
+        let gradients = |factor: f64| {
+            let loss = (features.sqr().unwrap() * factor).unwrap().sum_all().unwrap();
+            let gradients = loss.backward().unwrap();
+            let of = |var: &Var| gradients.get(var).unwrap().flatten_all().unwrap().to_vec1::<f64>().unwrap();
+            variables.iter().flatten().chain([&x]).map(of).collect::<Vec<_>>()
+        };
+        let [once, twice] = thread::scope(|scope| {
+            [1.0, 2.0]
+                .map(|factor| {
+                    scope.spawn({
+                        let gradients = &gradients;
+                        move || gradients(factor)
+                    })
+                })
+                .map(|thread| thread.join().unwrap())
+        });
+        for (once, twice) in once.iter().zip(&twice) {
+            assert!(once.iter().any(|g| *g != 0.0));
+            assert_eq!(twice, &once.iter().map(|g| 2.0 * g).collect::<Vec<_>>(), "doubling is exact");
+        }
     }
 }
