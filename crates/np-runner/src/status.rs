@@ -29,7 +29,9 @@ pub(crate) enum State {
     Running,
     /// It waits in a queue.
     Queued,
-    /// Nobody has it.
+    /// Nobody has it, but a snapshot of it is kept.
+    Interrupted,
+    /// Nobody has it, and nothing of it is kept.
     Missing,
 }
 
@@ -61,6 +63,7 @@ impl fmt::Display for State {
             Self::Failed => "failed",
             Self::Running => "running",
             Self::Queued => "queued",
+            Self::Interrupted => "interrupted",
             Self::Missing => "missing",
         })
     }
@@ -75,7 +78,10 @@ pub(crate) fn status(plan: &Plan, store: &Store, queue: Option<&Queue>) -> Resul
         let task = queue.and_then(|queue| queue.task(&run.id));
         let name = task.map(|task| format!("{}_{}", task.array, task.place));
         let done = record.as_ref().is_some_and(np_record::Record::is_done);
-        let kept = record.as_ref().filter(|_| done).map(|record| record.epochs.len());
+        let kept = match &record {
+            Some(record) if done => Some(record.epochs.len()),
+            _ => Keeper::kept(store, &run.id),
+        };
         let (state, why) = match (record.map(|record| record.outcome), task.map(|task| task.state)) {
             (Some(Outcome::Finished), _) => (State::Done, None),
             (Some(Outcome::Diverged { epoch, step }), _) => {
@@ -89,13 +95,14 @@ pub(crate) fn status(plan: &Plan, store: &Store, queue: Option<&Queue>) -> Resul
             (Some(Outcome::Failed { reason }), None) => (State::Failed, Some(reason)),
             (None, None) => {
                 let crash = slurm::crash(store, &plan.experiment, &run.id);
-                (State::Missing, crash.map(|crash| format!("ended early: {crash}")))
+                let state = if kept.is_some() { State::Interrupted } else { State::Missing };
+                (state, crash.map(|crash| format!("ended early: {crash}")))
             }
         };
         Ok(Row {
             experiment: plan.experiment.clone(),
             scale: plan.scale.clone(),
-            epochs: kept.or_else(|| Keeper::kept(store, &run.id)),
+            epochs: kept,
             of: run.config.pointer("/train/epochs").and_then(Value::as_u64),
             id: run.id,
             arm: run.arm,

@@ -91,4 +91,9 @@ fn with_fail_fast_the_first_failure_stops_the_others_which_keep_what_they_have_d
     thread::sleep(Duration::from_millis(200));
     assert_eq!(lab.worker(&slow[1]), None, "it was stopped");
     assert!(lab.path(&format!("store/snapshots/{}.snapshot", slow[1])).exists());
+    let (rows, _) = lab.good(&["status", "tiny.yaml", "--store", "store", "--format", "json"]);
+    let rows: Vec<serde_json::Value> = serde_json::from_str(&rows).unwrap();
+    let of = |id: &str| rows.iter().find(|row| row["id"] == id).unwrap();
+    assert_eq!((&of(&slow[0])["state"], &of(&slow[1])["state"]), (&"failed".into(), &"interrupted".into()));
+    assert!(of(&slow[1])["epochs"].as_u64() > Some(0), "what is kept of it");
 }

@@ -187,7 +187,7 @@ fn a_warning_requeues_a_task_that_goes_on_where_it_was() {
     assert!(cluster.lab.results("a store").is_empty());
     let (rows, _) = cluster.np(&["status", "--store", "a store", "--format", "json"]);
     let rows: serde_json::Value = serde_json::from_str(&rows).unwrap();
-    assert_eq!(rows[0]["state"], "missing");
+    assert_eq!(rows[0]["state"], "interrupted");
     assert!(rows[0]["epochs"].as_u64().unwrap() > 0, "{rows}");
 
     // Beside another process that trains it, a task has nothing to do.

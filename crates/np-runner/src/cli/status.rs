@@ -15,9 +15,9 @@ use crate::{
     status::{render, status as status_of, totals},
 };
 
-/// Show how it is with every run: done, diverged, failed and why, running, queued, or missing
+/// Show how it is with every run: done, diverged, failed and why, running, queued, interrupted, or missing
 ///
-/// Records, locks and snapshots tell, and Slurm's queue where there is one. Of a run under way, the epochs are those that are kept.
+/// Records, locks and snapshots tell, and Slurm's queue where there is one. Of a run under way, or interrupted, the epochs are those that are kept.
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "Examples:
   np status experiments/fig2-sanity.yaml
