@@ -8,46 +8,50 @@ use crate::error::{fraction, not_negative, positive};
 use crate::neuroplastic::DecayKind;
 use crate::{At, Buffer, Decay, Driver, Elementwise, Float, Result};
 
-/// AdaBelief: large steps where a gradient is what its average said, small ones where it is not.
-///
-/// ```text
-/// m ← β₁ m + (1 − β₁) g                    m̂ = m / (1 − β₁ᵗ)
-/// s ← β₂ s + (1 − β₂) (g − m)² + ε         ŝ = s / (1 − β₂ᵗ)
-/// θ ← (1 − η wd) θ − η m̂ / (√ŝ + ε)
-/// ```
-///
-/// ε is added to s in every step, and adds up there, as in the paper's listing. As the package `pytorch_optimizer` (4.1), with its defaults, of
-/// which ε = 10⁻¹⁶ is the authors' too; without its rectified and AMSGrad forms. Reference: Zhuang et al. 2020.
-///
-/// ```
-/// # fn main() -> np_core::Result<()> {
-/// use candle_core::{DType, Device, Var};
-/// let w = Var::ones(3, DType::F32, &Device::Cpu)?;
-/// let config = np_core::AdaBeliefConfig::default();
-/// let mut adabelief = np_core::AdaBelief::from_named(vec![("w".into(), w.clone())], config)?;
-/// let report = adabelief.step(&w.as_tensor().sqr()?.sum_all()?.backward()?)?;
-/// assert_eq!(report.updated, 1);
-/// # Ok(())
-/// # }
-/// ```
-pub type AdaBelief = Driver<AdaBeliefConfig>;
+optimizer! {
+    /// AdaBelief: large steps where a gradient is what its average said, small ones where it is not.
+    ///
+    /// ```text
+    /// m ← β₁ m + (1 − β₁) g                    m̂ = m / (1 − β₁ᵗ)
+    /// s ← β₂ s + (1 − β₂) (g − m)² + ε         ŝ = s / (1 − β₂ᵗ)
+    /// θ ← (1 − η wd) θ − η m̂ / (√ŝ + ε)
+    /// ```
+    ///
+    /// ε is added to s in every step, and adds up there, as in the paper's listing. As the package `pytorch_optimizer` (4.1), with its defaults, of
+    /// which ε = 10⁻¹⁶ is the authors' too; without its rectified and AMSGrad forms. Reference: Zhuang et al. 2020.
+    ///
+    /// ```
+    /// # fn main() -> np_core::Result<()> {
+    /// use candle_core::{DType, Device, Var};
+    /// let w = Var::ones(3, DType::F32, &Device::Cpu)?;
+    /// let config = np_core::AdaBeliefConfig::default();
+    /// let mut adabelief = np_core::AdaBelief::from_named(vec![("w".into(), w.clone())], config)?;
+    /// let report = adabelief.step(&w.as_tensor().sqr()?.sum_all()?.backward()?)?;
+    /// assert_eq!(report.updated, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub type AdaBelief = Driver<AdaBeliefConfig>;
+}
 
-/// Hyper-parameters of [`AdaBelief`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct AdaBeliefConfig {
-    /// η, step size, ≥ 0. Default 10⁻³ (paper).
-    pub lr: f64,
-    /// β₁, decay of the first moment, in [0, 1). Default 0.9 (paper).
-    pub beta1: f64,
-    /// β₂, decay of the squared deviation, in [0, 1). Default 0.999 (paper).
-    pub beta2: f64,
-    /// ε, added to s and to √ŝ, > 0. Default 10⁻¹⁶ (the authors' code).
-    pub eps: f64,
-    /// wd, weight decay, ≥ 0. Default 0 (`pytorch_optimizer`).
-    pub weight_decay: f64,
-    /// Where weight decay enters. Default decoupled (`pytorch_optimizer`).
-    pub decay: DecayKind,
+hyper_parameters! {
+    /// Hyper-parameters of [`AdaBelief`].
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    #[serde(deny_unknown_fields, default)]
+    pub struct AdaBeliefConfig {
+        /// η, step size, ≥ 0. Default 10⁻³ (paper).
+        pub lr: f64,
+        /// β₁, decay of the first moment, in [0, 1). Default 0.9 (paper).
+        pub beta1: f64,
+        /// β₂, decay of the squared deviation, in [0, 1). Default 0.999 (paper).
+        pub beta2: f64,
+        /// ε, added to s and to √ŝ, > 0. Default 10⁻¹⁶ (the authors' code).
+        pub eps: f64,
+        /// wd, weight decay, ≥ 0. Default 0 (`pytorch_optimizer`).
+        pub weight_decay: f64,
+        /// Where weight decay enters. Default decoupled (`pytorch_optimizer`).
+        pub decay: DecayKind,
+    }
 }
 
 impl Default for AdaBeliefConfig {

@@ -7,44 +7,48 @@ use crate::average::Average;
 use crate::error::{fraction, not_negative, positive};
 use crate::{At, Buffer, Decay, Driver, Elementwise, Float, Result};
 
-/// Adadelta: gradients over their root mean square, times the root mean square of the steps so far.
-///
-/// ```text
-/// g ← g + wd·θ
-/// s ← ρ s + (1 − ρ) g²
-/// u = √(d + ε) / √(s + ε) · g
-/// d ← ρ d + (1 − ρ) u²
-/// θ ← θ − η u
-/// ```
-///
-/// The first steps are of size √ε, and grow from there: ε is what a learning rate is elsewhere. As `torch.optim.Adadelta`, with its
-/// defaults. Reference: Zeiler 2012, which has no η.
-///
-/// ```
-/// # fn main() -> np_core::Result<()> {
-/// use candle_core::{DType, Device, Var};
-/// let w = Var::ones(3, DType::F32, &Device::Cpu)?;
-/// let config = np_core::AdadeltaConfig { eps: 1e-3, ..Default::default() };
-/// let mut adadelta = np_core::Adadelta::from_named(vec![("w".into(), w.clone())], config)?;
-/// let _ = adadelta.step(&w.as_tensor().sqr()?.sum_all()?.backward()?)?;
-/// assert!(w.to_vec1::<f32>()?[0] < 0.98);
-/// # Ok(())
-/// # }
-/// ```
-pub type Adadelta = Driver<AdadeltaConfig>;
+optimizer! {
+    /// Adadelta: gradients over their root mean square, times the root mean square of the steps so far.
+    ///
+    /// ```text
+    /// g ← g + wd·θ
+    /// s ← ρ s + (1 − ρ) g²
+    /// u = √(d + ε) / √(s + ε) · g
+    /// d ← ρ d + (1 − ρ) u²
+    /// θ ← θ − η u
+    /// ```
+    ///
+    /// The first steps are of size √ε, and grow from there: ε is what a learning rate is elsewhere. As `torch.optim.Adadelta`, with its
+    /// defaults. Reference: Zeiler 2012, which has no η.
+    ///
+    /// ```
+    /// # fn main() -> np_core::Result<()> {
+    /// use candle_core::{DType, Device, Var};
+    /// let w = Var::ones(3, DType::F32, &Device::Cpu)?;
+    /// let config = np_core::AdadeltaConfig { eps: 1e-3, ..Default::default() };
+    /// let mut adadelta = np_core::Adadelta::from_named(vec![("w".into(), w.clone())], config)?;
+    /// let _ = adadelta.step(&w.as_tensor().sqr()?.sum_all()?.backward()?)?;
+    /// assert!(w.to_vec1::<f32>()?[0] < 0.98);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub type Adadelta = Driver<AdadeltaConfig>;
+}
 
-/// Hyper-parameters of [`Adadelta`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct AdadeltaConfig {
-    /// η, what the step is scaled by, ≥ 0. Default 1 (PyTorch).
-    pub lr: f64,
-    /// ρ, decay of both averages, in [0, 1). Default 0.9 (PyTorch).
-    pub rho: f64,
-    /// ε, inside both roots, > 0. Default 10⁻⁶ (PyTorch).
-    pub eps: f64,
-    /// wd, coupled weight decay, ≥ 0. Default 0 (PyTorch).
-    pub weight_decay: f64,
+hyper_parameters! {
+    /// Hyper-parameters of [`Adadelta`].
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    #[serde(deny_unknown_fields, default)]
+    pub struct AdadeltaConfig {
+        /// η, what the step is scaled by, ≥ 0. Default 1 (PyTorch).
+        pub lr: f64,
+        /// ρ, decay of both averages, in [0, 1). Default 0.9 (PyTorch).
+        pub rho: f64,
+        /// ε, inside both roots, > 0. Default 10⁻⁶ (PyTorch).
+        pub eps: f64,
+        /// wd, coupled weight decay, ≥ 0. Default 0 (PyTorch).
+        pub weight_decay: f64,
+    }
 }
 
 impl Default for AdadeltaConfig {

@@ -8,49 +8,53 @@ use crate::host::{self, HostRule, Whole};
 use crate::matrix::Real;
 use crate::{Apply, Buffer, Decay, Driver, Float, Result, Rule, StepContext, Work};
 
-/// Adafactor: Adam's division by a second moment, of which only the means over rows and over columns are kept, a step size relative to the
-/// parameter's own size, and updates whose root mean square is held to d.
-///
-/// ```text
-/// β = 1 − t^decay                ρ = min(η, 1/√t)                α = ρ · max(ε₂, RMS(θ))
-/// R ← β R + (1 − β) · (mean of g² over each row)                C ← β C + (1 − β) · (mean over each column)
-/// V = R Cᵀ / max(mean(R), ε₁)    for a vector: V ← β V + (1 − β) g²
-/// u = g / √max(V, ε₁²)
-/// θ ← (1 − η wd) θ − α u / max(1, RMS(u)/d)
-/// ```
-///
-/// Rows and columns are the last two dimensions; of a convolution's weight each kernel is such a matrix. As `torch.optim.Adafactor`, with its defaults.
-/// Half-precision parameters take single precision's ε₁, since they are computed in it; PyTorch takes their own. There is no first moment.
-/// Reference: Shazeer and Stern 2018.
-///
-/// ```
-/// # fn main() -> np_core::Result<()> {
-/// use candle_core::{DType, Device, Var};
-/// let w = Var::ones((30, 20), DType::F32, &Device::Cpu)?;
-/// let mut adafactor = np_core::Adafactor::from_named(vec![("w".into(), w.clone())], Default::default())?;
-/// adafactor.backward_step(&w.as_tensor().sqr()?.sum_all()?)?;
-/// assert_eq!(adafactor.state()?.tensors["w.row_second_moment"].dims(), [30, 1]);
-/// # Ok(())
-/// # }
-/// ```
-pub type Adafactor = Driver<AdafactorConfig>;
+optimizer! {
+    /// Adafactor: Adam's division by a second moment of which only the means over rows and over columns are kept. The step size is relative to the
+    /// parameter's own size, and the root mean square of an update is held to d.
+    ///
+    /// ```text
+    /// β = 1 − t^decay                ρ = min(η, 1/√t)                α = ρ · max(ε₂, RMS(θ))
+    /// R ← β R + (1 − β) · (mean of g² over each row)                C ← β C + (1 − β) · (mean over each column)
+    /// V = R Cᵀ / max(mean(R), ε₁)    for a vector: V ← β V + (1 − β) g²
+    /// u = g / √max(V, ε₁²)
+    /// θ ← (1 − η wd) θ − α u / max(1, RMS(u)/d)
+    /// ```
+    ///
+    /// Rows and columns are the last two dimensions; of a convolution's weight each kernel is such a matrix. As `torch.optim.Adafactor`, with its defaults.
+    /// Half-precision parameters take single precision's ε₁, since they are computed in it; PyTorch takes their own. There is no first moment.
+    /// Reference: Shazeer and Stern 2018.
+    ///
+    /// ```
+    /// # fn main() -> np_core::Result<()> {
+    /// use candle_core::{DType, Device, Var};
+    /// let w = Var::ones((30, 20), DType::F32, &Device::Cpu)?;
+    /// let mut adafactor = np_core::Adafactor::from_named(vec![("w".into(), w.clone())], Default::default())?;
+    /// adafactor.backward_step(&w.as_tensor().sqr()?.sum_all()?)?;
+    /// assert_eq!(adafactor.state()?.tensors["w.row_second_moment"].dims(), [30, 1]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub type Adafactor = Driver<AdafactorConfig>;
+}
 
-/// Hyper-parameters of [`Adafactor`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct AdafactorConfig {
-    /// η, largest relative step size, ≥ 0. Default 0.01 (PyTorch).
-    pub lr: f64,
-    /// Exponent of t in 1 − β, ≤ 0: how fast the averages lengthen. Default −0.8 (PyTorch).
-    pub beta2_decay: f64,
-    /// ε₁ > 0, smallest root of V. Default none: the distance from 1 to the next number (PyTorch).
-    pub eps1: Option<f64>,
-    /// ε₂ ≥ 0, smallest size that a parameter counts for. Default 10⁻³ (PyTorch).
-    pub eps2: f64,
-    /// d ≥ 1, largest root mean square of an update. Default 1 (PyTorch).
-    pub clip_threshold: f64,
-    /// wd, decoupled weight decay, ≥ 0. Default 0 (PyTorch).
-    pub weight_decay: f64,
+hyper_parameters! {
+    /// Hyper-parameters of [`Adafactor`].
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    #[serde(deny_unknown_fields, default)]
+    pub struct AdafactorConfig {
+        /// η, largest relative step size, ≥ 0. Default 0.01 (PyTorch).
+        pub lr: f64,
+        /// Exponent of t in 1 − β, ≤ 0: how fast the averages lengthen. Default −0.8 (PyTorch).
+        pub beta2_decay: f64,
+        /// ε₁ > 0, smallest root of V. Default none: the distance from 1 to the next number (PyTorch).
+        pub eps1: Option<f64>,
+        /// ε₂ ≥ 0, smallest size that a parameter counts for. Default 10⁻³ (PyTorch).
+        pub eps2: f64,
+        /// d ≥ 1, largest root mean square of an update. Default 1 (PyTorch).
+        pub clip_threshold: f64,
+        /// wd, decoupled weight decay, ≥ 0. Default 0 (PyTorch).
+        pub weight_decay: f64,
+    }
 }
 
 impl Default for AdafactorConfig {

@@ -6,43 +6,47 @@ use serde::{Deserialize, Serialize};
 use crate::error::{not_negative, positive};
 use crate::{At, Buffer, Decay, Driver, Elementwise, Float, Result};
 
-/// Adagrad: every element's step is divided by the root of the sum of its squared gradients.
-///
-/// ```text
-/// g ← g + wd·θ
-/// s ← s + g²
-/// θ ← θ − η / (1 + (t − 1) γ) · g / (√s + ε)
-/// ```
-///
-/// γ is `lr_decay`. As `torch.optim.Adagrad`, with its defaults. Reference: Duchi, Hazan and Singer 2011.
-///
-/// ```
-/// # fn main() -> np_core::Result<()> {
-/// use candle_core::{DType, Device, Var};
-/// let w = Var::ones(3, DType::F32, &Device::Cpu)?;
-/// let config = np_core::AdagradConfig { lr: 0.5, ..Default::default() };
-/// let mut adagrad = np_core::Adagrad::from_named(vec![("w".into(), w.clone())], config)?;
-/// let _ = adagrad.step(&w.as_tensor().sqr()?.sum_all()?.backward()?)?;
-/// assert_eq!(w.to_vec1::<f32>()?, [0.5; 3]);
-/// # Ok(())
-/// # }
-/// ```
-pub type Adagrad = Driver<AdagradConfig>;
+optimizer! {
+    /// Adagrad: every element's step is divided by the root of the sum of its squared gradients.
+    ///
+    /// ```text
+    /// g ← g + wd·θ
+    /// s ← s + g²
+    /// θ ← θ − η / (1 + (t − 1) γ) · g / (√s + ε)
+    /// ```
+    ///
+    /// γ is `lr_decay`. As `torch.optim.Adagrad`, with its defaults. Reference: Duchi, Hazan and Singer 2011.
+    ///
+    /// ```
+    /// # fn main() -> np_core::Result<()> {
+    /// use candle_core::{DType, Device, Var};
+    /// let w = Var::ones(3, DType::F32, &Device::Cpu)?;
+    /// let config = np_core::AdagradConfig { lr: 0.5, ..Default::default() };
+    /// let mut adagrad = np_core::Adagrad::from_named(vec![("w".into(), w.clone())], config)?;
+    /// let _ = adagrad.step(&w.as_tensor().sqr()?.sum_all()?.backward()?)?;
+    /// assert_eq!(w.to_vec1::<f32>()?, [0.5; 3]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub type Adagrad = Driver<AdagradConfig>;
+}
 
-/// Hyper-parameters of [`Adagrad`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct AdagradConfig {
-    /// η, step size, ≥ 0. Default 10⁻² (PyTorch).
-    pub lr: f64,
-    /// γ, how fast η falls beside that, ≥ 0. Default 0 (PyTorch).
-    pub lr_decay: f64,
-    /// s before the first step, ≥ 0. Default 0 (PyTorch).
-    pub initial_sum: f64,
-    /// ε, added to √s, > 0. Default 10⁻¹⁰ (PyTorch).
-    pub eps: f64,
-    /// wd, coupled weight decay, ≥ 0. Default 0 (PyTorch).
-    pub weight_decay: f64,
+hyper_parameters! {
+    /// Hyper-parameters of [`Adagrad`].
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    #[serde(deny_unknown_fields, default)]
+    pub struct AdagradConfig {
+        /// η, step size, ≥ 0. Default 10⁻² (PyTorch).
+        pub lr: f64,
+        /// γ, how fast η falls beside that, ≥ 0. Default 0 (PyTorch).
+        pub lr_decay: f64,
+        /// s before the first step, ≥ 0. Default 0 (PyTorch).
+        pub initial_sum: f64,
+        /// ε, added to √s, > 0. Default 10⁻¹⁰ (PyTorch).
+        pub eps: f64,
+        /// wd, coupled weight decay, ≥ 0. Default 0 (PyTorch).
+        pub weight_decay: f64,
+    }
 }
 
 impl Default for AdagradConfig {

@@ -6,48 +6,52 @@ use serde::{Deserialize, Serialize};
 use crate::error::{check, not_negative, positive};
 use crate::{At, Buffer, Decay, Driver, Elementwise, Float, Result};
 
-/// Adam, with coupled weight decay (L2 regularisation).
-///
-/// ```text
-/// g ← g + wd·θ
-/// m ← β₁ m + (1 − β₁) g          m̂ = m / (1 − β₁ᵗ)
-/// v ← β₂ v + (1 − β₂) g²         v̂ = v / (1 − β₂ᵗ)          (AMSGrad: the largest v so far)
-/// θ ← θ − η m̂ / (√v̂ + ε)
-/// ```
-///
-/// t counts the steps in which the tensor had a gradient. As `torch.optim.Adam`, with its defaults. References: Kingma and Ba 2015; Reddi et al. 2018 (AMSGrad).
-///
-/// ```
-/// # fn main() -> np_core::Result<()> {
-/// use candle_core::{DType, Device, Var};
-/// let w = Var::ones(3, DType::F32, &Device::Cpu)?;
-/// let mut adam = np_core::Adam::from_named(vec![("w".into(), w.clone())], np_core::AdamConfig::default())?;
-/// let report = adam.step(&w.as_tensor().sqr()?.sum_all()?.backward()?)?;
-/// assert_eq!(report.absent, 0);
-/// # Ok(())
-/// # }
-/// ```
-pub type Adam = Driver<AdamConfig>;
+optimizer! {
+    /// Adam, with coupled weight decay (L2 regularisation).
+    ///
+    /// ```text
+    /// g ← g + wd·θ
+    /// m ← β₁ m + (1 − β₁) g          m̂ = m / (1 − β₁ᵗ)
+    /// v ← β₂ v + (1 − β₂) g²         v̂ = v / (1 − β₂ᵗ)          (AMSGrad: the largest v so far)
+    /// θ ← θ − η m̂ / (√v̂ + ε)
+    /// ```
+    ///
+    /// t counts the steps in which the tensor had a gradient. As `torch.optim.Adam`, with its defaults. References: Kingma and Ba 2015; Reddi et al. 2018 (AMSGrad).
+    ///
+    /// ```
+    /// # fn main() -> np_core::Result<()> {
+    /// use candle_core::{DType, Device, Var};
+    /// let w = Var::ones(3, DType::F32, &Device::Cpu)?;
+    /// let mut adam = np_core::Adam::from_named(vec![("w".into(), w.clone())], np_core::AdamConfig::default())?;
+    /// let report = adam.step(&w.as_tensor().sqr()?.sum_all()?.backward()?)?;
+    /// assert_eq!(report.absent, 0);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub type Adam = Driver<AdamConfig>;
+}
 
-/// Adam with decoupled weight decay: θ ← θ − η·wd·θ beside Adam's step, not inside its moments.
-///
-/// ```text
-/// θ ← (1 − η wd) θ − η m̂ / (√v̂ + ε)          m̂, v̂ as in [`Adam`]
-/// ```
-///
-/// As `torch.optim.AdamW`, with its defaults (weight decay 0.01). Reference: Loshchilov and Hutter 2019.
-///
-/// ```
-/// # fn main() -> candle_core::Result<()> {
-/// use candle_core::{DType, Device, Var};
-/// use candle_nn::Optimizer;
-/// let w = Var::ones(3, DType::F32, &Device::Cpu)?;
-/// let mut adamw = np_core::AdamW::new(vec![w.clone()], np_core::AdamWConfig { lr: 0.01, ..Default::default() })?;
-/// adamw.backward_step(&w.as_tensor().sqr()?.sum_all()?)?;
-/// # Ok(())
-/// # }
-/// ```
-pub type AdamW = Driver<AdamWConfig>;
+optimizer! {
+    /// Adam with decoupled weight decay: θ ← θ − η·wd·θ beside Adam's step, not inside its moments.
+    ///
+    /// ```text
+    /// θ ← (1 − η wd) θ − η m̂ / (√v̂ + ε)          m̂, v̂ as in Adam
+    /// ```
+    ///
+    /// As `torch.optim.AdamW`, with its defaults (weight decay 0.01). Reference: Loshchilov and Hutter 2019.
+    ///
+    /// ```
+    /// # fn main() -> candle_core::Result<()> {
+    /// use candle_core::{DType, Device, Var};
+    /// use candle_nn::Optimizer;
+    /// let w = Var::ones(3, DType::F32, &Device::Cpu)?;
+    /// let mut adamw = np_core::AdamW::new(vec![w.clone()], np_core::AdamWConfig { lr: 0.01, ..Default::default() })?;
+    /// adamw.backward_step(&w.as_tensor().sqr()?.sum_all()?)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub type AdamW = Driver<AdamWConfig>;
+}
 
 /// What both need for a tensor's step.
 #[doc(hidden)]
@@ -121,22 +125,24 @@ impl Scalars<f64> {
 
 macro_rules! adam_config {
     ($(#[$doc:meta])* $config:ident, $kind:literal, $decay:ident, $weight_decay:literal, $decay_doc:literal) => {
-        $(#[$doc])*
-        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-        #[serde(deny_unknown_fields, default)]
-        pub struct $config {
-            /// η, step size, ≥ 0. Default 10⁻³ (PyTorch).
-            pub lr: f64,
-            /// β₁, decay of the first moment, in [0, 1). Default 0.9 (PyTorch).
-            pub beta1: f64,
-            /// β₂, decay of the second moment, in [0, 1). Default 0.999 (PyTorch).
-            pub beta2: f64,
-            /// ε, added to √v̂, > 0. Default 10⁻⁸ (PyTorch).
-            pub eps: f64,
-            #[doc = $decay_doc]
-            pub weight_decay: f64,
-            /// Divide by the largest second moment so far. Default off (PyTorch).
-            pub amsgrad: bool,
+        hyper_parameters! {
+            $(#[$doc])*
+            #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+            #[serde(deny_unknown_fields, default)]
+            pub struct $config {
+                /// η, step size, ≥ 0. Default 10⁻³ (PyTorch).
+                pub lr: f64,
+                /// β₁, decay of the first moment, in [0, 1). Default 0.9 (PyTorch).
+                pub beta1: f64,
+                /// β₂, decay of the second moment, in [0, 1). Default 0.999 (PyTorch).
+                pub beta2: f64,
+                /// ε, added to √v̂, > 0. Default 10⁻⁸ (PyTorch).
+                pub eps: f64,
+                #[doc = $decay_doc]
+                pub weight_decay: f64,
+                /// Divide by the largest second moment so far. Default off (PyTorch).
+                pub amsgrad: bool,
+            }
         }
 
         impl Default for $config {

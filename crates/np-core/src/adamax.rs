@@ -7,44 +7,48 @@ use crate::average::{Average, correction};
 use crate::error::{fraction, not_negative, positive};
 use crate::{At, Buffer, Decay, Driver, Elementwise, Float, Result};
 
-/// Adamax: the first moment over a decaying maximum of |g|.
-///
-/// ```text
-/// g ← g + wd·θ
-/// m ← β₁ m + (1 − β₁) g          m̂ = m / (1 − β₁ᵗ)
-/// s ← max(β₂ s, |g| + ε)
-/// θ ← θ − η m̂ / s
-/// ```
-///
-/// As `torch.optim.Adamax`, with its defaults. Reference: Kingma and Ba 2015, section 7.1, whose maximum has no ε.
-///
-/// ```
-/// # fn main() -> np_core::Result<()> {
-/// use candle_core::{DType, Device, Var};
-/// let w = Var::ones(3, DType::F32, &Device::Cpu)?;
-/// let config = np_core::AdamaxConfig { lr: 0.5, ..Default::default() };
-/// let mut adamax = np_core::Adamax::from_named(vec![("w".into(), w.clone())], config)?;
-/// let _ = adamax.step(&w.as_tensor().sqr()?.sum_all()?.backward()?)?;
-/// assert!((w.to_vec1::<f32>()?[0] - 0.5).abs() < 1e-6);
-/// # Ok(())
-/// # }
-/// ```
-pub type Adamax = Driver<AdamaxConfig>;
+optimizer! {
+    /// Adamax: the first moment over a decaying maximum of |g|.
+    ///
+    /// ```text
+    /// g ← g + wd·θ
+    /// m ← β₁ m + (1 − β₁) g          m̂ = m / (1 − β₁ᵗ)
+    /// s ← max(β₂ s, |g| + ε)
+    /// θ ← θ − η m̂ / s
+    /// ```
+    ///
+    /// As `torch.optim.Adamax`, with its defaults. Reference: Kingma and Ba 2015, section 7.1, whose maximum has no ε.
+    ///
+    /// ```
+    /// # fn main() -> np_core::Result<()> {
+    /// use candle_core::{DType, Device, Var};
+    /// let w = Var::ones(3, DType::F32, &Device::Cpu)?;
+    /// let config = np_core::AdamaxConfig { lr: 0.5, ..Default::default() };
+    /// let mut adamax = np_core::Adamax::from_named(vec![("w".into(), w.clone())], config)?;
+    /// let _ = adamax.step(&w.as_tensor().sqr()?.sum_all()?.backward()?)?;
+    /// assert!((w.to_vec1::<f32>()?[0] - 0.5).abs() < 1e-6);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub type Adamax = Driver<AdamaxConfig>;
+}
 
-/// Hyper-parameters of [`Adamax`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct AdamaxConfig {
-    /// η, step size, ≥ 0. Default 2·10⁻³ (PyTorch).
-    pub lr: f64,
-    /// β₁, decay of the first moment, in [0, 1). Default 0.9 (PyTorch).
-    pub beta1: f64,
-    /// β₂, decay of the maximum, in [0, 1). Default 0.999 (PyTorch).
-    pub beta2: f64,
-    /// ε, added to |g|, > 0. Default 10⁻⁸ (PyTorch).
-    pub eps: f64,
-    /// wd, coupled weight decay, ≥ 0. Default 0 (PyTorch).
-    pub weight_decay: f64,
+hyper_parameters! {
+    /// Hyper-parameters of [`Adamax`].
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    #[serde(deny_unknown_fields, default)]
+    pub struct AdamaxConfig {
+        /// η, step size, ≥ 0. Default 2·10⁻³ (PyTorch).
+        pub lr: f64,
+        /// β₁, decay of the first moment, in [0, 1). Default 0.9 (PyTorch).
+        pub beta1: f64,
+        /// β₂, decay of the maximum, in [0, 1). Default 0.999 (PyTorch).
+        pub beta2: f64,
+        /// ε, added to |g|, > 0. Default 10⁻⁸ (PyTorch).
+        pub eps: f64,
+        /// wd, coupled weight decay, ≥ 0. Default 0 (PyTorch).
+        pub weight_decay: f64,
+    }
 }
 
 impl Default for AdamaxConfig {

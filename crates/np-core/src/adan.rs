@@ -7,48 +7,52 @@ use crate::average::{Average, correction};
 use crate::error::{fraction, not_negative, positive};
 use crate::{At, Buffer, Decay, Driver, Elementwise, Float, Result};
 
-/// Adan: Nesterov's momentum rewritten with differences of gradients, over a second moment of both.
-///
-/// ```text
-/// d = g − g′                               (first step of a tensor: 0)
-/// m ← β₁ m + (1 − β₁) g                    m̂ = m / (1 − β₁ᵗ)
-/// δ ← β₂ δ + (1 − β₂) d                    δ̂ = δ / (1 − β₂ᵗ)
-/// v ← β₃ v + (1 − β₃) (g + β₂ d)²          v̂ = v / (1 − β₃ᵗ)
-/// θ ← (θ − η (m̂ + β₂ δ̂) / (√v̂ + ε)) / (1 + η wd)
-/// g′ ← g
-/// ```
-///
-/// The paper's βs are 1 − these. As the package `pytorch_optimizer` (4.1), with its defaults; clip with [`crate::Options`]. Reference: Xie et al. 2022.
-///
-/// ```
-/// # fn main() -> np_core::Result<()> {
-/// use candle_core::{DType, Device, Var};
-/// let w = Var::ones(3, DType::F32, &Device::Cpu)?;
-/// let config = np_core::AdanConfig { lr: 0.5, ..Default::default() };
-/// let mut adan = np_core::Adan::from_named(vec![("w".into(), w.clone())], config)?;
-/// let _ = adan.step(&w.as_tensor().sqr()?.sum_all()?.backward()?)?;
-/// assert!((w.to_vec1::<f32>()?[0] - 0.5).abs() < 1e-6);
-/// # Ok(())
-/// # }
-/// ```
-pub type Adan = Driver<AdanConfig>;
+optimizer! {
+    /// Adan: Nesterov's momentum rewritten with differences of gradients, over a second moment of both.
+    ///
+    /// ```text
+    /// d = g − g′                               (first step of a tensor: 0)
+    /// m ← β₁ m + (1 − β₁) g                    m̂ = m / (1 − β₁ᵗ)
+    /// δ ← β₂ δ + (1 − β₂) d                    δ̂ = δ / (1 − β₂ᵗ)
+    /// v ← β₃ v + (1 − β₃) (g + β₂ d)²          v̂ = v / (1 − β₃ᵗ)
+    /// θ ← (θ − η (m̂ + β₂ δ̂) / (√v̂ + ε)) / (1 + η wd)
+    /// g′ ← g
+    /// ```
+    ///
+    /// The paper's βs are 1 − these. As the package `pytorch_optimizer` (4.1), with its defaults; the clipping of the paper is that of [`Options`](crate::Options). Reference: Xie et al. 2022.
+    ///
+    /// ```
+    /// # fn main() -> np_core::Result<()> {
+    /// use candle_core::{DType, Device, Var};
+    /// let w = Var::ones(3, DType::F32, &Device::Cpu)?;
+    /// let config = np_core::AdanConfig { lr: 0.5, ..Default::default() };
+    /// let mut adan = np_core::Adan::from_named(vec![("w".into(), w.clone())], config)?;
+    /// let _ = adan.step(&w.as_tensor().sqr()?.sum_all()?.backward()?)?;
+    /// assert!((w.to_vec1::<f32>()?[0] - 0.5).abs() < 1e-6);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub type Adan = Driver<AdanConfig>;
+}
 
-/// Hyper-parameters of [`Adan`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct AdanConfig {
-    /// η, step size, ≥ 0. Default 10⁻³ (paper).
-    pub lr: f64,
-    /// β₁, decay of the average of gradients, in [0, 1). Default 0.98 (paper).
-    pub beta1: f64,
-    /// β₂, decay of the average of differences, in [0, 1). Default 0.92 (paper).
-    pub beta2: f64,
-    /// β₃, decay of the second moment, in [0, 1). Default 0.99 (paper).
-    pub beta3: f64,
-    /// ε, added to √v̂, > 0. Default 10⁻⁸ (paper).
-    pub eps: f64,
-    /// wd, proximal weight decay, ≥ 0. Default 0 (`pytorch_optimizer`).
-    pub weight_decay: f64,
+hyper_parameters! {
+    /// Hyper-parameters of [`Adan`].
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    #[serde(deny_unknown_fields, default)]
+    pub struct AdanConfig {
+        /// η, step size, ≥ 0. Default 10⁻³ (paper).
+        pub lr: f64,
+        /// β₁, decay of the average of gradients, in [0, 1). Default 0.98 (paper).
+        pub beta1: f64,
+        /// β₂, decay of the average of differences, in [0, 1). Default 0.92 (paper).
+        pub beta2: f64,
+        /// β₃, decay of the second moment, in [0, 1). Default 0.99 (paper).
+        pub beta3: f64,
+        /// ε, added to √v̂, > 0. Default 10⁻⁸ (paper).
+        pub eps: f64,
+        /// wd, proximal weight decay, ≥ 0. Default 0 (`pytorch_optimizer`).
+        pub weight_decay: f64,
+    }
 }
 
 impl Default for AdanConfig {

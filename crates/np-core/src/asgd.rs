@@ -6,51 +6,57 @@ use serde::{Deserialize, Serialize};
 use crate::error::not_negative;
 use crate::{At, Buffer, Decay, Driver, Elementwise, Float, Result};
 
-/// Averaged SGD: descent with a falling step size, and the average of the weights from step t₀ on.
-///
-/// ```text
-/// g ← g + wd·θ
-/// ηₜ = η / (1 + λ η (t − 1))^α
-/// θ ← θ − ηₜ (g + λ θ)
-/// a ← a + (θ − a) / max(1, t − 1 − t₀)
-/// ```
-///
-/// [`Driver::select`] puts a in the place of θ for evaluation; up to t₀ they are the same. As `torch.optim.ASGD`, with its defaults: its t₀ is
-/// 10⁶ steps, so set `t0` where the average is wanted. Departures: PyTorch computes ηₜ from the η of the step before, and keeps it and the weight of the
-/// average in single precision even for double-precision parameters. Reference: Polyak and Juditsky 1992.
-///
-/// ```
-/// # fn main() -> np_core::Result<()> {
-/// use candle_core::{DType, Device, Var};
-/// use np_core::Weights;
-/// let w = Var::ones(3, DType::F32, &Device::Cpu)?;
-/// let config = np_core::AsgdConfig { lr: 0.4, t0: 1.0, ..Default::default() };
-/// let mut asgd = np_core::Asgd::from_named(vec![("w".into(), w.clone())], config)?;
-/// for _ in 0..10 {
-///     let _ = asgd.step(&w.as_tensor().sqr()?.sum_all()?.backward()?)?;
-/// }
-/// let trained = w.to_vec1::<f32>()?;
-/// asgd.select(Weights::Averaged)?;
-/// assert_ne!(w.to_vec1::<f32>()?, trained);
-/// # Ok(())
-/// # }
-/// ```
-pub type Asgd = Driver<AsgdConfig>;
+optimizer! {
+    /// Averaged SGD: descent with a falling step size, and the average of the weights from step t₀ on.
+    ///
+    /// ```text
+    /// g ← g + wd·θ
+    /// ηₜ = η / (1 + λ η (t − 1))^α
+    /// θ ← θ − ηₜ (g + λ θ)
+    /// a ← a + (θ − a) / max(1, t − 1 − t₀)
+    /// ```
+    ///
+    /// The average a stands in the place of θ for evaluation; up to t₀ they are the same. As `torch.optim.ASGD`, with its defaults: its t₀ is
+    /// 10⁶ steps, so set `t0` where the average is wanted. Departures: PyTorch computes ηₜ from the η of the step before, and keeps it and the weight of the
+    /// average in single precision even for double-precision parameters. Reference: Polyak and Juditsky 1992.
+    ///
+    /// ```
+    /// # fn main() -> np_core::Result<()> {
+    /// use candle_core::{DType, Device, Var};
+    /// use np_core::Weights;
+    /// let w = Var::ones(3, DType::F32, &Device::Cpu)?;
+    /// let config = np_core::AsgdConfig { lr: 0.4, t0: 1.0, ..Default::default() };
+    /// let mut asgd = np_core::Asgd::from_named(vec![("w".into(), w.clone())], config)?;
+    /// for _ in 0..10 {
+    ///     let _ = asgd.step(&w.as_tensor().sqr()?.sum_all()?.backward()?)?;
+    /// }
+    /// let trained = w.to_vec1::<f32>()?;
+    /// asgd.select(Weights::Averaged)?;
+    /// assert_ne!(w.to_vec1::<f32>()?, trained);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// [`Driver::select`] puts the average there.
+    pub type Asgd = Driver<AsgdConfig>;
+}
 
-/// Hyper-parameters of [`Asgd`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct AsgdConfig {
-    /// η, first step size, ≥ 0. Default 10⁻² (PyTorch).
-    pub lr: f64,
-    /// λ, decay of weights and of the step size, ≥ 0. Default 10⁻⁴ (PyTorch).
-    pub lambda: f64,
-    /// α, power with which the step size falls, ≥ 0. Default 0.75 (PyTorch).
-    pub power: f64,
-    /// t₀, steps before averaging begins, ≥ 0. Default 10⁶ (PyTorch).
-    pub t0: f64,
-    /// wd, coupled weight decay beside λ, ≥ 0. Default 0 (PyTorch).
-    pub weight_decay: f64,
+hyper_parameters! {
+    /// Hyper-parameters of [`Asgd`].
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    #[serde(deny_unknown_fields, default)]
+    pub struct AsgdConfig {
+        /// η, first step size, ≥ 0. Default 10⁻² (PyTorch).
+        pub lr: f64,
+        /// λ, decay of weights and of the step size, ≥ 0. Default 10⁻⁴ (PyTorch).
+        pub lambda: f64,
+        /// α, power with which the step size falls, ≥ 0. Default 0.75 (PyTorch).
+        pub power: f64,
+        /// t₀, steps before averaging begins, ≥ 0. Default 10⁶ (PyTorch).
+        pub t0: f64,
+        /// wd, coupled weight decay beside λ, ≥ 0. Default 0 (PyTorch).
+        pub weight_decay: f64,
+    }
 }
 
 impl Default for AsgdConfig {

@@ -10,54 +10,60 @@ use crate::matrix::power;
 use crate::slot::compute_dtype;
 use crate::{Apply, Buffer, Driver, Error, Result, Rule, StepContext, Work};
 
-/// K-FAC: every linear or convolution layer moves along G⁻¹ V A⁻¹, V the gradient of its weight and bias together.
-///
-/// ```text
-/// A ← ρ A + (1 − ρ) E[ā āᵀ]       ā: the layer's inputs and a 1          G ← ρ G + (1 − ρ) E[e eᵀ]       e: gradients of its outputs
-/// V̂ = (G + √λ/π I)⁻¹ V (A + π √λ I)⁻¹                          π² = (tr A/dim A)/(tr G/dim G)
-/// u = ν V̂,   ν = min(1, √(κ / (η² Σ V̂·V)))                     over all layers together
-/// B ← μ B + u                                                  θ ← (1 − η wd) θ − η B
-/// ```
-///
-/// The statistics come from the model: give the optimizer a [`LayerRecord`] of every layer before each step ([`Driver::observe`]). Weight `X.weight` and bias
-/// `X.bias` belong together; what has no record (a batch norm, say) moves along its gradient. e are the gradients of the loss itself, not of one with sampled
-/// labels: the "empirical Fisher". Inverses are found anew every [`update_every`](KfacConfig::update_every) steps, by eigendecomposition in the
-/// host's memory. Where gradients are accumulated, give each call's records before it: their mean counts; saved state does not hold those of an
-/// accumulation under way. For a convolution the expectations are sums over positions, as in KFC. References: Martens and Grosse 2015; Grosse and Martens 2016.
-///
-/// ```
-/// # fn main() -> np_core::Result<()> {
-/// use candle_core::{DType, Device, Tensor, Var};
-/// let weight = Var::ones((1, 2), DType::F32, &Device::Cpu)?;
-/// let mut kfac = np_core::Kfac::from_named(vec![("fc.weight".into(), weight.clone())], Default::default())?;
-/// let x = Tensor::new(&[[1f32, 0.], [0., 2.]], &Device::Cpu)?;
-/// let y = x.matmul(&weight.as_tensor().t()?)?;
-/// let loss = (y.sqr()?.mean_all()? * 0.5)?;
-/// kfac.observe(&[np_core::LayerRecord::linear("fc", &x, &(&y * 0.5)?)?])?;
-/// kfac.backward_step(&loss)?;
-/// # Ok(())
-/// # }
-/// ```
-pub type Kfac = Driver<KfacConfig>;
+optimizer! {
+    /// K-FAC: the gradient times an inverse Fisher matrix, approximated layer by layer. Every linear or convolution layer moves along G⁻¹ V A⁻¹, V the gradient of
+    /// its weight and bias together.
+    ///
+    /// ```text
+    /// A ← ρ A + (1 − ρ) E[ā āᵀ]       ā: the layer's inputs and a 1          G ← ρ G + (1 − ρ) E[e eᵀ]       e: gradients of its outputs
+    /// V̂ = (G + √λ/π I)⁻¹ V (A + π √λ I)⁻¹                          π² = (tr A/dim A)/(tr G/dim G)
+    /// u = ν V̂,   ν = min(1, √(κ / (η² Σ V̂·V)))                     over all layers together
+    /// B ← μ B + u                                                  θ ← (1 − η wd) θ − η B
+    /// ```
+    ///
+    /// The statistics come from what the model's layers saw of the batch. Weight `X.weight` and bias `X.bias` belong together; what has no record (a batch norm, say) moves along its gradient. e are the gradients of the loss itself, not of one with sampled
+    /// labels: the "empirical Fisher". Inverses are found anew every [`update_every`](KfacConfig::update_every) steps, by eigendecomposition in the
+    /// host's memory. Where gradients are accumulated, the mean of the batches' statistics counts. For a convolution the expectations are sums over positions, as in KFC. References: Martens and Grosse 2015; Grosse and Martens 2016.
+    ///
+    /// ```
+    /// # fn main() -> np_core::Result<()> {
+    /// use candle_core::{DType, Device, Tensor, Var};
+    /// let weight = Var::ones((1, 2), DType::F32, &Device::Cpu)?;
+    /// let mut kfac = np_core::Kfac::from_named(vec![("fc.weight".into(), weight.clone())], Default::default())?;
+    /// let x = Tensor::new(&[[1f32, 0.], [0., 2.]], &Device::Cpu)?;
+    /// let y = x.matmul(&weight.as_tensor().t()?)?;
+    /// let loss = (y.sqr()?.mean_all()? * 0.5)?;
+    /// kfac.observe(&[np_core::LayerRecord::linear("fc", &x, &(&y * 0.5)?)?])?;
+    /// kfac.backward_step(&loss)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// Before each step [`Driver::observe`] takes a [`LayerRecord`] of every layer; where gradients are accumulated, those of each call before it. Saved state does not hold the
+    /// records of an accumulation under way.
+    pub type Kfac = Driver<KfacConfig>;
+}
 
-/// Hyper-parameters of [`Kfac`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct KfacConfig {
-    /// η, step size, ≥ 0. Default 10⁻³ (usual in public implementations).
-    pub lr: f64,
-    /// μ, momentum, in [0, 1). Default 0.9 (paper).
-    pub momentum: f64,
-    /// ρ, decay of the statistics, in [0, 1); the k-th record weighs at least 1/k. Default 0.95 (paper).
-    pub decay: f64,
-    /// λ > 0, damping. Default 10⁻³.
-    pub damping: f64,
-    /// κ > 0, largest step in the metric of the Fisher matrix; none: no limit. Default 10⁻³ (usual).
-    pub kl_clip: Option<f64>,
-    /// wd, decoupled weight decay, ≥ 0. Default 0.
-    pub weight_decay: f64,
-    /// Steps between two computations of the inverses, ≥ 1. Default 10.
-    pub update_every: u64,
+hyper_parameters! {
+    /// Hyper-parameters of [`Kfac`].
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    #[serde(deny_unknown_fields, default)]
+    pub struct KfacConfig {
+        /// η, step size, ≥ 0. Default 10⁻³ (usual in public implementations).
+        pub lr: f64,
+        /// μ, momentum, in [0, 1). Default 0.9 (paper).
+        pub momentum: f64,
+        /// ρ, decay of the statistics, in [0, 1); the k-th record weighs at least 1/k. Default 0.95 (paper).
+        pub decay: f64,
+        /// λ > 0, damping. Default 10⁻³.
+        pub damping: f64,
+        /// κ > 0, largest step in the metric of the Fisher matrix; none: no limit. Default 10⁻³ (usual).
+        pub kl_clip: Option<f64>,
+        /// wd, decoupled weight decay, ≥ 0. Default 0.
+        pub weight_decay: f64,
+        /// Steps between two computations of the inverses, ≥ 1. Default 10.
+        pub update_every: u64,
+    }
 }
 
 impl Default for KfacConfig {

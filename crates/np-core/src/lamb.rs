@@ -9,48 +9,52 @@ use crate::error::{fraction, not_negative, positive};
 use crate::pass::{self, Block, Pass};
 use crate::{Apply, Buffer, Decay, Driver, Float, Result, Rule, StepContext, Work};
 
-/// LAMB: each tensor's step has the length of the tensor itself, times η; for large batches.
-///
-/// ```text
-/// m ← β₁ m + (1 − β₁) g          v ← β₂ v + (1 − β₂) g²          u = m / (√v + ε)
-/// θ ← (1 − η wd) θ
-/// r = min(‖θ‖, φ) / (‖u‖ + ε)    (1 where a norm is 0)
-/// θ ← θ − η r u / (1 − β₁ᵗ)
-/// ```
-///
-/// As `Lamb` of the package `pytorch_optimizer` (4.1), with its defaults and its departures from the paper: u itself has no bias correction (its
-/// length does not matter, ε in it does), yet the first moment's correction multiplies the step, so that the first step is 10 times as long as
-/// the rest with the default β₁; weight decay stands beside u, not in it; φ = 10 cuts the norm of the weights. Without its options.
-/// Reference: You et al. 2020.
-///
-/// ```
-/// # fn main() -> np_core::Result<()> {
-/// use candle_core::{DType, Device, Var};
-/// let w = Var::ones(3, DType::F32, &Device::Cpu)?;
-/// let mut lamb = np_core::Lamb::from_named(vec![("w".into(), w.clone())], np_core::LambConfig::default())?;
-/// let report = lamb.step(&w.as_tensor().sqr()?.sum_all()?.backward()?)?;
-/// assert_eq!(report.updated, 1);
-/// # Ok(())
-/// # }
-/// ```
-pub type Lamb = Driver<LambConfig>;
+optimizer! {
+    /// LAMB: each tensor's step has the length of the tensor itself, times η; for large batches.
+    ///
+    /// ```text
+    /// m ← β₁ m + (1 − β₁) g          v ← β₂ v + (1 − β₂) g²          u = m / (√v + ε)
+    /// θ ← (1 − η wd) θ
+    /// r = min(‖θ‖, φ) / (‖u‖ + ε)    (1 where a norm is 0)
+    /// θ ← θ − η r u / (1 − β₁ᵗ)
+    /// ```
+    ///
+    /// As `Lamb` of the package `pytorch_optimizer` (4.1), with its defaults and its departures from the paper: u itself has no bias correction (its
+    /// length does not matter, ε in it does), yet the first moment's correction multiplies the step, so that the first step is 10 times as long as
+    /// the rest with the default β₁; weight decay stands beside u, not in it; φ = 10 cuts the norm of the weights. Without its options.
+    /// Reference: You et al. 2020.
+    ///
+    /// ```
+    /// # fn main() -> np_core::Result<()> {
+    /// use candle_core::{DType, Device, Var};
+    /// let w = Var::ones(3, DType::F32, &Device::Cpu)?;
+    /// let mut lamb = np_core::Lamb::from_named(vec![("w".into(), w.clone())], np_core::LambConfig::default())?;
+    /// let report = lamb.step(&w.as_tensor().sqr()?.sum_all()?.backward()?)?;
+    /// assert_eq!(report.updated, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub type Lamb = Driver<LambConfig>;
+}
 
-/// Hyper-parameters of [`Lamb`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct LambConfig {
-    /// η, length of a step as a share of the weights', ≥ 0. Default 10⁻³ (`pytorch_optimizer`).
-    pub lr: f64,
-    /// β₁, decay of the first moment, in [0, 1). Default 0.9 (paper).
-    pub beta1: f64,
-    /// β₂, decay of the second moment, in [0, 1). Default 0.999 (paper).
-    pub beta2: f64,
-    /// ε, added to √v and to ‖u‖, > 0. Default 10⁻⁶ (paper).
-    pub eps: f64,
-    /// φ, most that ‖θ‖ counts for, > 0. Default 10 (`pytorch_optimizer`).
-    pub max_weight_norm: f64,
-    /// wd, decoupled weight decay, ≥ 0. Default 0 (`pytorch_optimizer`).
-    pub weight_decay: f64,
+hyper_parameters! {
+    /// Hyper-parameters of [`Lamb`].
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    #[serde(deny_unknown_fields, default)]
+    pub struct LambConfig {
+        /// η, length of a step as a share of the weights', ≥ 0. Default 10⁻³ (`pytorch_optimizer`).
+        pub lr: f64,
+        /// β₁, decay of the first moment, in [0, 1). Default 0.9 (paper).
+        pub beta1: f64,
+        /// β₂, decay of the second moment, in [0, 1). Default 0.999 (paper).
+        pub beta2: f64,
+        /// ε, added to √v and to ‖u‖, > 0. Default 10⁻⁶ (paper).
+        pub eps: f64,
+        /// φ, most that ‖θ‖ counts for, > 0. Default 10 (`pytorch_optimizer`).
+        pub max_weight_norm: f64,
+        /// wd, decoupled weight decay, ≥ 0. Default 0 (`pytorch_optimizer`).
+        pub weight_decay: f64,
+    }
 }
 
 impl Default for LambConfig {

@@ -8,47 +8,51 @@ use crate::error::{check, not_negative, positive};
 use crate::pass::{self, Block, Pass};
 use crate::{Apply, Buffer, Decay, Driver, Float, Result, Rule, StepContext, Work};
 
-/// LARS: the gradient of a weight matrix is scaled to a share of the weights' norm before it enters the momentum; for large batches.
-///
-/// ```text
-/// r = κ ‖θ‖ / (‖g‖ + wd ‖θ‖)              (1 where ‖θ‖ or the denominator is 0)
-/// B ← μ B + (1 − τ) r (g + wd·θ)
-/// u = B,  or  r (g + wd·θ) + μ B with Nesterov
-/// θ ← θ − η u
-/// ```
-///
-/// Tensors of one dimension (biases, scales) take r = 1 and no weight decay, that of a group neither. As `LARS` of the package
-/// `pytorch_optimizer` (4.1), with its defaults; unlike [`Sgd`](crate::Sgd), dampening holds in the first step too. Reference: You, Gitman and Ginsburg 2017.
-///
-/// ```
-/// # fn main() -> np_core::Result<()> {
-/// use candle_core::{DType, Device, Var};
-/// let w = Var::ones((2, 2), DType::F32, &Device::Cpu)?;
-/// let config = np_core::LarsConfig { lr: 1.0, trust: 0.5, ..Default::default() };
-/// let mut lars = np_core::Lars::from_named(vec![("w".into(), w.clone())], config)?;
-/// let _ = lars.step(&w.as_tensor().sqr()?.sum_all()?.backward()?)?;
-/// assert_eq!(w.to_vec2::<f32>()?, [[0.5; 2]; 2]);
-/// # Ok(())
-/// # }
-/// ```
-pub type Lars = Driver<LarsConfig>;
+optimizer! {
+    /// LARS: the gradient of a weight matrix is scaled to a share of the weights' norm before it enters the momentum; for large batches.
+    ///
+    /// ```text
+    /// r = κ ‖θ‖ / (‖g‖ + wd ‖θ‖)              (1 where ‖θ‖ or the denominator is 0)
+    /// B ← μ B + (1 − τ) r (g + wd·θ)
+    /// u = B,  or  r (g + wd·θ) + μ B with Nesterov
+    /// θ ← θ − η u
+    /// ```
+    ///
+    /// Tensors of one dimension (biases, scales) take r = 1 and no weight decay, that of a group neither. As `LARS` of the package
+    /// `pytorch_optimizer` (4.1), with its defaults; unlike [`Sgd`](crate::Sgd), dampening holds in the first step too. Reference: You, Gitman and Ginsburg 2017.
+    ///
+    /// ```
+    /// # fn main() -> np_core::Result<()> {
+    /// use candle_core::{DType, Device, Var};
+    /// let w = Var::ones((2, 2), DType::F32, &Device::Cpu)?;
+    /// let config = np_core::LarsConfig { lr: 1.0, trust: 0.5, ..Default::default() };
+    /// let mut lars = np_core::Lars::from_named(vec![("w".into(), w.clone())], config)?;
+    /// let _ = lars.step(&w.as_tensor().sqr()?.sum_all()?.backward()?)?;
+    /// assert_eq!(w.to_vec2::<f32>()?, [[0.5; 2]; 2]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub type Lars = Driver<LarsConfig>;
+}
 
-/// Hyper-parameters of [`Lars`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct LarsConfig {
-    /// η, step size, ≥ 0. Default 10⁻³ (`pytorch_optimizer`).
-    pub lr: f64,
-    /// μ, momentum, in [0, 1]. Default 0.9 (paper).
-    pub momentum: f64,
-    /// τ, dampening, in [0, 1]: how much less of the gradient enters the momentum. Default 0 (`pytorch_optimizer`).
-    pub dampening: f64,
-    /// Nesterov's look-ahead; needs momentum above 0. Default off (`pytorch_optimizer`).
-    pub nesterov: bool,
-    /// κ, share of the weights' norm that the gradient is scaled to, > 0. Default 10⁻³ (paper).
-    pub trust: f64,
-    /// wd, coupled weight decay, ≥ 0. Default 0 (`pytorch_optimizer`).
-    pub weight_decay: f64,
+hyper_parameters! {
+    /// Hyper-parameters of [`Lars`].
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    #[serde(deny_unknown_fields, default)]
+    pub struct LarsConfig {
+        /// η, step size, ≥ 0. Default 10⁻³ (`pytorch_optimizer`).
+        pub lr: f64,
+        /// μ, momentum, in [0, 1]. Default 0.9 (paper).
+        pub momentum: f64,
+        /// τ, dampening, in [0, 1]: how much less of the gradient enters the momentum. Default 0 (`pytorch_optimizer`).
+        pub dampening: f64,
+        /// Nesterov's look-ahead; needs momentum above 0. Default off (`pytorch_optimizer`).
+        pub nesterov: bool,
+        /// κ, share of the weights' norm that the gradient is scaled to, > 0. Default 10⁻³ (paper).
+        pub trust: f64,
+        /// wd, coupled weight decay, ≥ 0. Default 0 (`pytorch_optimizer`).
+        pub weight_decay: f64,
+    }
 }
 
 impl Default for LarsConfig {

@@ -14,57 +14,63 @@ use crate::{
     Apply, Buffer, Driver, Error, NonFinite, Options, Result, Rule, StepContext, StepOutcome, StepReport, Work,
 };
 
-/// L-BFGS: the gradient times an inverse Hessian that is put together from the last changes of parameters and gradient.
-///
-/// ```text
-/// d = −H g,   H from the last pairs s = Δθ, y = Δg by the two-loop recursion, starting from (s·y)/(y·y) I
-/// θ ← θ + t d
-/// ```
-///
-/// With a closure ([`Lbfgs::step_with`]) t comes from a line search for the strong Wolfe conditions, and a call makes up to
-/// [`max_iterations`](LbfgsConfig::max_iterations) iterations. Without one ([`Driver::step`]), a call is one iteration with t = η. In the first, t is at most 1/‖g‖₁.
-/// As `torch.optim.LBFGS`, with its defaults, but that the line search is on (PyTorch's default is none) and the history is 10 pairs, not 100. All
-/// parameters are one vector in double precision in the host's memory, of which the history holds 2 for each pair. Made for losses without noise; on minibatches
-/// the closure must give the same batch each time, dropout included. References: Liu and Nocedal 1989; Nocedal and Wright 2006, algorithms 3.5,
-/// 3.6 and 7.4.
-///
-/// ```
-/// # fn main() -> np_core::Result<()> {
-/// use candle_core::{Device, Var};
-/// // Rosenbrock's valley.
-/// let w = Var::new(&[-1.2f64, 1.0], &Device::Cpu)?;
-/// let mut lbfgs = np_core::Lbfgs::from_named(vec![("w".into(), w.clone())], Default::default())?;
-/// for _ in 0..3 {
-///     lbfgs.step_with(&mut || {
-///         let (x, y) = (w.as_tensor().get(0)?, w.as_tensor().get(1)?);
-///         let loss = ((1.0 - &x)?.sqr()? + ((y - x.sqr()?)?.sqr()? * 100.0)?)?;
-///         Ok((loss.to_scalar::<f64>()?, loss.backward()?))
-///     })?;
-/// }
-/// assert!(w.to_vec1::<f64>()?.iter().all(|x| (x - 1.0).abs() < 1e-5));
-/// # Ok(())
-/// # }
-/// ```
-pub type Lbfgs = Driver<LbfgsConfig>;
+optimizer! {
+    /// L-BFGS: the gradient times an inverse Hessian that is put together from the last changes of parameters and gradient.
+    ///
+    /// ```text
+    /// d = −H g,   H from the last pairs s = Δθ, y = Δg by the two-loop recursion, starting from (s·y)/(y·y) I
+    /// θ ← θ + t d
+    /// ```
+    ///
+    /// t comes from a line search for the strong Wolfe conditions, and a step makes up to [`max_iterations`](LbfgsConfig::max_iterations) iterations on its batch; in the first, t is
+    /// at most 1/‖g‖₁.
+    /// As `torch.optim.LBFGS`, with its defaults, but that the line search is on (PyTorch's default is none) and the history is 10 pairs, not 100. All
+    /// parameters are one vector in double precision in the host's memory, of which the history holds 2 for each pair. Made for losses without noise; on minibatches
+    /// every evaluation of a step is of the same batch, dropout included. References: Liu and Nocedal 1989; Nocedal and Wright 2006, algorithms 3.5,
+    /// 3.6 and 7.4.
+    ///
+    /// ```
+    /// # fn main() -> np_core::Result<()> {
+    /// use candle_core::{Device, Var};
+    /// // Rosenbrock's valley.
+    /// let w = Var::new(&[-1.2f64, 1.0], &Device::Cpu)?;
+    /// let mut lbfgs = np_core::Lbfgs::from_named(vec![("w".into(), w.clone())], Default::default())?;
+    /// for _ in 0..3 {
+    ///     lbfgs.step_with(&mut || {
+    ///         let (x, y) = (w.as_tensor().get(0)?, w.as_tensor().get(1)?);
+    ///         let loss = ((1.0 - &x)?.sqr()? + ((y - x.sqr()?)?.sqr()? * 100.0)?)?;
+    ///         Ok((loss.to_scalar::<f64>()?, loss.backward()?))
+    ///     })?;
+    /// }
+    /// assert!(w.to_vec1::<f64>()?.iter().all(|x| (x - 1.0).abs() < 1e-5));
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// [`Driver::step_with`] takes the closure that the line search evaluates: it must give the same batch each time. [`Driver::step`] is one iteration without a search, t = η.
+    pub type Lbfgs = Driver<LbfgsConfig>;
+}
 
-/// Hyper-parameters of [`Lbfgs`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct LbfgsConfig {
-    /// η, the t that is tried first, ≥ 0. Default 1 (PyTorch).
-    pub lr: f64,
-    /// Iterations in a call with a closure, ≥ 1. Default 20 (PyTorch).
-    pub max_iterations: usize,
-    /// Evaluations of the closure after which a call begins no further iteration, ≥ 1. Default 25 (PyTorch: 1.25 times the iterations).
-    pub max_evaluations: usize,
-    /// A call ends when no element of the gradient is larger, ≥ 0. Default 10⁻⁷ (PyTorch).
-    pub gradient_tolerance: f64,
-    /// A call ends when neither a parameter nor the loss changes by more, ≥ 0. Default 10⁻⁹ (PyTorch).
-    pub change_tolerance: f64,
-    /// Pairs that are remembered, ≥ 1. Default 10 (Liu and Nocedal say 3 to 20; PyTorch's is 100).
-    pub history: usize,
-    /// wd, coupled weight decay: wd·θ is added to the gradient and wd‖θ‖²/2 to the loss, ≥ 0. Default 0.
-    pub weight_decay: f64,
+hyper_parameters! {
+    /// Hyper-parameters of [`Lbfgs`].
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    #[serde(deny_unknown_fields, default)]
+    pub struct LbfgsConfig {
+        /// η, the t that is tried first, ≥ 0. Default 1 (PyTorch).
+        pub lr: f64,
+        /// Iterations in a call with a closure, ≥ 1. Default 20 (PyTorch).
+        pub max_iterations: usize,
+        /// Evaluations of the closure after which a call begins no further iteration, ≥ 1. Default 25 (PyTorch: 1.25 times the iterations).
+        pub max_evaluations: usize,
+        /// A call ends when no element of the gradient is larger, ≥ 0. Default 10⁻⁷ (PyTorch).
+        pub gradient_tolerance: f64,
+        /// A call ends when neither a parameter nor the loss changes by more, ≥ 0. Default 10⁻⁹ (PyTorch).
+        pub change_tolerance: f64,
+        /// Pairs that are remembered, ≥ 1. Default 10 (Liu and Nocedal say 3 to 20; PyTorch's is 100).
+        pub history: usize,
+        /// wd, coupled weight decay: wd·θ is added to the gradient and wd‖θ‖²/2 to the loss, ≥ 0. Default 0.
+        pub weight_decay: f64,
+    }
 }
 
 impl Default for LbfgsConfig {

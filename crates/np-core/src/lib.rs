@@ -56,6 +56,9 @@
 //! on CUDA and Metal the same rule runs as tensor operations. Parameters may be `f32`, `f64`, `f16` or `bf16`; the state of the half-precision
 //! ones is kept in `f32`.
 
+#[macro_use]
+mod documented;
+
 mod adabelief;
 mod adadelta;
 mod adafactor;

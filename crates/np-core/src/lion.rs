@@ -6,42 +6,46 @@ use serde::{Deserialize, Serialize};
 use crate::error::{check, not_negative};
 use crate::{At, Buffer, Decay, Driver, Elementwise, Float, Result};
 
-/// Lion: every element moves by η, in the direction of the sign of an average of gradients.
-///
-/// ```text
-/// u = sign(β₁ m + (1 − β₁) g)
-/// m ← β₂ m + (1 − β₂) g
-/// θ ← (1 − η wd) θ − η u
-/// ```
-///
-/// sign(0) = 0. Since |u| is 1, it wants a learning rate a third to a tenth of AdamW's, and a weight decay as much larger. As in the paper's
-/// listing, with its defaults. Reference: Chen et al. 2023.
-///
-/// ```
-/// # fn main() -> np_core::Result<()> {
-/// use candle_core::{DType, Device, Var};
-/// let w = Var::ones(3, DType::F32, &Device::Cpu)?;
-/// let config = np_core::LionConfig { lr: 0.5, ..Default::default() };
-/// let mut lion = np_core::Lion::from_named(vec![("w".into(), w.clone())], config)?;
-/// let _ = lion.step(&w.as_tensor().sqr()?.sum_all()?.backward()?)?;
-/// assert_eq!(w.to_vec1::<f32>()?, [0.5; 3]);
-/// # Ok(())
-/// # }
-/// ```
-pub type Lion = Driver<LionConfig>;
+optimizer! {
+    /// Lion: every element moves by η, in the direction of the sign of an average of gradients.
+    ///
+    /// ```text
+    /// u = sign(β₁ m + (1 − β₁) g)
+    /// m ← β₂ m + (1 − β₂) g
+    /// θ ← (1 − η wd) θ − η u
+    /// ```
+    ///
+    /// sign(0) = 0. Since |u| is 1, it wants a learning rate a third to a tenth of AdamW's, and a weight decay as much larger. As in the paper's
+    /// listing, with its defaults. Reference: Chen et al. 2023.
+    ///
+    /// ```
+    /// # fn main() -> np_core::Result<()> {
+    /// use candle_core::{DType, Device, Var};
+    /// let w = Var::ones(3, DType::F32, &Device::Cpu)?;
+    /// let config = np_core::LionConfig { lr: 0.5, ..Default::default() };
+    /// let mut lion = np_core::Lion::from_named(vec![("w".into(), w.clone())], config)?;
+    /// let _ = lion.step(&w.as_tensor().sqr()?.sum_all()?.backward()?)?;
+    /// assert_eq!(w.to_vec1::<f32>()?, [0.5; 3]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub type Lion = Driver<LionConfig>;
+}
 
-/// Hyper-parameters of [`Lion`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct LionConfig {
-    /// η, step size, ≥ 0. Default 10⁻⁴ (paper).
-    pub lr: f64,
-    /// β₁, weight of the average in the direction, in [0, 1). Default 0.9 (paper).
-    pub beta1: f64,
-    /// β₂, decay of the average, in [0, 1). Default 0.99 (paper).
-    pub beta2: f64,
-    /// wd, decoupled weight decay, ≥ 0. Default 0 (paper).
-    pub weight_decay: f64,
+hyper_parameters! {
+    /// Hyper-parameters of [`Lion`].
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    #[serde(deny_unknown_fields, default)]
+    pub struct LionConfig {
+        /// η, step size, ≥ 0. Default 10⁻⁴ (paper).
+        pub lr: f64,
+        /// β₁, weight of the average in the direction, in [0, 1). Default 0.9 (paper).
+        pub beta1: f64,
+        /// β₂, decay of the average, in [0, 1). Default 0.99 (paper).
+        pub beta2: f64,
+        /// wd, decoupled weight decay, ≥ 0. Default 0 (paper).
+        pub weight_decay: f64,
+    }
 }
 
 impl Default for LionConfig {

@@ -7,57 +7,63 @@ use crate::host::{self, HostRule, Whole};
 use crate::matrix::{Onto, Real, product, view};
 use crate::{Apply, Buffer, Decay, Driver, Result, Rule, StepContext, Work, adam};
 
-/// Muon: every matrix moves along its momentum, brought near to a matrix whose singular values are all 1. What is no matrix is AdamW's.
-///
-/// ```text
-/// M ← μ M + (1 − μ) G                       N = μ M + (1 − μ) G with Nesterov, else M
-/// X = N/‖N‖;   five times:  A = X Xᵀ,  X ← a X + (b A + c A²) X
-/// θ ← (1 − η wd) θ − η · √max(1, rows/columns) · X
-/// ```
-///
-/// The quintic iteration (a, b, c = 3.4445, −4.775, 2.0315) brings singular values between about 0.7 and 1.2, not to 1 exactly. A convolution's weight
-/// is a matrix of outputs × (inputs · height · width). Vectors, and what a group's [`matrix: off`](crate::Group::matrix) says, take AdamW with
-/// [`MuonConfig::fallback`]. As `torch.optim.Muon`, with its defaults, but that PyTorch's refuses what is not a matrix. PyTorch iterates
-/// in bf16, whatever the parameter, and so does the default here, rounding where PyTorch does; [`Precision::Full`] does not. On a device it is
-/// computed in the host's memory. Reference: Jordan et al. 2024; Liu et al. 2025 (`match_rms_adamw`).
-///
-/// ```
-/// # fn main() -> np_core::Result<()> {
-/// use candle_core::{DType, Device, Var};
-/// let w = Var::ones((4, 8), DType::F32, &Device::Cpu)?;
-/// let bias = Var::ones(4, DType::F32, &Device::Cpu)?;
-/// let named = vec![("w".into(), w.clone()), ("bias".into(), bias.clone())];
-/// let mut muon = np_core::Muon::from_named(named, np_core::MuonConfig { lr: 0.02, ..Default::default() })?;
-/// muon.backward_step(&(w.as_tensor().sqr()?.sum_all()? + bias.as_tensor().sqr()?.sum_all()?)?)?;
-/// # Ok(())
-/// # }
-/// ```
-pub type Muon = Driver<MuonConfig>;
+optimizer! {
+    /// Muon: every matrix moves along its momentum, brought near to a matrix whose singular values are all 1. What is no matrix is AdamW's.
+    ///
+    /// ```text
+    /// M ← μ M + (1 − μ) G                       N = μ M + (1 − μ) G with Nesterov, else M
+    /// X = N/‖N‖;   five times:  A = X Xᵀ,  X ← a X + (b A + c A²) X
+    /// θ ← (1 − η wd) θ − η · √max(1, rows/columns) · X
+    /// ```
+    ///
+    /// The quintic iteration (a, b, c = 3.4445, −4.775, 2.0315) brings singular values between about 0.7 and 1.2, not to 1 exactly. A convolution's weight
+    /// is a matrix of outputs × (inputs · height · width). Vectors, and what a group's [`matrix: off`](crate::Group::matrix) says, take AdamW with
+    /// the settings under [`fallback`](MuonConfig::fallback). As `torch.optim.Muon`, with its defaults, but that PyTorch's refuses what is not a matrix. PyTorch iterates
+    /// in bf16, whatever the parameter, and so does the default here, rounding where PyTorch does; precision `full` does not. On a device it is
+    /// computed in the host's memory. Reference: Jordan et al. 2024; Liu et al. 2025 (`match_rms_adamw`).
+    ///
+    /// ```
+    /// # fn main() -> np_core::Result<()> {
+    /// use candle_core::{DType, Device, Var};
+    /// let w = Var::ones((4, 8), DType::F32, &Device::Cpu)?;
+    /// let bias = Var::ones(4, DType::F32, &Device::Cpu)?;
+    /// let named = vec![("w".into(), w.clone()), ("bias".into(), bias.clone())];
+    /// let mut muon = np_core::Muon::from_named(named, np_core::MuonConfig { lr: 0.02, ..Default::default() })?;
+    /// muon.backward_step(&(w.as_tensor().sqr()?.sum_all()? + bias.as_tensor().sqr()?.sum_all()?)?)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub type Muon = Driver<MuonConfig>;
+    "fallback" => Fallback;
+}
 
-/// Hyper-parameters of [`Muon`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct MuonConfig {
-    /// η, step size of matrices, ≥ 0. Default 10⁻³ (PyTorch; 0.02 is usual).
-    pub lr: f64,
-    /// wd, decoupled weight decay, ≥ 0. Default 0.1 (PyTorch).
-    pub weight_decay: f64,
-    /// μ, momentum, in [0, 1). Default 0.95 (PyTorch).
-    pub momentum: f64,
-    /// Nesterov's look-ahead. Default on (PyTorch).
-    pub nesterov: bool,
-    /// a, b, c of the iteration. Default 3.4445, −4.775, 2.0315 (PyTorch).
-    pub coefficients: [f64; 3],
-    /// Smallest ‖N‖ that is divided by, > 0. Default 10⁻⁷ (PyTorch).
-    pub eps: f64,
-    /// Iterations, below 100. Default 5 (PyTorch).
-    pub iterations: usize,
-    /// What η of a matrix is multiplied with. Default `original`.
-    pub scale: MuonScale,
-    /// What the iteration is rounded to. Default `bf16` (PyTorch).
-    pub precision: Precision,
-    /// AdamW for what is no matrix.
-    pub fallback: Fallback,
+hyper_parameters! {
+    /// Hyper-parameters of [`Muon`].
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    #[serde(deny_unknown_fields, default)]
+    pub struct MuonConfig {
+        /// η, step size of matrices, ≥ 0. Default 10⁻³ (PyTorch; 0.02 is usual).
+        pub lr: f64,
+        /// wd, decoupled weight decay, ≥ 0. Default 0.1 (PyTorch).
+        pub weight_decay: f64,
+        /// μ, momentum, in [0, 1). Default 0.95 (PyTorch).
+        pub momentum: f64,
+        /// Nesterov's look-ahead. Default on (PyTorch).
+        pub nesterov: bool,
+        /// a, b, c of the iteration. Default 3.4445, −4.775, 2.0315 (PyTorch).
+        pub coefficients: [f64; 3],
+        /// Smallest ‖N‖ that is divided by, > 0. Default 10⁻⁷ (PyTorch).
+        pub eps: f64,
+        /// Iterations, below 100. Default 5 (PyTorch).
+        pub iterations: usize,
+        /// What η of a matrix is multiplied with: √max(1, rows/columns) (`original`), 0.2 √max(rows, columns) (`match_rms_adamw`) or √(rows/columns)
+        /// (`spectral_unclamped`). Default `original`.
+        pub scale: MuonScale,
+        /// What the iteration is rounded to, `bf16` or `full`: the type that is computed in. Default `bf16` (PyTorch).
+        pub precision: Precision,
+        /// AdamW for what is no matrix.
+        pub fallback: Fallback,
+    }
 }
 
 /// What η of a matrix is multiplied with.
@@ -84,18 +90,20 @@ pub enum Precision {
     Full,
 }
 
-/// AdamW, for what is no matrix.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Fallback {
-    /// Its learning rate over η of the matrices, ≥ 0. Default 0.015 (Jordan: 3·10⁻⁴ beside 0.02).
-    pub lr_ratio: f64,
-    /// β₁, in [0, 1). Default 0.9 (Jordan).
-    pub beta1: f64,
-    /// β₂, in [0, 1). Default 0.95 (Jordan).
-    pub beta2: f64,
-    /// ε > 0. Default 10⁻¹⁰ (Jordan).
-    pub eps: f64,
+hyper_parameters! {
+    /// AdamW, for what is no matrix.
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    #[serde(deny_unknown_fields, default)]
+    pub struct Fallback {
+        /// Its learning rate over η of the matrices, ≥ 0. Default 0.015 (Jordan: 3·10⁻⁴ beside 0.02).
+        pub lr_ratio: f64,
+        /// β₁, in [0, 1). Default 0.9 (Jordan).
+        pub beta1: f64,
+        /// β₂, in [0, 1). Default 0.95 (Jordan).
+        pub beta2: f64,
+        /// ε > 0. Default 10⁻¹⁰ (Jordan).
+        pub eps: f64,
+    }
 }
 
 impl Default for Fallback {

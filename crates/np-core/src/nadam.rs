@@ -8,48 +8,52 @@ use crate::error::{fraction, not_negative, positive};
 use crate::neuroplastic::DecayKind;
 use crate::{At, Buffer, Decay, Driver, Elementwise, Float, Result};
 
-/// NAdam: Adam whose step looks ahead along the first moment, with a momentum that warms up.
-///
-/// ```text
-/// μₜ = β₁ (1 − ½ · 0.96^(t ψ))            Πₜ = μ₁ μ₂ … μₜ
-/// m ← β₁ m + (1 − β₁) g                   v ← β₂ v + (1 − β₂) g²
-/// m̄ = (1 − μₜ) g / (1 − Πₜ) + μₜ₊₁ m / (1 − Πₜ μₜ₊₁)
-/// θ ← θ − η m̄ / (√(v / (1 − β₂ᵗ)) + ε)
-/// ```
-///
-/// ψ is `momentum_decay`. As `torch.optim.NAdam`, with its defaults. PyTorch keeps Πₜ in single precision even for double-precision
-/// parameters; here it is a double. Reference: Dozat 2016.
-///
-/// ```
-/// # fn main() -> np_core::Result<()> {
-/// use candle_core::{DType, Device, Var};
-/// let w = Var::ones(3, DType::F32, &Device::Cpu)?;
-/// let mut nadam = np_core::NAdam::from_named(vec![("w".into(), w.clone())], np_core::NAdamConfig::default())?;
-/// let report = nadam.step(&w.as_tensor().sqr()?.sum_all()?.backward()?)?;
-/// assert_eq!(report.updated, 1);
-/// # Ok(())
-/// # }
-/// ```
-pub type NAdam = Driver<NAdamConfig>;
+optimizer! {
+    /// NAdam: Adam whose step looks ahead along the first moment, with a momentum that warms up.
+    ///
+    /// ```text
+    /// μₜ = β₁ (1 − ½ · 0.96^(t ψ))            Πₜ = μ₁ μ₂ … μₜ
+    /// m ← β₁ m + (1 − β₁) g                   v ← β₂ v + (1 − β₂) g²
+    /// m̄ = (1 − μₜ) g / (1 − Πₜ) + μₜ₊₁ m / (1 − Πₜ μₜ₊₁)
+    /// θ ← θ − η m̄ / (√(v / (1 − β₂ᵗ)) + ε)
+    /// ```
+    ///
+    /// ψ is `momentum_decay`. As `torch.optim.NAdam`, with its defaults. PyTorch keeps Πₜ in single precision even for double-precision
+    /// parameters; here it is a double. Reference: Dozat 2016.
+    ///
+    /// ```
+    /// # fn main() -> np_core::Result<()> {
+    /// use candle_core::{DType, Device, Var};
+    /// let w = Var::ones(3, DType::F32, &Device::Cpu)?;
+    /// let mut nadam = np_core::NAdam::from_named(vec![("w".into(), w.clone())], np_core::NAdamConfig::default())?;
+    /// let report = nadam.step(&w.as_tensor().sqr()?.sum_all()?.backward()?)?;
+    /// assert_eq!(report.updated, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub type NAdam = Driver<NAdamConfig>;
+}
 
-/// Hyper-parameters of [`NAdam`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct NAdamConfig {
-    /// η, step size, ≥ 0. Default 2·10⁻³ (PyTorch).
-    pub lr: f64,
-    /// β₁, decay of the first moment, in [0, 1). Default 0.9 (PyTorch).
-    pub beta1: f64,
-    /// β₂, decay of the second moment, in [0, 1). Default 0.999 (PyTorch).
-    pub beta2: f64,
-    /// ε, added to √v̂, > 0. Default 10⁻⁸ (PyTorch).
-    pub eps: f64,
-    /// ψ, how fast the momentum warms up from β₁/2 to β₁, ≥ 0. Default 4·10⁻³ (PyTorch).
-    pub momentum_decay: f64,
-    /// wd, weight decay, ≥ 0. Default 0 (PyTorch).
-    pub weight_decay: f64,
-    /// Where weight decay enters. Default coupled (PyTorch).
-    pub decay: DecayKind,
+hyper_parameters! {
+    /// Hyper-parameters of [`NAdam`].
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    #[serde(deny_unknown_fields, default)]
+    pub struct NAdamConfig {
+        /// η, step size, ≥ 0. Default 2·10⁻³ (PyTorch).
+        pub lr: f64,
+        /// β₁, decay of the first moment, in [0, 1). Default 0.9 (PyTorch).
+        pub beta1: f64,
+        /// β₂, decay of the second moment, in [0, 1). Default 0.999 (PyTorch).
+        pub beta2: f64,
+        /// ε, added to √v̂, > 0. Default 10⁻⁸ (PyTorch).
+        pub eps: f64,
+        /// ψ, how fast the momentum warms up from β₁/2 to β₁, ≥ 0. Default 4·10⁻³ (PyTorch).
+        pub momentum_decay: f64,
+        /// wd, weight decay, ≥ 0. Default 0 (PyTorch).
+        pub weight_decay: f64,
+        /// Where weight decay enters. Default coupled (PyTorch).
+        pub decay: DecayKind,
+    }
 }
 
 impl Default for NAdamConfig {

@@ -10,62 +10,66 @@ use crate::neuroplastic::DecayKind;
 use crate::pass::{self, Block, Pass};
 use crate::{Apply, Buffer, Decay, Driver, Float, Result, Rule, StepContext, Work};
 
-/// Prodigy: Adam with a step size d η, where d estimates how far the start θ₀ is from a solution.
-///
-/// ```text
-/// m ← β₁ m + (1 − β₁) d g                  v ← β₂ v + (1 − β₂) d² g²
-/// s ← β₃ s + (d/d₀) d η b g                b = 1, or √(1 − β₂ᵏ)/(1 − β₁ᵏ) with bias correction
-/// n ← β₃ n + (d/d₀) d η b Σ g (θ₀ − θ)     over all parameters together
-/// d̂ = κ n / Σ|s|                           d⁺ = min(largest d̂ so far, γ d), never below d₀
-/// θ ← (1 − d η b wd) θ − d η b m / (√v + d⁺ ε)
-/// ```
-///
-/// Leave η at 1, with a schedule that falls to 0. A parameter's θ₀ is what it was at its first step. Where every gradient has been 0, nothing moves.
-/// As the package `prodigyopt` (Mishchenko and Defazio's own), with its defaults; k counts the updates. Departures: groups may scale η, and the
-/// estimate goes by the largest; with β₁ = 0 the gradient is scaled by d, not d⁺. Reference: Mishchenko and Defazio 2023.
-///
-/// ```
-/// # fn main() -> np_core::Result<()> {
-/// use candle_core::{DType, Device, Var};
-/// let w = Var::ones(3, DType::F32, &Device::Cpu)?;
-/// let mut prodigy = np_core::Prodigy::from_named(vec![("w".into(), w.clone())], np_core::ProdigyConfig::default())?;
-/// for _ in 0..200 {
-///     let _ = prodigy.step(&w.as_tensor().sqr()?.sum_all()?.backward()?)?;
-/// }
-/// assert!(w.to_vec1::<f32>()?[0].abs() < 0.5); // no learning rate was given
-/// # Ok(())
-/// # }
-/// ```
-pub type Prodigy = Driver<ProdigyConfig>;
+optimizer! {
+    /// Prodigy: Adam with a step size d η, where d estimates how far the start θ₀ is from a solution.
+    ///
+    /// ```text
+    /// m ← β₁ m + (1 − β₁) d g                  v ← β₂ v + (1 − β₂) d² g²
+    /// s ← β₃ s + (d/d₀) d η b g                b = 1, or √(1 − β₂ᵏ)/(1 − β₁ᵏ) with bias correction
+    /// n ← β₃ n + (d/d₀) d η b Σ g (θ₀ − θ)     over all parameters together
+    /// d̂ = κ n / Σ|s|                           d⁺ = min(largest d̂ so far, γ d), never below d₀
+    /// θ ← (1 − d η b wd) θ − d η b m / (√v + d⁺ ε)
+    /// ```
+    ///
+    /// Leave η at 1, with a schedule that falls to 0. A parameter's θ₀ is what it was at its first step. Where every gradient has been 0, nothing moves.
+    /// As the package `prodigyopt` (Mishchenko and Defazio's own), with its defaults; k counts the updates. Departures: groups may scale η, and the
+    /// estimate goes by the largest; with β₁ = 0 the gradient is scaled by d, not d⁺. Reference: Mishchenko and Defazio 2023.
+    ///
+    /// ```
+    /// # fn main() -> np_core::Result<()> {
+    /// use candle_core::{DType, Device, Var};
+    /// let w = Var::ones(3, DType::F32, &Device::Cpu)?;
+    /// let mut prodigy = np_core::Prodigy::from_named(vec![("w".into(), w.clone())], np_core::ProdigyConfig::default())?;
+    /// for _ in 0..200 {
+    ///     let _ = prodigy.step(&w.as_tensor().sqr()?.sum_all()?.backward()?)?;
+    /// }
+    /// assert!(w.to_vec1::<f32>()?[0].abs() < 0.5); // no learning rate was given
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub type Prodigy = Driver<ProdigyConfig>;
+}
 
-/// Hyper-parameters of [`Prodigy`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct ProdigyConfig {
-    /// η, what the estimated step size is multiplied with, ≥ 0. Default 1 (`prodigyopt`).
-    pub lr: f64,
-    /// β₁, decay of the first moment, in [0, 1). Default 0.9 (`prodigyopt`).
-    pub beta1: f64,
-    /// β₂, decay of the second moment, in [0, 1). Default 0.999 (`prodigyopt`).
-    pub beta2: f64,
-    /// β₃, decay of the sums that estimate d, in [0, 1). Default absent: √β₂ (`prodigyopt`).
-    pub beta3: Option<f64>,
-    /// ε, added to √v times d, > 0. Default 10⁻⁸ (`prodigyopt`).
-    pub eps: f64,
-    /// d₀, first estimate of the distance, > 0. Default 10⁻⁶ (`prodigyopt`).
-    pub d0: f64,
-    /// κ, what the estimate is multiplied with, > 0: the way to tune. Default 1 (`prodigyopt`).
-    pub d_coef: f64,
-    /// γ, most that d is multiplied with in a step, ≥ 1, once it has left d₀. Default absent: as it will (`prodigyopt`).
-    pub growth_rate: Option<f64>,
-    /// Adam's bias correction. Default off (`prodigyopt`).
-    pub bias_correction: bool,
-    /// Leave η and b out of s: for schedules that begin with a warm-up. Default off (`prodigyopt`).
-    pub safeguard_warmup: bool,
-    /// wd, weight decay, ≥ 0. Default 0 (`prodigyopt`).
-    pub weight_decay: f64,
-    /// Where weight decay enters. Default decoupled (`prodigyopt`).
-    pub decay: DecayKind,
+hyper_parameters! {
+    /// Hyper-parameters of [`Prodigy`].
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    #[serde(deny_unknown_fields, default)]
+    pub struct ProdigyConfig {
+        /// η, what the estimated step size is multiplied with, ≥ 0. Default 1 (`prodigyopt`).
+        pub lr: f64,
+        /// β₁, decay of the first moment, in [0, 1). Default 0.9 (`prodigyopt`).
+        pub beta1: f64,
+        /// β₂, decay of the second moment, in [0, 1). Default 0.999 (`prodigyopt`).
+        pub beta2: f64,
+        /// β₃, decay of the sums that estimate d, in [0, 1). Default absent: √β₂ (`prodigyopt`).
+        pub beta3: Option<f64>,
+        /// ε, added to √v times d, > 0. Default 10⁻⁸ (`prodigyopt`).
+        pub eps: f64,
+        /// d₀, first estimate of the distance, > 0. Default 10⁻⁶ (`prodigyopt`).
+        pub d0: f64,
+        /// κ, what the estimate is multiplied with, > 0: the way to tune. Default 1 (`prodigyopt`).
+        pub d_coef: f64,
+        /// γ, most that d is multiplied with in a step, ≥ 1, once it has left d₀. Default absent: as it will (`prodigyopt`).
+        pub growth_rate: Option<f64>,
+        /// Adam's bias correction. Default off (`prodigyopt`).
+        pub bias_correction: bool,
+        /// Leave η and b out of s: for schedules that begin with a warm-up. Default off (`prodigyopt`).
+        pub safeguard_warmup: bool,
+        /// wd, weight decay, ≥ 0. Default 0 (`prodigyopt`).
+        pub weight_decay: f64,
+        /// Where weight decay enters, `coupled` or `decoupled`. Default decoupled (`prodigyopt`).
+        pub decay: DecayKind,
+    }
 }
 
 impl Default for ProdigyConfig {

@@ -8,49 +8,53 @@ use crate::error::{fraction, not_negative, positive};
 use crate::neuroplastic::DecayKind;
 use crate::{At, Buffer, Decay, Driver, Elementwise, Float, Result};
 
-/// RAdam: momentum alone in the first steps, then Adam with a factor r that grows to 1 as the second moment has seen more gradients.
-///
-/// ```text
-/// m ← β₁ m + (1 − β₁) g          m̂ = m / (1 − β₁ᵗ)
-/// v ← β₂ v + (1 − β₂) g²
-/// ρ∞ = 2/(1 − β₂) − 1            ρₜ = ρ∞ − 2 t β₂ᵗ / (1 − β₂ᵗ)
-/// ρₜ ≤ 5:  θ ← θ − η m̂
-/// ρₜ > 5:  θ ← θ − η r m̂ √(1 − β₂ᵗ) / (√v + ε)
-///          r² = (ρₜ − 4)(ρₜ − 2) ρ∞ / ((ρ∞ − 4)(ρ∞ − 2) ρₜ)
-/// ```
-///
-/// With the default β₂ the first 5 steps are momentum's. As `torch.optim.RAdam`, with its defaults; ε is added to √v before the correction, as
-/// there. Reference: Liu et al. 2020.
-///
-/// ```
-/// # fn main() -> np_core::Result<()> {
-/// use candle_core::{DType, Device, Var};
-/// let w = Var::ones(3, DType::F32, &Device::Cpu)?;
-/// let config = np_core::RAdamConfig { lr: 0.25, ..Default::default() };
-/// let mut radam = np_core::RAdam::from_named(vec![("w".into(), w.clone())], config)?;
-/// let _ = radam.step(&w.as_tensor().sqr()?.sum_all()?.backward()?)?;
-/// assert!((w.to_vec1::<f32>()?[0] - 0.5).abs() < 1e-6); // not yet adaptive: 1 − 0.25 · 2
-/// # Ok(())
-/// # }
-/// ```
-pub type RAdam = Driver<RAdamConfig>;
+optimizer! {
+    /// RAdam: momentum alone in the first steps, then Adam with a factor r that grows to 1 as the second moment has seen more gradients.
+    ///
+    /// ```text
+    /// m ← β₁ m + (1 − β₁) g          m̂ = m / (1 − β₁ᵗ)
+    /// v ← β₂ v + (1 − β₂) g²
+    /// ρ∞ = 2/(1 − β₂) − 1            ρₜ = ρ∞ − 2 t β₂ᵗ / (1 − β₂ᵗ)
+    /// ρₜ ≤ 5:  θ ← θ − η m̂
+    /// ρₜ > 5:  θ ← θ − η r m̂ √(1 − β₂ᵗ) / (√v + ε)
+    ///          r² = (ρₜ − 4)(ρₜ − 2) ρ∞ / ((ρ∞ − 4)(ρ∞ − 2) ρₜ)
+    /// ```
+    ///
+    /// With the default β₂ the first 5 steps are momentum's. As `torch.optim.RAdam`, with its defaults; ε is added to √v before the correction, as
+    /// there. Reference: Liu et al. 2020.
+    ///
+    /// ```
+    /// # fn main() -> np_core::Result<()> {
+    /// use candle_core::{DType, Device, Var};
+    /// let w = Var::ones(3, DType::F32, &Device::Cpu)?;
+    /// let config = np_core::RAdamConfig { lr: 0.25, ..Default::default() };
+    /// let mut radam = np_core::RAdam::from_named(vec![("w".into(), w.clone())], config)?;
+    /// let _ = radam.step(&w.as_tensor().sqr()?.sum_all()?.backward()?)?;
+    /// assert!((w.to_vec1::<f32>()?[0] - 0.5).abs() < 1e-6); // not yet adaptive: 1 − 0.25 · 2
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub type RAdam = Driver<RAdamConfig>;
+}
 
-/// Hyper-parameters of [`RAdam`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct RAdamConfig {
-    /// η, step size, ≥ 0. Default 10⁻³ (PyTorch).
-    pub lr: f64,
-    /// β₁, decay of the first moment, in [0, 1). Default 0.9 (PyTorch).
-    pub beta1: f64,
-    /// β₂, decay of the second moment, in [0, 1). Default 0.999 (PyTorch).
-    pub beta2: f64,
-    /// ε, added to √v, > 0. Default 10⁻⁸ (PyTorch).
-    pub eps: f64,
-    /// wd, weight decay, ≥ 0. Default 0 (PyTorch).
-    pub weight_decay: f64,
-    /// Where weight decay enters. Default coupled (PyTorch).
-    pub decay: DecayKind,
+hyper_parameters! {
+    /// Hyper-parameters of [`RAdam`].
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    #[serde(deny_unknown_fields, default)]
+    pub struct RAdamConfig {
+        /// η, step size, ≥ 0. Default 10⁻³ (PyTorch).
+        pub lr: f64,
+        /// β₁, decay of the first moment, in [0, 1). Default 0.9 (PyTorch).
+        pub beta1: f64,
+        /// β₂, decay of the second moment, in [0, 1). Default 0.999 (PyTorch).
+        pub beta2: f64,
+        /// ε, added to √v, > 0. Default 10⁻⁸ (PyTorch).
+        pub eps: f64,
+        /// wd, weight decay, ≥ 0. Default 0 (PyTorch).
+        pub weight_decay: f64,
+        /// Where weight decay enters. Default coupled (PyTorch).
+        pub decay: DecayKind,
+    }
 }
 
 impl Default for RAdamConfig {

@@ -7,6 +7,7 @@ use candle_core::backprop::GradStore;
 use candle_core::{Tensor, Var};
 use serde::{Deserialize, Deserializer, Serialize};
 
+use crate::documented::{self, Documented};
 use crate::{
     AdaBeliefConfig, AdadeltaConfig, AdafactorConfig, AdagradConfig, AdamConfig, AdamWConfig, AdamaxConfig, AdanConfig,
     Apply, AsgdConfig, Backend, Buffer, Closure, Driver, KfacConfig, LambConfig, LarsConfig, LayerRecord, LbfgsConfig,
@@ -201,6 +202,9 @@ macro_rules! registry {
             }
         }
 
+        /// Names of the optimizers' types and kinds.
+        pub(crate) const NAMES: &[(&str, &str)] = &[$((stringify!($variant), $kind)),*];
+
         impl OptimizerConfig {
             /// Names of all kinds.
             pub const KINDS: &'static [&'static str] = &[$($kind),*];
@@ -215,6 +219,20 @@ macro_rules! registry {
             #[must_use]
             pub fn kind(&self) -> &'static str {
                 match self { $(Self::$variant(_) => $kind,)* }
+            }
+
+            /// What its optimizer computes: the sentence, formula, notes and reference of its documentation as plain text, a paragraph
+            /// a line, formulas indented.
+            #[must_use]
+            pub fn about(&self) -> String {
+                documented::about(match self { $(Self::$variant(_) => <$config as Documented>::LINES,)* })
+            }
+
+            /// Effect, range and default of a setting by its dotted path (`signals.eps`); `None` if there is none.
+            #[must_use]
+            pub fn about_setting(&self, path: &str) -> Option<String> {
+                let parts = match self { $(Self::$variant(_) => <$config as Documented>::PARTS,)* };
+                documented::of_setting(parts, path)
             }
 
             /// η.

@@ -7,49 +7,53 @@ use crate::average::Average;
 use crate::error::{fraction, not_negative, positive};
 use crate::{At, Buffer, Decay, Driver, Elementwise, Float, Result};
 
-/// RMSprop: gradients divided by a running root mean square, with momentum if wanted.
-///
-/// ```text
-/// g ← g + wd·θ
-/// v ← ρ v + (1 − ρ) g²
-/// centred:  a ← ρ a + (1 − ρ) g,   r = √max(v − a², 0)          else r = √v
-/// u = g / (r + ε)
-/// momentum: B ← μ B + u,   u = B
-/// θ ← θ − η u
-/// ```
-///
-/// As `torch.optim.RMSprop`, with its defaults. Departure: PyTorch takes √(v − a²) as it comes, which is not a number where rounding makes the
-/// difference negative (gradients that hardly vary). References: Tieleman and Hinton 2012; Graves 2013 (centred).
-///
-/// ```
-/// # fn main() -> np_core::Result<()> {
-/// use candle_core::{DType, Device, Var};
-/// let w = Var::ones(3, DType::F32, &Device::Cpu)?;
-/// let config = np_core::RmsPropConfig { centered: true, momentum: 0.9, ..Default::default() };
-/// let mut rmsprop = np_core::RmsProp::from_named(vec![("w".into(), w.clone())], config)?;
-/// let report = rmsprop.step(&w.as_tensor().sqr()?.sum_all()?.backward()?)?;
-/// assert_eq!(report.updated, 1);
-/// # Ok(())
-/// # }
-/// ```
-pub type RmsProp = Driver<RmsPropConfig>;
+optimizer! {
+    /// RMSprop: gradients divided by a running root mean square, with momentum if wanted.
+    ///
+    /// ```text
+    /// g ← g + wd·θ
+    /// v ← ρ v + (1 − ρ) g²
+    /// centred:  a ← ρ a + (1 − ρ) g,   r = √max(v − a², 0)          else r = √v
+    /// u = g / (r + ε)
+    /// momentum: B ← μ B + u,   u = B
+    /// θ ← θ − η u
+    /// ```
+    ///
+    /// As `torch.optim.RMSprop`, with its defaults. Departure: PyTorch takes √(v − a²) as it comes, which is not a number where rounding makes the
+    /// difference negative (gradients that hardly vary). References: Tieleman and Hinton 2012; Graves 2013 (centred).
+    ///
+    /// ```
+    /// # fn main() -> np_core::Result<()> {
+    /// use candle_core::{DType, Device, Var};
+    /// let w = Var::ones(3, DType::F32, &Device::Cpu)?;
+    /// let config = np_core::RmsPropConfig { centered: true, momentum: 0.9, ..Default::default() };
+    /// let mut rmsprop = np_core::RmsProp::from_named(vec![("w".into(), w.clone())], config)?;
+    /// let report = rmsprop.step(&w.as_tensor().sqr()?.sum_all()?.backward()?)?;
+    /// assert_eq!(report.updated, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub type RmsProp = Driver<RmsPropConfig>;
+}
 
-/// Hyper-parameters of [`RmsProp`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct RmsPropConfig {
-    /// η, step size, ≥ 0. Default 10⁻² (PyTorch).
-    pub lr: f64,
-    /// ρ, decay of the averages, in [0, 1). Default 0.99 (PyTorch, which calls it alpha).
-    pub rho: f64,
-    /// ε, added to the root, > 0. Default 10⁻⁸ (PyTorch).
-    pub eps: f64,
-    /// μ, momentum of the steps, in [0, 1). Default 0 (PyTorch).
-    pub momentum: f64,
-    /// Divide by an estimate of the standard deviation, not of the root mean square. Default off (PyTorch).
-    pub centered: bool,
-    /// wd, coupled weight decay, ≥ 0. Default 0 (PyTorch).
-    pub weight_decay: f64,
+hyper_parameters! {
+    /// Hyper-parameters of [`RmsProp`].
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    #[serde(deny_unknown_fields, default)]
+    pub struct RmsPropConfig {
+        /// η, step size, ≥ 0. Default 10⁻² (PyTorch).
+        pub lr: f64,
+        /// ρ, decay of the averages, in [0, 1). Default 0.99 (PyTorch, which calls it alpha).
+        pub rho: f64,
+        /// ε, added to the root, > 0. Default 10⁻⁸ (PyTorch).
+        pub eps: f64,
+        /// μ, momentum of the steps, in [0, 1). Default 0 (PyTorch).
+        pub momentum: f64,
+        /// Divide by an estimate of the standard deviation, not of the root mean square. Default off (PyTorch).
+        pub centered: bool,
+        /// wd, coupled weight decay, ≥ 0. Default 0 (PyTorch).
+        pub weight_decay: f64,
+    }
 }
 
 impl Default for RmsPropConfig {

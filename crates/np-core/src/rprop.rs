@@ -6,47 +6,51 @@ use serde::{Deserialize, Serialize};
 use crate::error::{check, positive};
 use crate::{At, Buffer, Decay, Driver, Elementwise, Float, Result};
 
-/// Rprop: every element has a step size of its own, that grows while the sign of its gradient stays and shrinks when it turns.
-///
-/// ```text
-/// sign(g)·sign(g′) > 0:  δ ← min(δ η₊, δmax)
-/// sign(g)·sign(g′) < 0:  δ ← max(δ η₋, δmin),  g ← 0
-/// θ ← θ − η δ sign(g)
-/// g′ ← g
-/// ```
-///
-/// For full-batch gradients: a mini-batch's noise turns signs. As `torch.optim.Rprop`, with its defaults. Departures: δ is kept as a
-/// multiple of η, 1 at first, and so are its bounds, so that a schedule scales all steps (PyTorch reads η in a tensor's first step only); and the
-/// signs are multiplied, not the gradients, whose product can underflow to 0. It has no weight decay of its own; a group's is added to the
-/// gradient. Reference: Riedmiller and Braun 1993, in the form without backtracking.
-///
-/// ```
-/// # fn main() -> np_core::Result<()> {
-/// use candle_core::{DType, Device, Var};
-/// let w = Var::ones(3, DType::F32, &Device::Cpu)?;
-/// let config = np_core::RpropConfig { lr: 0.25, ..Default::default() };
-/// let mut rprop = np_core::Rprop::from_named(vec![("w".into(), w.clone())], config)?;
-/// let _ = rprop.step(&w.as_tensor().sqr()?.sum_all()?.backward()?)?;
-/// assert_eq!(w.to_vec1::<f32>()?, [0.75; 3]);
-/// # Ok(())
-/// # }
-/// ```
-pub type Rprop = Driver<RpropConfig>;
+optimizer! {
+    /// Rprop: every element has a step size of its own, that grows while the sign of its gradient stays and shrinks when it turns.
+    ///
+    /// ```text
+    /// sign(g)·sign(g′) > 0:  δ ← min(δ η₊, δmax)
+    /// sign(g)·sign(g′) < 0:  δ ← max(δ η₋, δmin),  g ← 0
+    /// θ ← θ − η δ sign(g)
+    /// g′ ← g
+    /// ```
+    ///
+    /// For full-batch gradients: a mini-batch's noise turns signs. As `torch.optim.Rprop`, with its defaults. Departures: δ is kept as a
+    /// multiple of η, 1 at first, and so are its bounds, so that a schedule scales all steps (PyTorch reads η in a tensor's first step only); and the
+    /// signs are multiplied, not the gradients, whose product can underflow to 0. It has no weight decay of its own; a group's is added to the
+    /// gradient. Reference: Riedmiller and Braun 1993, in the form without backtracking.
+    ///
+    /// ```
+    /// # fn main() -> np_core::Result<()> {
+    /// use candle_core::{DType, Device, Var};
+    /// let w = Var::ones(3, DType::F32, &Device::Cpu)?;
+    /// let config = np_core::RpropConfig { lr: 0.25, ..Default::default() };
+    /// let mut rprop = np_core::Rprop::from_named(vec![("w".into(), w.clone())], config)?;
+    /// let _ = rprop.step(&w.as_tensor().sqr()?.sum_all()?.backward()?)?;
+    /// assert_eq!(w.to_vec1::<f32>()?, [0.75; 3]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub type Rprop = Driver<RpropConfig>;
+}
 
-/// Hyper-parameters of [`Rprop`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct RpropConfig {
-    /// η, size of the first step, ≥ 0. Default 10⁻² (PyTorch).
-    pub lr: f64,
-    /// η₋, what δ is multiplied with where the sign has turned, in (0, 1). Default 0.5 (PyTorch).
-    pub shrink: f64,
-    /// η₊, what δ is multiplied with where the sign has stayed, above 1. Default 1.2 (PyTorch).
-    pub grow: f64,
-    /// δmin, smallest step as a multiple of η, > 0. Default 10⁻⁴ (PyTorch: 10⁻⁶ at its η).
-    pub min_step: f64,
-    /// δmax, largest step as a multiple of η, ≥ `min_step`. Default 5000 (PyTorch: 50 at its η).
-    pub max_step: f64,
+hyper_parameters! {
+    /// Hyper-parameters of [`Rprop`].
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    #[serde(deny_unknown_fields, default)]
+    pub struct RpropConfig {
+        /// η, size of the first step, ≥ 0. Default 10⁻² (PyTorch).
+        pub lr: f64,
+        /// η₋, what δ is multiplied with where the sign has turned, in (0, 1). Default 0.5 (PyTorch).
+        pub shrink: f64,
+        /// η₊, what δ is multiplied with where the sign has stayed, above 1. Default 1.2 (PyTorch).
+        pub grow: f64,
+        /// δmin, smallest step as a multiple of η, > 0. Default 10⁻⁴ (PyTorch: 10⁻⁶ at its η).
+        pub min_step: f64,
+        /// δmax, largest step as a multiple of η, ≥ `min_step`. Default 5000 (PyTorch: 50 at its η).
+        pub max_step: f64,
+    }
 }
 
 impl Default for RpropConfig {

@@ -7,79 +7,87 @@ use crate::average::{Average, correction};
 use crate::error::{check, fraction, not_negative, positive};
 use crate::{At, Buffer, Decay, Driver, Elementwise, Float, Result};
 
-/// Schedule-free AdamW: gradients are taken at a point y between the iterate z and its average x; x is what is evaluated.
-///
-/// ```text
-/// v ← β₂ v + (1 − β₂) g²          h = g / (√(v / (1 − β₂ᵗ)) + ε) + wd·y
-/// ηₜ = η min(1, t/T)              wₜ = tʳ (largest ηᵢ so far)^p          c = wₜ / Σ wᵢ
-/// y ← (1 − c) y + c z − ηₜ (1 − β₁ (1 − c)) h
-/// z ← z − ηₜ h
-/// ```
-///
-/// The parameters hold y in training: θ is y. [`Driver::select`] with [`Weights::Averaged`](crate::Weights) puts x = y + (z − y)(1 − 1/β₁) in their place
-/// for evaluation. Leave the schedule constant; T is `warmup_steps`. As `AdamWScheduleFree` of the package `schedulefree`, with its
-/// defaults; t, the warm-up and Σwᵢ go by the tensor's own steps, where the package counts all. Reference: Defazio et al. 2024.
-///
-/// ```
-/// # fn main() -> np_core::Result<()> {
-/// use candle_core::{DType, Device, Var};
-/// use np_core::{ScheduleFreeAdamW, ScheduleFreeAdamWConfig, Weights};
-/// let w = Var::ones(3, DType::F32, &Device::Cpu)?;
-/// let config = ScheduleFreeAdamWConfig { lr: 0.1, ..Default::default() };
-/// let mut optimizer = ScheduleFreeAdamW::from_named(vec![("w".into(), w.clone())], config)?;
-/// for _ in 0..50 {
-///     let _ = optimizer.step(&w.as_tensor().sqr()?.sum_all()?.backward()?)?;
-/// }
-/// optimizer.select(Weights::Averaged)?; // evaluate, save
-/// optimizer.select(Weights::Trained)?; // go on
-/// # Ok(())
-/// # }
-/// ```
-pub type ScheduleFreeAdamW = Driver<ScheduleFreeAdamWConfig>;
+optimizer! {
+    /// Schedule-free AdamW: gradients are taken at a point y between the iterate z and its average x; x is what is evaluated.
+    ///
+    /// ```text
+    /// v ← β₂ v + (1 − β₂) g²          h = g / (√(v / (1 − β₂ᵗ)) + ε) + wd·y
+    /// ηₜ = η min(1, t/T)              wₜ = tʳ (largest ηᵢ so far)^p          c = wₜ / Σ wᵢ
+    /// y ← (1 − c) y + c z − ηₜ (1 − β₁ (1 − c)) h
+    /// z ← z − ηₜ h
+    /// ```
+    ///
+    /// The parameters hold y in training: θ is y. For evaluation x = y + (z − y)(1 − 1/β₁) stands in their place. Leave the schedule constant; T is `warmup_steps`. As `AdamWScheduleFree` of the package `schedulefree`, with its
+    /// defaults; t, the warm-up and Σwᵢ go by the tensor's own steps, where the package counts all. Reference: Defazio et al. 2024.
+    ///
+    /// ```
+    /// # fn main() -> np_core::Result<()> {
+    /// use candle_core::{DType, Device, Var};
+    /// use np_core::{ScheduleFreeAdamW, ScheduleFreeAdamWConfig, Weights};
+    /// let w = Var::ones(3, DType::F32, &Device::Cpu)?;
+    /// let config = ScheduleFreeAdamWConfig { lr: 0.1, ..Default::default() };
+    /// let mut optimizer = ScheduleFreeAdamW::from_named(vec![("w".into(), w.clone())], config)?;
+    /// for _ in 0..50 {
+    ///     let _ = optimizer.step(&w.as_tensor().sqr()?.sum_all()?.backward()?)?;
+    /// }
+    /// optimizer.select(Weights::Averaged)?; // evaluate, save
+    /// optimizer.select(Weights::Trained)?; // go on
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// [`Driver::select`] with [`Weights::Averaged`](crate::Weights) puts x there.
+    pub type ScheduleFreeAdamW = Driver<ScheduleFreeAdamWConfig>;
+}
 
-/// Schedule-free SGD: as [`ScheduleFreeAdamW`], with the gradient itself for h.
-///
-/// ```text
-/// h = g + wd·y                    ηₜ, c, y, z, x as in [`ScheduleFreeAdamW`], with β for β₁
-/// ```
-///
-/// As `SGDScheduleFree` of the package `schedulefree`, with its defaults. Reference: Defazio et al. 2024.
-///
-/// ```
-/// # fn main() -> np_core::Result<()> {
-/// use candle_core::{DType, Device, Var};
-/// use np_core::{ScheduleFreeSgd, ScheduleFreeSgdConfig};
-/// let w = Var::ones(3, DType::F32, &Device::Cpu)?;
-/// let config = ScheduleFreeSgdConfig { lr: 0.25, ..Default::default() };
-/// let mut optimizer = ScheduleFreeSgd::from_named(vec![("w".into(), w.clone())], config)?;
-/// let report = optimizer.step(&w.as_tensor().sqr()?.sum_all()?.backward()?)?;
-/// assert_eq!(report.updated, 1);
-/// assert_eq!(w.to_vec1::<f32>()?, [0.5; 3]);
-/// # Ok(())
-/// # }
-/// ```
-pub type ScheduleFreeSgd = Driver<ScheduleFreeSgdConfig>;
+optimizer! {
+    /// Schedule-free SGD: gradients are taken at a point y between the iterate z and its average x; x is what is evaluated.
+    /// As [`ScheduleFreeAdamW`], with the gradient itself for h.
+    ///
+    /// ```text
+    /// h = g + wd·y                    ηₜ, c, y, z, x as in schedule-free AdamW, with β for β₁
+    /// ```
+    ///
+    /// As `SGDScheduleFree` of the package `schedulefree`, with its defaults. Reference: Defazio et al. 2024.
+    ///
+    /// ```
+    /// # fn main() -> np_core::Result<()> {
+    /// use candle_core::{DType, Device, Var};
+    /// use np_core::{ScheduleFreeSgd, ScheduleFreeSgdConfig};
+    /// let w = Var::ones(3, DType::F32, &Device::Cpu)?;
+    /// let config = ScheduleFreeSgdConfig { lr: 0.25, ..Default::default() };
+    /// let mut optimizer = ScheduleFreeSgd::from_named(vec![("w".into(), w.clone())], config)?;
+    /// let report = optimizer.step(&w.as_tensor().sqr()?.sum_all()?.backward()?)?;
+    /// assert_eq!(report.updated, 1);
+    /// assert_eq!(w.to_vec1::<f32>()?, [0.5; 3]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub type ScheduleFreeSgd = Driver<ScheduleFreeSgdConfig>;
+}
 
-/// Hyper-parameters of [`ScheduleFreeAdamW`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct ScheduleFreeAdamWConfig {
-    /// η, step size, ≥ 0. Default 2.5·10⁻³ (`schedulefree`).
-    pub lr: f64,
-    /// β₁, how near to the average gradients are taken, in (0, 1). Default 0.9 (`schedulefree`).
-    pub beta1: f64,
-    /// β₂, decay of the second moment, in [0, 1). Default 0.999 (`schedulefree`).
-    pub beta2: f64,
-    /// ε, added to √v̂, > 0. Default 10⁻⁸ (`schedulefree`).
-    pub eps: f64,
-    /// wd, weight decay at y, scaled by ηₜ, ≥ 0. Default 0 (`schedulefree`).
-    pub weight_decay: f64,
-    /// T, steps over which η rises linearly. Default 0 (`schedulefree`).
-    pub warmup_steps: u64,
-    /// r, power of t in a step's weight in the average, ≥ 0. Default 0 (`schedulefree`).
-    pub r: f64,
-    /// p, power of the largest η in a step's weight, ≥ 0. Default 2 (`schedulefree`).
-    pub weight_lr_power: f64,
+hyper_parameters! {
+    /// Hyper-parameters of [`ScheduleFreeAdamW`].
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    #[serde(deny_unknown_fields, default)]
+    pub struct ScheduleFreeAdamWConfig {
+        /// η, step size, ≥ 0. Default 2.5·10⁻³ (`schedulefree`).
+        pub lr: f64,
+        /// β₁, how near to the average gradients are taken, in (0, 1). Default 0.9 (`schedulefree`).
+        pub beta1: f64,
+        /// β₂, decay of the second moment, in [0, 1). Default 0.999 (`schedulefree`).
+        pub beta2: f64,
+        /// ε, added to √v̂, > 0. Default 10⁻⁸ (`schedulefree`).
+        pub eps: f64,
+        /// wd, weight decay at y, scaled by ηₜ, ≥ 0. Default 0 (`schedulefree`).
+        pub weight_decay: f64,
+        /// T, steps over which η rises linearly. Default 0 (`schedulefree`).
+        pub warmup_steps: u64,
+        /// r, power of t in a step's weight in the average, ≥ 0. Default 0 (`schedulefree`).
+        pub r: f64,
+        /// p, power of the largest η in a step's weight, ≥ 0. Default 2 (`schedulefree`).
+        pub weight_lr_power: f64,
+    }
 }
 
 impl Default for ScheduleFreeAdamWConfig {
@@ -89,22 +97,24 @@ impl Default for ScheduleFreeAdamWConfig {
     }
 }
 
-/// Hyper-parameters of [`ScheduleFreeSgd`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct ScheduleFreeSgdConfig {
-    /// η, step size, ≥ 0. Default 1 (`schedulefree`).
-    pub lr: f64,
-    /// β, how near to the average gradients are taken, in (0, 1). Default 0.9 (`schedulefree`).
-    pub momentum: f64,
-    /// wd, coupled weight decay, ≥ 0. Default 0 (`schedulefree`).
-    pub weight_decay: f64,
-    /// T, steps over which η rises linearly. Default 0 (`schedulefree`).
-    pub warmup_steps: u64,
-    /// r, power of t in a step's weight in the average, ≥ 0. Default 0 (`schedulefree`).
-    pub r: f64,
-    /// p, power of the largest η in a step's weight, ≥ 0. Default 2 (`schedulefree`).
-    pub weight_lr_power: f64,
+hyper_parameters! {
+    /// Hyper-parameters of [`ScheduleFreeSgd`].
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    #[serde(deny_unknown_fields, default)]
+    pub struct ScheduleFreeSgdConfig {
+        /// η, step size, ≥ 0. Default 1 (`schedulefree`).
+        pub lr: f64,
+        /// β, how near to the average gradients are taken, in (0, 1). Default 0.9 (`schedulefree`).
+        pub momentum: f64,
+        /// wd, coupled weight decay, ≥ 0. Default 0 (`schedulefree`).
+        pub weight_decay: f64,
+        /// T, steps over which η rises linearly. Default 0 (`schedulefree`).
+        pub warmup_steps: u64,
+        /// r, power of t in a step's weight in the average, ≥ 0. Default 0 (`schedulefree`).
+        pub r: f64,
+        /// p, power of the largest η in a step's weight, ≥ 0. Default 2 (`schedulefree`).
+        pub weight_lr_power: f64,
+    }
 }
 
 impl Default for ScheduleFreeSgdConfig {

@@ -6,45 +6,49 @@ use serde::{Deserialize, Serialize};
 use crate::error::{check, not_negative};
 use crate::{At, Buffer, Decay, Driver, Elementwise, Float, Result};
 
-/// Stochastic gradient descent, with momentum, dampening, Nesterov's look-ahead and coupled weight decay.
-///
-/// ```text
-/// g ← g + wd·θ
-/// B ← μ B + (1 − τ) g          (first step of a tensor: B ← g)
-/// u = B,  or  g + μ B with Nesterov,  or  g without momentum
-/// θ ← θ − η u
-/// ```
-///
-/// As `torch.optim.SGD`, with its defaults but for η, which PyTorch sets to 10⁻³ and is 10⁻² here. References: Polyak 1964; Sutskever et al. 2013.
-///
-/// ```
-/// # fn main() -> np_core::Result<()> {
-/// use candle_core::{DType, Device, Var};
-/// let w = Var::ones(3, DType::F32, &Device::Cpu)?;
-/// let config = np_core::SgdConfig { lr: 0.1, momentum: 0.9, ..Default::default() };
-/// let mut sgd = np_core::Sgd::from_named(vec![("w".into(), w.clone())], config)?;
-/// let report = sgd.step(&w.as_tensor().sqr()?.sum_all()?.backward()?)?;
-/// assert_eq!(report.updated, 1);
-/// assert_eq!(w.to_vec1::<f32>()?, [0.8; 3]);
-/// # Ok(())
-/// # }
-/// ```
-pub type Sgd = Driver<SgdConfig>;
+optimizer! {
+    /// Stochastic gradient descent, with momentum, dampening, Nesterov's look-ahead and coupled weight decay.
+    ///
+    /// ```text
+    /// g ← g + wd·θ
+    /// B ← μ B + (1 − τ) g          (first step of a tensor: B ← g)
+    /// u = B,  or  g + μ B with Nesterov,  or  g without momentum
+    /// θ ← θ − η u
+    /// ```
+    ///
+    /// As `torch.optim.SGD`, with its defaults but for η, which PyTorch sets to 10⁻³ and is 10⁻² here. References: Polyak 1964; Sutskever et al. 2013.
+    ///
+    /// ```
+    /// # fn main() -> np_core::Result<()> {
+    /// use candle_core::{DType, Device, Var};
+    /// let w = Var::ones(3, DType::F32, &Device::Cpu)?;
+    /// let config = np_core::SgdConfig { lr: 0.1, momentum: 0.9, ..Default::default() };
+    /// let mut sgd = np_core::Sgd::from_named(vec![("w".into(), w.clone())], config)?;
+    /// let report = sgd.step(&w.as_tensor().sqr()?.sum_all()?.backward()?)?;
+    /// assert_eq!(report.updated, 1);
+    /// assert_eq!(w.to_vec1::<f32>()?, [0.8; 3]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub type Sgd = Driver<SgdConfig>;
+}
 
-/// Hyper-parameters of [`Sgd`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct SgdConfig {
-    /// η, step size, ≥ 0. Default 0.01 (the published baseline; PyTorch's is 10⁻³).
-    pub lr: f64,
-    /// μ, momentum, in [0, 1]. Default 0 (PyTorch).
-    pub momentum: f64,
-    /// τ, dampening, in [0, 1]: how much less of the gradient enters the momentum. Default 0 (PyTorch).
-    pub dampening: f64,
-    /// Nesterov's look-ahead; needs momentum above 0 and no dampening. Default off (PyTorch).
-    pub nesterov: bool,
-    /// wd, coupled weight decay, ≥ 0. Default 0 (PyTorch).
-    pub weight_decay: f64,
+hyper_parameters! {
+    /// Hyper-parameters of [`Sgd`].
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    #[serde(deny_unknown_fields, default)]
+    pub struct SgdConfig {
+        /// η, step size, ≥ 0. Default 0.01 (the published baseline; PyTorch's is 10⁻³).
+        pub lr: f64,
+        /// μ, momentum, in [0, 1]. Default 0 (PyTorch).
+        pub momentum: f64,
+        /// τ, dampening, in [0, 1]: how much less of the gradient enters the momentum. Default 0 (PyTorch).
+        pub dampening: f64,
+        /// Nesterov's look-ahead; needs momentum above 0 and no dampening. Default off (PyTorch).
+        pub nesterov: bool,
+        /// wd, coupled weight decay, ≥ 0. Default 0 (PyTorch).
+        pub weight_decay: f64,
+    }
 }
 
 impl Default for SgdConfig {

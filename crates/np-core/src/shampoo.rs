@@ -7,49 +7,53 @@ use crate::host::{self, HostRule, Whole};
 use crate::matrix::{Mode, Real, power, view};
 use crate::{Apply, Buffer, Decay, Driver, Result, Rule, StepContext, Work};
 
-/// Shampoo: the gradient, multiplied along each of its k dimensions with an inverse root of what it has summed up there.
-///
-/// ```text
-/// g ← g + wd·θ
-/// L_i ← L_i + G_i G_iᵀ                    G_i: g unfolded along dimension i;  L_i = ε I at first
-/// u = g ×₁ L₁^(−1/2k) … ×_k L_k^(−1/2k)   for a matrix: L^(−1/4) g R^(−1/4)
-/// B ← μ B + u                             θ ← θ − η B
-/// ```
-///
-/// Roots are found anew every [`update_every`](ShampooConfig::update_every) steps, by eigendecomposition. A dimension above
-/// [`max_dim`](ShampooConfig::max_dim) is left as it is. Held to `pytorch_optimizer`'s `Shampoo`, with its defaults; it differs where that mixes
-/// the preconditioned update of the step before into the gradient (momentum here is an average of updates), and where it does not move at all before the first
-/// root (here the first step has one). Reference: Gupta, Koren and Singer 2018.
-///
-/// ```
-/// # fn main() -> np_core::Result<()> {
-/// use candle_core::{DType, Device, Var};
-/// let w = Var::ones((4, 3), DType::F32, &Device::Cpu)?;
-/// let mut shampoo = np_core::Shampoo::from_named(vec![("w".into(), w.clone())], Default::default())?;
-/// shampoo.backward_step(&w.as_tensor().sqr()?.sum_all()?)?;
-/// assert_eq!(shampoo.state()?.tensors["w.preconditioner_0"].dims(), [4, 4]);
-/// # Ok(())
-/// # }
-/// ```
-pub type Shampoo = Driver<ShampooConfig>;
+optimizer! {
+    /// Shampoo: the gradient, multiplied along each of its k dimensions with an inverse root of what it has summed up there.
+    ///
+    /// ```text
+    /// g ← g + wd·θ
+    /// L_i ← L_i + G_i G_iᵀ                    G_i: g unfolded along dimension i;  L_i = ε I at first
+    /// u = g ×₁ L₁^(−1/2k) … ×_k L_k^(−1/2k)   for a matrix: L^(−1/4) g R^(−1/4)
+    /// B ← μ B + u                             θ ← θ − η B
+    /// ```
+    ///
+    /// Roots are found anew every [`update_every`](ShampooConfig::update_every) steps, by eigendecomposition. A dimension above
+    /// [`max_dim`](ShampooConfig::max_dim) is left as it is. Held to `pytorch_optimizer`'s `Shampoo`, with its defaults; it differs where that mixes
+    /// the preconditioned update of the step before into the gradient (momentum here is an average of updates), and where it does not move at all before the first
+    /// root (here the first step has one). Reference: Gupta, Koren and Singer 2018.
+    ///
+    /// ```
+    /// # fn main() -> np_core::Result<()> {
+    /// use candle_core::{DType, Device, Var};
+    /// let w = Var::ones((4, 3), DType::F32, &Device::Cpu)?;
+    /// let mut shampoo = np_core::Shampoo::from_named(vec![("w".into(), w.clone())], Default::default())?;
+    /// shampoo.backward_step(&w.as_tensor().sqr()?.sum_all()?)?;
+    /// assert_eq!(shampoo.state()?.tensors["w.preconditioner_0"].dims(), [4, 4]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub type Shampoo = Driver<ShampooConfig>;
+}
 
-/// Hyper-parameters of [`Shampoo`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct ShampooConfig {
-    /// η, step size, ≥ 0. Default 10⁻³ (the reference).
-    pub lr: f64,
-    /// μ, momentum, in [0, 1). Default 0 (the reference).
-    pub momentum: f64,
-    /// wd, coupled weight decay, ≥ 0. Default 0 (the reference).
-    pub weight_decay: f64,
-    /// ε > 0, the diagonal of a preconditioner at first. Default 10⁻⁶ (the reference). A direction that no gradient has had when a root is found is
-    /// enlarged by ε^(−1/2k) until the next one: with `update_every` above 1 take 10⁻² or more.
-    pub eps: f64,
-    /// Steps between two computations of the roots, ≥ 1. Default 1 (the reference).
-    pub update_every: u64,
-    /// Largest dimension that is preconditioned, ≥ 1. Default 2048 (the reference has no limit).
-    pub max_dim: usize,
+hyper_parameters! {
+    /// Hyper-parameters of [`Shampoo`].
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    #[serde(deny_unknown_fields, default)]
+    pub struct ShampooConfig {
+        /// η, step size, ≥ 0. Default 10⁻³ (the reference).
+        pub lr: f64,
+        /// μ, momentum, in [0, 1). Default 0 (the reference).
+        pub momentum: f64,
+        /// wd, coupled weight decay, ≥ 0. Default 0 (the reference).
+        pub weight_decay: f64,
+        /// ε > 0, the diagonal of a preconditioner at first. Default 10⁻⁶ (the reference). A direction that no gradient has had when a root is found is
+        /// enlarged by ε^(−1/2k) until the next one: with `update_every` above 1 take 10⁻² or more.
+        pub eps: f64,
+        /// Steps between two computations of the roots, ≥ 1. Default 1 (the reference).
+        pub update_every: u64,
+        /// Largest dimension that is preconditioned, ≥ 1. Default 2048 (the reference has no limit).
+        pub max_dim: usize,
+    }
 }
 
 impl Default for ShampooConfig {

@@ -7,54 +7,58 @@ use crate::host::{self, HostRule, Whole};
 use crate::matrix::{Mode, Onto, Real, eigen, orthonormal, product, view};
 use crate::{Apply, Buffer, Decay, Driver, Float, Result, Rule, StepContext, Work};
 
-/// SOAP: Adam, run in the eigenbasis that Shampoo's preconditioners have along each dimension.
-///
-/// ```text
-/// m ← β₁ m + (1 − β₁) g                     v ← β₂ v + (1 − β₂) (g ×₁ Q₁ᵀ … ×_k Q_kᵀ)²
-/// u = [(m ×₁ Q₁ᵀ … ×_k Q_kᵀ) / (√v + ε)] ×₁ Q₁ … ×_k Q_k
-/// θ ← (1 − η wd) (θ − η √(1 − β₂ᵗ)/(1 − β₁ᵗ) u)
-/// L_i ← β L_i + (1 − β) G_i G_iᵀ            Q_i: eigenvectors of L_i
-/// ```
-///
-/// A tensor's first step only starts its L and Q; t counts those after it. Q is then followed by one power iteration and a QR decomposition every
-/// [`update_every`](SoapConfig::update_every) steps. Vectors, and dimensions above [`max_dim`](SoapConfig::max_dim), keep their own
-/// basis: that is Adam. As `pytorch_optimizer`'s `SOAP`, with its defaults. Where a tensor has fewer elements across a dimension than along it, the first
-/// L is singular, its null space has no basis of its own, and the reference's trajectory there is decided by rounding: those tensors agree in kind, not number
-/// by number. Reference: Vyas et al. 2024.
-///
-/// ```
-/// # fn main() -> np_core::Result<()> {
-/// use candle_core::{DType, Device, Var};
-/// let w = Var::ones((4, 3), DType::F32, &Device::Cpu)?;
-/// let mut soap = np_core::Soap::from_named(vec![("w".into(), w.clone())], Default::default())?;
-/// soap.backward_step(&w.as_tensor().sqr()?.sum_all()?)?;
-/// assert_eq!(soap.state()?.tensors["w.basis_0"].dims(), [4, 4]);
-/// assert_eq!(w.to_vec2::<f32>()?[0], [1.0; 3]); // the first step only looks
-/// # Ok(())
-/// # }
-/// ```
-pub type Soap = Driver<SoapConfig>;
+optimizer! {
+    /// SOAP: Adam, run in the eigenbasis that Shampoo's preconditioners have along each dimension.
+    ///
+    /// ```text
+    /// m ← β₁ m + (1 − β₁) g                     v ← β₂ v + (1 − β₂) (g ×₁ Q₁ᵀ … ×_k Q_kᵀ)²
+    /// u = [(m ×₁ Q₁ᵀ … ×_k Q_kᵀ) / (√v + ε)] ×₁ Q₁ … ×_k Q_k
+    /// θ ← (1 − η wd) (θ − η √(1 − β₂ᵗ)/(1 − β₁ᵗ) u)
+    /// L_i ← β L_i + (1 − β) G_i G_iᵀ            Q_i: eigenvectors of L_i
+    /// ```
+    ///
+    /// A tensor's first step only starts its L and Q; t counts those after it. Q is then followed by one power iteration and a QR decomposition every
+    /// [`update_every`](SoapConfig::update_every) steps. Vectors, and dimensions above [`max_dim`](SoapConfig::max_dim), keep their own
+    /// basis: that is Adam. As `pytorch_optimizer`'s `SOAP`, with its defaults. Where a tensor has fewer elements across a dimension than along it, the first
+    /// L is singular, its null space has no basis of its own, and the reference's trajectory there is decided by rounding: those tensors agree in kind, not number
+    /// by number. Reference: Vyas et al. 2024.
+    ///
+    /// ```
+    /// # fn main() -> np_core::Result<()> {
+    /// use candle_core::{DType, Device, Var};
+    /// let w = Var::ones((4, 3), DType::F32, &Device::Cpu)?;
+    /// let mut soap = np_core::Soap::from_named(vec![("w".into(), w.clone())], Default::default())?;
+    /// soap.backward_step(&w.as_tensor().sqr()?.sum_all()?)?;
+    /// assert_eq!(soap.state()?.tensors["w.basis_0"].dims(), [4, 4]);
+    /// assert_eq!(w.to_vec2::<f32>()?[0], [1.0; 3]); // the first step only looks
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub type Soap = Driver<SoapConfig>;
+}
 
-/// Hyper-parameters of [`Soap`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct SoapConfig {
-    /// η, step size, ≥ 0. Default 3·10⁻³ (the reference).
-    pub lr: f64,
-    /// β₁, decay of the first moment, in [0, 1). Default 0.95 (the reference).
-    pub beta1: f64,
-    /// β₂, decay of the second moment, in [0, 1). Default 0.95 (the reference).
-    pub beta2: f64,
-    /// β, decay of the preconditioners, in [0, 1). Default none: β₂ (the reference).
-    pub shampoo_beta: Option<f64>,
-    /// ε > 0. Default 10⁻⁸ (the reference).
-    pub eps: f64,
-    /// wd, decoupled weight decay, after the step, ≥ 0. Default 0.01 (the reference).
-    pub weight_decay: f64,
-    /// Steps between two updates of the basis, ≥ 1. Default 10 (the reference).
-    pub update_every: u64,
-    /// Largest dimension that is preconditioned, ≥ 1. Default 10,000 (the reference).
-    pub max_dim: usize,
+hyper_parameters! {
+    /// Hyper-parameters of [`Soap`].
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    #[serde(deny_unknown_fields, default)]
+    pub struct SoapConfig {
+        /// η, step size, ≥ 0. Default 3·10⁻³ (the reference).
+        pub lr: f64,
+        /// β₁, decay of the first moment, in [0, 1). Default 0.95 (the reference).
+        pub beta1: f64,
+        /// β₂, decay of the second moment, in [0, 1). Default 0.95 (the reference).
+        pub beta2: f64,
+        /// β, decay of the preconditioners, in [0, 1). Default none: β₂ (the reference).
+        pub shampoo_beta: Option<f64>,
+        /// ε > 0. Default 10⁻⁸ (the reference).
+        pub eps: f64,
+        /// wd, decoupled weight decay, after the step, ≥ 0. Default 0.01 (the reference).
+        pub weight_decay: f64,
+        /// Steps between two updates of the basis, ≥ 1. Default 10 (the reference).
+        pub update_every: u64,
+        /// Largest dimension that is preconditioned, ≥ 1. Default 10,000 (the reference).
+        pub max_dim: usize,
+    }
 }
 
 impl Default for SoapConfig {

@@ -192,10 +192,16 @@ fn every_record_says_how_it_was_made() {
 #[test]
 fn optimizers_prints_what_an_experiment_can_say() {
     let lab = Lab::new(TINY);
-    let (names, _) = lab.good(&["optimizers"]);
-    assert!(names.lines().any(|name| name == "neuroplastic"), "{names}");
-    for name in names.lines() {
+    let (list, _) = lab.good(&["optimizers"]);
+    assert!(list.contains("\nadam                 Adam, with coupled weight decay (L2 regularisation)\n"), "{list}");
+    let names: Vec<&str> = list.lines().filter_map(|line| line.split_whitespace().next()).collect();
+    assert_eq!(names, np_core::OptimizerConfig::KINDS);
+    for name in names {
         let (yaml, _) = lab.good(&["optimizers", name]);
+        assert!(yaml.starts_with("# ") && yaml.contains("\n#     "), "a formula: {yaml}");
+        assert!(yaml.contains("\n    # η, "), "what its settings are: {yaml}");
+        let prose = yaml.lines().filter(|line| line.contains("# ") && !line.starts_with("#     "));
+        prose.for_each(|line| assert!(line.chars().count() <= 100, "{line}"));
         let settings: serde_yaml::Value = serde_yaml::from_str(&yaml).unwrap();
         let json = serde_json::to_string(&settings["optimizer"]).unwrap();
         let set = format!("optimizer={json}");

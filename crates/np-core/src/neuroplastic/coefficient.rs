@@ -7,33 +7,35 @@ use super::signals::Signals;
 use crate::error::{check, not_negative};
 use crate::{Float, Result, StepContext};
 
-/// How signals become a coefficient.
-///
-/// ```text
-/// α_g = clip(ĝ, α_min, α_max)                           gradient-only
-/// α_f = clip(w_a â + w_g ĝ + w_m m̂, α_min, α_max)       full
-/// α   = α_g + ρ_e · s · (α_f − α_g)                     used; not clipped again
-/// ρ_e = clip((e − 1) / W, 0, 1)                          warm-up gate; 1 when W = 0, 0 in gradient-only mode
-/// ```
-///
-/// With s above 1, α may leave the bounds; that is how the published results were made.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Coefficient {
-    /// Which coefficient is used. Default `full`.
-    pub rule: RuleKind,
-    /// α_min > 0. Default 0.2 (paper).
-    pub min: f64,
-    /// α_max ≥ α_min. Default 2 (paper).
-    pub max: f64,
-    /// s ≥ 0, plasticity scale. Default 1 (published code; its tuned value is 2).
-    pub scale: f64,
-    /// W, epochs over which the full rule is faded in. Default 0 (published code; its tuned value is 2).
-    pub warmup_epochs: f64,
-    /// Whether each element has its own coefficient. Default `element` (paper).
-    pub granularity: Granularity,
-    /// Share of α_max − α_min within which α counts as near a bound; a matter of diagnostics alone. Default 0.05 (published code).
-    pub saturation_threshold: f64,
+hyper_parameters! {
+    /// How signals become a coefficient.
+    ///
+    /// ```text
+    /// α_g = clip(ĝ, α_min, α_max)                           gradient-only
+    /// α_f = clip(w_a â + w_g ĝ + w_m m̂, α_min, α_max)       full
+    /// α   = α_g + ρ_e · s · (α_f − α_g)                     used; not clipped again
+    /// ρ_e = clip((e − 1) / W, 0, 1)                          warm-up gate; 1 when W = 0, 0 in gradient-only mode
+    /// ```
+    ///
+    /// With s above 1, α may leave the bounds; that is how the published results were made.
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    #[serde(deny_unknown_fields, default)]
+    pub struct Coefficient {
+        /// Which coefficient is used: `full`, of all three signals, or `gradient_only`, α = α_g. Default `full`.
+        pub rule: RuleKind,
+        /// α_min > 0. Default 0.2 (paper).
+        pub min: f64,
+        /// α_max ≥ α_min. Default 2 (paper).
+        pub max: f64,
+        /// s ≥ 0, plasticity scale. Default 1 (published code; its tuned value is 2).
+        pub scale: f64,
+        /// W, epochs over which the full rule is faded in. Default 0 (published code; its tuned value is 2).
+        pub warmup_epochs: f64,
+        /// Whether each `element` has its own coefficient, or all of a `tensor` one. Default `element` (paper).
+        pub granularity: Granularity,
+        /// Share of α_max − α_min within which α counts as near a bound; a matter of diagnostics alone. Default 0.05 (published code).
+        pub saturation_threshold: f64,
+    }
 }
 
 /// The full rule or its ablation.

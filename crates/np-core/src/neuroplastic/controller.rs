@@ -5,24 +5,27 @@ use serde::{Deserialize, Serialize};
 use crate::error::{check, not_negative};
 use crate::{Layer, Result};
 
-/// A controller of the learning rate.
-///
-/// ```text
-/// ζ = mean( log( max(α, ε) / max(α_g, ε) ) )       signal of a tensor; 0 if not finite, 0 in gradient-only mode
-/// c = clip(1 + k ζ̄, low, high)                     ζ̄: plain mean of ζ over the group's tensors with a gradient
-/// η_eff = η · c
-/// ```
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Controller {
-    /// What shares a multiplier. Default `global`.
-    pub mode: ControllerMode,
-    /// k ≥ 0, how strongly the signal acts. Default 0.1 (published code).
-    pub strength: f64,
-    /// Smallest multiplier, > 0. Default 0.8 (published code).
-    pub low: f64,
-    /// Largest multiplier, ≥ `low`. Default 1.2 (published code).
-    pub high: f64,
+hyper_parameters! {
+    /// A controller of the learning rate.
+    ///
+    /// ```text
+    /// ζ = mean( log( max(α, ε) / max(α_g, ε) ) )       signal of a tensor; 0 if not finite, 0 in gradient-only mode
+    /// c = clip(1 + k ζ̄, low, high)                     ζ̄: plain mean of ζ over the group's tensors with a gradient
+    /// η_eff = η · c
+    /// ```
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    #[serde(deny_unknown_fields, default)]
+    pub struct Controller {
+        /// What shares a multiplier: all tensors (`global`), those of each group of layers (`layerwise`), or those of the classifier alone
+        /// (`classifier_only`). Default `global`.
+        pub mode: ControllerMode,
+        /// k ≥ 0, how strongly the signal acts. Default 0.1 (published code).
+        pub strength: f64,
+        /// Smallest multiplier, > 0. Default 0.8 (published code).
+        pub low: f64,
+        /// Largest multiplier, ≥ `low`. Default 1.2 (published code).
+        pub high: f64,
+    }
 }
 
 /// What shares a multiplier.

@@ -61,46 +61,52 @@ pub enum DecayKind {
     Decoupled,
 }
 
-/// u = α ⊙ g.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Direct {
-    /// Where weight decay enters. Default coupled.
-    pub decay: DecayKind,
+hyper_parameters! {
+    /// u = α ⊙ g.
+    #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+    #[serde(deny_unknown_fields, default)]
+    pub struct Direct {
+        /// Where weight decay enters, `coupled` or `decoupled`. Default coupled.
+        pub decay: DecayKind,
+    }
 }
 
-/// ```text
-/// d = (α − 1) ⊙ g;  if ‖d‖ > r‖g‖:  d ← d · r‖g‖/(‖d‖ + 10⁻¹²);  u = g + d
-/// ```
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct BoundedResidual {
-    /// r > 0, largest ‖d‖/‖g‖. Default 0.5 (published code).
-    pub max_ratio: f64,
-    /// Where weight decay enters. Default coupled.
-    pub decay: DecayKind,
+hyper_parameters! {
+    /// ```text
+    /// d = (α − 1) ⊙ g;  if ‖d‖ > r‖g‖:  d ← d · r‖g‖/(‖d‖ + 10⁻¹²);  u = g + d
+    /// ```
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    #[serde(deny_unknown_fields, default)]
+    pub struct BoundedResidual {
+        /// r > 0, largest ‖d‖/‖g‖. Default 0.5 (published code).
+        pub max_ratio: f64,
+        /// Where weight decay enters, `coupled` or `decoupled`. Default coupled.
+        pub decay: DecayKind,
+    }
 }
 
-/// ```text
-/// q = (α − α_g) ⊙ g;   if Σg² ≤ ε:  d = 0
-/// o = q − [Σ(q⊙g)/(Σg² + ε)] g;   matched norm, and ‖o‖ > ε:  o ← o · ‖g‖/(‖o‖ + ε)
-/// d = λ κ o;   if ‖d‖ > r‖g‖:  d ← d · r‖g‖/(‖d‖ + ε);   u = g + d
-/// ```
-///
-/// Elements of q and o that are not finite become 0.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct OrthogonalResidual {
-    /// λ ≥ 0. Default 0.1 (published code).
-    pub strength: f64,
-    /// r > 0, largest ‖d‖/‖g‖. Default 0.5 (published code).
-    pub max_ratio: f64,
-    /// What o is scaled to. Default `raw`.
-    pub norm: ResidualNorm,
-    /// κ over the training. Default `constant`.
-    pub schedule: ResidualSchedule,
-    /// Where weight decay enters. Default coupled.
-    pub decay: DecayKind,
+hyper_parameters! {
+    /// ```text
+    /// q = (α − α_g) ⊙ g;   if Σg² ≤ ε:  d = 0
+    /// o = q − [Σ(q⊙g)/(Σg² + ε)] g;   matched norm, and ‖o‖ > ε:  o ← o · ‖g‖/(‖o‖ + ε)
+    /// d = λ κ o;   if ‖d‖ > r‖g‖:  d ← d · r‖g‖/(‖d‖ + ε);   u = g + d
+    /// ```
+    ///
+    /// Elements of q and o that are not finite become 0.
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    #[serde(deny_unknown_fields, default)]
+    pub struct OrthogonalResidual {
+        /// λ ≥ 0. Default 0.1 (published code).
+        pub strength: f64,
+        /// r > 0, largest ‖d‖/‖g‖. Default 0.5 (published code).
+        pub max_ratio: f64,
+        /// What o is scaled to: its own norm (`raw`) or the gradient's (`match_gradient`). Default `raw`.
+        pub norm: ResidualNorm,
+        /// κ over the training: `constant`, `{late: p₀}` or `cosine`. Default `constant`.
+        pub schedule: ResidualSchedule,
+        /// Where weight decay enters, `coupled` or `decoupled`. Default coupled.
+        pub decay: DecayKind,
+    }
 }
 
 /// The norm that the orthogonal residual is brought to before λ.
@@ -130,26 +136,28 @@ pub enum ResidualSchedule {
     Cosine,
 }
 
-/// ```text
-/// z = α − 1;  γ = strength · phase · scope
-/// d = γ z ⊙ t,   t = b  |  μ  |  (clip(‖θ‖/(‖b‖ + 10⁻¹²), 0.5, 1.5) − 1) b
-/// if ‖d‖ > r‖b‖:  d ← d · r‖b‖/(‖d‖ + 10⁻¹²);   u = b + d
-/// ```
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Hybrid {
-    /// The optimizer that gives b and μ. Default AdamW.
-    pub base: Base,
-    /// What is modulated. Default `gain`.
-    pub target: Target,
-    /// The tensors that are modulated. Default all.
-    pub scope: Scope,
-    /// The part of the training in which they are. Default full.
-    pub phase: Phase,
-    /// Strength ≥ 0; with 0 the hybrid is its base optimizer, stabilised. Default 0.15 (published code).
-    pub strength: f64,
-    /// r ≥ 0, largest ‖d‖/‖b‖. Default 0.25 (published code).
-    pub max_ratio: f64,
+hyper_parameters! {
+    /// ```text
+    /// z = α − 1;  γ = strength · phase · scope
+    /// d = γ z ⊙ t,   t = b  |  μ  |  (clip(‖θ‖/(‖b‖ + 10⁻¹²), 0.5, 1.5) − 1) b
+    /// if ‖d‖ > r‖b‖:  d ← d · r‖b‖/(‖d‖ + 10⁻¹²);   u = b + d
+    /// ```
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    #[serde(deny_unknown_fields, default)]
+    pub struct Hybrid {
+        /// The optimizer that gives b and μ. Default AdamW.
+        pub base: Base,
+        /// What is modulated: `gain`, `momentum` or `trust_ratio`. Default `gain`.
+        pub target: Target,
+        /// The tensors that are modulated: `all`, `conv_only`, `classifier_only`, `early_blocks` or `late_blocks`. Default all.
+        pub scope: Scope,
+        /// The part of the training in which they are: `full`, `early`, `middle` or `late`. Default full.
+        pub phase: Phase,
+        /// Strength ≥ 0; with 0 the hybrid is its base optimizer, stabilised. Default 0.15 (published code).
+        pub strength: f64,
+        /// r ≥ 0, largest ‖d‖/‖b‖. Default 0.25 (published code).
+        pub max_ratio: f64,
+    }
 }
 
 /// What a hybrid modulates.

@@ -40,63 +40,80 @@ use crate::error::not_negative;
 use crate::registry::AnyMemory;
 use crate::{Apply, Buffer, Driver, OptimizerConfig, Result, Rule, StepContext, Work};
 
-/// NeuroPlastic: a gradient step scaled, element by element, by a plasticity coefficient of three normalised signals, and held steady
-/// by a homeostatic stabiliser.
-///
-/// ```text
-/// a ← 0.95 a + 0.05 |g|     m ← 0.9 m + 0.1 g     v ← 0.99 v + 0.01 g²
-/// α_g = clip(ĝ, α_min, α_max)     α_f = clip(w_a â + w_g ĝ + w_m m̂, α_min, α_max)     x̂ = x / (mean(x) + ε)
-/// α = α_g + ρ s (α_f − α_g)
-/// u = α ⊙ g                              (direct; see [`Formulation`] for the others)
-/// u ← u · min(1, U/‖u‖)                  norm clip
-/// θ ← θ − η G u                          G: a gain near 1, see [`Stabilizer`]
-/// ```
-///
-/// Where this departs from the paper, it follows the published code, whose trajectories it reproduces: the momentum and variance have no
-/// bias correction, α may leave its bounds when s exceeds 1, and the warm-up is counted in epochs (call
-/// [`Driver::begin_epoch`]). Signals, norms and means are those of one tensor. A tensor without a gradient is left untouched.
-///
-/// Reference: *NeuroPlastic: A Plasticity-Modulated Optimizer for Biologically Inspired Learning Dynamics*, 2026.
-///
-/// ```
-/// use candle_core::{DType, Device, Var};
-/// use np_core::neuroplastic::{Coefficient, RuleKind};
-/// use np_core::{NeuroPlastic, NeuroPlasticConfig};
-///
-/// # fn main() -> np_core::Result<()> {
-/// // The gradient-only ablation with the bounds of the published runs.
-/// let coefficient = Coefficient { rule: RuleKind::GradientOnly, min: 0.5, max: 1.5, ..Default::default() };
-/// let config = NeuroPlasticConfig { coefficient, ..Default::default() };
-/// let w = Var::ones((4, 4), DType::F32, &Device::Cpu)?;
-/// let mut optimizer = NeuroPlastic::from_named(vec![("w".into(), w.clone())], config)?;
-/// optimizer.begin_epoch(1, 10);
-/// let _ = optimizer.step(&w.as_tensor().sqr()?.sum_all()?.backward()?)?;
-/// assert_eq!(optimizer.diagnostics()["alpha_mean"], 1.0);
-/// # Ok(())
-/// # }
-/// ```
-pub type NeuroPlastic = Driver<NeuroPlasticConfig>;
+optimizer! {
+    /// NeuroPlastic: a gradient step scaled, element by element, by a plasticity coefficient of three normalised signals, and held steady
+    /// by a homeostatic stabiliser.
+    ///
+    /// ```text
+    /// a ← 0.95 a + 0.05 |g|     m ← 0.9 m + 0.1 g     v ← 0.99 v + 0.01 g²
+    /// α_g = clip(ĝ, α_min, α_max)     α_f = clip(w_a â + w_g ĝ + w_m m̂, α_min, α_max)     x̂ = x / (mean(x) + ε)
+    /// α = α_g + ρ s (α_f − α_g)
+    /// u = α ⊙ g                              (direct; see `formulation` for the others)
+    /// u ← u · min(1, U/‖u‖)                  norm clip
+    /// θ ← θ − η G u                          G: a gain near 1, see `stabilizer`
+    /// ```
+    ///
+    /// Where this departs from the paper, it follows the published code, whose trajectories it reproduces: the momentum and variance have no
+    /// bias correction, α may leave its bounds when s exceeds 1, and the warm-up ρ is counted in epochs.
+    /// Signals, norms and means are those of one tensor. A tensor without a gradient is left untouched.
+    ///
+    /// Reference: *NeuroPlastic: A Plasticity-Modulated Optimizer for Biologically Inspired Learning Dynamics*, 2026.
+    ///
+    /// ```
+    /// use candle_core::{DType, Device, Var};
+    /// use np_core::neuroplastic::{Coefficient, RuleKind};
+    /// use np_core::{NeuroPlastic, NeuroPlasticConfig};
+    ///
+    /// # fn main() -> np_core::Result<()> {
+    /// // The gradient-only ablation with the bounds of the published runs.
+    /// let coefficient = Coefficient { rule: RuleKind::GradientOnly, min: 0.5, max: 1.5, ..Default::default() };
+    /// let config = NeuroPlasticConfig { coefficient, ..Default::default() };
+    /// let w = Var::ones((4, 4), DType::F32, &Device::Cpu)?;
+    /// let mut optimizer = NeuroPlastic::from_named(vec![("w".into(), w.clone())], config)?;
+    /// optimizer.begin_epoch(1, 10);
+    /// let _ = optimizer.step(&w.as_tensor().sqr()?.sum_all()?.backward()?)?;
+    /// assert_eq!(optimizer.diagnostics()["alpha_mean"], 1.0);
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// [`Driver::begin_epoch`] counts the warm-up's epochs.
+    pub type NeuroPlastic = Driver<NeuroPlasticConfig>;
+    "traces" => Traces;
+    "signals" => Signals;
+    "coefficient" => Coefficient;
+    "formulation.direct" => Direct;
+    "formulation.bounded_residual" => BoundedResidual;
+    "formulation.orthogonal_residual" => OrthogonalResidual;
+    "formulation.hybrid" => Hybrid;
+    "controller" => Controller;
+    "stabilizer" => Stabilizer;
+    "stabilizer.rms_gain" => RmsGain;
+    "stabilizer.rms_gain.layer_scale" => LayerScale;
+}
 
-/// Hyper-parameters of [`NeuroPlastic`], part by part.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct NeuroPlasticConfig {
-    /// η, step size, ≥ 0. Default 0.1 (the tuned value of the published MNIST runs).
-    pub lr: f64,
-    /// wd, strength of weight decay, ≥ 0; the formulation says where it enters. Default 0 (published code).
-    pub weight_decay: f64,
-    /// The running averages.
-    pub traces: Traces,
-    /// What α is made of.
-    pub signals: Signals,
-    /// How signals become α.
-    pub coefficient: Coefficient,
-    /// How α enters the update.
-    pub formulation: Formulation,
-    /// A controller of the learning rate, if any. Default none.
-    pub controller: Option<Controller>,
-    /// How large an update may be.
-    pub stabilizer: Stabilizer,
+hyper_parameters! {
+    /// Hyper-parameters of [`NeuroPlastic`], part by part.
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    #[serde(deny_unknown_fields, default)]
+    pub struct NeuroPlasticConfig {
+        /// η, step size, ≥ 0. Default 0.1 (the tuned value of the published MNIST runs).
+        pub lr: f64,
+        /// wd, strength of weight decay, ≥ 0; the formulation says where it enters. Default 0 (published code).
+        pub weight_decay: f64,
+        /// The running averages.
+        pub traces: Traces,
+        /// What α is made of.
+        pub signals: Signals,
+        /// How signals become α.
+        pub coefficient: Coefficient,
+        /// How α enters the update: `direct`, `bounded_residual`, `orthogonal_residual`, or `hybrid` of another optimizer. Default `direct`.
+        pub formulation: Formulation,
+        /// A controller of the learning rate, if any: `{mode: global}`, `layerwise` or `classifier_only`. Default none.
+        pub controller: Option<Controller>,
+        /// How large an update may be.
+        pub stabilizer: Stabilizer,
+    }
 }
 
 impl Default for NeuroPlasticConfig {

@@ -5,27 +5,29 @@ use serde::{Deserialize, Serialize};
 use crate::Result;
 use crate::error::{check, positive};
 
-/// Weights of the three signals, and their normalisation.
-///
-/// ```text
-/// N(x) = x / (mean(x) + ε)                      mean over the tensor
-/// ĝ = N(|g|)     â = N(a)     m̂ = N(|m| / (√v + ε))
-/// ```
-///
-/// With weight 0 a signal is switched off: `activity: 0` is the paper's "no activity", `memory: 0` its "no memory".
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Signals {
-    /// w_a, weight of the activity trace, ≥ 0. Default 0.4 (paper).
-    pub activity: f64,
-    /// w_g, weight of the gradient, ≥ 0. Default 0.4 (paper).
-    pub gradient: f64,
-    /// w_m, weight of the Adam-like memory, ≥ 0. Default 0.2 (paper). The three weights sum to 1.
-    pub memory: f64,
-    /// Whether each signal is divided by its mean. Default `mean` (paper).
-    pub normalization: Normalization,
-    /// ε in the means and under the memory's division, > 0. Default 10⁻⁸ (published code).
-    pub eps: f64,
+hyper_parameters! {
+    /// Weights of the three signals, and their normalisation.
+    ///
+    /// ```text
+    /// N(x) = x / (mean(x) + ε)                      mean over the tensor
+    /// ĝ = N(|g|)     â = N(a)     m̂ = N(|m| / (√v + ε))
+    /// ```
+    ///
+    /// With weight 0 a signal is switched off: `activity: 0` is the paper's "no activity", `memory: 0` its "no memory".
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    #[serde(deny_unknown_fields, default)]
+    pub struct Signals {
+        /// w_a, weight of the activity trace, ≥ 0. Default 0.4 (paper).
+        pub activity: f64,
+        /// w_g, weight of the gradient, ≥ 0. Default 0.4 (paper).
+        pub gradient: f64,
+        /// w_m, weight of the Adam-like memory, ≥ 0. Default 0.2 (paper). The three weights sum to 1.
+        pub memory: f64,
+        /// What each signal is divided by: its `mean` over the tensor, or `none`. Default `mean` (paper).
+        pub normalization: Normalization,
+        /// ε in the means and under the memory's division, > 0. Default 10⁻⁸ (published code).
+        pub eps: f64,
+    }
 }
 
 /// What a signal is divided by.

@@ -6,48 +6,54 @@ use super::layers::Position;
 use crate::error::{check, positive};
 use crate::{Result, Third};
 
-/// Norm clip, then RMS gain; either can be switched off (`null`), which is an ablation.
-///
-/// ```text
-/// n = ‖u‖;   if n > U:  u ← u · U/(n + ε)
-/// r = √(mean(u²) + ε);  G = clip(1 + τ (R ℓ − r), 0.5, 1.5)
-/// θ ← θ − η_eff · G · u
-/// ```
-///
-/// With the default τ the gain stays within a few 10⁻⁴ of 1: the norm clip does the work.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Stabilizer {
-    /// U > 0, largest norm of a tensor's update, before η. Default 1 (paper); none: no clip.
-    pub max_update_norm: Option<f64>,
-    /// The gain. Default as [`RmsGain`] says; none: G = 1.
-    pub rms_gain: Option<RmsGain>,
-    /// ε > 0. Default 10⁻⁸ (published code).
-    pub eps: f64,
+hyper_parameters! {
+    /// Norm clip, then RMS gain; either can be switched off (`null`), which is an ablation.
+    ///
+    /// ```text
+    /// n = ‖u‖;   if n > U:  u ← u · U/(n + ε)
+    /// r = √(mean(u²) + ε);  G = clip(1 + τ (R ℓ − r), 0.5, 1.5)
+    /// θ ← θ − η_eff · G · u
+    /// ```
+    ///
+    /// With the default τ the gain stays within a few 10⁻⁴ of 1: the norm clip does the work.
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    #[serde(deny_unknown_fields, default)]
+    pub struct Stabilizer {
+        /// U > 0, largest norm of a tensor's update, before η. Default 1 (paper); none: no clip.
+        pub max_update_norm: Option<f64>,
+        /// The gain G; none: G = 1. Default on (published code).
+        pub rms_gain: Option<RmsGain>,
+        /// ε > 0. Default 10⁻⁸ (published code).
+        pub eps: f64,
+    }
 }
 
-/// The gain that draws the root mean square of an update towards a target.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct RmsGain {
-    /// R > 0, target root mean square. Default 0.02 (published code).
-    pub target: f64,
-    /// τ ≥ 0, adaptation rate. Default 0.01 (published code).
-    pub rate: f64,
-    /// ℓ for the early, middle and late third of the model's tensors, > 0. Default 1 each.
-    pub layer_scale: LayerScale,
+hyper_parameters! {
+    /// The gain that draws the root mean square of an update towards a target.
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    #[serde(deny_unknown_fields, default)]
+    pub struct RmsGain {
+        /// R > 0, target root mean square. Default 0.02 (published code).
+        pub target: f64,
+        /// τ ≥ 0, adaptation rate. Default 0.01 (published code).
+        pub rate: f64,
+        /// ℓ for the early, middle and late third of the model's tensors, > 0. Default 1 each.
+        pub layer_scale: LayerScale,
+    }
 }
 
-/// A factor for each third of the model's tensors, by position.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct LayerScale {
-    /// Index < ⌈n/3⌉.
-    pub early: f64,
-    /// ⌈n/3⌉ ≤ index < ⌈2n/3⌉.
-    pub middle: f64,
-    /// Index ≥ ⌈2n/3⌉.
-    pub late: f64,
+hyper_parameters! {
+    /// A factor for each third of the model's tensors, by position.
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    #[serde(deny_unknown_fields, default)]
+    pub struct LayerScale {
+        /// Index < ⌈n/3⌉.
+        pub early: f64,
+        /// ⌈n/3⌉ ≤ index < ⌈2n/3⌉.
+        pub middle: f64,
+        /// Index ≥ ⌈2n/3⌉.
+        pub late: f64,
+    }
 }
 
 impl Default for LayerScale {

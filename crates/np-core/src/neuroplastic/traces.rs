@@ -5,22 +5,24 @@ use serde::{Deserialize, Serialize};
 use crate::error::check;
 use crate::{Float, Result};
 
-/// The three running averages, none with a bias correction.
-///
-/// ```text
-/// a ← λ a + (1 − λ) |g|          activity trace
-/// m ← β₁ m + (1 − β₁) g          momentum
-/// v ← β₂ v + (1 − β₂) g²         variance
-/// ```
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct Traces {
-    /// λ, decay of the activity trace, in [0, 1). Default 0.95 (published code).
-    pub activity_decay: f64,
-    /// β₁, decay of the momentum, in [0, 1). Default 0.9 (published code).
-    pub beta1: f64,
-    /// β₂, decay of the variance, in [0, 1). Default 0.99 (published code; Adam's is 0.999).
-    pub beta2: f64,
+hyper_parameters! {
+    /// The three running averages, none with a bias correction.
+    ///
+    /// ```text
+    /// a ← λ a + (1 − λ) |g|          activity trace
+    /// m ← β₁ m + (1 − β₁) g          momentum
+    /// v ← β₂ v + (1 − β₂) g²         variance
+    /// ```
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    #[serde(deny_unknown_fields, default)]
+    pub struct Traces {
+        /// λ, decay of the activity trace, in [0, 1). Default 0.95 (published code).
+        pub activity_decay: f64,
+        /// β₁, decay of the momentum, in [0, 1). Default 0.9 (published code).
+        pub beta1: f64,
+        /// β₂, decay of the variance, in [0, 1). Default 0.99 (published code; Adam's is 0.999).
+        pub beta2: f64,
+    }
 }
 
 impl Default for Traces {

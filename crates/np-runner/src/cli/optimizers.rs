@@ -1,4 +1,4 @@
-//! `np optimizers`: the optimizers that an experiment can name, with their defaults.
+//! `np optimizers`: the optimizers that an experiment can name, with formulas, settings and defaults.
 
 use std::process::ExitCode;
 
@@ -9,7 +9,7 @@ use super::print;
 use crate::error::{Error, Fault, Place, Result, suggest};
 use crate::say::say;
 
-/// List the optimizers, or show every setting of one with its default
+/// List the optimizers, or show what one computes, and every setting with its meaning and default
 #[derive(Debug, ClapArgs)]
 pub(super) struct Args {
     /// One of them
@@ -43,17 +43,73 @@ pub(super) fn optimizers(args: &Args) -> Result<ExitCode> {
     } else if args.name.is_some() {
         yaml(chosen[0]).map_err(failed)?
     } else {
-        chosen.iter().map(|config| format!("{}\n", config.kind())).collect()
+        list(&chosen)
     };
     print(&text)?;
     if args.name.is_none() && !args.json {
-        say!("\nhint: `np optimizers NAME` shows every setting with its default");
+        say!("\nhint: `np optimizers NAME` shows its formula, and every setting with its meaning, range and default");
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// A configuration as an experiment would write it.
+/// A line each: the kind, and the first sentence about it.
+fn list(all: &[&OptimizerConfig]) -> String {
+    let width = all.iter().map(|config| config.kind().len()).max().unwrap_or_default();
+    let line = |config: &&OptimizerConfig| {
+        let about = config.about();
+        let first = about.lines().next().unwrap_or_default();
+        let sentence = first.split_once(". ").map_or(first, |(sentence, _)| sentence);
+        format!("{:width$}  {}\n", config.kind(), sentence.trim_end_matches('.'))
+    };
+    all.iter().map(line).collect()
+}
+
+/// Columns that comments are broken at.
+const WIDTH: usize = 100;
+
+/// A text as comments of so many columns indent; formulas, which are indented themselves, stay as they are.
+fn comment(text: &str, indent: usize) -> String {
+    let mut out = String::new();
+    let mut put = |line: &str| {
+        let line = format!("{:indent$}# {line}", "");
+        out.push_str(line.trim_end());
+        out.push('\n');
+    };
+    for paragraph in text.lines() {
+        if paragraph.is_empty() || paragraph.starts_with(' ') {
+            put(paragraph);
+            continue;
+        }
+        let mut line = String::new();
+        for word in paragraph.split_whitespace() {
+            if !line.is_empty() && indent + 3 + line.chars().count() + word.chars().count() > WIDTH {
+                put(&std::mem::take(&mut line));
+            }
+            line.push_str(if line.is_empty() { "" } else { " " });
+            line.push_str(word);
+        }
+        put(&line);
+    }
+    out
+}
+
+/// A configuration as an experiment would write it, with what is said of it and of each of its settings.
 fn yaml(config: &OptimizerConfig) -> std::result::Result<String, String> {
     let tree = serde_json::to_value(config).map_err(|error| error.to_string())?;
-    serde_yaml::to_string(&serde_json::json!({ "optimizer": tree })).map_err(|error| error.to_string())
+    let text = serde_yaml::to_string(&serde_json::json!({ "optimizer": tree })).map_err(|error| error.to_string())?;
+    let mut out = comment(&config.about(), 0);
+    // The keys above a line, `optimizer` and the kind left out.
+    let mut path: Vec<&str> = Vec::new();
+    for line in text.lines() {
+        let indent = line.len() - line.trim_start().len();
+        if let Some((key, _)) = line.trim_start().split_once(':') {
+            path.truncate(indent / 2);
+            path.push(key);
+            let said = path.get(2..).and_then(|keys| config.about_setting(&keys.join(".")));
+            out.push_str(&said.map_or_else(String::new, |said| comment(&said, indent)));
+        }
+        out.push_str(line);
+        out.push('\n');
+    }
+    Ok(out)
 }
