@@ -3,6 +3,7 @@
 //! A number stands between marks that a reader of the page does not see, `<!--=KEY-->97.4<!--/-->`; a key that begins with `table` stands for a whole
 //! table. The command fills all of them in, and `--check` finds those that differ from what the records give. [`numbers`] knows the keys.
 
+pub(crate) mod design;
 mod numbers;
 mod sensitivity;
 mod tables;

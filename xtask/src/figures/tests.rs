@@ -303,6 +303,24 @@ fn an_arm_without_a_choice_is_left_out_and_told() {
 }
 
 #[test]
+fn the_design_table_has_every_variant_the_best_first() {
+    let (mut runs, standard) = (made_up("fig7-design-space").unwrap(), made_up("fig4-optimizers").unwrap());
+    for (_, record) in runs.runs.iter_mut().filter(|(run, _)| run.arm == "bounded") {
+        record.outcome = Outcome::Diverged { epoch: 4, step: 50 };
+        record.epochs.truncate(3);
+    }
+    let table = crate::results::design::table(&runs, &standard).unwrap();
+    let rows: Vec<Vec<&str>> = table.lines().skip(2).map(|row| row.trim_matches('|').split('|').collect()).collect();
+    assert_eq!(rows.len(), 7, "six variants and SGD: {table}");
+    assert!(rows.iter().all(|row| row.len() == 6), "{table}");
+    assert!(rows[6][0].contains("ounded") && rows[6][1].contains("diverged"), "the last: {table}");
+    let mean = |row: &Vec<&str>| row[1].split_whitespace().next().unwrap().parse::<f64>().unwrap();
+    assert!(rows[..6].is_sorted_by(|a, b| mean(a) >= mean(b)), "{table}");
+    let differences = rows[..6].iter().filter(|row| row[2].contains(" of 3 ahead") && row[4].contains(" of 3 ahead"));
+    assert_eq!(differences.count(), 5, "of all but SGD: {table}");
+}
+
+#[test]
 fn runs_that_were_not_trained_alike_are_not_paired() {
     let mut runs = made_up("fig7-design-space").unwrap();
     runs.runs[0].0.config["train"] = serde_json::json!({"epochs": 12});

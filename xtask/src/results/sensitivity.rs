@@ -15,7 +15,7 @@ use crate::figures::optimizers::RATE;
 use crate::figures::runs::Runs;
 
 /// How many epochs at the end are averaged over.
-const LAST: usize = 5;
+pub(super) const LAST: usize = 5;
 
 /// Differences, paired by seed.
 struct Paired(Vec<f64>);
@@ -99,7 +99,7 @@ pub(super) fn trend(evidence: &Evidence, control: usize) -> Result<String> {
 }
 
 /// The settings of an experiment in the order of its runs, a data set's larger shares first.
-fn settings(runs: &Runs) -> Vec<String> {
+pub(super) fn settings(runs: &Runs) -> Vec<String> {
     let mut settings: Vec<String> = Vec::new();
     let mut fractions = runs.fractions();
     fractions.reverse();
@@ -114,7 +114,7 @@ fn settings(runs: &Runs) -> Vec<String> {
 }
 
 /// Test accuracy in percent of an arm's finished runs in a setting, by seed: the mean over so many epochs at the end.
-fn last_epochs(runs: &Runs, name: &str, arm: &str, count: usize) -> BTreeMap<u64, f64> {
+pub(super) fn last_epochs(runs: &Runs, name: &str, arm: &str, count: usize) -> BTreeMap<u64, f64> {
     let here = |(run, record): &&(PlannedRun, Record)| {
         run.arm == arm && record.outcome == np_record::Outcome::Finished && setting(run, record) == name
     };

@@ -4,10 +4,9 @@ use std::fmt::Write as _;
 
 use anyhow::{Context as _, Result, bail};
 use np_record::compare::Difference;
-use np_record::stats;
 
 use super::numbers::{Numbers, spread};
-use super::sensitivity;
+use super::{design, sensitivity};
 use crate::draw::theme;
 use crate::figures::evidence::{self, CONTROLS};
 use crate::figures::runs::{Quantity, Runs};
@@ -34,7 +33,7 @@ pub(super) fn table(numbers: &Numbers, name: &str) -> Result<String> {
         "late" => sensitivity::late(&numbers.runs("fig2-sanity")?, &numbers.runs("fig3-low-data")?),
         "transfer" => transfer(&numbers.runs("fig5-transfer")?),
         "optimizers" => optimizers(&numbers.runs("fig4-optimizers")?),
-        "design" => design(&numbers.runs("fig7-design-space")?, &numbers.runs("fig4-optimizers")?),
+        "design" => design::table(&numbers.runs("fig7-design-space")?, &numbers.runs("fig4-optimizers")?),
         "stability" => stability_of(&numbers.runs("fig8-stability")?),
         "dynamics" => dynamics(&numbers.runs("fig6-dynamics")?),
         _ => bail!("no such table"),
@@ -172,28 +171,6 @@ fn optimizers(runs: &Runs) -> Result<String> {
     rows.sort_by(|a, b| b.0.total_cmp(&a.0));
     let mut out =
         String::from("| optimizer | rate | validation accuracy (%) | test accuracy (%) |\n| :-- | --: | --: | --: |\n");
-    rows.iter().for_each(|(_, row)| out.push_str(row));
-    Ok(out)
-}
-
-/// The variants by their mean, the best first, with what separates them from tuned SGD.
-fn design(runs: &Runs, standard: &Runs) -> Result<String> {
-    let (best, _) = standard.selected()?;
-    let tuned = best.summary("sgd-momentum", Quantity::TestAccuracy)?.context("no rate of SGD can be chosen")?;
-    let text = spread(tuned.values.clone(), 2)?;
-    let mut rows = vec![(tuned.mean, format!("| SGD with momentum, own best rate | {text} | |\n"))];
-    for arm in runs.arms() {
-        let label = theme::arm(&arm)?.label;
-        let Some(last) = runs.summary(&arm, Quantity::TestAccuracy)? else {
-            rows.push((f64::NEG_INFINITY, format!("| {label} | diverged | – |\n")));
-            continue;
-        };
-        let differences = stats::paired_differences(&last.values, &tuned.values).into_iter().map(|(_, d)| d);
-        let difference = stats::mean(&differences.collect::<Vec<_>>()).map_or_else(|| "–".into(), signed);
-        rows.push((last.mean, format!("| {label} | {} | {difference} |\n", spread(last.values, 2)?)));
-    }
-    rows.sort_by(|a, b| b.0.total_cmp(&a.0));
-    let mut out = String::from("| variant | test accuracy (%) | against tuned SGD (points) |\n| :-- | --: | --: |\n");
     rows.iter().for_each(|(_, row)| out.push_str(row));
     Ok(out)
 }
