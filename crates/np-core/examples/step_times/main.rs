@@ -29,7 +29,7 @@ fn main() -> np_core::Result<()> {
         let mut prepared = case.prepare()?;
         let begin = Instant::now();
         let (mut best, mut rounds) = (f64::INFINITY, 0);
-        while rounds < 5 || (rounds < 200 && begin.elapsed() < ENOUGH) {
+        while rounds < prepared.warm_up + 3 || (rounds < 200 && begin.elapsed() < ENOUGH) {
             let mut spent = Duration::ZERO;
             for _ in 0..prepared.period {
                 prepared.refresh()?;
@@ -37,8 +37,7 @@ fn main() -> np_core::Result<()> {
                 prepared.step()?;
                 spent += start.elapsed();
             }
-            // The first two warm up.
-            if rounds >= 2 {
+            if rounds >= prepared.warm_up {
                 best = best.min(spent.as_secs_f64() / f64::from(prepared.period));
             }
             rounds += 1;
