@@ -83,7 +83,7 @@ pub(crate) fn of_setting(parts: &[(&str, Settings)], path: &str) -> Option<Strin
     Some(about(lines))
 }
 
-/// [`Adam`] and [`Adam`](crate::Adam) → `adam`, the name it has in a file; \[ → [; *title* → title.
+/// Links to an optimizer become the name it has in a file (`adam`), other links their text; \\[ → [; \*title\* → title.
 fn without_marks(line: &str) -> String {
     let mut text = String::new();
     let mut rest = line;
