@@ -46,7 +46,7 @@ hyper_parameters! {
         pub lr: f64,
         /// Exponent of t in 1 − β, ≤ 0: how fast the averages lengthen. Default −0.8 (PyTorch).
         pub beta2_decay: f64,
-        /// ε₁ > 0, smallest root of V. Default none: the distance from 1 to the next number (PyTorch).
+        /// ε₁ > 0, smallest root of V. Default `null`: the distance from 1 to the next number (PyTorch).
         pub eps1: Option<f64>,
         /// ε₂ ≥ 0, smallest size that a parameter counts for. Default 10⁻³ (PyTorch).
         pub eps2: f64,

@@ -57,7 +57,7 @@ hyper_parameters! {
         pub decay: f64,
         /// λ > 0, damping. Default 10⁻³.
         pub damping: f64,
-        /// κ > 0, largest step in the metric of the Fisher matrix; none: no limit. Default 10⁻³ (usual).
+        /// κ > 0, largest step in the metric of the Fisher matrix; `null`: no limit. Default 10⁻³ (usual).
         pub kl_clip: Option<f64>,
         /// wd, decoupled weight decay, ≥ 0. Default 0.
         pub weight_decay: f64,

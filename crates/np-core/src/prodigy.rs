@@ -51,7 +51,7 @@ hyper_parameters! {
         pub beta1: f64,
         /// β₂, decay of the second moment, in [0, 1). Default 0.999 (`prodigyopt`).
         pub beta2: f64,
-        /// β₃, decay of the sums that estimate d, in [0, 1). Default absent: √β₂ (`prodigyopt`).
+        /// β₃, decay of the sums that estimate d, in [0, 1). Default `null`: √β₂ (`prodigyopt`).
         pub beta3: Option<f64>,
         /// ε, added to √v times d, > 0. Default 10⁻⁸ (`prodigyopt`).
         pub eps: f64,
@@ -59,7 +59,7 @@ hyper_parameters! {
         pub d0: f64,
         /// κ, what the estimate is multiplied with, > 0: the way to tune. Default 1 (`prodigyopt`).
         pub d_coef: f64,
-        /// γ, most that d is multiplied with in a step, ≥ 1, once it has left d₀. Default absent: as it will (`prodigyopt`).
+        /// γ, most that d is multiplied with in a step, ≥ 1, once it has left d₀. Default `null`: as it will (`prodigyopt`).
         pub growth_rate: Option<f64>,
         /// Adam's bias correction. Default off (`prodigyopt`).
         pub bias_correction: bool,

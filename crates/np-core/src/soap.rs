@@ -48,7 +48,7 @@ hyper_parameters! {
         pub beta1: f64,
         /// β₂, decay of the second moment, in [0, 1). Default 0.95 (the reference).
         pub beta2: f64,
-        /// β, decay of the preconditioners, in [0, 1). Default none: β₂ (the reference).
+        /// β, decay of the preconditioners, in [0, 1). Default `null`: β₂ (the reference).
         pub shampoo_beta: Option<f64>,
         /// ε > 0. Default 10⁻⁸ (the reference).
         pub eps: f64,

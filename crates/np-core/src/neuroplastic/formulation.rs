@@ -145,7 +145,7 @@ hyper_parameters! {
     #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
     #[serde(deny_unknown_fields, default)]
     pub struct Hybrid {
-        /// The optimizer that gives b and μ. Default AdamW.
+        /// The optimizer that gives b and μ: `adamw`, `sgd_momentum`, or another by name, whose learning rate is the hybrid's. Default AdamW.
         pub base: Base,
         /// What is modulated: `gain`, `momentum` or `trust_ratio`. Default `gain`.
         pub target: Target,

@@ -109,7 +109,7 @@ hyper_parameters! {
         pub coefficient: Coefficient,
         /// How α enters the update: `direct`, `bounded_residual`, `orthogonal_residual`, or `hybrid` of another optimizer. Default `direct`.
         pub formulation: Formulation,
-        /// A controller of the learning rate, if any: `{mode: global}`, `layerwise` or `classifier_only`. Default none.
+        /// A controller of the learning rate, if any: `{mode: global}`, `layerwise` or `classifier_only`. Default `null`: none.
         pub controller: Option<Controller>,
         /// How large an update may be.
         pub stabilizer: Stabilizer,

@@ -19,9 +19,9 @@ hyper_parameters! {
     #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
     #[serde(deny_unknown_fields, default)]
     pub struct Stabilizer {
-        /// U > 0, largest norm of a tensor's update, before η. Default 1 (paper); none: no clip.
+        /// U > 0, largest norm of a tensor's update, before η. Default 1 (paper); `null`: no clip.
         pub max_update_norm: Option<f64>,
-        /// The gain G; none: G = 1. Default on (published code).
+        /// The gain G; `null`: G = 1. Default on (published code).
         pub rms_gain: Option<RmsGain>,
         /// ε > 0. Default 10⁻⁸ (published code).
         pub eps: f64,

@@ -41,12 +41,14 @@ pub(super) fn optimizers(args: &Args) -> Result<ExitCode> {
         text.push('\n');
         text
     } else if args.name.is_some() {
-        yaml(chosen[0]).map_err(failed)?
+        page(chosen[0]).map_err(failed)?
     } else {
         list(&chosen)
     };
     print(&text)?;
-    if args.name.is_none() && !args.json {
+    if let (Some(name), false) = (&args.name, args.json) {
+        say!("\nhint: what is left out keeps its default: `arms: {{mine: {{optimizer: {{{name}: {{lr: 0.01}}}}}}}}`");
+    } else if !args.json {
         say!("\nhint: `np optimizers NAME` shows its formula, and every setting with its meaning, range and default");
     }
     Ok(ExitCode::SUCCESS)
@@ -93,11 +95,33 @@ fn comment(text: &str, indent: usize) -> String {
     out
 }
 
-/// A configuration as an experiment would write it, with what is said of it and of each of its settings.
-fn yaml(config: &OptimizerConfig) -> std::result::Result<String, String> {
+/// What may stand in the place of a default and has settings of its own: the key it stands under, and a configuration with it.
+const ALTERNATIVES: [(&str, &str); 4] = [
+    ("formulation", r#"{"neuroplastic": {"formulation": "bounded_residual"}}"#),
+    ("formulation", r#"{"neuroplastic": {"formulation": "orthogonal_residual"}}"#),
+    ("formulation", r#"{"neuroplastic": {"formulation": "hybrid"}}"#),
+    ("controller", r#"{"neuroplastic": {"controller": {"mode": "global"}}}"#),
+];
+
+/// A configuration as an experiment would write it, with what is said of it and of each of its settings, and what may stand in it instead.
+fn page(config: &OptimizerConfig) -> std::result::Result<String, String> {
+    let mut out = comment(&config.about(), 0) + &yaml(config, None)?;
+    for (key, alternative) in ALTERNATIVES {
+        let other: OptimizerConfig = serde_json::from_str(alternative).map_err(|error| error.to_string())?;
+        if other.kind() == config.kind() {
+            let block = yaml(&other, Some(key))?;
+            out.push_str("\n# or\n");
+            out.extend(block.lines().map(|line| format!("# {line}\n")));
+        }
+    }
+    Ok(out)
+}
+
+/// The settings with what is said of each; only those under a key, if one is given.
+fn yaml(config: &OptimizerConfig, under: Option<&str>) -> std::result::Result<String, String> {
     let tree = serde_json::to_value(config).map_err(|error| error.to_string())?;
     let text = serde_yaml::to_string(&serde_json::json!({ "optimizer": tree })).map_err(|error| error.to_string())?;
-    let mut out = comment(&config.about(), 0);
+    let mut out = String::new();
     // The keys above a line, `optimizer` and the kind left out.
     let mut path: Vec<&str> = Vec::new();
     for line in text.lines() {
@@ -105,6 +129,11 @@ fn yaml(config: &OptimizerConfig) -> std::result::Result<String, String> {
         if let Some((key, _)) = line.trim_start().split_once(':') {
             path.truncate(indent / 2);
             path.push(key);
+        }
+        if under.is_some_and(|key| path.get(2) != Some(&key)) {
+            continue;
+        }
+        if line.contains(':') {
             let said = path.get(2..).and_then(|keys| config.about_setting(&keys.join(".")));
             out.push_str(&said.map_or_else(String::new, |said| comment(&said, indent)));
         }

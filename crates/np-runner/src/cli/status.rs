@@ -38,7 +38,8 @@ pub(super) fn status(args: &Args) -> Result<ExitCode> {
     let mut rows = Vec::new();
     let mut said = Vec::new();
     for (store, plans) in plans(args)? {
-        let queue = Queue::of(&store).unwrap_or_else(|error| {
+        let queue = if Queue::concerns(&store) { Queue::of(&store) } else { Ok(None) };
+        let queue = queue.unwrap_or_else(|error| {
             say!("note: the queue is not known: {}", super::told(&error.to_string()));
             None
         });

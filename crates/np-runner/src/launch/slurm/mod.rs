@@ -90,6 +90,11 @@ struct Runs {
 pub(crate) struct Queue(BTreeMap<String, Task>);
 
 impl Queue {
+    /// Whether anything was ever submitted from a store.
+    pub(crate) fn concerns(store: &Store) -> bool {
+        store.root().join("launch").is_dir()
+    }
+
     /// The tasks of a store's plans; `None` if there is no Slurm here.
     pub(crate) fn of(store: &Store) -> Result<Option<Self>> {
         let Some(tasks) = queue::tasks()? else { return Ok(None) };
