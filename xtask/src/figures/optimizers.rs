@@ -58,7 +58,8 @@ pub(crate) fn draw(scale: Scale, runs: &Runs) -> Result<Figure> {
     let mut caption = Caption::new(4, "Standard optimizers", scale, &shown)
         .text(&format!(
             "{title} with {}. A: test accuracy by epoch, each optimizer at the learning rate that its {split} accuracy chose. B: test accuracy of the \
-             last epoch at every rate that was tried, on a logarithmic axis; filled markers are the chosen rates.",
+             last epoch at every rate that was tried, on a logarithmic axis; filled markers are the chosen rates. Markers of Adam and AdamW, which have the same rates, stand \
+             beside each other, and points of seeds to the right of their marker.",
             runs.task()
         ))
         .made_from(&[runs])
