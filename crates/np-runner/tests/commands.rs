@@ -207,6 +207,10 @@ fn optimizers_prints_what_an_experiment_can_say() {
         let set = format!("optimizer={json}");
         lab.good(&["plan", "tiny.yaml", "--set", &set]);
     }
+    let (page, _) = lab.good(&["optimizers", "neuroplastic"]);
+    for instead in ["bounded_residual", "orthogonal_residual", "hybrid", "controller"] {
+        assert!(page.contains(&format!(" {instead}:\n")), "what may stand instead: {page}");
+    }
 }
 
 #[test]

@@ -12,7 +12,7 @@ mod gallery;
 pub(crate) mod optimizers;
 pub(crate) mod runs;
 pub(crate) mod source;
-mod space;
+pub(crate) mod space;
 pub(crate) mod stability;
 mod table;
 #[cfg(test)]

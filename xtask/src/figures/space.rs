@@ -18,7 +18,7 @@ use crate::draw::panel::{self, Grid, Key, Layout, Notes, Panel};
 use crate::draw::theme::{self, PANEL_WIDTH};
 
 /// The arm of figure 4 that all are held against.
-const TUNED: &str = "sgd-momentum";
+pub(crate) const TUNED: &str = "sgd-momentum";
 /// Height of a row, in pixels.
 const ROW: f64 = 100.0;
 

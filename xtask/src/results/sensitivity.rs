@@ -18,10 +18,10 @@ use crate::figures::runs::Runs;
 pub(super) const LAST: usize = 5;
 
 /// Differences, paired by seed.
-struct Paired(Vec<f64>);
+pub(super) struct Paired(Vec<f64>);
 
 impl Paired {
-    fn of(own: &BTreeMap<u64, f64>, rival: &BTreeMap<u64, f64>) -> Self {
+    pub(super) fn of(own: &BTreeMap<u64, f64>, rival: &BTreeMap<u64, f64>) -> Self {
         Self(stats::paired_differences(own, rival).into_iter().map(|(_, d)| d).collect())
     }
 
@@ -39,6 +39,12 @@ impl Paired {
         let interval = Bootstrap::default().interval_of_mean(&self.0).context("too few pairs")?;
         let (low, high) = (signed(interval.low), signed(interval.high));
         Ok(format!("{} [{low}, {high}], p = {}", signed(mean), p_alone(test.p)))
+    }
+
+    /// `−4.74, 0 of 3 ahead`
+    pub(super) fn mean_and_ahead(&self) -> Result<String> {
+        let mean = stats::mean(&self.0).context("no seed is finished in both arms")?;
+        Ok(format!("{}, {} ahead", signed(mean), self.ahead()))
     }
 
     /// For how many seeds the difference is above zero.
