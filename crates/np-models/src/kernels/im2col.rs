@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use super::Real;
 use super::conv2d::{ConvShape, Finished};
-use super::gemm::{Destination, Matrix, matmul_here};
+use super::gemm::{Destination, matmul_here, matrix};
 use super::scratch::Buffer;
 
 /// Elements of a block of patches.
@@ -39,8 +39,8 @@ pub(super) fn forward<T: Real>(
         let n = y.len() / shape.outputs;
         let mut patches = Buffer::scratch(n * patch);
         gather(shape, x, number * size, &mut patches);
-        let weights = Matrix::new(weights, shape.outputs, patch)?;
-        matmul_here(y, Destination::Overwrite, Matrix::new(&patches, n, patch)?, weights.t())?;
+        let weights = matrix(weights, shape.outputs, patch)?;
+        matmul_here(y, Destination::Overwrite, matrix(&patches, n, patch)?, weights.t())?;
         finish(Finished { number, y });
         Ok(())
     })
@@ -73,8 +73,8 @@ pub(super) fn backward_data<T: Real>(
             for (number, dy) in dy.chunks(size * shape.outputs).enumerate() {
                 let n = dy.len() / shape.outputs;
                 let mut patches = Buffer::scratch(n * patch);
-                let lhs = Matrix::new(dy, n, shape.outputs)?;
-                matmul_here(&mut patches, Destination::Overwrite, lhs, Matrix::new(weights, shape.outputs, patch)?)?;
+                let lhs = matrix(dy, n, shape.outputs)?;
+                matmul_here(&mut patches, Destination::Overwrite, lhs, matrix(weights, shape.outputs, patch)?)?;
                 scatter(shape, &patches, number * size, dx);
             }
             Ok(())
@@ -98,8 +98,8 @@ pub(super) fn backward_weights<T: Real>(shape: &ConvShape, x: &[T], dy: &[T], dw
                 let n = dy.len() / shape.outputs;
                 let mut patches = Buffer::scratch(n * patch);
                 gather(shape, x, (group * per_group + number) * size, &mut patches);
-                let lhs = Matrix::new(dy, n, shape.outputs)?.t();
-                matmul_here(sum, destination, lhs, Matrix::new(&patches, n, patch)?)?;
+                let lhs = matrix(dy, n, shape.outputs)?.t();
+                matmul_here(sum, destination, lhs, matrix(&patches, n, patch)?)?;
                 destination = Destination::Add;
             }
             Ok::<(), candle_core::Error>(())

@@ -3,7 +3,7 @@
 use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, WithDType};
 
-use super::gemm::{Destination, Matrix, matmul};
+use super::gemm::{Destination, Matrix, matmul, matrix};
 use super::{Real, dispatch, runs_here, slice, with_slice};
 use crate::recorder::Tap;
 
@@ -38,8 +38,8 @@ impl CustomOp3 for LinearOp {
         let (batch, inputs) = x_layout.shape().dims2()?;
         let outputs = weight_layout.shape().dims2()?.0;
         let y = dispatch!(self.name(), x.dtype(), T => {
-            let x = Matrix::new(slice::<T>(x, x_layout)?, batch, inputs)?;
-            let weight = Matrix::new(slice::<T>(weight, weight_layout)?, outputs, inputs)?;
+            let x = matrix(slice::<T>(x, x_layout)?, batch, inputs)?;
+            let weight = matrix(slice::<T>(weight, weight_layout)?, outputs, inputs)?;
             T::to_cpu_storage_owned(forward(x, weight, slice::<T>(bias, bias_layout)?, batch)?)
         });
         Ok((y, Shape::from((batch, outputs))))
@@ -79,7 +79,7 @@ fn input_gradient<T: Real>(weight: &Tensor, dy: &Tensor) -> Result<Tensor> {
     let mut dx = vec![T::ZERO; batch * inputs];
     with_slice::<T, _>(weight, |weight| {
         with_slice::<T, _>(dy, |dy| {
-            let (dy, weight) = (Matrix::new(dy, batch, outputs)?, Matrix::new(weight, outputs, inputs)?);
+            let (dy, weight) = (matrix(dy, batch, outputs)?, matrix(weight, outputs, inputs)?);
             matmul(&mut dx, Destination::Overwrite, dy, weight)
         })
     })?;
@@ -92,7 +92,7 @@ fn weight_gradient<T: Real>(x: &Tensor, dy: &Tensor) -> Result<Tensor> {
     let mut dw = vec![T::ZERO; outputs * inputs];
     with_slice::<T, _>(x, |x| {
         with_slice::<T, _>(dy, |dy| {
-            let (dy, x) = (Matrix::new(dy, batch, outputs)?, Matrix::new(x, batch, inputs)?);
+            let (dy, x) = (matrix(dy, batch, outputs)?, matrix(x, batch, inputs)?);
             matmul(&mut dw, Destination::Overwrite, dy.t(), x)
         })
     })?;

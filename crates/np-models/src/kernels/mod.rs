@@ -1,9 +1,8 @@
 //! The arithmetic on CPU slices, each operation with its backward pass, and candle's own operations for everything else.
 //!
 //! The functions here take tensors whose shapes the layers have checked; they choose between the custom operation and the
-//! fallback. Architecture invariant: no result depends on the number of threads, bit for bit. `gemm` divides its output into tiles
-//! and sums each in the same order whoever computes it; everything else is divided into chunks of fixed size. Between machines the
-//! bits may differ: `gemm` picks its blocks by the sizes of the caches and its kernels by the instruction set.
+//! fallback. Architecture invariant: no result depends on the number of threads, the caches or the instruction set, bit for bit. `np-gemm` fixes
+//! the order in which products are summed; everything else is divided into chunks of fixed size, and no loop reorders a sum.
 
 mod batch_norm;
 mod batch_norm_rows;
@@ -41,7 +40,7 @@ pub(crate) fn runs_here(x: &Tensor) -> bool {
 }
 
 /// The element types of the kernels.
-pub(crate) trait Real: WithDType {
+pub(crate) trait Real: WithDType + np_gemm::Real {
     const ZERO: Self;
     /// The buffers of this type.
     fn pool(pools: &Pools) -> &Mutex<Pool<Self>>;

@@ -16,7 +16,7 @@ use rayon::prelude::*;
 
 use super::Real;
 use super::conv2d::{ConvShape, Finished};
-use super::gemm::{Destination, Matrix, matmul_here};
+use super::gemm::{Destination, Matrix, matmul_here, matrix};
 use super::scratch::Buffer;
 pub(super) use super::winograd_transforms::transform_weights;
 use super::winograd_transforms::{
@@ -39,7 +39,7 @@ pub(super) fn forward<T: Real>(
     finish: impl Fn(Finished<'_, T>) + Sync,
 ) -> Result<()> {
     let (inputs, outputs) = (shape.inputs, shape.outputs);
-    let weight = |point| Ok(Matrix::new(plane(weights, point, outputs * inputs), outputs, inputs)?.t());
+    let weight = |point| Ok(matrix(plane(weights, point, outputs * inputs), outputs, inputs)?.t());
     convolve(Tiles::of(shape), x, inputs, weight, (y, Destination::Overwrite), outputs, finish)
 }
 
@@ -63,7 +63,7 @@ pub(super) fn backward_data<T: Real>(
     let mirror = |i: usize| [3, 1, 2, 0][i];
     let weight = |point: usize| {
         let point = mirror(point / 4) * 4 + mirror(point % 4);
-        Matrix::new(plane(weights, point, outputs * inputs), outputs, inputs)
+        matrix(plane(weights, point, outputs * inputs), outputs, inputs)
     };
     convolve(Tiles::of(shape), dy, outputs, weight, (dx, destination), inputs, |_| {})
 }
@@ -84,7 +84,7 @@ fn convolve<'a, T: Real>(
         let mut products = Buffer::scratch(POINTS * padded(n * outputs));
         transform_inputs(tiles, block, x, inputs, &mut transformed);
         let product = |point, dst: &mut [T]| {
-            let lhs = Matrix::new(plane(&transformed, point, n * inputs), n, inputs)?;
+            let lhs = matrix(plane(&transformed, point, n * inputs), n, inputs)?;
             matmul_here(dst, Destination::Overwrite, lhs, weight(point)?)
         };
         each_point((&mut products, n * outputs), n * inputs * outputs, product)?;
@@ -115,8 +115,8 @@ pub(super) fn backward_weights<T: Real>(shape: &ConvShape, x: &[T], dy: &[T], dw
             transform_inputs(tiles, block, x, inputs, &mut transformed);
             transform_output_gradients(tiles, block, dy, outputs, &mut gradients);
             let product = |point, dst: &mut [T]| {
-                let lhs = Matrix::new(plane(&gradients, point, n * outputs), n, outputs)?.t();
-                matmul_here(dst, destination, lhs, Matrix::new(plane(&transformed, point, n * inputs), n, inputs)?)
+                let lhs = matrix(plane(&gradients, point, n * outputs), n, outputs)?.t();
+                matmul_here(dst, destination, lhs, matrix(plane(&transformed, point, n * inputs), n, inputs)?)
             };
             each_point((sum, inputs * outputs), n * inputs * outputs, product)?;
             destination = Destination::Add;
