@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use crate::cifar;
 use crate::digest::{digest, known_digest};
 use crate::error::Error;
+use crate::identity::Identity;
 use crate::idx::{self, Idx, Kind};
 use crate::mini;
 use crate::name::{DataName, Source};
@@ -75,8 +76,10 @@ pub struct DataSet {
     pub name: DataName,
     /// Where it was read from.
     pub source: Source,
-    /// The name that a figure shows, for example `Fashion-MNIST (mini)`.
+    /// The name that a figure shows, for example `Fashion-MNIST (mini)`; not the published one, where the examples are others.
     pub title: String,
+    /// Whether it is the published set.
+    pub identity: Identity,
     /// The training examples.
     pub train: Split,
     /// The test examples.
@@ -93,7 +96,7 @@ impl DataSet {
     /// [`Source::Mini`] is embedded and ignores `data_dir`. [`Source::Full`] reads a folder:
     /// `DIR/{mnist,fashion-mnist}/{train,t10k}-{images-idx3,labels-idx1}-ubyte`, with or without `.gz`, plain or gzip;
     /// `DIR/cifar10/{data_batch_1,…,data_batch_5,test_batch}.bin`, or these in `DIR/cifar10/cifar-10-batches-bin/`. It doesn't ask
-    /// for every published example, so that a folder may hold fewer: [`is_official`](Self::is_official) tells.
+    /// for every published example, so that a folder may hold fewer, or others: [`identity`](Self::identity) tells, and the title.
     ///
     /// # Errors
     /// [`Error::NotEmbedded`] if there is no such source; [`Error::NoFolder`], [`Error::MissingFolder`] and
@@ -101,7 +104,6 @@ impl DataSet {
     /// [`Error::WrongImageSize`], [`Error::CountMismatch`], [`Error::UnequalBatches`] and [`Error::LabelOutOfRange`] if the
     /// contents are not what the name promises; [`Error::Note`] and [`Error::Damaged`] if they are not what an import left.
     pub fn load(name: DataName, source: Source, data_dir: Option<&Path>) -> Result<Self, Error> {
-        let mut title = name.title(source).to_owned();
         let (train, test, note) = match (source, name) {
             (Source::Mini, DataName::Cifar10) => return Err(Error::NotEmbedded { name }),
             (Source::Mini, _) => {
@@ -121,13 +123,14 @@ impl DataSet {
             }
         };
         let digest = digest(&train, &test);
+        let mut variant = None;
         if let Some((folder, note)) = note {
             note.check(&folder, &digest)?;
-            if let Some(variant) = note.variant {
-                title = format!("{title} ({variant})");
-            }
+            variant = note.variant;
         }
-        Ok(Self { name, source, title, train, test, classes: CLASSES, digest })
+        let identity = Identity::of(name, source, &digest, Some([train.len(), test.len()]));
+        let title = identity.title(name, source, variant.as_deref(), &digest);
+        Ok(Self { name, source, title, identity, train, test, classes: CLASSES, digest })
     }
 
     /// The digest alone, for those who plan: at once for the mini sets; the full ones are loaded, checked and dropped.
@@ -141,10 +144,29 @@ impl DataSet {
         }
     }
 
-    /// Whether these are exactly the published examples (or the embedded ones), in their order; no, where their digest is not
-    /// known.
+    /// Whether these are exactly the published examples (or the embedded ones, or the known copies), in their order; no, where
+    /// their digest is not known.
     pub fn is_official(&self) -> bool {
-        known_digest(self.name, self.source) == Some(self.digest.as_str())
+        self.identity == Identity::Published
+    }
+}
+
+impl Error {
+    /// Whether there is simply nothing of the set to be read, though the data folder itself, if one was named, is there: what is
+    /// known of the published set may then stand in for it.
+    pub fn is_absence(&self) -> bool {
+        match self {
+            Self::NoFolder { .. } => true,
+            Self::MissingFolder { path, found, example } => {
+                let set = example.split('/').next().unwrap_or_default();
+                *found == "nothing" && path.ends_with(set) && path.parent().is_some_and(Path::is_dir)
+            }
+            Self::MissingFile { looked_for, .. } => {
+                let first = DataName::ALL.map(DataName::example_file);
+                looked_for.iter().any(|file| first.contains(&file.as_str()))
+            }
+            _ => false,
+        }
     }
 }
 

@@ -43,6 +43,9 @@ pub fn known_digest(name: DataName, source: Source) -> Option<&'static str> {
     })
 }
 
+/// The digest of the JPEG copies of CIFAR-10 that the committed records were made with.
+pub(crate) const CIFAR10_JPEG: &str = "43fe5e11e0acf11803d9dd2227bb0c46060bc3ba977a21d9b598ebf55c2c5975";
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -42,6 +42,7 @@ mod error;
 pub mod fetch;
 #[cfg(feature = "hub")]
 pub mod hub;
+mod identity;
 pub mod idx;
 mod loader;
 mod mini;
@@ -56,6 +57,7 @@ pub use batch::{Normalization, batches};
 pub use dataset::{DATA_DIR_ENV, DataSet, Split};
 pub use digest::known_digest;
 pub use error::Error;
+pub use identity::Identity;
 pub use loader::{Batch, Batches, Loader, Prepare};
 pub use name::{DataName, Source};
 pub use prepare::{Layout, Pass, Preparation};

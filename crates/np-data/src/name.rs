@@ -46,6 +46,14 @@ impl DataName {
         }
     }
 
+    /// How many examples were published: for training, for testing.
+    pub fn examples(self) -> [usize; 2] {
+        match self {
+            Self::Mnist | Self::FashionMnist => [60_000, 10_000],
+            Self::Cifar10 => [50_000, 10_000],
+        }
+    }
+
     /// The normalisation of the published protocol: [`Normalization::HALF`] for MNIST and Fashion-MNIST,
     /// [`Normalization::CIFAR10`] for CIFAR-10.
     pub fn normalization(self) -> Normalization {
@@ -73,7 +81,8 @@ impl DataName {
         }
     }
 
-    /// The name that a figure shows: `MNIST`, `Fashion-MNIST`; with ` (mini)` appended for the embedded set.
+    /// The name of the published set: `MNIST`, `Fashion-MNIST`; with ` (mini)` appended for the embedded one. What a figure shows of a set at hand is
+    /// [`Identity::title`](crate::Identity::title)'s to say.
     pub fn title(self, source: Source) -> &'static str {
         match (self, source) {
             (Self::Mnist, Source::Full) => "MNIST",

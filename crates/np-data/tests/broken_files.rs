@@ -8,7 +8,7 @@ use std::path::Path;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use np_data::{DataName, DataSet, Error, Source, idx};
+use np_data::{DataName, DataSet, Error, Identity, Source, idx};
 
 const IMAGES: &str = "train-images-idx3-ubyte";
 const LABELS: &str = "train-labels-idx1-ubyte";
@@ -55,7 +55,9 @@ fn a_small_folder_loads_plain_and_gzip_alike() {
     let plain = load(dir.path()).unwrap();
     assert_eq!((plain.train.len(), plain.test.len()), (3, 2));
     assert_eq!(plain.train.labels, [0, 1, 2]);
-    assert_eq!((plain.train.shape, plain.classes, plain.title.as_str()), ([1, 28, 28], 10, "MNIST"));
+    assert_eq!((plain.train.shape, plain.classes), ([1, 28, 28], 10));
+    let title = format!("custom data in mnist (digest {})", &plain.digest[..12]);
+    assert_eq!((plain.title.as_str(), plain.identity), (title.as_str(), Identity::Custom));
     assert!(!plain.is_official());
 
     // the bytes decide, not the name

@@ -10,7 +10,7 @@ use std::path::Path;
 use hub_files::{Rows, encoded, picture, pngs, write};
 use image::{DynamicImage, ImageFormat, RgbImage};
 use np_data::hub::import as import_set;
-use np_data::{DATA_DIR_ENV, DataName, DataSet, Error, Source};
+use np_data::{DATA_DIR_ENV, DataName, DataSet, Error, Identity, Source};
 
 /// A folder with these rows, and the import of it into another.
 fn import(train: &Rows, test: &Rows) -> (tempfile::TempDir, Result<DataSet, Error>) {
@@ -25,7 +25,7 @@ fn import(train: &Rows, test: &Rows) -> (tempfile::TempDir, Result<DataSet, Erro
 fn rows_stay_rows_and_columns_columns() {
     let (dir, set) = import(&pngs(10), &pngs(2));
     let set = set.unwrap();
-    assert_eq!((set.train.len(), set.test.len(), set.title.as_str()), (10, 2, "CIFAR-10"));
+    assert_eq!((set.train.len(), set.test.len(), set.identity), (10, 2, Identity::Custom));
     assert_eq!(set.train.labels, [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]);
     for (seed, image) in (0..).zip(set.train.images.chunks_exact(3072)) {
         for (at, &pixel) in image.iter().enumerate() {
@@ -47,7 +47,7 @@ fn a_jpeg_makes_the_set_a_variant() {
     rows[3].0 = encoded(picture(3), ImageFormat::Jpeg);
     let (_dir, set) = import(&rows, &pngs(1));
     let set = set.unwrap();
-    assert_eq!(set.title, "CIFAR-10 (JPEG)");
+    assert_eq!(set.title, format!("custom data in cifar10 (JPEG, digest {})", &set.digest[..12]));
     // quality 75 of a smooth ramp: a few grey levels in the mean, and red still rises to the right, green downwards
     let image = set.train.image(3).unwrap();
     let wrong: i32 = (0..1024).map(|at| (i32::from(image[at]) - 8 * (at as i32 % 32)).abs()).sum();

@@ -16,7 +16,7 @@ pub(crate) use render::axes_text;
 pub use render::{Format, UnknownFormat};
 pub use target::{Target, TargetError, TimeToTarget, reached, time_to_target, time_to_target_table};
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 use serde_json::Value;
@@ -98,8 +98,10 @@ pub struct Group {
     pub arm: ArmSummary,
     /// What it is compared with.
     pub baseline: ArmSummary,
-    /// arm − baseline over the seeds that both have; `None` if there is no such seed.
+    /// arm − baseline over the seeds that both have; `None` if there is no such seed, or if both arms have the same runs.
     pub difference: Option<Difference>,
+    /// Whether both arms have the same configuration, and so the same runs.
+    pub identical: bool,
     /// What a reader must know before believing the difference.
     pub warnings: Vec<String>,
 }
@@ -166,6 +168,9 @@ impl Comparison {
             }
         }
         let mut groups: Vec<(BTreeMap<String, Value>, [ArmSummary; 2])> = Vec::new();
+        // Ids by seed, of each side, group by group; and what is to be said of their data.
+        let mut ids: Vec<[BTreeMap<u64, &String>; 2]> = Vec::new();
+        let mut remarks: Vec<BTreeSet<String>> = Vec::new();
         // What the first run of each side was trained on, group by group.
         let mut data: Vec<[Option<DataOf>; 2]> = Vec::new();
         for (run, record) in runs {
@@ -177,8 +182,12 @@ impl Comparison {
             let at = groups.iter().position(|(axes, _)| *axes == run.axes).unwrap_or_else(|| {
                 groups.push((run.axes.clone(), <[ArmSummary; 2]>::default()));
                 data.push([None; 2]);
+                ids.push(Default::default());
+                remarks.push(BTreeSet::new());
                 groups.len() - 1
             });
+            ids[at][side].insert(run.seed, &run.id);
+            remarks[at].extend(record.as_ref().and_then(|r| r.data.standing.remark(&r.data.title)));
             data[at][side].get_or_insert((&run.data_digest, run.config.get("data")));
             if !groups[at].1[side].add(run.seed, record.as_ref(), metric) {
                 let (arm, axes) = (run.arm.clone(), render::axes_text(&run.axes));
@@ -186,9 +195,11 @@ impl Comparison {
             }
         }
         let names = [arm.as_str(), baseline.as_str()];
-        let mut groups: Vec<Group> = groups.into_iter().map(|(axes, sides)| group(axes, sides, &bootstrap)).collect();
-        for (group, data) in groups.iter_mut().zip(data) {
+        let groups = groups.into_iter().zip(&ids);
+        let mut groups: Vec<Group> = groups.map(|((axes, sides), ids)| group(axes, sides, ids, &bootstrap)).collect();
+        for ((group, data), remarks) in groups.iter_mut().zip(data).zip(remarks) {
             group.warnings = warnings(group, names, metric, &bootstrap);
+            group.warnings.extend(remarks);
             if let [Some(own), Some(rival)] = data
                 && own != rival
             {
@@ -253,9 +264,18 @@ impl ArmSummary {
     }
 }
 
-fn group(axes: BTreeMap<String, Value>, [arm, baseline]: [ArmSummary; 2], bootstrap: &Bootstrap) -> Group {
+fn group(
+    axes: BTreeMap<String, Value>,
+    [arm, baseline]: [ArmSummary; 2],
+    [own, rival]: &[BTreeMap<u64, &String>; 2],
+    bootstrap: &Bootstrap,
+) -> Group {
     let (arm, baseline) = (arm.summed_up(), baseline.summed_up());
-    let pairs = stats::paired_differences(&arm.values, &baseline.values);
+    // A run against itself differs by nothing, which is no result.
+    let same = |seed: &u64| own.contains_key(seed) && own.get(seed) == rival.get(seed);
+    let identical = own.keys().any(same) && own.keys().filter(|seed| rival.contains_key(seed)).all(same);
+    let mut pairs = stats::paired_differences(&arm.values, &baseline.values);
+    pairs.retain(|(seed, _)| !same(seed));
     let differences: Vec<f64> = pairs.iter().map(|(_, d)| *d).collect();
     let difference = stats::mean(&differences).zip(stats::sign_flip(&differences)).map(|(mean, test)| Difference {
         mean,
@@ -266,7 +286,7 @@ fn group(axes: BTreeMap<String, Value>, [arm, baseline]: [ArmSummary; 2], bootst
         smallest_p: stats::smallest_p(differences.len()),
         values: pairs.into_iter().collect(),
     });
-    Group { axes, arm, baseline, difference, warnings: Vec::new() }
+    Group { axes, arm, baseline, difference, identical, warnings: Vec::new() }
 }
 
 fn warnings(group: &Group, names: [&str; 2], metric: Metric, bootstrap: &Bootstrap) -> Vec<String> {
@@ -287,6 +307,9 @@ fn warnings(group: &Group, names: [&str; 2], metric: Metric, bootstrap: &Bootstr
         .copied()
         .collect();
     match &group.difference {
+        None if group.identical => {
+            out.push(format!("`{}`: same configuration as `{}`, nothing to compare", names[0], names[1]));
+        }
         None => out.push("no seed is finished in both arms: nothing to compare".into()),
         Some(difference) => {
             if !unpaired.is_empty() {

@@ -26,8 +26,10 @@ mod table;
 
 pub use atomic::write_atomic;
 pub use plan::{Plan, PlannedRun, Stale};
-pub use record::{DataInfo, Epoch, Machine, ModelInfo, OptimizerInfo, Outcome, Phases, Provenance, Record, Score};
-pub use store::{Kind, Store, StoreError};
+pub use record::{
+    DataInfo, Epoch, Machine, ModelInfo, OptimizerInfo, Outcome, Phases, Provenance, Record, Score, Standing,
+};
+pub use store::{Kind, Reading, Store, StoreError};
 pub use table::{Cell, Column, Edge, Shown, Table};
 
 /// Version of the JSON layout of plans and records. A reader refuses a newer one.

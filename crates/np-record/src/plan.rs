@@ -1,6 +1,6 @@
 //! A plan: the fully resolved runs of one experiment at one scale, each with its id.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -28,8 +28,14 @@ pub struct Plan {
     /// The split that each arm's best configuration is selected on, where the experiment says so. No part of a run or its id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selection: Option<Split>,
+    /// The experiment file's text, from which the plan can be made again; not in plans of before it was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub spec: Option<String>,
     /// The runs, in the order of arms, axes, seeds.
     pub runs: Vec<PlannedRun>,
+    /// Digest of all of the above, see [`Plan::digest`]; the store writes it. Not in plans of before there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan_sha256: Option<String>,
 }
 
 /// One run of a plan.
@@ -55,12 +61,17 @@ impl PlannedRun {
     /// [`crate::SEMANTICS`]. Labels, machine and threads have no part in it.
     #[must_use]
     pub fn id_of(config: &Value, data_digest: &str) -> String {
+        Self::id_under(config, data_digest, crate::SEMANTICS)
+    }
+
+    /// As [`PlannedRun::id_of`], under other semantics than today's.
+    pub(crate) fn id_under(config: &Value, data_digest: &str, semantics: u32) -> String {
         let mut hash = Sha256::new();
         hash.update(canonical(config).to_string());
         hash.update([0]);
         hash.update(data_digest);
         hash.update([0]);
-        hash.update(crate::SEMANTICS.to_string());
+        hash.update(semantics.to_string());
         hex(&hash.finalize())[..16].to_string()
     }
 }
@@ -100,6 +111,38 @@ impl Plan {
         Some(Stale::Id(other.id.clone()))
     }
 
+    /// SHA-256, in hex, of everything but `plan_sha256`, keys in order.
+    #[must_use]
+    pub fn digest(&self) -> String {
+        digest_without(self, "plan_sha256")
+    }
+
+    /// The plan with its digest.
+    #[must_use]
+    pub fn sealed(mut self) -> Self {
+        self.plan_sha256 = Some(self.digest());
+        self
+    }
+
+    /// Whether another plan has the same runs under the same names, for the same text and options; one of them may lack text or digest.
+    #[must_use]
+    pub fn agrees_with(&self, other: &Self) -> bool {
+        let bare = |plan: &Self| Self { spec: None, plan_sha256: None, ..plan.clone() };
+        bare(self) == bare(other)
+    }
+
+    /// For each arm that has the very runs of an earlier one, however it is written: that arm and the earlier one.
+    #[must_use]
+    pub fn twins(&self) -> Vec<(&str, &str)> {
+        let arms = self.arms();
+        let runs = |arm: &str| -> BTreeSet<&str> {
+            self.runs.iter().filter(|run| run.arm == arm).map(|run| run.id.as_str()).collect()
+        };
+        let all: Vec<BTreeSet<&str>> = arms.iter().map(|arm| runs(arm)).collect();
+        let earlier = |at: usize| Some((arms[at], arms[all[..at].iter().position(|other| *other == all[at])?]));
+        (0..arms.len()).filter_map(earlier).collect()
+    }
+
     /// Names of the arms, in order of appearance.
     #[must_use]
     pub fn arms(&self) -> Vec<&str> {
@@ -123,6 +166,21 @@ pub(crate) fn canonical(value: &Value) -> Value {
         Value::Array(items) => Value::Array(items.iter().map(canonical).collect()),
         other => other.clone(),
     }
+}
+
+/// SHA-256, in hex, of a file's content without one of its keys, the other keys in order.
+pub(crate) fn digest_without(content: &impl Serialize, key: &str) -> String {
+    // Maps with keys of text and finite numbers only: nothing that JSON lacks.
+    let mut value = canonical(&serde_json::to_value(content).unwrap_or_default());
+    if let Some(map) = value.as_object_mut() {
+        map.shift_remove(key);
+    }
+    hex_of(value.to_string().as_bytes())
+}
+
+/// SHA-256 of bytes, in hex.
+pub(crate) fn hex_of(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
 }
 
 pub(crate) fn hex(bytes: &[u8]) -> String {

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use crate::plan::{canonical, hex};
+use crate::PlannedRun;
+use crate::plan::{canonical, digest_without, hex};
 
 /// One finished, diverged or failed run.
 ///
@@ -41,6 +42,9 @@ pub struct Record {
     pub optimizer: Option<OptimizerInfo>,
     /// Who, where, with what.
     pub provenance: Provenance,
+    /// Digest of all of the above, see [`Record::digest`]; the store writes it. Not in records of before there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub record_sha256: Option<String>,
 }
 
 /// Serde asks by reference.
@@ -59,6 +63,9 @@ pub struct DataInfo {
     pub title: String,
     /// SHA-256 over pixels and labels of both splits, in hex.
     pub digest: String,
+    /// Whether it is the published set of that name; not written where it is.
+    #[serde(default, skip_serializing_if = "Standing::is_published")]
+    pub standing: Standing,
     /// Training examples used, after the fraction was taken.
     pub train_examples: usize,
     /// Test examples used.
@@ -66,6 +73,37 @@ pub struct DataInfo {
     /// Training examples held out for validation; not written where there are none.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub validation_examples: usize,
+}
+
+/// Whether a data set is the published one of its name.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Standing {
+    /// It is: its digest is known. So are the sets of all records of before this was looked at.
+    #[default]
+    Published,
+    /// It has the right numbers of examples, and a digest that nobody knows.
+    Unverified,
+    /// It is another set, in the published form.
+    Custom,
+}
+
+impl Standing {
+    /// Whether there is nothing to be said.
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature is serde's")]
+    fn is_published(&self) -> bool {
+        *self == Self::Published
+    }
+
+    /// What a reader must know, of a set with this title; nothing of a published one.
+    #[must_use]
+    pub fn remark(self, title: &str) -> Option<String> {
+        match self {
+            Self::Published => None,
+            Self::Unverified => Some(format!("{title}: the right numbers of examples, and a digest that is not known")),
+            Self::Custom => Some(format!("{title}: not the published data set of that name")),
+        }
+    }
 }
 
 /// The model of a run.
@@ -214,6 +252,18 @@ impl Record {
             "epochs": self.epochs,
         });
         hex(&Sha256::digest(part.to_string()))
+    }
+
+    /// SHA-256, in hex, of everything but `record_sha256`, keys in order.
+    #[must_use]
+    pub fn digest(&self) -> String {
+        digest_without(self, "record_sha256")
+    }
+
+    /// The id that configuration, data and semantics of this record give.
+    #[must_use]
+    pub fn own_id(&self) -> String {
+        PlannedRun::id_under(&self.config, &self.data.digest, self.semantics)
     }
 
     /// The last completed epoch, if there is one.

@@ -1,7 +1,11 @@
 //! The folder where plans and records live, one JSON file each, and everything that can be wrong with such a file.
 //!
 //! Nothing is ever half written (see [`crate::write_atomic`]) and nothing doubtful is read silently: what a reader gets has the
-//! right name, a layout it knows, and the digest that it was written with. Stores merge by copying files.
+//! right name, a layout it knows, and the digest that it was written with; and a record is the run that its id names. One damaged file
+//! is named and left out, and keeps no other from being read. Stores merge by copying files.
+
+mod error;
+mod published;
 
 use std::fs;
 use std::io;
@@ -10,6 +14,10 @@ use std::path::{Path, PathBuf};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+pub use error::{Kind, StoreError};
+
+use crate::plan::hex_of;
+use crate::select::Runs;
 use crate::{Plan, PlannedRun, Record, SCHEMA, write_atomic};
 
 /// The plans and records below one folder, by convention `experiments/records/SCALE/`:
@@ -23,120 +31,13 @@ pub struct Store {
     root: PathBuf,
 }
 
-/// What can go wrong with a store.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum StoreError {
-    /// The operating system refused.
-    #[error("cannot {action} `{}`: {source}{}", path.display(), hint(source))]
-    Io {
-        /// What was tried (`read`, `write`, `list`).
-        action: &'static str,
-        /// On which file or folder.
-        path: PathBuf,
-        /// Why not.
-        source: io::Error,
-    },
-    /// The file is cut short, is not JSON, or holds something else than its place says.
-    #[error("`{}` is not a whole {kind}: at `{place}`: {source}\nhint: delete it and run again", path.display())]
-    Malformed {
-        /// The file.
-        path: PathBuf,
-        /// What was expected there.
-        kind: Kind,
-        /// The key at which reading stopped (`epochs[3].train_loss`).
-        place: String,
-        /// What was expected and found, with line and column.
-        source: serde_json::Error,
-    },
-    /// Written by a newer version of this project.
-    #[error("`{}` has schema `{got}`, this build reads up to `{SCHEMA}`\nhint: update this checkout, or delete the file and run again", path.display())]
-    NewerSchema {
-        /// The file.
-        path: PathBuf,
-        /// The schema that it says.
-        got: u32,
-    },
-    /// A file that was renamed, or copied to the wrong place.
-    #[error("`{}` says `{field}: {got}`, its name says `{expected}`\nhint: give it its own name back, or delete it and run again", path.display())]
-    WrongName {
-        /// The file.
-        path: PathBuf,
-        /// The key that names it (`id`, `experiment`).
-        field: &'static str,
-        /// From the file's name.
-        expected: String,
-        /// From its content.
-        got: String,
-    },
-    /// A record that was edited, or damaged in a way that is still JSON.
-    #[error("`{}` was changed after it was written: `result_sha256` is `{expected}`, its content gives `{got}`\nhint: delete it and run again", path.display())]
-    Digest {
-        /// The file.
-        path: PathBuf,
-        /// The digest that the file says.
-        expected: String,
-        /// The digest of what it holds.
-        got: String,
-    },
-    /// A record that would be refused when read again.
-    #[error("record `{id}` is not written: `result_sha256` is `{expected}`, its content gives `{got}`")]
-    Unsealed {
-        /// The record's id.
-        id: String,
-        /// The digest that it says.
-        expected: String,
-        /// The digest of what it holds.
-        got: String,
-    },
-    /// An id or a name that cannot be a file's name.
-    #[error("`{name}` cannot name a {kind}: only letters, digits, `-`, `_` and inner points can")]
-    BadName {
-        /// What was to be named.
-        kind: Kind,
-        /// The name.
-        name: String,
-    },
-}
-
-/// What mends a refusal of the operating system, where that is known.
-fn hint(refusal: &io::Error) -> &'static str {
-    match refusal.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
-            "\nhint: make room and give the same command again; what is written stays"
-        }
-        io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
-            "\nhint: let this user read and write there, or use another folder; what is written stays"
-        }
-        _ => "",
-    }
-}
-
-/// The two kinds of files in a store.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
-    /// A [`Plan`], in `plans/`.
-    Plan,
-    /// A [`Record`], in `runs/`.
-    Record,
-}
-
-impl Kind {
-    fn folder(self) -> &'static str {
-        match self {
-            Kind::Plan => "plans",
-            Kind::Record => "runs",
-        }
-    }
-}
-
-impl std::fmt::Display for Kind {
-    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-        f.write_str(match self {
-            Kind::Plan => "plan",
-            Kind::Record => "record",
-        })
-    }
+/// The runs of a plan, each with its record where there is one, and what is wrong with those that cannot be used.
+#[derive(Debug, Default)]
+pub struct Reading {
+    /// The runs, in the plan's order; one whose record is refused has none.
+    pub runs: Runs,
+    /// Why records are refused, a file once.
+    pub refused: Vec<StoreError>,
 }
 
 type Result<T> = std::result::Result<T, StoreError>;
@@ -188,54 +89,62 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// Any [`StoreError`] that names the file: unreadable, malformed, of a newer schema, under a wrong name, or changed.
+    /// Any [`StoreError`] that names the file: unreadable, malformed, of a newer schema, under a wrong name, of another run than its id says, or
+    /// changed since it was written.
     pub fn read_record(&self, id: &str) -> Result<Option<Record>> {
-        let Some((path, record)) = self.read::<Record>(Kind::Record, id)? else { return Ok(None) };
+        let Some((path, bytes, record)) = self.read::<Record>(Kind::Record, id)? else { return Ok(None) };
         if record.id != id {
             return Err(StoreError::WrongName { path, field: "id", expected: id.into(), got: record.id });
         }
-        let got = record.digest_result();
-        if record.result_sha256 != got {
-            return Err(StoreError::Digest { path, expected: record.result_sha256, got });
+        let got = record.own_id();
+        if record.id != got {
+            return Err(StoreError::OtherRun { path, expected: record.id, got });
         }
+        check(&path, "result_sha256", &record.result_sha256, record.digest_result())?;
+        whole(&path, Kind::Record, id, &bytes, "record_sha256", record.record_sha256.as_deref(), &|| record.digest())?;
         Ok(Some(record))
     }
 
-    /// Writes a record under its id, in place of an older one.
+    /// Writes a record under its id, in place of an older one, with the digest of its whole.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Unsealed`] if its digest is not that of its content; [`StoreError::Io`], [`StoreError::BadName`].
+    /// [`StoreError::Unsealed`] if its id or its digest is not that of its content; [`StoreError::Io`], [`StoreError::BadName`].
     pub fn write_record(&self, record: &Record) -> Result<()> {
-        let got = record.digest_result();
-        if record.result_sha256 != got {
-            let (id, expected) = (record.id.clone(), record.result_sha256.clone());
-            return Err(StoreError::Unsealed { id, expected, got });
+        let sealed =
+            [("id", &record.id, record.own_id()), ("result_sha256", &record.result_sha256, record.digest_result())];
+        if let Some((field, expected, got)) = sealed.into_iter().find(|(_, expected, got)| *expected != got) {
+            let (id, expected) = (record.id.clone(), expected.clone());
+            return Err(StoreError::Unsealed { id, field, expected, got });
         }
-        self.write(Kind::Record, &record.id, record)
+        self.write(Kind::Record, &record.id, &Record { record_sha256: Some(record.digest()), ..record.clone() })
     }
 
     /// The plan of `experiment`; `None` if there is none. Whether it is up to date is another question: [`Plan::stale`].
     ///
     /// # Errors
     ///
-    /// Any [`StoreError`] that names the file: unreadable, malformed, of a newer schema, or under a wrong name.
+    /// Any [`StoreError`] that names the file: unreadable, malformed, of a newer schema, under a wrong name, or changed since it was written.
     pub fn read_plan(&self, experiment: &str) -> Result<Option<Plan>> {
-        let Some((path, plan)) = self.read::<Plan>(Kind::Plan, experiment)? else { return Ok(None) };
+        let Some((path, bytes, plan)) = self.read::<Plan>(Kind::Plan, experiment)? else { return Ok(None) };
         if plan.experiment != experiment {
             let expected = experiment.into();
             return Err(StoreError::WrongName { path, field: "experiment", expected, got: plan.experiment });
         }
+        if let Some(text) = &plan.spec {
+            check(&path, "spec_sha256", &plan.spec_sha256, hex_of(text.as_bytes()))?;
+        }
+        whole(&path, Kind::Plan, experiment, &bytes, "plan_sha256", plan.plan_sha256.as_deref(), &|| plan.digest())?;
         Ok(Some(plan))
     }
 
-    /// Writes a plan under its experiment's name, in place of an older one.
+    /// Writes a plan under its experiment's name, in place of an older one, with the digest of its whole.
     ///
     /// # Errors
     ///
     /// [`StoreError::Io`], [`StoreError::BadName`].
     pub fn write_plan(&self, plan: &Plan) -> Result<()> {
-        self.write(Kind::Plan, &plan.experiment, plan)
+        self.write(Kind::Plan, &plan.experiment, &plan.clone().sealed())
     }
 
     /// Whether run `id` has a record and need not be trained again ([`Record::is_done`]).
@@ -247,13 +156,49 @@ impl Store {
         Ok(self.read_record(id)?.is_some_and(|record| record.is_done()))
     }
 
-    /// Every run of `plan`, in the plan's order, with its record where there is one.
+    /// Every run of `plan`, in the plan's order, with its record where there is one that can be used.
+    #[must_use]
+    pub fn records_of(&self, plan: &Plan) -> Reading {
+        let mut reading = Reading::default();
+        for run in &plan.runs {
+            let record = self.record_of(run).unwrap_or_else(|error| {
+                if !plan.runs[..reading.runs.len()].iter().any(|earlier| earlier.id == run.id) {
+                    reading.refused.push(error);
+                }
+                None
+            });
+            reading.runs.push((run.clone(), record));
+        }
+        reading
+    }
+
+    /// The record of a planned run; `None` if there is none.
     ///
     /// # Errors
     ///
-    /// As [`Store::read_record`].
-    pub fn records_of(&self, plan: &Plan) -> Result<Vec<(PlannedRun, Option<Record>)>> {
-        plan.runs.iter().map(|run| Ok((run.clone(), self.read_record(&run.id)?))).collect()
+    /// As [`Store::read_record`], and [`StoreError::OtherRun`] if it has another configuration or other data than the plan says.
+    pub fn record_of(&self, run: &PlannedRun) -> Result<Option<Record>> {
+        let Some(record) = self.read_record(&run.id)? else { return Ok(None) };
+        if record.config != run.config || record.data.digest != run.data_digest {
+            let got = PlannedRun::id_of(&run.config, &run.data_digest);
+            return Err(StoreError::OtherRun { path: self.record_path(&run.id)?, expected: run.id.clone(), got });
+        }
+        Ok(Some(record))
+    }
+
+    /// Gives a damaged file another name, beside its own, so that its place is free and what it holds is not lost; the new name.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Io`], [`StoreError::BadName`].
+    pub fn set_aside(&self, kind: Kind, name: &str) -> Result<PathBuf> {
+        let path = self.path(kind, name)?;
+        let named = |n: usize| path.with_extension(format!("json.damaged-{n}"));
+        let aside = (1..1000).map(named).find(|aside| !aside.exists()).unwrap_or_else(|| named(1000));
+        match fs::rename(&path, &aside) {
+            Ok(()) => Ok(aside),
+            Err(source) => Err(StoreError::Io { action: "set aside", path, source }),
+        }
     }
 
     /// Names of the experiments that have a plan here, in order.
@@ -274,6 +219,15 @@ impl Store {
         self.names(Kind::Record)
     }
 
+    /// Ids of some runs that have a record here, as the system lists them: up to `most`, however many there are.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Io`] if the folder cannot be listed.
+    pub fn some_ids(&self, most: usize) -> Result<Vec<String>> {
+        self.listed(Kind::Record, most)
+    }
+
     fn path(&self, kind: Kind, name: &str) -> Result<PathBuf> {
         let plain = name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
         if name.is_empty() || !plain || name.starts_with('.') || name.ends_with('.') {
@@ -283,6 +237,12 @@ impl Store {
     }
 
     fn names(&self, kind: Kind) -> Result<Vec<String>> {
+        let mut names = self.listed(kind, usize::MAX)?;
+        names.sort();
+        Ok(names)
+    }
+
+    fn listed(&self, kind: Kind, most: usize) -> Result<Vec<String>> {
         let folder = self.root.join(kind.folder());
         let failed = |source| StoreError::Io { action: "list", path: folder.clone(), source };
         let entries = match fs::read_dir(&folder) {
@@ -291,15 +251,17 @@ impl Store {
         };
         let mut names = Vec::new();
         for entry in entries {
+            if names.len() >= most {
+                break;
+            }
             let file = entry.map_err(failed)?.file_name();
             let stem = file.to_str().and_then(|name| name.strip_suffix(".json"));
             names.extend(stem.filter(|stem| !stem.starts_with('.')).map(String::from));
         }
-        names.sort();
         Ok(names)
     }
 
-    fn read<T: DeserializeOwned>(&self, kind: Kind, name: &str) -> Result<Option<(PathBuf, T)>> {
+    fn read<T: DeserializeOwned>(&self, kind: Kind, name: &str) -> Result<Option<(PathBuf, Vec<u8>, T)>> {
         let path = self.path(kind, name)?;
         let bytes = match fs::read(&path) {
             Ok(bytes) => bytes,
@@ -316,7 +278,7 @@ impl Store {
             return Err(StoreError::NewerSchema { path, got: schema });
         }
         let value = parse(&path, kind, &bytes)?;
-        Ok(Some((path, value)))
+        Ok(Some((path, bytes, value)))
     }
 
     fn write(&self, kind: Kind, name: &str, value: &impl Serialize) -> Result<()> {
@@ -326,6 +288,31 @@ impl Store {
             write_atomic(&path, &bytes)
         });
         written.map_err(|source| StoreError::Io { action: "write", path, source })
+    }
+}
+
+/// Whether a digest that a file says is that of its content.
+fn check(path: &Path, field: &'static str, said: &str, got: String) -> Result<()> {
+    if said == got {
+        return Ok(());
+    }
+    Err(StoreError::Digest { path: path.to_path_buf(), field, expected: said.into(), got })
+}
+
+/// Whether a file is, in all of its parts, what was written: by the digest that it carries, or else by the one that is published for it.
+fn whole(
+    path: &Path,
+    kind: Kind,
+    name: &str,
+    bytes: &[u8],
+    field: &'static str,
+    said: Option<&str>,
+    digest: &dyn Fn() -> String,
+) -> Result<()> {
+    match (said, published::digest(kind, name)) {
+        (Some(said), _) => check(path, field, said, digest()),
+        (None, Some(published)) => check(path, "the published SHA-256", published, hex_of(bytes)),
+        (None, None) => Err(StoreError::NoDigest { path: path.to_path_buf(), kind, field }),
     }
 }
 

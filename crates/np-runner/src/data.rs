@@ -1,6 +1,7 @@
 //! The data of a run: which set, which of its examples, in which shape, varied how.
 
-use np_data::{Amount, Augmentation, DataName, Layout, Preparation, Sampling, Selection, Source};
+use np_data::{Amount, Augmentation, DataName, Identity, Layout, Preparation, Sampling, Selection, Source};
+use np_record::Standing;
 use serde::{Deserialize, Serialize};
 
 use crate::config::OutOfRange;
@@ -35,6 +36,15 @@ pub struct DataConfig {
     /// The shape of images: `stored`, or `rgb32`, 3×32×32 with black around and a grey plane three times. Default `stored`.
     #[serde(skip_serializing_if = "is_default")]
     pub layout: Layout,
+}
+
+/// What a record says of a set's identity.
+pub(crate) fn standing(identity: Identity) -> Standing {
+    match identity {
+        Identity::Published => Standing::Published,
+        Identity::Unverified => Standing::Unverified,
+        Identity::Custom => Standing::Custom,
+    }
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {

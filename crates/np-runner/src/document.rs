@@ -27,6 +27,8 @@ pub(crate) struct Document {
     pub(crate) path: PathBuf,
     /// SHA-256 of its bytes, in hex.
     pub(crate) sha256: String,
+    /// Its bytes.
+    pub(crate) text: String,
     /// What it says; always a map.
     pub(crate) value: Value,
     marks: Marks,
@@ -52,6 +54,12 @@ impl Document {
             let text = format!("expected an experiment of at most {LARGEST} bytes, got more");
             return Err(Fault::new(whole(), text).hint("name the experiment's YAML file").into());
         }
+        Self::of(path, bytes)
+    }
+
+    /// The bytes of a file that goes by the name `path`.
+    pub(crate) fn of(path: &Path, bytes: Vec<u8>) -> Result<Self> {
+        let whole = || Place::File(path.to_owned(), None);
         let sha256 = Sha256::digest(&bytes).iter().map(|b| format!("{b:02x}")).collect();
         let text = String::from_utf8(bytes).map_err(|error| {
             let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
@@ -64,7 +72,7 @@ impl Document {
         if !value.is_object() {
             return Err(Fault::new(whole(), "expected a map of keys at the top").hint(LAYOUT).into());
         }
-        Ok(Self { path: path.to_owned(), sha256, value, marks })
+        Ok(Self { path: path.to_owned(), sha256, text, value, marks })
     }
 
     /// Where `path` stands in the file, or the nearest thing around it.

@@ -25,10 +25,12 @@ mod fingerprint;
 mod golden;
 mod keeper;
 mod launch;
+mod layers;
 mod lock;
 mod model;
 mod planning;
 mod provenance;
+mod rebuild;
 mod report;
 mod say;
 mod screen;
@@ -52,7 +54,7 @@ pub use launch::{
     Array, Ending, Launch, Launcher, LauncherConfig, OnFailure, Share, SlurmConfig, Submission, Submitted, Tally,
 };
 pub use model::ModelConfig;
-pub use planning::{Assumed, Planned, UNKNOWN, missing, plan, plan_assuming};
+pub use planning::{Assumed, Planned, UNKNOWN, asked, missing, plan, plan_assuming};
 pub use provenance::{Caller, cores};
 pub use screen::Screen;
 pub use snapshot::{Snapshot, State};

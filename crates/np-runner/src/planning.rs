@@ -1,15 +1,19 @@
 //! From a resolved experiment to a plan: data digests, ids, the plan's name, and what is done already.
+//!
+//! Which runs answer an experiment file is decided here alone, by [`asked`], for every command: those of the file's text, the options, and
+//! the data at hand.
 
 use std::{
     collections::{BTreeMap, BTreeSet, btree_map::Entry},
     path::Path,
 };
 
-use np_data::{DataName, DataSet, Source, known_digest};
+use np_data::{DataName, DataSet, Identity, Source, known_digest};
 use np_record::{Plan, PlannedRun, SCHEMA, Store};
 use sha2::{Digest, Sha256};
 
 use crate::{
+    data::standing,
     error::{Fault, Place, Result},
     launch::LauncherConfig,
     spec::{Request, Spec, SpecRun},
@@ -28,9 +32,11 @@ pub struct Planned {
     /// Floating-point operations of each run, in the plan's order: twice the multiply-adds of a forward pass, three times for every example
     /// that is trained on and once for every one that is evaluated. What the optimizer does is not counted.
     pub operations: Vec<f64>,
-    /// What would keep its runs from being trained: full data was asked for, and no folder named. The digests are then those of the
-    /// published sets.
+    /// What would keep its runs from being trained: full data was asked for, and no folder named that has it. The digests are then those of
+    /// the published sets.
     pub unread: Option<Box<Fault>>,
+    /// What its runs are trained on and is not the published set of that name, a sentence each.
+    pub foreign: Vec<String>,
     /// What is allowed and hardly meant, a line each.
     pub warnings: Vec<String>,
     /// How the file wants it launched.
@@ -67,10 +73,27 @@ impl Assumed {
 #[derive(Debug, Clone)]
 struct Known {
     digest: String,
+    /// What must be said of it, if it is not the published one.
+    remark: Option<String>,
     /// Of the training split.
     labels: Vec<u8>,
     /// Examples of the test split.
     test: usize,
+}
+
+/// The runs that answer an experiment file: the one notion of it that all commands share.
+///
+/// Data is what `data_dir` has; a set that is not there counts as the published one, or, where nobody knows that one's digest, as the one that the
+/// store's earlier plan has. With `unknown`, a set of which nothing at all is known may be planned for, see [`Assumed::unknown`].
+///
+/// # Errors
+/// As [`plan`].
+pub fn asked(request: &Request, data_dir: Option<&Path>, store: &Store, unknown: bool) -> Result<Planned> {
+    let name = request.file.file_stem().unwrap_or_default().to_string_lossy();
+    // A plan that cannot be read is in the way of what writes plans, not of what asks for hints.
+    let earlier = store.read_plan(&name).ok().flatten();
+    let assumed = earlier.map(|plan| Assumed::of(&plan)).unwrap_or_default();
+    plan_assuming(request, data_dir, &Assumed { unknown, ..assumed })
 }
 
 /// Resolves an experiment into its plan; nothing is written.
@@ -92,10 +115,11 @@ pub fn plan_assuming(request: &Request, data_dir: Option<&Path>, assumed: &Assum
     let spec = Spec::load(request)?;
     let mut digests = BTreeMap::new();
     let (mut runs, mut examples, mut operations) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut unread, mut warnings) = (None, Vec::new());
+    let (mut unread, mut warnings, mut foreign) = (None, Vec::new(), Vec::new());
+    let mut drawn = BTreeMap::new();
     for run in &spec.runs {
         let key = (run.config.data.name, run.config.data.source);
-        let Known { digest, labels, test } = match digests.entry(key) {
+        let Known { digest, labels, test, remark } = match digests.entry(key) {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(new) => match read(run, &spec, data_dir) {
                 Ok(known) => new.insert(known),
@@ -109,8 +133,22 @@ pub fn plan_assuming(request: &Request, data_dir: Option<&Path>, assumed: &Assum
                 Err(Unread::Broken(fault)) => return Err(fault.into()),
             },
         };
+        if let Some(remark) = remark
+            && !foreign.contains(remark)
+        {
+            foreign.push(remark.clone());
+        }
         let data = &run.config.data;
-        let used = data.selection().draw(labels, run.config.seed).map_err(|error| {
+        // One subset serves all runs that train on it.
+        let subset = (key, format!("{:?}", data.selection()), run.config.seed);
+        let counts = match drawn.entry(subset) {
+            Entry::Occupied(counts) => Ok(*counts.get()),
+            Entry::Vacant(new) => data
+                .selection()
+                .draw(labels, run.config.seed)
+                .map(|used| *new.insert([used.train.len(), used.validation.len()])),
+        };
+        let [used, held_out] = counts.map_err(|error| {
             let key = ["data".to_owned(), data.amount_key().to_owned()];
             let text = match error {
                 np_data::Error::EmptySubset { len, .. } => format!("leaves none of the {len} training examples"),
@@ -119,8 +157,7 @@ pub fn plan_assuming(request: &Request, data_dir: Option<&Path>, assumed: &Assum
             };
             Fault::new(run.tree.place(&key, &spec.document), text).key(key.join("."))
         })?;
-        let evaluated = used.validation.len() + *test;
-        let used = used.train.len();
+        let evaluated = held_out + *test;
         let batch = run.config.train.batch_size;
         if batch > used {
             let warning = format!(
@@ -154,13 +191,51 @@ pub fn plan_assuming(request: &Request, data_dir: Option<&Path>, assumed: &Assum
         spec_sha256: spec.document.sha256,
         overrides,
         selection: spec.selection,
+        spec: Some(spec.document.text),
         runs,
-    };
-    Ok(Planned { plan, examples, operations, unread, warnings, launcher: spec.launcher })
+        plan_sha256: None,
+    }
+    .sealed();
+    for (arm, earlier) in plan.twins() {
+        warnings.push(format!("`{arm}`: same configuration as `{earlier}`, nothing to compare"));
+    }
+    Ok(Planned { plan, examples, operations, unread, foreign, warnings, launcher: spec.launcher })
+}
+
+/// What is known of a plan that was read from `file`, rather than made: it must be of the data at hand, as far as that is there.
+///
+/// # Errors
+/// A fault if the data is another.
+pub(crate) fn of_stored(plan: Plan, file: &Path, data_dir: Option<&Path>) -> Result<Planned> {
+    let mut foreign = Vec::new();
+    for ((name, source), digest) in Assumed::of(&plan).digests {
+        let (at_hand, remark) = match DataSet::load(name, source, data_dir) {
+            Ok(set) => (set.digest.clone(), standing(set.identity).remark(&set.title)),
+            Err(error) if error.is_absence() => {
+                let identity = Identity::of(name, source, &digest, None);
+                (digest.clone(), standing(identity).remark(&identity.title(name, source, None, &digest)))
+            }
+            Err(error) => return Err(error.into()),
+        };
+        if at_hand != digest {
+            let short = |digest: &str| digest.chars().take(12).collect::<String>();
+            let text = format!(
+                "of `{name}` with the digest `{}`, and the data at hand has `{}`",
+                short(&digest),
+                short(&at_hand)
+            );
+            let hint = "name the experiment's YAML file for the runs on that data, or leave out the data folder";
+            return Err(Fault::new(Place::File(file.to_owned(), None), text).hint(hint).into());
+        }
+        foreign.extend(remark);
+    }
+    let (examples, operations) = (Vec::new(), Vec::new());
+    let launcher = LauncherConfig::default();
+    Ok(Planned { plan, examples, operations, unread: None, foreign, warnings: Vec::new(), launcher })
 }
 
 /// The plan's name: the experiment's, and with overrides `NAME.HASH`, so that the plan of the file as written stays.
-fn plan_name(experiment: &str, overrides: &[String]) -> String {
+pub(crate) fn plan_name(experiment: &str, overrides: &[String]) -> String {
     if overrides.is_empty() {
         return experiment.to_owned();
     }
@@ -192,36 +267,44 @@ fn read(run: &SpecRun, spec: &Spec, data_dir: Option<&Path>) -> Result<Known, Un
         let fault = Fault::new(run.tree.place(&key, &spec.document), problem).key(key.join("."));
         let fault = Box::new(fault.hint_if(hint));
         match error {
-            np_data::Error::NoFolder { .. } => Unread::NoFolder(fault),
+            error if error.is_absence() => Unread::NoFolder(fault),
             _ => Unread::Broken(fault),
         }
     })?;
-    Ok(Known { test: set.test.len(), labels: set.train.labels, digest: set.digest })
+    let remark = standing(set.identity).remark(&set.title);
+    Ok(Known { test: set.test.len(), labels: set.train.labels, digest: set.digest, remark })
 }
 
 /// A data set as it was published, where its digest is known; its labels stand for as many examples of ten even classes.
 fn published((name, source): (DataName, Source), assumed: &Assumed) -> Option<Known> {
-    let (examples, test) = match (name, source) {
-        (_, Source::Mini) => (2_000, 1_000),
-        (DataName::Mnist | DataName::FashionMnist, Source::Full) => (60_000, 10_000),
-        (DataName::Cifar10, Source::Full) => (50_000, 10_000),
+    let [examples, test] = match source {
+        Source::Mini => [2_000, 1_000],
+        Source::Full => name.examples(),
     };
     let labels = (0..examples).map(|i| (i % 10) as u8).collect();
     let earlier = assumed.digests.get(&(name, source)).map(String::as_str);
     let digest = known_digest(name, source).or(earlier).or(assumed.unknown.then_some(UNKNOWN))?;
-    Some(Known { digest: digest.to_owned(), labels, test })
+    let identity = Identity::of(name, source, digest, None);
+    let remark = standing(identity).remark(&identity.title(name, source, None, digest));
+    Some(Known { digest: digest.to_owned(), labels, test, remark: remark.filter(|_| digest != UNKNOWN) })
 }
 
-/// The runs of `plan` that have no finished record in `store`, each id once, by their place in the plan.
+/// The runs of `plan` that have no finished record in `store`, each id once, by their place in the plan. A damaged record is none.
 ///
 /// # Errors
-/// Those of reading records.
+/// Those of reading records that are not damage: the system refuses, or a record is of a newer version.
 pub fn missing(plan: &Plan, store: &Store) -> Result<Vec<usize>> {
     let mut seen = BTreeSet::new();
     let mut missing = Vec::new();
     for (index, run) in plan.runs.iter().enumerate() {
-        if seen.insert(&run.id) && !store.is_done(&run.id)? {
-            missing.push(index);
+        if !seen.insert(&run.id) {
+            continue;
+        }
+        match store.record_of(run) {
+            Ok(Some(record)) if record.is_done() => {}
+            Ok(_) => missing.push(index),
+            Err(error) if error.is_damage() => missing.push(index),
+            Err(error) => return Err(error.into()),
         }
     }
     Ok(missing)

@@ -13,13 +13,14 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::{
-    axes::{Axis, MOST_RUNS, axes, combinations, grid, sets},
+    axes::{MOST_RUNS, axes, combinations, grid, sets},
     config::RunConfig,
-    document::{Document, KeyPath},
-    error::{Error, Fault, Place, Problem, Result, list, suggest},
+    document::Document,
+    error::{Error, Fault, Place, Problem, Result, suggest},
     explain::{read, refuse, show},
     launch::LauncherConfig,
-    tree::{Origin, Tree, split},
+    layers::Layers,
+    tree::{Origin, Tree},
 };
 
 /// The scale of a run that asks for none. A file without it under `scales` is meant as it stands.
@@ -123,7 +124,11 @@ struct Head {
 impl Spec {
     /// Reads and resolves an experiment; the scales that are not asked for are resolved too, so that a mistake in one is found today.
     pub(crate) fn load(request: &Request) -> Result<Self> {
-        let document = Document::read(&request.file)?;
+        Self::of(Document::read(&request.file)?, request)
+    }
+
+    /// As [`Spec::load`], of a file that has been read.
+    pub(crate) fn of(document: Document, request: &Request) -> Result<Self> {
         let written: Head = read(&Tree::of(&document), &document)?;
         known_scales(&written, &document)?;
         let spec = Self::at_scale(request, &document, &written)?;
@@ -172,7 +177,7 @@ impl Spec {
                 let layers = Layers { arm: &arm, base: &base, axes: &axes, values: &values, sets: &sets };
                 for &seed in &seeds {
                     let run = layers.resolve(seed, document)?;
-                    // `--set` on a swept key makes its values equal: one run stays.
+                    // Values that are written in two ways (`sgd`, `{sgd: {}}`) are one: one run stays.
                     let label = serde_json::to_string(&(&run.arm, &run.axes, seed)).unwrap_or_default();
                     if seen.insert(label) {
                         runs.push(run);
@@ -185,90 +190,6 @@ impl Spec {
         let (name, question, selection) = (head.name, head.question, head.selection);
         Ok(Self { name, question, selection, document, overrides, launcher, runs })
     }
-}
-
-/// What one run is made of, bottom up.
-struct Layers<'a> {
-    arm: &'a str,
-    base: &'a Tree,
-    axes: &'a [Axis],
-    values: &'a [Value],
-    sets: &'a [(KeyPath, Value, Origin)],
-}
-
-impl Layers<'_> {
-    /// The layers over one another, but for those of some options.
-    fn tree(&self, without: &dyn Fn(&str) -> bool) -> Tree {
-        let kept = |origin: &Origin| !matches!(origin, Origin::Option(option) if without(option));
-        let mut tree = self.base.clone();
-        for (axis, value) in self.axes.iter().zip(self.values).filter(|(axis, _)| kept(&axis.origin)) {
-            tree.overlay(&tree.resolve(&split(&axis.key)), Tree::new(value.clone(), axis.origin.clone()));
-        }
-        for (key, value, origin) in self.sets.iter().filter(|(.., origin)| kept(origin)) {
-            tree.overlay(&tree.resolve(key), Tree::new(value.clone(), origin.clone()));
-        }
-        tree
-    }
-
-    /// The run of a seed, typed and checked.
-    fn resolve(&self, seed: u64, document: &Document) -> Result<SpecRun> {
-        let (config, tree) = match settle(self.arm, self.tree(&|_| false), seed, document) {
-            Err(Error::Fault(fault)) => return Err(self.blame(*fault, seed, document).into()),
-            other => other?,
-        };
-        let whole = Tree::new(serde_json::to_value(&config).unwrap_or_default(), Origin::File(KeyPath::new()));
-        let label = |axis: &Axis| {
-            let path = whole.resolve(&split(&axis.key));
-            whole.get(&path).map(|value| (axis.key.clone(), value.clone())).ok_or_else(|| {
-                let fault =
-                    Fault::new(tree.place(&path, document), "this key is swept, and there is no such key in the run");
-                let hint = format!("leave out the arm `{}`, or the axis", self.arm);
-                Error::from(fault.key(path.join(".")).hint(hint))
-            })
-        };
-        let axes = self.axes.iter().map(label).collect::<Result<_>>()?;
-        Ok(SpecRun { arm: self.arm.to_owned(), axes, config, tree })
-    }
-
-    /// A fault that names a line of the file, where the file without the options would be sound, is the fault of an option.
-    fn blame(&self, fault: Fault, seed: u64, document: &Document) -> Fault {
-        let origins = self.axes.iter().map(|axis| &axis.origin).chain(self.sets.iter().map(|(.., origin)| origin));
-        let options: Vec<&str> = origins
-            .filter_map(|origin| match origin {
-                Origin::Option(option) => Some(option.as_str()),
-                Origin::File(_) => None,
-            })
-            .collect();
-        let sound = |without: &dyn Fn(&str) -> bool| settle(self.arm, self.tree(without), seed, document).is_ok();
-        if matches!(fault.place, Place::Option(_)) {
-            // The other arms may well have it.
-            let absent = fault.problem == Problem::Other("there is no such key".into());
-            let problem = Problem::Other(format!("there is no such key in arm `{}`", self.arm));
-            return if absent { Fault { problem, ..fault } } else { fault };
-        }
-        if !sound(&|_| true) {
-            return fault;
-        }
-        let alone = options.iter().find(|option| sound(&|other| other == **option));
-        let blamed = alone.map_or_else(|| options.join(" "), |option| (*option).to_owned());
-        Fault { place: Place::Option(blamed), ..fault }
-    }
-}
-
-/// Types and checks one run's tree.
-fn settle(arm: &str, mut tree: Tree, seed: u64, document: &Document) -> Result<(RunConfig, Tree)> {
-    if tree.get(&["optimizer".into()]).is_none() {
-        let place = document.place(&["arms".into(), arm.into()]);
-        let hint = format!("choose from {}, as in `optimizer: adamw`", list(np_core::OptimizerConfig::KINDS));
-        return Err(Fault::new(place, "neither the arm nor the base has an optimizer")
-            .key("optimizer")
-            .hint(hint)
-            .into());
-    }
-    tree.overlay(&["seed".into()], Tree::new(seed.into(), Origin::File(vec!["seeds".into()])));
-    let config: RunConfig = read(&tree, document)?;
-    config.validate().map_err(|bad| refuse(&tree, document, &bad.key, &bad.expected, &bad.got))?;
-    Ok((config, tree))
 }
 
 /// A scale is one of three: one under another name would never be asked for.
@@ -336,6 +257,12 @@ fn arms(head: &Head, tree: &Tree, document: &Document, request: &Request) -> Res
             let fault = Fault::new(tree.place(&at, document), "there is no such key").key(at.join("."));
             return Err(fault.hint_if(suggest(key, known())).into());
         }
+    }
+    if let Some(twice) =
+        request.arms.iter().enumerate().find_map(|(i, arm)| request.arms[..i].contains(arm).then_some(arm))
+    {
+        let place = Place::Option(format!("--arm {twice}"));
+        return Err(Fault::new(place, format!("arm `{twice}` is named twice")).hint("name every arm once").into());
     }
     for name in &request.arms {
         if !head.arms.contains_key(name) {

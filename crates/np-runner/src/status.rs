@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use np_record::{Outcome, Plan, Store, compare::Format};
+use np_record::{Outcome, Plan, Reading, Store, compare::Format};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -11,6 +11,7 @@ use crate::{
     keeper::Keeper,
     launch::slurm::{self, Queue, TaskState},
     lock::Lock,
+    say::say_refused,
     table::render as render_table,
     worker::plain,
 };
@@ -113,7 +114,9 @@ pub(crate) fn status(plan: &Plan, store: &Store, queue: Option<&Queue>) -> Resul
             why,
         })
     };
-    store.records_of(plan)?.into_iter().map(row).collect()
+    let Reading { runs, refused } = store.records_of(plan);
+    say_refused(&refused);
+    runs.into_iter().map(row).collect()
 }
 
 /// `6 runs: 4 done, 1 queued, 1 missing`

@@ -9,12 +9,12 @@ use crate::{error::Result, table::table, worker::plain};
 
 /// Mean ± standard deviation over seeds of the final test accuracy and training loss, by arm and axes.
 ///
-/// # Errors
-/// Those of reading records.
-pub fn results(plan: &Plan, store: &Store) -> Result<String> {
+/// A damaged record is none.
+#[must_use]
+pub fn results(plan: &Plan, store: &Store) -> String {
     let mut groups: Vec<(Vec<String>, Vec<Option<Record>>)> = Vec::new();
     let axes = axis_names(plan.runs.iter());
-    for (run, record) in store.records_of(plan)? {
+    for (run, record) in store.records_of(plan).runs {
         let mut head = vec![run.arm.clone()];
         head.extend(axis_values(&axes, &run));
         match groups.iter_mut().find(|(other, _)| *other == head) {
@@ -39,7 +39,7 @@ pub fn results(plan: &Plan, store: &Store) -> Result<String> {
         .collect();
     let tail = ["test accuracy %", "training loss", "n", ""];
     let header: Vec<&str> = ["arm"].into_iter().chain(axes.iter().map(String::as_str)).chain(tail).collect();
-    Ok(table(&header, &tail[..3], &rows))
+    table(&header, &tail[..3], &rows)
 }
 
 /// The axes that any run has, in order; arms may have some of their own.
@@ -81,21 +81,31 @@ pub struct Costs {
 }
 
 impl Costs {
-    /// Reads the timings of every record of a store that can be read: an estimate is no reason to refuse anything.
+    /// The pace of a plan's runs, from their own records; where there is none of the like of one, some other records of the store are looked at, so
+    /// many at most that a large store takes no longer than a small one. What cannot be read is left out: an estimate is no reason to refuse anything.
     ///
     /// # Errors
     /// Those of listing the store.
-    pub fn of(store: &Store) -> Result<Self> {
+    pub fn of(store: &Store, runs: &[(PlannedRun, Option<Record>)]) -> Result<Self> {
         let mut costs = Self::default();
-        for id in store.ids()? {
-            let Ok(Some(record)) = store.read_record(&id) else { continue };
-            let passes = (record.timing.len() * record.data.train_examples) as f64;
-            let seconds: f64 = record.timing.iter().map(np_record::Phases::total).sum();
-            if passes > 0.0 {
-                costs.known.entry(pace_key(&record.config)).or_default().push(seconds / passes);
+        runs.iter().filter_map(|(_, record)| record.as_ref()).for_each(|record| costs.add(record));
+        let unknown = |costs: &Self| runs.iter().any(|(run, _)| !costs.known.contains_key(&pace_key(&run.config)));
+        if unknown(&costs) {
+            for id in store.some_ids(OTHERS)? {
+                if let Ok(Some(record)) = store.read_record(&id) {
+                    costs.add(&record);
+                }
             }
         }
         Ok(costs)
+    }
+
+    fn add(&mut self, record: &Record) {
+        let passes = (record.timing.len() * record.data.train_examples) as f64;
+        let seconds: f64 = record.timing.iter().map(np_record::Phases::total).sum();
+        if passes > 0.0 {
+            self.known.entry(pace_key(&record.config)).or_default().push(seconds / passes);
+        }
     }
 
     /// Estimated seconds of a run over so many training examples; `None` without a record of its kind.
@@ -107,8 +117,54 @@ impl Costs {
     }
 }
 
+/// Records of other plans that an estimate may look at.
+const OTHERS: usize = 64;
+
 fn pace_key(config: &Value) -> String {
     let part = |pointer| config.pointer(pointer).map(Value::to_string).unwrap_or_default();
     let kind = config.get("optimizer").and_then(Value::as_object).and_then(|map| map.keys().next().cloned());
     format!("{} {} {}", part("/model"), part("/train/batch_size"), kind.unwrap_or_default())
+}
+
+#[cfg(test)]
+mod tests {
+    use np_record::{PlannedRun, Provenance};
+    use serde_json::json;
+
+    use super::*;
+    use crate::worker::failed;
+
+    #[test]
+    fn an_estimate_reads_no_more_records_than_it_needs() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let run = |optimizer: &str, seed: u64| {
+            let config = json!({"optimizer": {optimizer: {}}, "train": {"epochs": 1}, "seed": seed});
+            let (id, arm) = (PlannedRun::id_of(&config, "d"), optimizer.to_owned());
+            PlannedRun { id, arm, seed, axes: BTreeMap::new(), config, data_digest: "d".into() }
+        };
+        let record = |run: &PlannedRun| {
+            let provenance: Provenance = serde_json::from_value(json!({
+                "machine": {"cpu": "", "cores": 1, "os": ""}, "threads": 1, "commit": null, "dirty": null, "versions": {}, "command": "",
+                "started": "",
+            }))
+            .unwrap();
+            let mut record = failed(run, String::new(), provenance);
+            record.data.train_examples = 10;
+            record.timing = vec![np_record::Phases { forward: 5.0, ..Default::default() }];
+            store.write_record(&record).unwrap();
+            record
+        };
+        for seed in 0..300 {
+            record(&run("sgd", seed));
+        }
+        let read = |runs: &[(PlannedRun, Option<Record>)]| {
+            let costs = Costs::of(&store, runs).unwrap();
+            (costs.known.values().map(Vec::len).sum::<usize>(), costs.of_run(&runs[0].0, 20))
+        };
+        let (own, none) = (run("sgd", 1), run("adam", 1));
+        assert_eq!(read(&[(own.clone(), Some(record(&own)))]), (1, Some(10.0)), "its own record alone");
+        assert_eq!(read(&[(own, None)]), (OTHERS, Some(10.0)), "some of the 300");
+        assert_eq!(read(&[(none, None)]), (OTHERS, None));
+    }
 }

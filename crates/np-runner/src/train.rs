@@ -13,6 +13,7 @@ use np_record::{DataInfo, Epoch, ModelInfo, OptimizerInfo, Outcome, Phases, Scor
 
 use crate::{
     config::RunConfig,
+    data::standing,
     error::Result,
     snapshot::{Snapshot, State},
     step::{Examples, observe, search},
@@ -72,6 +73,7 @@ pub fn train(
         name: data.name.to_string(),
         title: data.title.clone(),
         digest: data.digest.clone(),
+        standing: standing(data.identity),
         train_examples: examples.len(),
         test_examples: data.test.len(),
         validation_examples: validation.len(),

@@ -34,7 +34,7 @@ const CHOICES: [&str; 2] = ["model", "optimizer"];
 const CHOICES_OF_OPTIMIZERS: [&str; 2] = ["formulation", "base"];
 
 /// Whether `path`, in a run's tree or anywhere in an experiment's, is one of the choices.
-fn is_choice(path: &[String]) -> bool {
+pub(crate) fn is_choice(path: &[String]) -> bool {
     let inner = match path {
         [scales, _, arms, _, rest @ ..] if scales == "scales" && arms == "arms" => rest,
         [head, _, rest @ ..] if head == "scales" || head == "arms" => rest,
@@ -203,6 +203,13 @@ fn spell_choices(value: &mut Value, path: &mut KeyPath) {
         }
         _ => {}
     }
+}
+
+/// `value` as it is at `path`, with every choice spelled as a map.
+pub(crate) fn spelled(value: &Value, path: &[String]) -> Value {
+    let mut value = value.clone();
+    spell_choices(&mut value, &mut path.to_vec());
+    value
 }
 
 /// `a.b.c` as a path.

@@ -2,11 +2,12 @@
 
 use std::path::Path;
 
-use np_data::DataSet;
-use np_record::{DataInfo, ModelInfo, Outcome, Phases, PlannedRun, Provenance, Record, SCHEMA, SEMANTICS, Store};
+use np_data::{DataSet, Identity};
+use np_record::{DataInfo, Kind, ModelInfo, Outcome, Phases, PlannedRun, Provenance, Record, SCHEMA, SEMANTICS, Store};
 
 use crate::{
     config::RunConfig,
+    data::standing,
     error::{Error, Fault, Place, Result},
     event::Event,
     keeper::{Every, Keeper},
@@ -69,6 +70,10 @@ pub fn exec(store: &Store, job: &Job<'_>) -> Result<()> {
             })?
         }
     };
+    if run.id != PlannedRun::id_of(&run.config, &run.data_digest) {
+        let fault = Fault::new(nowhere(), format!("`{}` is not the id of the run's configuration", run.id));
+        return Err(fault.hint("`np run` makes the plan anew").into());
+    }
     if job.id.is_some_and(|id| id != run.id) {
         return Err(Fault::new(nowhere(), "the plan was replaced while its runs were trained").into());
     }
@@ -78,7 +83,7 @@ pub fn exec(store: &Store, job: &Job<'_>) -> Result<()> {
         stop.when_closed(std::io::stdin());
     }
     let Some(_lock) = Lock::take_patiently(store, &run.id)? else { return Event::Busy.say() };
-    if let Some(record) = store.read_record(&run.id)?.filter(Record::is_done) {
+    if let Some(record) = recorded(store, run)?.filter(Record::is_done) {
         // Trained by another process, since this one was asked for it.
         return Event::Recorded { outcome: record.outcome }.say();
     }
@@ -110,6 +115,24 @@ pub fn exec(store: &Store, job: &Job<'_>) -> Result<()> {
             Err(error)
         }
     }
+}
+
+/// The record that a run has. A damaged one is set aside, so that it is neither taken for a result nor lost.
+fn recorded(store: &Store, run: &PlannedRun) -> Result<Option<Record>> {
+    match store.record_of(run) {
+        Err(error) if error.is_damage() => {
+            let aside = store.set_aside(Kind::Record, &run.id)?;
+            let name = aside.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            Event::Notice { text: format!("set aside as `{name}`: {}", first_line(&error.to_string())) }.say()?;
+            Ok(None)
+        }
+        other => Ok(other?),
+    }
+}
+
+/// A message without its hint.
+pub(crate) fn first_line(text: &str) -> &str {
+    text.lines().next().unwrap_or_default()
 }
 
 /// A snapshot that could not be written. The training can go on.
@@ -170,6 +193,7 @@ fn record(run: &PlannedRun, trained: Trained, provenance: Provenance) -> Record 
         timing,
         optimizer,
         provenance,
+        record_sha256: None,
     };
     record.result_sha256 = record.digest_result();
     record
@@ -179,13 +203,16 @@ fn record(run: &PlannedRun, trained: Trained, provenance: Provenance) -> Record 
 #[must_use]
 pub(crate) fn failed(run: &PlannedRun, reason: String, provenance: Provenance) -> Record {
     let config: Option<RunConfig> = serde_json::from_value(run.config.clone()).ok();
-    let (name, title) = config.as_ref().map_or_else(Default::default, |config| {
-        (config.data.name.to_string(), config.data.name.title(config.data.source).to_owned())
+    let (name, title, standing) = config.as_ref().map_or_else(Default::default, |config| {
+        let (name, source) = (config.data.name, config.data.source);
+        let identity = Identity::of(name, source, &run.data_digest, None);
+        (name.to_string(), identity.title(name, source, None, &run.data_digest), standing(identity))
     });
     let data = DataInfo {
         name,
         title,
         digest: run.data_digest.clone(),
+        standing,
         train_examples: 0,
         test_examples: 0,
         validation_examples: 0,

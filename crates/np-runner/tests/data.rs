@@ -90,8 +90,10 @@ fn np_data_lists_what_is_there_and_finds_what_is_damaged() {
         fs::write(folder.join(format!("{file}.bin")), record(label)).unwrap();
     }
     fs::write(folder.join("test_batch.bin"), record(5)).unwrap();
-    let (verdict, _) = lab.good(&["data", "verify", "--data-dir", "data"]);
-    assert!(verdict.contains("cifar10 full: whole; no published digest is known"), "{verdict}");
+    let output = lab.np(&["data", "verify", "--data-dir", "data"]);
+    let (verdict, said) = (text(&output.stdout), text(&output.stderr));
+    assert!(verdict.contains("cifar10 full: damaged"), "six images are not CIFAR-10: {verdict}");
+    assert!(said.contains("`cifar10`: expected 50000 + 10000 examples, found 5 + 1 examples, digest `"), "{said}");
     // a set that can be trained on
     lab.good(&[
         "run",

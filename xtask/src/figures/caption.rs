@@ -256,6 +256,11 @@ impl<'a> Caption<'a> {
         if parts.into_iter().any(|(_, record)| record.data.title.contains("(JPEG)")) {
             notes.push("CIFAR-10 (JPEG): decoded from JPEG copies of the images, whose pixels differ a little from the original ones".into());
         }
+        let every = self.made_from.iter().copied().chain([self.runs]).chain(self.also.iter().copied());
+        let records = every.flat_map(|part| &part.runs).map(|(_, record)| record);
+        let foreign: BTreeSet<String> =
+            records.filter_map(|record| record.data.standing.remark(&record.data.title)).collect();
+        notes.extend(foreign);
         if self.scale == Scale::Quick {
             notes.push(
                 "`quick` is a small sample of the data: it shows that the machinery works, not what the paper claims"

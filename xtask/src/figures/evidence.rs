@@ -7,7 +7,7 @@ use anyhow::{Context as _, Result, bail};
 use np_record::compare::{Comparison, Difference, Group, Metric, Question};
 use np_record::select::Selection;
 use np_record::stats::{self, Bootstrap};
-use np_record::{PlannedRun, Record};
+use np_record::{PlannedRun, Record, Standing};
 
 use super::caption::Caption;
 use super::runs::{Quantity, Runs, check_alike, fraction_of};
@@ -338,6 +338,8 @@ impl Pool {
 /// What a run is trained on, in words: the same for both arms.
 pub(crate) fn setting(run: &PlannedRun, record: &Record) -> String {
     let data = match record.data.name.as_str() {
+        // Another set has a name of its own.
+        _ if record.data.standing != Standing::Published => &record.data.title,
         "mnist" => "MNIST",
         "fashion-mnist" => "Fashion-MNIST",
         "cifar10" => "CIFAR-10",

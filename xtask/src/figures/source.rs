@@ -1,10 +1,13 @@
 //! The records behind a figure: read if they are there and belong to the experiment as it stands, made by `np` if not.
 
+use std::collections::{BTreeMap, btree_map::Entry};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context as _, Result, bail};
-use np_record::{Outcome, Store};
+use np_data::{DATA_DIR_ENV, DataName, DataSet, Source, known_digest};
+use np_record::{Outcome, Plan, Reading, Store};
 
 use super::Scale;
 use super::runs::Runs;
@@ -45,15 +48,28 @@ impl Workspace {
         let spec = self.root.join("experiments").join(format!("{name}.yaml"));
         let bytes = fs::read(&spec).with_context(|| format!("cannot read `{}`", spec.display()))?;
         let store = Store::open(self.root.join("experiments/records").join(self.scale.to_string()))?;
-        let Some(plan) = store.read_plan(name)? else { return Ok(Found::NotAll("no plan yet".into())) };
+        let plan = match store.read_plan(name) {
+            Ok(Some(plan)) => plan,
+            Ok(None) => return Ok(Found::NotAll("no plan yet".into())),
+            // `np run` makes it anew.
+            Err(error) if error.is_damage() => return Ok(Found::NotAll(error.to_string())),
+            Err(error) => return Err(error.into()),
+        };
         if let Some(stale) = plan.stale(&bytes) {
             return Ok(Found::NotAll(format!("the plan is out of date: {stale}")));
         }
         if plan.scale != self.scale.to_string() {
             return Ok(Found::NotAll(format!("the plan is of scale `{}`", plan.scale)));
         }
+        if let Some(other) = on_other_data(&plan)? {
+            return Ok(Found::NotAll(other));
+        }
         let (mut runs, mut missing) = (Vec::new(), 0);
-        for (run, record) in store.records_of(&plan)? {
+        let Reading { runs: all, refused } = store.records_of(&plan);
+        if let Some(error) = refused.first() {
+            return Ok(Found::NotAll(error.to_string()));
+        }
+        for (run, record) in all {
             match record {
                 None => missing += 1,
                 Some(record) => match &record.outcome {
@@ -89,16 +105,48 @@ impl Workspace {
     }
 
     fn np(&self, arguments: &[String]) -> Result<()> {
-        let status = command::cargo(&self.root, &["run", "--bin", "np", "--"])
-            .args(arguments)
-            .args(["--scale", &self.scale.to_string()])
-            .status()
-            .context("cannot start cargo")?;
+        let mut np = command::cargo(&self.root, &["run", "--bin", "np", "--"]);
+        if data_dir().is_none() {
+            np.env_remove(DATA_DIR_ENV);
+        }
+        let status =
+            np.args(arguments).args(["--scale", &self.scale.to_string()]).status().context("cannot start cargo")?;
         if !status.success() {
             bail!("`np {} --scale {}` ended with {status}", arguments.join(" "), self.scale);
         }
         Ok(())
     }
+}
+
+/// The data folder, if one is named and there.
+fn data_dir() -> Option<PathBuf> {
+    std::env::var_os(DATA_DIR_ENV).map(PathBuf::from).filter(|folder| folder.is_dir())
+}
+
+/// Which runs answer an experiment depends on the data asked about: what the data folder has, or else the published sets. Why this plan is of other
+/// data, if it is. A set whose published digest nobody knows, and that is not at hand, is the plan's to say.
+fn on_other_data(plan: &Plan) -> Result<Option<String>> {
+    // A set is read once a process.
+    static AT_HAND: Mutex<BTreeMap<(DataName, Source), Option<String>>> = Mutex::new(BTreeMap::new());
+    let mut at_hand = AT_HAND.lock().unwrap_or_else(PoisonError::into_inner);
+    for run in &plan.runs {
+        let read = |pointer| run.config.pointer(pointer).cloned().unwrap_or_default();
+        let name = serde_json::from_value::<DataName>(read("/data/name"));
+        let (Ok(name), Ok(source)) = (name, serde_json::from_value::<Source>(read("/data/source"))) else { continue };
+        let digest = match at_hand.entry((name, source)) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => new.insert(match DataSet::digest_of(name, source, data_dir().as_deref()) {
+                Ok(digest) => Some(digest),
+                Err(error) if error.is_absence() => known_digest(name, source).map(str::to_owned),
+                Err(error) => return Err(error.into()),
+            }),
+        };
+        if digest.as_ref().is_some_and(|digest| *digest != run.data_digest) {
+            let short: String = run.data_digest.chars().take(12).collect();
+            return Ok(Some(format!("the plan is of other data: `{name}` with the digest `{short}`")));
+        }
+    }
+    Ok(None)
 }
 
 #[cfg(test)]

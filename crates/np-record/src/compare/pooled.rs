@@ -1,6 +1,6 @@
 //! Arms over all problems at once: interquartile mean and probability of improvement, each with an interval.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
@@ -11,6 +11,14 @@ use crate::{Outcome, PlannedRun, Record};
 
 /// Values of an arm, a list a problem.
 type Values = Vec<Vec<f64>>;
+
+/// Whether two arms have the same runs.
+fn twins(runs: &[(PlannedRun, Option<Record>)], arm: &str, other: &str) -> bool {
+    let ids = |arm: &str| -> BTreeSet<&String> {
+        runs.iter().filter(|(run, _)| run.arm == arm).map(|(run, _)| &run.id).collect()
+    };
+    ids(arm) == ids(other)
+}
 
 /// Every arm over all the problems (combinations of axes) of a plan: mean, interquartile mean, and how often one of its runs beats one of
 /// the `baseline`'s on the same problem, a diverged run losing against every other. Intervals are bootstrapped within each problem. What did not
@@ -67,7 +75,9 @@ pub fn pooled(runs: &[(PlannedRun, Option<Record>)], baseline: &str, metric: Met
             let strata: Vec<&[f64]> = own.iter().map(Vec::as_slice).collect();
             let iqm_interval = bootstrap.interval_of(&strata, |drawn| interquartile_mean(&drawn.concat()));
             let ranked = of_arm(arm, &trained);
-            let versus = (*arm != baseline).then(|| improvement(&ranked, &rival, metric, bootstrap)).flatten();
+            let versus = (*arm != baseline && !twins(runs, arm, baseline))
+                .then(|| improvement(&ranked, &rival, metric, bootstrap))
+                .flatten();
             let interval = |interval: Option<Interval>, text: &dyn Fn(f64) -> String| {
                 let shown = interval.map(|i| format!("[{}, {}]", text(i.low), text(i.high)));
                 let printed = Cell::printed(shown.unwrap_or_else(|| "–".into()));
@@ -92,6 +102,14 @@ pub fn pooled(runs: &[(PlannedRun, Option<Record>)], baseline: &str, metric: Met
         })
         .collect();
     let mut notes = Vec::new();
+    for arm in arms.iter().filter(|arm| **arm != baseline && twins(runs, arm, baseline)) {
+        notes.push(format!("warning: `{arm}`: same configuration as `{baseline}`, nothing to compare"));
+    }
+    let remarks: BTreeSet<String> = runs
+        .iter()
+        .filter_map(|(_, record)| record.as_ref()?.data.standing.remark(&record.as_ref()?.data.title))
+        .collect();
+    notes.extend(remarks.into_iter().map(|remark| format!("warning: {remark}")));
     for arm in &arms {
         let own = || runs.iter().filter(|(run, _)| run.arm == *arm).map(|(_, record)| record.as_ref());
         let count = |what: &str, is: &dyn Fn(Option<&Record>) -> bool| {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use np_record::{
     DataInfo, Epoch, Machine, ModelInfo, Outcome, Phases, Plan, PlannedRun, Provenance, Record, SCHEMA, SEMANTICS,
+    Standing,
 };
 use serde_json::{Value, json};
 
@@ -23,8 +24,11 @@ pub(crate) fn plan(runs: Vec<PlannedRun>) -> Plan {
         selection: None,
         spec_sha256: "00".repeat(32),
         overrides: Vec::new(),
+        spec: None,
         runs,
+        plan_sha256: None,
     }
+    .sealed()
 }
 
 /// A finished record of two epochs that ends at `accuracy`.
@@ -49,6 +53,7 @@ pub(crate) fn record(run: &PlannedRun, accuracy: f64) -> Record {
             name: "mnist".into(),
             title: "MNIST".into(),
             digest: run.data_digest.clone(),
+            standing: Standing::Published,
             train_examples: 100,
             test_examples: 50,
             validation_examples: 0,
@@ -69,10 +74,12 @@ pub(crate) fn record(run: &PlannedRun, accuracy: f64) -> Record {
             started: "2026-01-01T00:00:00Z".into(),
             memory_peak_bytes: None,
         },
+        record_sha256: None,
     })
 }
 
 pub(crate) fn sealed(mut record: Record) -> Record {
     record.result_sha256 = record.digest_result();
+    record.record_sha256 = Some(record.digest());
     record
 }

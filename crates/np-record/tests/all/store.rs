@@ -29,7 +29,7 @@ fn what_is_written_is_read() {
     store.write_record(&first).unwrap();
 
     assert_eq!(store.read_plan("fig2-sanity").unwrap(), Some(plan.clone()));
-    assert_eq!(store.records_of(&plan).unwrap(), [(one.clone(), Some(first.clone())), (two.clone(), None)]);
+    assert_eq!(store.records_of(&plan).runs, [(one.clone(), Some(first.clone())), (two.clone(), None)]);
     assert!(store.is_done(&one.id).unwrap() && !store.is_done(&two.id).unwrap());
     assert_eq!(store.ids().unwrap(), std::slice::from_ref(&one.id));
     assert_eq!(store.plans().unwrap(), ["fig2-sanity"]);
@@ -71,7 +71,7 @@ fn a_truncated_record_is_named_with_its_place_and_what_to_do() {
         let message = store.read_record(&record.id).unwrap_err().to_string();
         assert!(message.contains(path.to_str().unwrap()), "{message}");
         assert!(message.contains("is not a whole record") && message.contains("line "), "{message}");
-        assert!(message.ends_with("\nhint: delete it and run again"), "{message}");
+        assert!(message.ends_with("\nhint: `np run` sets it aside and makes it anew"), "{message}");
     }
     fs::write(&path, [&bytes[..], b"{}"].concat()).unwrap();
     assert!(matches!(store.read_record(&record.id), Err(StoreError::Malformed { .. })));

@@ -116,6 +116,9 @@ pub(super) fn compare(args: &Args) -> Result<ExitCode> {
     let sources: Vec<Source> = args.sources.iter().map(read).collect::<Result<_>>()?;
     let format: Format = args.format.parse().unwrap_or_default();
     let metric: Metric = args.metric.parse().unwrap_or_default();
+    for remark in sources.iter().flat_map(|source| &source.foreign) {
+        say!("warning: {remark}");
+    }
     if let Some(cost) = args.profile {
         let mut table = profiles(args, &sources, metric, cost)?;
         sources.iter().for_each(|source| remark(&mut table, source));
@@ -259,6 +262,17 @@ fn comparisons(args: &Args, source: &Source, metric: Metric, format: Format) -> 
     }
     print(&text)?;
     if parts.iter().flat_map(|part| &part.groups).all(|group| group.difference.is_none()) {
+        let twins = parts.iter().filter(|part| part.groups.iter().any(|group| group.identical));
+        let names: Vec<String> =
+            twins.map(|part| format!("`{}`: same configuration as `{}`", part.arm, part.baseline)).collect();
+        if !names.is_empty() {
+            say!(
+                "{}, nothing to compare\n  hint: `np plan {}` shows the ids of their runs",
+                names.join("; "),
+                file.display()
+            );
+            return Ok(ExitCode::FAILURE);
+        }
         let axes = |arm: &str| -> BTreeSet<String> {
             let of = runs.iter().filter(|(run, _)| run.arm == arm);
             of.map(|(run, _)| serde_json::to_string(&run.axes).unwrap_or_default()).collect()

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args as ClapArgs, Subcommand};
-use np_data::{DataName, DataSet, Error as DataError, Source, known_digest};
+use np_data::{DataName, DataSet, Error as DataError, Identity, Source, known_digest};
 
 use super::{print, told};
 #[cfg(not(feature = "hub"))]
@@ -142,6 +142,15 @@ fn look(name: DataName, source: Source, data_dir: Option<&Path>) -> Found {
                 set.test.len(),
                 set.digest
             )),
+            _ if set.identity == Identity::Custom => {
+                let [train, test] = name.examples();
+                Found::Damaged(format!(
+                    "`{name}`: expected {train} + {test} examples, found {} + {} examples, digest `{}`",
+                    set.train.len(),
+                    set.test.len(),
+                    set.digest
+                ))
+            }
             _ => Found::Whole(Box::new(set)),
         },
         Err(DataError::NoFolder { .. } | DataError::MissingFolder { .. }) => Found::Missing,

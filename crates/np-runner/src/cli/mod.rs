@@ -27,7 +27,7 @@ use clap::{Args, Parser, Subcommand};
 use np_record::{PlannedRun, Store};
 
 use crate::{
-    Assumed,
+    Planned,
     error::{Error, Result},
     keeper::Every,
     provenance::Caller,
@@ -242,11 +242,12 @@ impl ExperimentArgs {
     }
 }
 
-/// What the store's earlier plan of an experiment knows of data that may not be at hand now.
-fn remembered(request: &Request, store: &Store) -> Assumed {
-    let name = request.file.file_stem().unwrap_or_default().to_string_lossy();
-    // A plan that cannot be read is in the way of what writes plans, not of what asks for hints.
-    store.read_plan(&name).ok().flatten().map(|plan| Assumed::of(&plan)).unwrap_or_default()
+/// What the first line of a plan or a run says of data that is not the published set of its name; nothing of one that is.
+fn on_foreign(planned: &Planned) -> String {
+    match planned.foreign.as_slice() {
+        [] => String::new(),
+        remarks => format!("; data: {}", remarks.join("; ")),
+    }
 }
 
 /// Prints what the command makes. A reader that has seen enough (`| head`) is no error.

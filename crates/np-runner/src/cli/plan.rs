@@ -3,14 +3,14 @@
 use std::process::ExitCode;
 
 use clap::Args as ClapArgs;
-use np_record::{Outcome, PlannedRun, Record};
+use np_record::{Outcome, PlannedRun, Reading, Record};
 
-use super::{ExperimentArgs, print, remembered, short};
+use super::{ExperimentArgs, on_foreign, print, short};
 use crate::{
-    Assumed, Costs, Planned, Share, UNKNOWN, cores,
+    Costs, Planned, Share, UNKNOWN, asked, cores,
     error::{Error, Result},
-    missing, plan_assuming,
-    say::{count, say},
+    missing,
+    say::{count, say, say_refused},
     screen::human,
     summary::{axis_names, axis_values},
     table::table,
@@ -40,17 +40,16 @@ fn rate(text: &str) -> std::result::Result<f64, String> {
 pub(super) fn plan(args: &Args) -> Result<ExitCode> {
     let request = args.experiment.request();
     let store = args.experiment.store()?;
-    let assumed = Assumed { unknown: true, ..remembered(&request, &store) };
-    let planned = plan_assuming(&request, args.experiment.place.data_dir.as_deref(), &assumed)?;
+    let planned = asked(&request, args.experiment.place.data_dir.as_deref(), &store, true)?;
     let Planned { plan, examples, operations, .. } = &planned;
     if args.json {
         let text = serde_json::to_string_pretty(plan).map_err(|error| Error::io("plan")(error.into()))?;
         print(&format!("{text}\n"))?;
         return Ok(ExitCode::SUCCESS);
     }
-    let costs = Costs::of(&store)?;
+    let Reading { runs: records, refused } = store.records_of(plan);
+    let costs = Costs::of(&store, &records)?;
     let axes = axis_names(plan.runs.iter());
-    let records = store.records_of(plan)?;
     let rows: Vec<Vec<String>> =
         records.iter().zip(examples).map(|((run, record), &n)| row(&axes, run, record, n, &costs)).collect();
     let tail = ["seed", "state", "time"];
@@ -58,7 +57,9 @@ pub(super) fn plan(args: &Args) -> Result<ExitCode> {
     print(&table(&header, &["seed", "time"], &rows))?;
 
     let todo = missing(plan, &store)?;
-    say!("{} ({}), records in `{}`", plan.experiment, plan.scale, short(store.root()));
+    let on = on_foreign(&planned);
+    say!("{} ({}), records in `{}`{on}", plan.experiment, plan.scale, short(store.root()));
+    say_refused(&refused);
     for warning in &planned.warnings {
         say!("warning: {warning}");
     }

@@ -14,6 +14,7 @@ use super::{
     source::{Choose, Source, folder, read},
 };
 use crate::{
+    asked,
     error::{Error, Fault, Place, Result},
     report::{Study, page},
     say::{count, say},
@@ -57,7 +58,7 @@ pub(super) fn report(args: &Args) -> Result<ExitCode> {
 }
 
 fn study(args: &Args, file: &Path) -> Result<Study> {
-    let Source { plan, all, runs, selection } =
+    let Source { plan, all, runs, selection, foreign } =
         read(file, &args.overrides, &args.place, &Choose::AsWritten, &[], Budget::Planned)?;
     let written = file.extension().is_none_or(|extension| extension != "json");
     let about = if written { about(&fs::read_to_string(file).map_err(Error::io(file))?) } else { String::new() };
@@ -74,7 +75,7 @@ fn study(args: &Args, file: &Path) -> Result<Study> {
     };
     // Figures are of the experiment as written.
     let figures = figures.filter(|_| plan.overrides.is_empty());
-    Ok(Study { plan, all, runs, selection, about, file, figures })
+    Ok(Study { plan, all, runs, selection, foreign, about, file, figures })
 }
 
 /// Every experiment that has a record at this scale, in the order of their names.
@@ -92,8 +93,13 @@ fn all(args: &Args) -> Result<Vec<PathBuf>> {
         let request = args.overrides.request(&file);
         let store = Store::open(folder(&request, &args.place))?;
         let name = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        let Some(plan) = store.read_plan(&name)?.filter(|plan| plan.scale == request.scale()) else { continue };
-        if store.records_of(&plan)?.iter().any(|(_, record)| record.is_some()) {
+        // A plan of another scale; one that is damaged says nothing of that.
+        let other = store.read_plan(&name).is_ok_and(|plan| plan.is_none_or(|plan| plan.scale != request.scale()));
+        if other {
+            continue;
+        }
+        let plan = asked(&request, args.place.data_dir.as_deref(), &store, true)?.plan;
+        if plan.runs.iter().any(|run| matches!(store.record_of(run), Ok(Some(_)))) {
             found.push(file);
         }
     }

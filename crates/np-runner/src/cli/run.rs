@@ -3,20 +3,21 @@
 use std::{collections::BTreeSet, path::Path, process::ExitCode};
 
 use clap::Args as ClapArgs;
-use np_record::{Plan, Store};
+use np_record::{Kind, Plan, Store};
 
-use super::{ExperimentArgs, print, remembered, short};
+use super::{ExperimentArgs, on_foreign, print, short};
 use crate::{
-    Costs, Ending, Every, Launch, Launcher, OnFailure, Planned, Screen, Share, Submission, Submitted, Tally, cores,
+    Costs, Ending, Every, Launch, Launcher, OnFailure, Planned, Screen, Share, Submission, Submitted, Tally, asked,
+    cores,
     error::{Fault, Place, Result},
     keeper::clear,
-    missing, plan_assuming,
+    missing,
     provenance::Caller,
     results,
-    say::{count, say},
+    say::{count, say, say_refused},
     screen::human,
     spec::Request,
-    worker::label,
+    worker::{first_line, label},
 };
 
 /// Train every run of an experiment that has no record yet, and print the results
@@ -49,16 +50,14 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
     let request = args.experiment.request();
     let data_dir = args.experiment.place.data_dir.as_deref();
     let store = args.experiment.store()?;
-    let planned = plan_assuming(&request, data_dir, &remembered(&request, &store))?;
+    let planned = asked(&request, data_dir, &store, false)?;
     let todo = missing(&planned.plan, &store)?;
     let open: BTreeSet<&str> = todo.iter().map(|&index| planned.plan.runs[index].id.as_str()).collect();
     clear(&store, planned.plan.runs.iter().map(|run| run.id.as_str()).filter(|id| !open.contains(id)));
     if let Some(fault) = planned.unread.clone().filter(|_| !todo.is_empty()) {
         return Err(fault.into());
     }
-    if store.read_plan(&planned.plan.experiment)?.as_ref() != Some(&planned.plan) {
-        store.write_plan(&planned.plan)?;
-    }
+    keep_plan(&planned.plan, &store)?;
     let (jobs, threads) = (args.jobs.map(usize::from), args.threads.map(usize::from));
     introduce(&planned, &store, &todo);
     if args.launcher == Launcher::Slurm && !todo.is_empty() {
@@ -80,8 +79,22 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
         };
         tally = launch.train(&todo, &mut Screen::new(todo.len()))?;
     }
-    print(&results(&planned.plan, &store)?)?;
+    print(&results(&planned.plan, &store))?;
     Ok(conclude(&planned.plan, &store, &tally))
+}
+
+/// Puts the plan into the store, unless it is there. A damaged one in its place is set aside; one that says the same and lacks but its
+/// text stays as it is.
+fn keep_plan(plan: &Plan, store: &Store) -> Result<()> {
+    match store.read_plan(&plan.experiment) {
+        Ok(Some(kept)) if kept.agrees_with(plan) => return Ok(()),
+        Err(error) if error.is_damage() => {
+            let aside = store.set_aside(Kind::Plan, &plan.experiment)?;
+            say!("note: set aside as `{}`: {}", short(&aside), first_line(&error.to_string()));
+        }
+        kept => drop(kept?),
+    }
+    Ok(store.write_plan(plan)?)
 }
 
 /// Who asks for the runs, for their records.
@@ -134,12 +147,14 @@ fn submit(args: &Args, planned: &Planned, store: &Store, todo: &[usize]) -> Resu
 fn introduce(planned: &Planned, store: &Store, todo: &[usize]) {
     let Planned { plan, warnings, .. } = planned;
     say!(
-        "{} ({}): {}, records in `{}`",
+        "{} ({}): {}, records in `{}`{}",
         plan.experiment,
         plan.scale,
         count(plan.runs.len(), "run"),
-        short(store.root())
+        short(store.root()),
+        on_foreign(planned)
     );
+    say_refused(&store.records_of(plan).refused);
     for warning in warnings {
         say!("warning: {warning}");
     }
@@ -151,7 +166,7 @@ fn introduce(planned: &Planned, store: &Store, todo: &[usize]) {
 /// Says how long it will take here.
 fn estimate(planned: &Planned, store: &Store, todo: &[usize], share: Share) -> Result<()> {
     let Planned { plan, examples, .. } = planned;
-    let costs = Costs::of(store)?;
+    let costs = Costs::of(store, &store.records_of(plan).runs)?;
     let cost: Option<f64> = todo.iter().map(|&index| costs.of_run(&plan.runs[index], examples[index])).sum();
     let about = cost.map(|seconds| format!(", about {}", human(seconds / share.jobs as f64))).unwrap_or_default();
     let Share { jobs, threads } = share;

@@ -56,6 +56,11 @@ fn find(args: &Args) -> Result<(Store, Record)> {
     let mut found: Vec<(Store, String)> = Vec::new();
     for folder in &folders {
         let store = Store::open(folder)?;
+        // A whole id needs no look at the others.
+        if store.record_path(&args.id).is_ok_and(|path| path.is_file()) {
+            found = vec![(store, args.id.clone())];
+            break;
+        }
         let ids = store.ids()?.into_iter().filter(|id| id.starts_with(&args.id));
         found.extend(ids.map(|id| (store.clone(), id)));
     }
@@ -120,7 +125,9 @@ fn readable(record: &Record) -> String {
             "data",
             format!(
                 "{}, {} training and {} test examples",
-                record.data.title, record.data.train_examples, record.data.test_examples
+                record.data.standing.remark(&record.data.title).unwrap_or_else(|| record.data.title.clone()),
+                record.data.train_examples,
+                record.data.test_examples
             ),
         ),
         ("digest", record.data.digest.clone()),

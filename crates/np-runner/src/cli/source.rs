@@ -3,14 +3,17 @@
 use std::path::{Path, PathBuf};
 
 use np_record::{
-    Plan, Store,
+    Plan, Reading, Store,
     select::{Budget, Rule, Runs, Selection, Split, select},
 };
 
 use super::{OverrideArgs, PlaceArgs};
 use crate::{
+    Planned, asked,
     error::{Error, Fault, Place, Result},
-    plan,
+    planning::of_stored,
+    rebuild,
+    say::say_refused,
     spec::{Request, default_store},
 };
 
@@ -25,6 +28,8 @@ pub(super) struct Source {
     pub(super) runs: Runs,
     /// How the runs were selected.
     pub(super) selection: Option<Selection>,
+    /// What it is trained on and is not the published set of that name, a sentence each.
+    pub(super) foreign: Vec<String>,
 }
 
 /// What is to be selected, as asked for.
@@ -51,11 +56,16 @@ pub(super) fn read(
     tuned: &[String],
     budget: Budget,
 ) -> Result<Source> {
-    let (store, plan) = find(file, overrides, place)?;
-    let all = store.records_of(&plan)?;
+    let (store, Planned { plan, foreign, .. }) = find(file, overrides, place)?;
+    let Reading { runs: all, refused: unused } = store.records_of(&plan);
+    say_refused(&unused);
     if all.iter().all(|(_, record)| record.is_none()) {
         let fault = Fault::new(Place::File(file.to_owned(), None), "none of its runs has a record yet");
-        return Err(fault.hint(format!("train them: `np run {}`", file.display())).into());
+        let hint = match on_other_data(&plan, &store) {
+            true => "the store's runs of it are on other data: name that folder with `--data-dir`".to_owned(),
+            false => format!("train them: `np run {}`", file.display()),
+        };
+        return Err(fault.hint(hint).into());
     }
     let split = match choose {
         Choose::AsWritten => plan.selection,
@@ -67,7 +77,7 @@ pub(super) fn read(
             let place = Place::Option(if tuned.is_empty() { "--equal-budget" } else { "--tune" }.into());
             return Err(Fault::new(place, "nothing is selected").hint("say `--select validation` as well").into());
         }
-        return Ok(Source { plan, runs: all.clone(), all, selection: None });
+        return Ok(Source { plan, runs: all.clone(), all, selection: None, foreign });
     };
     let rule = Rule { split, tuned: tuned.to_vec(), budget };
     let (selection, runs) = select(&rule, &all).map_err(|error| {
@@ -77,7 +87,7 @@ pub(super) fn read(
         };
         refused(place, &error)
     })?;
-    Ok(Source { plan, all, runs, selection: Some(selection) })
+    Ok(Source { plan, all, runs, selection: Some(selection), foreign })
 }
 
 /// An error of np-record, whose hint stands on a second line, as a fault.
@@ -87,17 +97,22 @@ pub(super) fn refused(place: Place, error: &dyn std::fmt::Display) -> Error {
     Fault::new(place, problem).hint_if(hint.map(str::to_owned)).into()
 }
 
-/// The plan of `file`, with its store: a plan file, the store's plan of an experiment while it is up to date, or one made anew.
-fn find(file: &Path, overrides: &OverrideArgs, place: &PlaceArgs) -> Result<(Store, Plan)> {
+/// The runs that answer `file`, with their store: those of a plan file, or else those that `np plan` would show.
+fn find(file: &Path, overrides: &OverrideArgs, place: &PlaceArgs) -> Result<(Store, Planned)> {
     if file.extension().is_some_and(|extension| extension == "json") {
-        return stored(file);
+        return stored(file, place);
     }
     let request = overrides.request(file);
     let store = Store::open(folder(&request, place))?;
-    if let Some(plan) = up_to_date(&request, &store)? {
-        return Ok((store, plan));
-    }
-    Ok((store, plan(&request, place.data_dir.as_deref())?.plan))
+    let planned = asked(&request, place.data_dir.as_deref(), &store, false)?;
+    Ok((store, planned))
+}
+
+/// Whether the store has a plan of the same runs on other data.
+fn on_other_data(plan: &Plan, store: &Store) -> bool {
+    let Ok(Some(kept)) = store.read_plan(&plan.experiment) else { return false };
+    let configs = |plan: &Plan| plan.runs.iter().map(|run| run.config.clone()).collect::<Vec<_>>();
+    configs(&kept) == configs(plan) && !kept.agrees_with(plan)
 }
 
 /// The folder of an experiment's records.
@@ -105,27 +120,21 @@ pub(super) fn folder(request: &Request, place: &PlaceArgs) -> PathBuf {
     place.store.clone().unwrap_or_else(|| default_store(&request.file, request.scale()))
 }
 
-fn stored(path: &Path) -> Result<(Store, Plan)> {
+/// A plan by its file, if its runs are those of the text that it carries, and on the data at hand.
+fn stored(path: &Path, place: &PlaceArgs) -> Result<(Store, Planned)> {
     let absolute = std::path::absolute(path).map_err(Error::io(path))?;
     let name = path.file_stem().unwrap_or_default().to_string_lossy();
     let root = absolute.parent().and_then(Path::parent).unwrap_or(Path::new("/"));
     let store = Store::open(root)?;
     let inside = absolute.parent().is_some_and(|folder| folder.ends_with("plans"));
     match store.read_plan(&name)? {
-        Some(plan) if inside => Ok((store, plan)),
+        Some(plan) if inside => {
+            rebuild::check(&plan, path)?;
+            Ok((store, of_stored(plan, path, place.data_dir.as_deref())?))
+        }
         _ => {
             let fault = Fault::new(Place::File(path.to_owned(), None), "there is no such plan");
             Err(fault.hint("plans are `STORE/plans/NAME.json`").into())
         }
     }
-}
-
-/// The store's plan of an experiment, if the file has not changed since and nothing is overridden: it needs no data files.
-fn up_to_date(request: &Request, store: &Store) -> Result<Option<Plan>> {
-    if !request.overrides().is_empty() {
-        return Ok(None);
-    }
-    let (Some(name), Ok(text)) = (request.file.file_stem(), std::fs::read(&request.file)) else { return Ok(None) };
-    let plan = store.read_plan(&name.to_string_lossy())?;
-    Ok(plan.filter(|plan| plan.scale == request.scale() && plan.stale(&text).is_none()))
 }

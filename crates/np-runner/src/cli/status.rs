@@ -7,9 +7,10 @@ use np_record::{Plan, Store, compare::Format};
 
 use super::{OverrideArgs, PlaceArgs, print, short, show::stores};
 use crate::{
-    error::Result,
+    asked,
+    error::{Error, Result},
     launch::slurm::Queue,
-    plan,
+    rebuild,
     say::say,
     spec::default_store,
     status::{render, status as status_of, totals},
@@ -61,16 +62,25 @@ pub(super) fn status(args: &Args) -> Result<ExitCode> {
 fn plans(args: &Args) -> Result<Vec<(Store, Vec<Plan>)>> {
     if let Some(file) = &args.file {
         let request = args.overrides.request(file);
-        let plan = plan(&request, args.place.data_dir.as_deref())?.plan;
         let folder = args.place.store.clone().unwrap_or_else(|| default_store(file, request.scale()));
-        return Ok(vec![(Store::open(folder)?, vec![plan])]);
+        let store = Store::open(folder)?;
+        let plan = asked(&request, args.place.data_dir.as_deref(), &store, true)?.plan;
+        return Ok(vec![(store, vec![plan])]);
     }
     let folders = args.place.store.clone().map_or_else(stores, |folder| vec![folder]);
     let all = |folder| {
         let store = Store::open(folder)?;
         let mut plans = Vec::new();
         for name in store.plans()? {
-            plans.extend(store.read_plan(&name)?);
+            let read = store.read_plan(&name).map_err(Error::from);
+            let checked = read.and_then(|plan| {
+                plan.map(|plan| rebuild::check(&plan, &store.plan_path(&name)?).map(|()| plan)).transpose()
+            });
+            // One that cannot be used keeps no other from being shown.
+            match checked {
+                Ok(plan) => plans.extend(plan),
+                Err(error) => say!("warning: not used: {}", super::told(&error.to_string())),
+            }
         }
         Ok((store, plans))
     };

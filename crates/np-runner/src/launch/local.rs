@@ -295,7 +295,10 @@ impl Launch<'_> {
 
     /// How a run ended whose worker cannot say so: it may have died after its record was written, or another launcher have trained the run.
     fn recorded(&self, run: &PlannedRun) -> Result<Option<Outcome>> {
-        Ok(self.store.read_record(&run.id)?.filter(np_record::Record::is_done).map(|record| record.outcome))
+        match self.store.record_of(run) {
+            Err(error) if error.is_damage() => Ok(None),
+            record => Ok(record?.filter(np_record::Record::is_done).map(|record| record.outcome)),
+        }
     }
 
     /// Records a run whose worker died without a record, twice; `None` if another process has taken it up.

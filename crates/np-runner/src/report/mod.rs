@@ -32,6 +32,8 @@ pub(crate) struct Study {
     pub(crate) runs: Runs,
     /// How they were selected.
     pub(crate) selection: Option<Selection>,
+    /// What it is trained on and is not the published set of that name, a sentence each.
+    pub(crate) foreign: Vec<String>,
     /// What the experiment file says about itself, the comment at its head.
     pub(crate) about: String,
     /// The file as a command would name it, `experiments/NAME.yaml`.

@@ -38,6 +38,9 @@ pub(super) fn section(study: &Study, drawn: &[figures::Figure], all: &[(&str, &[
                 div.about { @for paragraph in study.about.split("\n\n") { p { (inline(paragraph)) } } }
             }
             p { (outcomes(study)) }
+            @if !study.foreign.is_empty() {
+                ul.notes { @for remark in &study.foreign { li.warning { "Data: " (inline(remark)) } } }
+            }
             @if let Some(unfinished) = &unfinished {
                 h3 { "What did not finish" }
                 (table(unfinished, &id("unfinished")))

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use np_record::{
     DataInfo, Epoch, Machine, ModelInfo, Outcome, Phases, Plan, PlannedRun, Provenance, Record, SCHEMA, SEMANTICS,
-    Score,
+    Score, Standing,
 };
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -82,7 +82,18 @@ pub(crate) fn experiment(name: &str, spec: &str) -> (Plan, Vec<Record>) {
     let spec_sha256 = Sha256::digest(spec).iter().map(|byte| format!("{byte:02x}")).collect();
     let (experiment, question, scale) = (name.into(), "does the full rule help?".into(), "quick".into());
     (
-        Plan { schema: SCHEMA, experiment, question, scale, spec_sha256, overrides: Vec::new(), selection: None, runs },
+        Plan {
+            schema: SCHEMA,
+            experiment,
+            question,
+            scale,
+            spec_sha256,
+            overrides: Vec::new(),
+            selection: None,
+            spec: None,
+            runs,
+            plan_sha256: None,
+        },
         records,
     )
 }
@@ -166,6 +177,7 @@ fn record(run: &PlannedRun, made: &Made) -> Record {
             name: data.into(),
             title: title.into(),
             digest: run.data_digest.clone(),
+            standing: Standing::Published,
             train_examples: (2000.0 * fraction) as usize,
             test_examples: 1000,
             validation_examples: 0,
@@ -186,6 +198,7 @@ fn record(run: &PlannedRun, made: &Made) -> Record {
             started: "2026-01-01T00:00:00Z".into(),
             memory_peak_bytes: None,
         },
+        record_sha256: None,
     };
     record.result_sha256 = record.digest_result();
     record

@@ -1,0 +1,94 @@
+//! Whether a data set is the published one of its name, and what it may be called.
+//!
+//! A folder may hold anything in the published form. What is not known by its digest does not get the published name: it is
+//! `custom data in fashion-mnist (digest 0123456789ab)`, so that no figure takes it for Fashion-MNIST.
+
+use crate::digest::{CIFAR10_JPEG, known_digest};
+use crate::name::{DataName, Source};
+
+/// Whether a data set is the published one of its name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Identity {
+    /// Its digest is known: the published examples, the embedded ones, or the known JPEG copies of CIFAR-10.
+    Published,
+    /// CIFAR-10 alone, whose published digest is not known here: 50,000 + 10,000 examples, of which ones nobody can tell.
+    Unverified,
+    /// Other examples, or another number of them.
+    Custom,
+}
+
+/// The digits of a digest that a title shows.
+const DIGITS: usize = 12;
+
+impl Identity {
+    /// Of a set with this digest, and so many examples to train and to test where that is known.
+    pub fn of(name: DataName, source: Source, digest: &str, examples: Option<[usize; 2]>) -> Self {
+        match known_digest(name, source) {
+            Some(known) if known == digest => Self::Published,
+            None if digest == CIFAR10_JPEG => Self::Published,
+            // Nothing else is known of a set that is not at hand.
+            None if examples.is_none_or(|examples| examples == name.examples()) => Self::Unverified,
+            _ => Self::Custom,
+        }
+    }
+
+    /// The name that a figure shows; `variant` is what an import says of the pixels (`JPEG`).
+    pub fn title(self, name: DataName, source: Source, variant: Option<&str>, digest: &str) -> String {
+        let digits = digest.get(..DIGITS).unwrap_or(digest);
+        let published = name.title(source);
+        match (self, variant) {
+            // With or without a note beside them.
+            (Self::Published, _) if digest == CIFAR10_JPEG => format!("{published} (JPEG)"),
+            (Self::Published, None) => published.to_owned(),
+            (Self::Published, Some(variant)) => format!("{published} ({variant})"),
+            (Self::Unverified, None) => format!("{published} (unverified, digest {digits})"),
+            (Self::Unverified, Some(variant)) => format!("{published} ({variant}) (unverified, digest {digits})"),
+            (Self::Custom, None) => format!("custom data in {name} (digest {digits})"),
+            (Self::Custom, Some(variant)) => format!("custom data in {name} ({variant}, digest {digits})"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_known_gets_the_published_name() {
+        let other = "0123456789abcdef".repeat(4);
+        let whole = Some([60_000, 10_000]);
+        for name in [DataName::Mnist, DataName::FashionMnist] {
+            for source in Source::ALL {
+                let known = known_digest(name, source).unwrap();
+                assert_eq!(Identity::of(name, source, known, None), Identity::Published);
+                assert_eq!(Identity::of(name, source, &other, whole), Identity::Custom);
+                assert_eq!(Identity::of(name, source, &other, None), Identity::Custom);
+                let title = Identity::Custom.title(name, source, None, &other);
+                assert_eq!(title, format!("custom data in {name} (digest 0123456789ab)"));
+            }
+            let [mini, full] = Source::ALL.map(|source| known_digest(name, source).unwrap());
+            assert_eq!(
+                Identity::of(name, Source::Full, mini, None),
+                Identity::Custom,
+                "the embedded images in a folder"
+            );
+            assert_eq!(Identity::of(name, Source::Mini, full, None), Identity::Custom);
+        }
+    }
+
+    #[test]
+    fn cifar_is_whole_with_its_sixty_thousand_alone() {
+        let of = |digest: &str, examples| Identity::of(DataName::Cifar10, Source::Full, digest, examples);
+        let other = "fedcba9876543210".repeat(4);
+        assert_eq!(of(&other, Some([50_000, 10_000])), Identity::Unverified);
+        for examples in [[5, 1], [10_000, 50_000], [50_000, 9_999], [50_005, 10_000]] {
+            assert_eq!(of(&other, Some(examples)), Identity::Custom, "{examples:?}");
+        }
+        assert_eq!(of(CIFAR10_JPEG, Some([50_000, 10_000])), Identity::Published);
+        let title = |identity: Identity, variant| identity.title(DataName::Cifar10, Source::Full, variant, &other);
+        let copies = Identity::Published.title(DataName::Cifar10, Source::Full, None, CIFAR10_JPEG);
+        assert_eq!(copies, "CIFAR-10 (JPEG)", "without a note, too");
+        assert_eq!(title(Identity::Unverified, None), "CIFAR-10 (unverified, digest fedcba987654)");
+        assert_eq!(title(Identity::Custom, Some("JPEG")), "custom data in cifar10 (JPEG, digest fedcba987654)");
+    }
+}

@@ -1,0 +1,167 @@
+//! What can be wrong with a file of a store, in words that name it and say what mends it.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::SCHEMA;
+
+/// What can go wrong with a store.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The operating system refused.
+    #[error("cannot {action} `{}`: {source}{}", path.display(), hint(source))]
+    Io {
+        /// What was tried (`read`, `write`, `list`).
+        action: &'static str,
+        /// On which file or folder.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The file is cut short, is not JSON, or holds something else than its place says.
+    #[error("`{}` is not a whole {kind}: at `{place}`: {source}{}", path.display(), again())]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// What was expected there.
+        kind: Kind,
+        /// The key at which reading stopped (`epochs[3].train_loss`).
+        place: String,
+        /// What was expected and found, with line and column.
+        source: serde_json::Error,
+    },
+    /// Written by a newer version of this project.
+    #[error("`{}` has schema `{got}`, this build reads up to `{SCHEMA}`\nhint: update this checkout, or delete the file and run again", path.display())]
+    NewerSchema {
+        /// The file.
+        path: PathBuf,
+        /// The schema that it says.
+        got: u32,
+    },
+    /// A file that was renamed, or copied to the wrong place.
+    #[error("`{}` says `{field}: {got}`, its name says `{expected}`\nhint: give it its own name back; `np run` sets it aside and makes it anew", path.display())]
+    WrongName {
+        /// The file.
+        path: PathBuf,
+        /// The key that names it (`id`, `experiment`).
+        field: &'static str,
+        /// From the file's name.
+        expected: String,
+        /// From its content.
+        got: String,
+    },
+    /// A record of another run than the one that its id names: configuration, data and semantics give another id.
+    #[error("`{}` is not of the run `{expected}`: its configuration, data and semantics are those of `{got}`{}", path.display(), again())]
+    OtherRun {
+        /// The file.
+        path: PathBuf,
+        /// The id that it is filed under.
+        expected: String,
+        /// The id that it should have.
+        got: String,
+    },
+    /// A file that was edited, or damaged in a way that is still JSON.
+    #[error("`{}` was changed after it was written: `{field}` is `{expected}`, its content gives `{got}`{}", path.display(), again())]
+    Digest {
+        /// The file.
+        path: PathBuf,
+        /// The key that says the digest.
+        field: &'static str,
+        /// The digest that the file says.
+        expected: String,
+        /// The digest of what it holds.
+        got: String,
+    },
+    /// A file without a digest of its whole, and none is published for it.
+    #[error("`{}` is a {kind} without `{field}`: nobody can tell whether it was changed{}", path.display(), again())]
+    NoDigest {
+        /// The file.
+        path: PathBuf,
+        /// What it is.
+        kind: Kind,
+        /// The key that is missing.
+        field: &'static str,
+    },
+    /// A record that would be refused when read again.
+    #[error("record `{id}` is not written: `{field}` is `{expected}`, its content gives `{got}`")]
+    Unsealed {
+        /// The record's id.
+        id: String,
+        /// The key that says the digest.
+        field: &'static str,
+        /// The digest that it says.
+        expected: String,
+        /// The digest of what it holds.
+        got: String,
+    },
+    /// An id or a name that cannot be a file's name.
+    #[error("`{name}` cannot name a {kind}: only letters, digits, `-`, `_` and inner points can")]
+    BadName {
+        /// What was to be named.
+        kind: Kind,
+        /// The name.
+        name: String,
+    },
+}
+
+/// What mends a damaged file.
+fn again() -> &'static str {
+    "\nhint: `np run` sets it aside and makes it anew"
+}
+
+impl StoreError {
+    /// Whether the file itself is the trouble, so that it may be set aside and made anew; not where the system refuses, or where the file is of a
+    /// newer version.
+    #[must_use]
+    pub fn is_damage(&self) -> bool {
+        match self {
+            Self::Malformed { .. }
+            | Self::WrongName { .. }
+            | Self::OtherRun { .. }
+            | Self::Digest { .. }
+            | Self::NoDigest { .. } => true,
+            Self::Io { .. } | Self::NewerSchema { .. } | Self::Unsealed { .. } | Self::BadName { .. } => false,
+        }
+    }
+}
+
+/// What mends a refusal of the operating system, where that is known.
+fn hint(refusal: &io::Error) -> &'static str {
+    match refusal.kind() {
+        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
+            "\nhint: make room and give the same command again; what is written stays"
+        }
+        io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
+            "\nhint: let this user read and write there, or use another folder; what is written stays"
+        }
+        _ => "",
+    }
+}
+
+/// The two kinds of files in a store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A [`Plan`], in `plans/`.
+    Plan,
+    /// A [`Record`], in `runs/`.
+    Record,
+}
+
+impl Kind {
+    pub(super) fn folder(self) -> &'static str {
+        match self {
+            Kind::Plan => "plans",
+            Kind::Record => "runs",
+        }
+    }
+}
+
+impl std::fmt::Display for Kind {
+    fn fmt(&self, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        f.write_str(match self {
+            Kind::Plan => "plan",
+            Kind::Record => "record",
+        })
+    }
+}
