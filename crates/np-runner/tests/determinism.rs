@@ -9,7 +9,7 @@ use std::{
     process::{Child, Stdio},
 };
 
-use common::{Lab, TINY, text};
+use common::{Lab, TINY, foreign, lab_of_full, text};
 
 /// Wide enough that two threads do share the work.
 fn wide() -> String {
@@ -83,27 +83,29 @@ fn a_divergence_is_a_result() {
 
 #[test]
 fn a_failure_is_recorded_and_tried_again() {
-    let lab = Lab::new(TINY);
-    lab.good(&["run", "tiny.yaml", "--store", "store", "--arm", "sgd"]);
-    // A plan whose data has another digest than this program's: what a change of data after planning looks like.
-    let path = lab
-        .path("store/plans")
-        .join(fs::read_dir(lab.path("store/plans")).unwrap().next().unwrap().unwrap().file_name());
-    let mut plan: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+    let lab = lab_of_full();
+    let folder = lab.path("data/fashion-mnist");
+    foreign(&folder, 0);
+    let args = |command| [command, "tiny.yaml", "--store", "store", "--arm", "sgd", "--data-dir", "data"];
+    lab.good(&args("run"));
+    let path = fs::read_dir(lab.path("store/plans")).unwrap().next().unwrap().unwrap().path();
+    let plan: serde_json::Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
     let id = plan["runs"][0]["id"].as_str().unwrap().to_owned();
-    plan["runs"][0]["data_digest"] = "0".into();
     fs::remove_file(lab.path("store/runs").join(format!("{id}.json"))).unwrap();
-    fs::write(&path, plan.to_string()).unwrap();
+    // The data changes after the run was planned.
+    foreign(&folder, 1);
     let name = path.file_stem().unwrap().to_string_lossy().into_owned();
-    let output = lab.np(&["exec", &name, "0", "--store", "store"]);
+    let exec = ["exec", &name, "0", "--store", "store", "--data-dir", "data"];
+    let output = lab.np(&exec);
     assert_eq!(output.status.code(), Some(2));
-    let other = lab.np(&["exec", &name, "0", "--id", "0", "--store", "store"]);
+    let other = lab.np(&[&exec[..], &["--id", "0"]].concat());
     assert!(text(&other.stderr).contains("the plan was replaced"), "a worker trains what its launcher meant");
     let record = fs::read_to_string(lab.path("store/runs").join(format!("{id}.json"))).unwrap();
     assert!(record.contains("\"failed\"") && record.contains("the data has changed"), "{record}");
 
-    let (listed, _) = lab.good(&["plan", "tiny.yaml", "--store", "store", "--arm", "sgd"]);
+    foreign(&folder, 0);
+    let (listed, _) = lab.good(&args("plan"));
     assert!(listed.contains("failed"), "{listed}");
-    let (_, said) = lab.good(&["run", "tiny.yaml", "--store", "store", "--arm", "sgd"]);
+    let (_, said) = lab.good(&args("run"));
     assert!(said.contains("training 1"), "{said}");
 }

@@ -6,28 +6,9 @@ mod common;
 
 use std::{collections::BTreeSet, fs, path::Path};
 
-use common::{Lab, TINY, text};
+use common::{Lab, TINY, foreign, lab_of_full, text};
 use np_record::Store;
 use serde_json::{Value, json};
-
-/// Four IDX files of made-up images of a published set's form, 100 + 50 of them.
-fn foreign(folder: &Path, salt: u8) {
-    fs::create_dir_all(folder).unwrap();
-    for (part, count) in [("train", 100_u32), ("t10k", 50)] {
-        let images = (0..count * 784).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8 ^ salt);
-        let head = |magic: u32, sizes: &[u32]| [&[magic], sizes].concat().into_iter().flat_map(u32::to_be_bytes);
-        let images: Vec<u8> = head(0x803, &[count, 28, 28]).chain(images).collect();
-        let labels: Vec<u8> = head(0x801, &[count]).chain((0..count).map(|i| (i % 10) as u8)).collect();
-        fs::write(folder.join(format!("{part}-images-idx3-ubyte")), images).unwrap();
-        fs::write(folder.join(format!("{part}-labels-idx1-ubyte")), labels).unwrap();
-    }
-}
-
-const FULL: &str = "data: {name: fashion-mnist, source: full, fraction: 0.5}";
-
-fn lab_of_full() -> Lab {
-    Lab::new(TINY.replace("data: {name: mnist, source: mini, fraction: 0.05}", FULL))
-}
 
 #[test]
 fn foreign_data_is_said_wherever_its_results_are() {

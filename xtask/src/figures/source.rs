@@ -212,4 +212,47 @@ mod tests {
         let message = workspace.obtain("fig2-sanity", &|_| Ok(())).unwrap_err().to_string();
         assert!(message.contains("failed: out of memory"), "{message}");
     }
+
+    #[test]
+    fn what_was_edited_is_named_and_not_drawn() {
+        let dir = tempfile::tempdir().unwrap();
+        let workspace = Workspace { root: dir.path().to_path_buf(), scale: Scale::Quick };
+        write_spec(dir.path(), "fig2-sanity", "a: 1\n");
+        let store = Store::open(dir.path().join("experiments/records/quick")).unwrap();
+        let (plan, records) = experiment("fig2-sanity", "a: 1\n");
+        let restore = || {
+            store.write_plan(&plan).unwrap();
+            records.iter().for_each(|record| store.write_record(record).unwrap());
+        };
+        restore();
+        workspace.obtain("fig2-sanity", &|_| bail!("all there")).unwrap();
+        let refused = |path: PathBuf, from: &str, to: &str| {
+            let text = fs::read_to_string(&path).unwrap();
+            assert!(text.contains(from), "{from}");
+            fs::write(&path, text.replacen(from, to, 1)).unwrap();
+            let message = workspace.obtain("fig2-sanity", &|reason| bail!("{reason}")).unwrap_err().to_string();
+            let name = path.file_name().unwrap().to_string_lossy().into_owned();
+            assert!(message.contains(&name) && message.contains("was changed after it was written"), "{message}");
+            restore();
+        };
+        let record = || store.record_path(&records[0].id).unwrap();
+        refused(record(), "MNIST (made up)", "MNIST");
+        refused(record(), "\"forward\": 0.0", "\"forward\": 1.0");
+        refused(store.plan_path("fig2-sanity").unwrap(), "\"arm\": \"full\"", "\"arm\": \"gradient-only\"");
+        workspace.obtain("fig2-sanity", &|_| bail!("all there")).unwrap();
+    }
+
+    #[test]
+    fn a_plan_of_other_data_answers_no_figure() {
+        let run = |digest: &str| {
+            let config = serde_json::json!({"data": {"name": "mnist", "source": "mini"}});
+            let (mut plan, _) = experiment("fig2-sanity", "a: 1\n");
+            plan.runs.truncate(1);
+            (plan.runs[0].config, plan.runs[0].data_digest) = (config, digest.into());
+            plan
+        };
+        assert_eq!(on_other_data(&run(known_digest(DataName::Mnist, Source::Mini).unwrap())).unwrap(), None);
+        let message = on_other_data(&run("0123456789abcdef")).unwrap().unwrap();
+        assert_eq!(message, "the plan is of other data: `mnist` with the digest `0123456789ab`");
+    }
 }

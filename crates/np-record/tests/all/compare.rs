@@ -1,9 +1,9 @@
 //! Comparisons of made-up runs: pairing, counting, warning, printing.
 
 use crate::common::{record, run, sealed};
-use np_record::compare::{CompareError, Comparison, Format, Metric, Question};
+use np_record::compare::{CompareError, Comparison, Format, Metric, Question, pooled};
 use np_record::stats::Bootstrap;
-use np_record::{Outcome, PlannedRun, Record};
+use np_record::{Outcome, PlannedRun, Record, Standing};
 use serde_json::{Value, json};
 
 type Runs = Vec<(PlannedRun, Option<Record>)>;
@@ -169,6 +169,44 @@ fn arms_on_other_data_are_told() {
         run.config["data"] = json!({"name": "mnist", "fraction": 0.5});
     }
     assert!(warned(&runs));
+}
+
+#[test]
+fn arms_of_the_same_runs_are_no_result() {
+    let mut runs = arms(&[]);
+    // The baseline spelled otherwise: the same ids, and so the same values.
+    let twin: Runs = runs.iter().filter(|(run, _)| run.arm == "full").cloned().collect();
+    runs.retain(|(run, _)| run.arm == "full");
+    runs.extend(twin.into_iter().map(|(run, record)| (PlannedRun { arm: "gradient-only".into(), ..run }, record)));
+    let says = "`full`: same configuration as `gradient-only`, nothing to compare";
+    let comparison = Comparison::new(ask(Metric::FinalTestAccuracy), &runs).unwrap();
+    let group = &comparison.groups[0];
+    assert!(group.identical && group.difference.is_none() && comparison.family == 0);
+    for format in Format::ALL {
+        assert!(comparison.render(format).contains(says), "{format}");
+    }
+    let text = comparison.render(Format::Text);
+    assert!(!text.contains("no seed is finished") && !text.contains("+0.00"), "{text}");
+    let table = pooled(&runs, "gradient-only", Metric::FinalTestAccuracy, &Bootstrap::default()).render(Format::Text);
+    assert!(table.contains(says) && !table.contains("0.50"), "{table}");
+    // With one seed of its own it is another configuration.
+    let differs = (run("full", 50, &[]), Some(record(&run("full", 50, &[]), 0.9)));
+    let rival =
+        (PlannedRun { arm: "gradient-only".into(), ..run("x", 50, &[]) }, Some(record(&run("x", 50, &[]), 0.8)));
+    runs.extend([differs, rival]);
+    let comparison = Comparison::new(ask(Metric::FinalTestAccuracy), &runs).unwrap();
+    assert_eq!(comparison.groups[0].difference.as_ref().unwrap().values.len(), 1, "pairs of one run are none");
+}
+
+#[test]
+fn data_of_another_name_is_told() {
+    let mut runs = arms(&[]);
+    for data in runs.iter_mut().filter_map(|(_, record)| record.as_mut()).map(|record| &mut record.data) {
+        (data.title, data.standing) = ("custom data in mnist (digest 0123456789ab)".into(), Standing::Custom);
+    }
+    let comparison = Comparison::new(ask(Metric::FinalTestAccuracy), &runs).unwrap();
+    let says = "custom data in mnist (digest 0123456789ab): not the published data set of that name";
+    assert_eq!(comparison.groups[0].warnings.iter().filter(|warning| *warning == says).count(), 1);
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::fs;
 
 use crate::common::{plan, record, run, sealed};
-use np_record::{Outcome, Plan, PlannedRun, SCHEMA, SEMANTICS, Stale, Store, StoreError};
+use np_record::{Kind, Outcome, Plan, PlannedRun, SCHEMA, SEMANTICS, Stale, Store, StoreError};
 use serde_json::json;
 
 #[test]
@@ -172,4 +172,120 @@ fn staleness() {
     let mut older = fresh;
     older.runs[0].id = "0000000000000000".into();
     assert_eq!(older.stale(b"a: 1"), Some(Stale::Id("0000000000000000".into())));
+}
+
+/// Writes a record as it stands, whatever its digests are.
+fn put(store: &Store, id: &str, record: &impl serde::Serialize) {
+    fs::write(store.record_path(id).unwrap(), serde_json::to_vec(record).unwrap()).unwrap();
+}
+
+#[test]
+fn a_record_is_the_run_that_its_id_names() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let (one, two) = (run("full", 41, &[]), run("full", 42, &[]));
+    store.write_record(&record(&one, 0.5)).unwrap();
+    // Digests fit, and the id is that of another run.
+    let mut other = record(&two, 0.9);
+    other.id.clone_from(&one.id);
+    put(&store, &one.id, &sealed(other.clone()));
+    let error = store.read_record(&one.id).unwrap_err();
+    assert!(
+        matches!(&error, StoreError::OtherRun { expected, got, .. } if *expected == one.id && *got == two.id),
+        "{error}"
+    );
+    assert!(matches!(store.write_record(&other), Err(StoreError::Unsealed { field: "id", .. })));
+    let mut older = record(&one, 0.5);
+    older.semantics = SEMANTICS - 1;
+    put(&store, &one.id, &sealed(older));
+    assert!(matches!(store.read_record(&one.id), Err(StoreError::OtherRun { .. })));
+    // A plan that asks for another configuration under the id of a record.
+    store.write_record(&record(&one, 0.5)).unwrap();
+    let edited = PlannedRun { config: two.config, ..one.clone() };
+    let reading = store.records_of(&plan(vec![edited]));
+    assert!(reading.runs[0].1.is_none());
+    assert!(matches!(&reading.refused[..], [StoreError::OtherRun { .. }]), "{:?}", reading.refused);
+}
+
+#[test]
+fn every_part_of_a_file_is_under_a_digest() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let one = run("full", 41, &[]);
+    store.write_record(&record(&one, 0.5)).unwrap();
+    let sound = serde_json::to_value(store.read_record(&one.id).unwrap()).unwrap();
+    for (pointer, value) in [
+        ("/data/title", json!("Fashion-MNIST")),
+        ("/timing/0/forward", json!(0.1)),
+        ("/provenance/machine/cpu", json!("another")),
+        ("/data/train_examples", json!(60_000)),
+    ] {
+        let mut edited = sound.clone();
+        *edited.pointer_mut(pointer).unwrap() = value;
+        put(&store, &one.id, &edited);
+        let error = store.read_record(&one.id).unwrap_err();
+        assert!(matches!(error, StoreError::Digest { field: "record_sha256", .. }) && error.is_damage(), "{error}");
+        edited.as_object_mut().unwrap().shift_remove("record_sha256");
+        put(&store, &one.id, &edited);
+        let error = store.read_record(&one.id).unwrap_err();
+        assert!(matches!(error, StoreError::NoDigest { field: "record_sha256", .. }), "{error}");
+    }
+    // Keys may stand in any order.
+    let turned: serde_json::Map<_, _> = sound.as_object().unwrap().clone().into_iter().rev().collect();
+    put(&store, &one.id, &turned);
+    assert!(store.read_record(&one.id).unwrap().is_some());
+
+    let asked = plan(vec![one.clone(), run("none", 41, &[])]);
+    store.write_plan(&asked).unwrap();
+    let path = store.plan_path("fig2-sanity").unwrap();
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, text.replace("\"arm\": \"full\"", "\"arm\": \"half\"")).unwrap();
+    assert!(matches!(store.read_plan("fig2-sanity"), Err(StoreError::Digest { field: "plan_sha256", .. })));
+    let with_text = Plan { spec: Some("a: 1".into()), ..asked };
+    store.write_plan(&with_text).unwrap();
+    assert!(matches!(store.read_plan("fig2-sanity"), Err(StoreError::Digest { field: "spec_sha256", .. })));
+}
+
+#[test]
+fn one_damaged_record_keeps_no_other_from_being_read() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let (one, two) = (run("full", 41, &[]), run("full", 42, &[]));
+    store.write_record(&record(&one, 0.5)).unwrap();
+    store.write_record(&record(&two, 0.6)).unwrap();
+    fs::write(store.record_path(&one.id).unwrap(), "{").unwrap();
+    let reading = store.records_of(&plan(vec![one.clone(), two, run("other", 41, &[]), one.clone()]));
+    let there: Vec<bool> = reading.runs.iter().map(|(_, record)| record.is_some()).collect();
+    assert_eq!(there, [false, true, false, false]);
+    assert!(matches!(&reading.refused[..], [StoreError::Malformed { .. }]), "named once: {:?}", reading.refused);
+    for n in [1, 2] {
+        let aside = store.set_aside(Kind::Record, &one.id).unwrap();
+        assert!(aside.ends_with(format!("runs/{}.json.damaged-{n}", one.id)) && aside.is_file(), "{aside:?}");
+        assert_eq!(store.read_record(&one.id).unwrap(), None);
+        assert_eq!(store.ids().unwrap().len(), 1, "what is set aside is no record");
+        fs::write(store.record_path(&one.id).unwrap(), "{").unwrap();
+    }
+}
+
+/// Those of before files carried a digest of their whole: wherever they are copied to, they are what was published.
+#[test]
+fn published_files_are_read_as_they_are_and_not_edited() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../experiments/records/cpu");
+    let (published, dir) = (Store::open(folder).unwrap(), tempfile::tempdir().unwrap());
+    let copy = Store::open(dir.path()).unwrap();
+    assert!(!published.plans().unwrap().is_empty());
+    for name in published.plans().unwrap() {
+        let plan = published.read_plan(&name).unwrap().unwrap();
+        let reading = published.records_of(&plan);
+        assert!(reading.refused.is_empty(), "{name}: {:?}", reading.refused);
+        let Some((run, Some(_))) = reading.runs.first() else { panic!("{name}: no record") };
+        fs::create_dir_all(dir.path().join("runs")).unwrap();
+        let text = fs::read_to_string(published.record_path(&run.id).unwrap()).unwrap();
+        let path = copy.record_path(&run.id).unwrap();
+        fs::write(&path, &text).unwrap();
+        assert!(copy.read_record(&run.id).unwrap().is_some());
+        let title = text.lines().find(|line| line.trim_start().starts_with("\"title\": ")).unwrap();
+        fs::write(&path, text.replacen(title, "    \"title\": \"another\",", 1)).unwrap();
+        assert!(copy.read_record(&run.id).unwrap_err().is_damage());
+    }
 }
