@@ -20,7 +20,7 @@ use crate::{
     explain::{read, refuse, show},
     launch::LauncherConfig,
     layers::Layers,
-    tree::{Origin, Tree},
+    tree::Tree,
 };
 
 /// The scale of a run that asks for none. A file without it under `scales` is meant as it stands.

@@ -175,6 +175,7 @@ fn staleness() {
 }
 
 /// Writes a record as it stands, whatever its digests are.
+#[allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 fn put(store: &Store, id: &str, record: &impl serde::Serialize) {
     fs::write(store.record_path(id).unwrap(), serde_json::to_vec(record).unwrap()).unwrap();
 }
