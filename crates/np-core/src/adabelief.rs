@@ -26,7 +26,7 @@ optimizer! {
     /// let w = Var::ones(3, DType::F32, &Device::Cpu)?;
     /// let config = np_core::AdaBeliefConfig::default();
     /// let mut adabelief = np_core::AdaBelief::from_named(vec![("w".into(), w.clone())], config)?;
-    /// let report = adabelief.step(&w.as_tensor().sqr()?.sum_all()?.backward()?)?;
+    /// let report = adabelief.step_report(&w.as_tensor().sqr()?.sum_all()?.backward()?)?;
     /// assert_eq!(report.updated, 1);
     /// # Ok(())
     /// # }
@@ -95,10 +95,7 @@ impl Elementwise for AdaBeliefConfig {
     }
 
     fn weight_decay(&self) -> Decay {
-        match self.decay {
-            DecayKind::Coupled => Decay::Coupled(self.weight_decay),
-            DecayKind::Decoupled => Decay::Decoupled(self.weight_decay),
-        }
+        self.decay.of(self.weight_decay)
     }
 
     fn buffers(&self) -> Vec<Buffer> {

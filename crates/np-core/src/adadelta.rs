@@ -5,13 +5,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::average::Average;
 use crate::error::{fraction, not_negative, positive};
-use crate::{At, Buffer, Decay, Driver, Elementwise, Float, Result};
+use crate::{At, Buffer, Decay, DecayKind, Driver, Elementwise, Float, Result};
 
 optimizer! {
     /// Adadelta: gradients over their root mean square, times the root mean square of the steps so far.
     ///
     /// ```text
-    /// g ← g + wd·θ
+    /// g ← g + wd·θ          (decoupled decay: θ ← (1 − η wd) θ beside the step instead, with the η of the step)
     /// s ← ρ s + (1 − ρ) g²
     /// u = √(d + ε) / √(s + ε) · g
     /// d ← ρ d + (1 − ρ) u²
@@ -27,7 +27,7 @@ optimizer! {
     /// let w = Var::ones(3, DType::F32, &Device::Cpu)?;
     /// let config = np_core::AdadeltaConfig { eps: 1e-3, ..Default::default() };
     /// let mut adadelta = np_core::Adadelta::from_named(vec![("w".into(), w.clone())], config)?;
-    /// let _ = adadelta.step(&w.as_tensor().sqr()?.sum_all()?.backward()?)?;
+    /// adadelta.step_report(&w.as_tensor().sqr()?.sum_all()?.backward()?)?;
     /// assert!(w.to_vec1::<f32>()?[0] < 0.98);
     /// # Ok(())
     /// # }
@@ -46,14 +46,17 @@ hyper_parameters! {
         pub rho: f64,
         /// ε, inside both roots, > 0. Default 10⁻⁶ (PyTorch).
         pub eps: f64,
-        /// wd, coupled weight decay, ≥ 0. Default 0 (PyTorch).
+        /// wd, weight decay, ≥ 0. Default 0 (PyTorch).
         pub weight_decay: f64,
+        /// Where weight decay enters, `coupled` or `decoupled`. Default coupled (PyTorch).
+        #[serde(skip_serializing_if = "DecayKind::is_coupled")]
+        pub decay: DecayKind,
     }
 }
 
 impl Default for AdadeltaConfig {
     fn default() -> Self {
-        Self { lr: 1.0, rho: 0.9, eps: 1e-6, weight_decay: 0.0 }
+        Self { lr: 1.0, rho: 0.9, eps: 1e-6, weight_decay: 0.0, decay: DecayKind::Coupled }
     }
 }
 
@@ -83,7 +86,7 @@ impl Elementwise for AdadeltaConfig {
     }
 
     fn weight_decay(&self) -> Decay {
-        Decay::Coupled(self.weight_decay)
+        self.decay.of(self.weight_decay)
     }
 
     fn buffers(&self) -> Vec<Buffer> {

@@ -29,7 +29,7 @@ optimizer! {
     /// use candle_core::{DType, Device, Var};
     /// let w = Var::ones((30, 20), DType::F32, &Device::Cpu)?;
     /// let mut adafactor = np_core::Adafactor::from_named(vec![("w".into(), w.clone())], Default::default())?;
-    /// adafactor.backward_step(&w.as_tensor().sqr()?.sum_all()?)?;
+    /// adafactor.backward_step_report(&w.as_tensor().sqr()?.sum_all()?)?;
     /// assert_eq!(adafactor.state()?.tensors["w.row_second_moment"].dims(), [30, 1]);
     /// # Ok(())
     /// # }

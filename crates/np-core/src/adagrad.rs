@@ -4,13 +4,13 @@ use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{not_negative, positive};
-use crate::{At, Buffer, Decay, Driver, Elementwise, Float, Result};
+use crate::{At, Buffer, Decay, DecayKind, Driver, Elementwise, Float, Result};
 
 optimizer! {
     /// Adagrad: every element's step is divided by the root of the sum of its squared gradients.
     ///
     /// ```text
-    /// g ← g + wd·θ
+    /// g ← g + wd·θ          (decoupled decay: θ ← (1 − η wd) θ beside the step instead, with the η of the step)
     /// s ← s + g²
     /// θ ← θ − η / (1 + (t − 1) γ) · g / (√s + ε)
     /// ```
@@ -23,7 +23,7 @@ optimizer! {
     /// let w = Var::ones(3, DType::F32, &Device::Cpu)?;
     /// let config = np_core::AdagradConfig { lr: 0.5, ..Default::default() };
     /// let mut adagrad = np_core::Adagrad::from_named(vec![("w".into(), w.clone())], config)?;
-    /// let _ = adagrad.step(&w.as_tensor().sqr()?.sum_all()?.backward()?)?;
+    /// adagrad.step_report(&w.as_tensor().sqr()?.sum_all()?.backward()?)?;
     /// assert_eq!(w.to_vec1::<f32>()?, [0.5; 3]);
     /// # Ok(())
     /// # }
@@ -44,14 +44,17 @@ hyper_parameters! {
         pub initial_sum: f64,
         /// ε, added to √s, > 0. Default 10⁻¹⁰ (PyTorch).
         pub eps: f64,
-        /// wd, coupled weight decay, ≥ 0. Default 0 (PyTorch).
+        /// wd, weight decay, ≥ 0. Default 0 (PyTorch).
         pub weight_decay: f64,
+        /// Where weight decay enters, `coupled` or `decoupled`. Default coupled (PyTorch).
+        #[serde(skip_serializing_if = "DecayKind::is_coupled")]
+        pub decay: DecayKind,
     }
 }
 
 impl Default for AdagradConfig {
     fn default() -> Self {
-        Self { lr: 1e-2, lr_decay: 0.0, initial_sum: 0.0, eps: 1e-10, weight_decay: 0.0 }
+        Self { lr: 1e-2, lr_decay: 0.0, initial_sum: 0.0, eps: 1e-10, weight_decay: 0.0, decay: DecayKind::Coupled }
     }
 }
 
@@ -82,7 +85,7 @@ impl Elementwise for AdagradConfig {
     }
 
     fn weight_decay(&self) -> Decay {
-        Decay::Coupled(self.weight_decay)
+        self.decay.of(self.weight_decay)
     }
 
     fn buffers(&self) -> Vec<Buffer> {

@@ -23,7 +23,7 @@ optimizer! {
     /// use candle_core::{DType, Device, Var};
     /// let w = Var::ones(3, DType::F32, &Device::Cpu)?;
     /// let mut adam = np_core::Adam::from_named(vec![("w".into(), w.clone())], np_core::AdamConfig::default())?;
-    /// let report = adam.step(&w.as_tensor().sqr()?.sum_all()?.backward()?)?;
+    /// let report = adam.step_report(&w.as_tensor().sqr()?.sum_all()?.backward()?)?;
     /// assert_eq!(report.absent, 0);
     /// # Ok(())
     /// # }

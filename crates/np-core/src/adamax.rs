@@ -5,13 +5,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::average::{Average, correction};
 use crate::error::{fraction, not_negative, positive};
-use crate::{At, Buffer, Decay, Driver, Elementwise, Float, Result};
+use crate::{At, Buffer, Decay, DecayKind, Driver, Elementwise, Float, Result};
 
 optimizer! {
     /// Adamax: the first moment over a decaying maximum of |g|.
     ///
     /// ```text
-    /// g ← g + wd·θ
+    /// g ← g + wd·θ          (decoupled decay: θ ← (1 − η wd) θ beside the step instead, with the η of the step)
     /// m ← β₁ m + (1 − β₁) g          m̂ = m / (1 − β₁ᵗ)
     /// s ← max(β₂ s, |g| + ε)
     /// θ ← θ − η m̂ / s
@@ -25,7 +25,7 @@ optimizer! {
     /// let w = Var::ones(3, DType::F32, &Device::Cpu)?;
     /// let config = np_core::AdamaxConfig { lr: 0.5, ..Default::default() };
     /// let mut adamax = np_core::Adamax::from_named(vec![("w".into(), w.clone())], config)?;
-    /// let _ = adamax.step(&w.as_tensor().sqr()?.sum_all()?.backward()?)?;
+    /// adamax.step_report(&w.as_tensor().sqr()?.sum_all()?.backward()?)?;
     /// assert!((w.to_vec1::<f32>()?[0] - 0.5).abs() < 1e-6);
     /// # Ok(())
     /// # }
@@ -46,14 +46,17 @@ hyper_parameters! {
         pub beta2: f64,
         /// ε, added to |g|, > 0. Default 10⁻⁸ (PyTorch).
         pub eps: f64,
-        /// wd, coupled weight decay, ≥ 0. Default 0 (PyTorch).
+        /// wd, weight decay, ≥ 0. Default 0 (PyTorch).
         pub weight_decay: f64,
+        /// Where weight decay enters, `coupled` or `decoupled`. Default coupled (PyTorch).
+        #[serde(skip_serializing_if = "DecayKind::is_coupled")]
+        pub decay: DecayKind,
     }
 }
 
 impl Default for AdamaxConfig {
     fn default() -> Self {
-        Self { lr: 2e-3, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.0 }
+        Self { lr: 2e-3, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.0, decay: DecayKind::Coupled }
     }
 }
 
@@ -90,7 +93,7 @@ impl Elementwise for AdamaxConfig {
     }
 
     fn weight_decay(&self) -> Decay {
-        Decay::Coupled(self.weight_decay)
+        self.decay.of(self.weight_decay)
     }
 
     fn buffers(&self) -> Vec<Buffer> {

@@ -27,7 +27,7 @@ optimizer! {
     /// let w = Var::ones(3, DType::F32, &Device::Cpu)?;
     /// let config = np_core::AdanConfig { lr: 0.5, ..Default::default() };
     /// let mut adan = np_core::Adan::from_named(vec![("w".into(), w.clone())], config)?;
-    /// let _ = adan.step(&w.as_tensor().sqr()?.sum_all()?.backward()?)?;
+    /// adan.step_report(&w.as_tensor().sqr()?.sum_all()?.backward()?)?;
     /// assert!((w.to_vec1::<f32>()?[0] - 0.5).abs() < 1e-6);
     /// # Ok(())
     /// # }

@@ -9,7 +9,8 @@ use rayon::prelude::*;
 use crate::cpu::sums::square_sum;
 use crate::cpu::{self, CHUNK};
 use crate::float::{BLOCK, Element};
-use crate::slot::State;
+use crate::rounding::Rounder;
+use crate::slot::{Slot, State};
 use crate::{Decay, Float, Result, Work};
 
 /// θ ← keep·θ − factor·u.
@@ -52,27 +53,40 @@ pub(crate) fn apply_all(work: &mut [Work<'_>], applies: &[Apply], seeing: Seeing
 }
 
 fn apply_one(w: &mut Work<'_>, how: Apply, seeing: Seeing) -> Result<f64> {
-    let (var, u) = (&w.slot.var, w.slot.buffers.len());
-    match (&w.slot.state, w.grad.dtype()) {
-        (State::Tensors(state), _) => apply_tensor(var, &state[u], how, seeing),
-        (State::F64(state), _) => apply::<f64>(var, &state[u], how, seeing),
-        (State::F32(state), DType::F16) => apply::<f16>(var, &state[u], how, seeing),
-        (State::F32(state), DType::BF16) => apply::<bf16>(var, &state[u], how, seeing),
-        (State::F32(state), _) => apply::<f32>(var, &state[u], how, seeing),
+    let (u, dtype) = (w.slot.buffers.len(), w.grad.dtype());
+    if let State::Tensors(state) = &w.slot.state {
+        let u = state[u].clone();
+        return apply_tensor(w.slot, &u, how, seeing);
+    }
+    let (var, state, rounder) = w.slot.rounder();
+    match (&*state, dtype) {
+        (State::F64(state), _) => apply::<f64>(var, &state[u], rounder, how, seeing),
+        (State::F32(state), DType::F16) => apply::<f16>(var, &state[u], rounder, how, seeing),
+        (State::F32(state), DType::BF16) => apply::<bf16>(var, &state[u], rounder, how, seeing),
+        (State::F32(state), _) => apply::<f32>(var, &state[u], rounder, how, seeing),
+        (State::Tensors(_), _) => Ok(0.0),
     }
 }
 
-fn apply_tensor(var: &Var, u: &Tensor, how: Apply, seeing: Seeing) -> Result<f64> {
-    if var.elem_count() == 0 {
+fn apply_tensor(slot: &mut Slot, u: &Tensor, how: Apply, seeing: Seeing) -> Result<f64> {
+    if u.elem_count() == 0 {
         return Ok(0.0);
     }
-    let theta = var.as_detached_tensor().to_dtype(u.dtype())?;
+    let theta = slot.theta()?;
     let squares = match seeing {
         Seeing::Nothing => 0.0,
         Seeing::Squares => theta.sqr()?.sum_all()?.to_dtype(DType::F64)?.to_scalar()?,
     };
-    var.set(&((theta * how.keep)? - (u * how.factor)?)?.to_dtype(var.dtype())?)?;
+    slot.write(&((theta * how.keep)? - (u * how.factor)?)?)?;
     Ok(squares)
+}
+
+/// What one task works on.
+struct Chunk<'a, E: Element> {
+    theta: &'a mut [E],
+    u: &'a [E::Compute],
+    squares: &'a mut f64,
+    rounder: Rounder<'a>,
 }
 
 /// The in-place operation that candle lends θ to.
@@ -82,12 +96,13 @@ struct ApplyTo<'a, E: Element> {
     factor: E::Compute,
     seeing: Seeing,
     squares: Cell<f64>,
+    rounder: Cell<Rounder<'a>>,
 }
 
-fn apply<E: Element>(var: &Var, u: &[E::Compute], how: Apply, seeing: Seeing) -> Result<f64> {
+fn apply<E: Element>(var: &Var, u: &[E::Compute], rounder: Rounder<'_>, how: Apply, seeing: Seeing) -> Result<f64> {
     let real = <E::Compute as Float>::from_f64;
     let (keep, factor, squares) = (real(how.keep), real(how.factor), Cell::new(0.0));
-    let op = ApplyTo::<E> { u, keep, factor, seeing, squares };
+    let op = ApplyTo::<E> { u, keep, factor, seeing, squares, rounder: Cell::new(rounder) };
     var.inplace_op1(&op)?;
     Ok(op.squares.get())
 }
@@ -101,16 +116,20 @@ impl<E: Element> InplaceOp1 for ApplyTo<'_, E> {
         let theta = cpu::slice_mut::<E>(storage, layout)?;
         let (keep, factor, seeing) = (self.keep, self.factor, self.seeing);
         let mut squares = vec![0.0; theta.len().div_ceil(CHUNK)];
-        let chunks: Vec<_> = theta.chunks_mut(CHUNK).zip(self.u.chunks(CHUNK)).zip(&mut squares).collect();
+        let rounders = self.rounder.replace(Rounder::Nearest).stretches(theta.chunks(CHUNK).map(<[E]>::len));
+        let each = theta.chunks_mut(CHUNK).zip(self.u.chunks(CHUNK)).zip(&mut squares).zip(rounders);
+        let chunks = each.map(|(((theta, u), squares), rounder)| Chunk::<'_, E> { theta, u, squares, rounder });
         cpu::for_each(
-            chunks,
+            chunks.collect(),
             #[inline(always)]
-            |((theta, u), squares): ((&mut [E], &[E::Compute]), &mut f64)| {
+            |Chunk { theta, u, squares, mut rounder }: Chunk<'_, E>| {
                 let mut wide = [<E::Compute as Float>::ZERO; BLOCK];
-                for (theta, u) in theta.chunks_mut(BLOCK).zip(u.chunks(BLOCK)) {
+                for (i, (theta, u)) in theta.chunks_mut(BLOCK).zip(u.chunks(BLOCK)).enumerate() {
+                    let rounder = rounder.part(i * BLOCK, i * BLOCK + theta.len());
                     E::edit(
                         theta,
                         &mut wide,
+                        rounder,
                         #[inline(always)]
                         |theta| {
                             if seeing == Seeing::Squares {

@@ -28,7 +28,7 @@ optimizer! {
     /// let config = np_core::AsgdConfig { lr: 0.4, t0: 1.0, ..Default::default() };
     /// let mut asgd = np_core::Asgd::from_named(vec![("w".into(), w.clone())], config)?;
     /// for _ in 0..10 {
-    ///     let _ = asgd.step(&w.as_tensor().sqr()?.sum_all()?.backward()?)?;
+    ///     asgd.step_report(&w.as_tensor().sqr()?.sum_all()?.backward()?)?;
     /// }
     /// let trained = w.to_vec1::<f32>()?;
     /// asgd.select(Weights::Averaged)?;

@@ -1,6 +1,6 @@
 //! The driver: the one place that touches variables, gradients, names and saved state.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use candle_core::backprop::GradStore;
 use candle_core::{Tensor, Var};
@@ -12,16 +12,6 @@ use crate::{
     Backend, Closure, Error, LayerRecord, NonFinite, Options, Result, Rule, StepContext, StepOutcome, StepReport,
     Training, Work,
 };
-
-/// Which weights the parameters hold.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Weights {
-    /// Those that steps change.
-    #[default]
-    Trained,
-    /// Their average, for optimizers that keep one: what is evaluated and shipped.
-    Averaged,
-}
 
 /// An optimizer: a [`Rule`] applied to named parameters in model order.
 ///
@@ -54,6 +44,10 @@ pub struct Driver<R: Rule> {
     pub(crate) epoch: usize,
     pub(crate) epochs: Option<usize>,
     pub(crate) watch: bool,
+    /// What the last step did.
+    pub(crate) report: Option<StepReport>,
+    /// What was refused since, by methods that cannot say so.
+    pub(crate) refused: Option<Error>,
 }
 
 impl<R: Rule> Driver<R> {
@@ -88,12 +82,16 @@ impl<R: Rule> Driver<R> {
     /// Those of [`Driver::from_named`].
     pub fn with_backend(params: Vec<(String, Var)>, rule: R, backend: Backend) -> Result<Self> {
         rule.validate()?;
-        let (mut names, mut ids) = (HashSet::new(), HashSet::new());
+        let (mut names, mut ids) = (HashSet::new(), HashMap::new());
         let mut slots = Vec::with_capacity(params.len());
         for (index, (name, var)) in params.into_iter().enumerate() {
-            if !names.insert(name.clone()) || !ids.insert(var.as_tensor().id()) {
-                let expected = "each parameter once".to_string();
-                return Err(Error::Parameter { name, expected, got: "a second one".to_string() });
+            let (expected, same) = ("each parameter once".to_string(), ids.insert(var.as_tensor().id(), name.clone()));
+            if let Some(first) = same {
+                let got = format!("the variable of `{first}` again; hint: give tied weights under one name");
+                return Err(Error::Parameter { name, expected, got });
+            }
+            if !names.insert(name.clone()) {
+                return Err(Error::Parameter { name, expected, got: "another variable of this name".to_string() });
             }
             let first = slots.first().map_or_else(|| var.device().clone(), |s: &Slot| s.var.device().clone());
             if !first.same_device(var.device()) {
@@ -117,34 +115,47 @@ impl<R: Rule> Driver<R> {
             epoch: 1,
             epochs: None,
             watch: true,
+            report: None,
+            refused: None,
         })
     }
 
-    /// Takes `options` from here on: groups, clipping, accumulation, schedule.
+    /// The same with `options` from here on: groups, clipping, accumulation, schedule.
+    ///
+    /// # Errors
+    /// Those of [`Driver::set_options`].
+    pub fn with_options(mut self, options: Options) -> Result<Self> {
+        self.set_options(options)?;
+        Ok(self)
+    }
+
+    /// Takes `options` from here on. State, counts and position stay, but the state of a parameter that becomes a matrix, or none, which begins anew.
     ///
     /// # Errors
     /// [`Error::Config`] for a setting out of range, a group that matches no parameter, or another number of calls to accumulate while some
-    /// have been.
-    pub fn with_options(mut self, options: Options) -> Result<Self> {
+    /// have been; [`Error::Parameter`] for state that would have to begin anew while averaged weights are selected. Nothing has changed then.
+    pub fn set_options(&mut self, options: Options) -> Result<()> {
         options.validate()?;
         let (old, new) = (self.options.accumulate.0, options.accumulate.0);
         let expected = format!("{old} until the step under way is complete");
         check(self.calls == 0 || old == new, "options.accumulate", &expected, new)?;
         options.fits(&self.names().collect::<Vec<_>>())?;
-        for slot in &mut self.slots {
-            slot.settle(options.of(&slot.name, slot.var.dims().len()), &self.rule, self.backend)?;
-        }
+        let settled =
+            |slot: &Slot| slot.settled(options.of(&slot.name, slot.var.dims().len()), &self.rule, self.backend);
+        let settled = self.slots.iter().map(settled).collect::<Result<Vec<_>>>()?;
+        self.slots.iter_mut().zip(settled).for_each(|(slot, settled)| slot.settle(settled));
         self.options = options;
-        Ok(self)
+        Ok(())
     }
 
-    /// One step with the gradients that `grads` holds. A parameter without one is left untouched: no update, no decay, no change of state.
+    /// One step with the gradients that `grads` holds, and what it did. A parameter without one is left untouched: no update, no decay, no change of
+    /// state. candle's method `step` ([`candle_nn::Optimizer`]) is this without the report, which [`Driver::last_report`] gives after it.
     ///
     /// # Errors
-    /// [`Error::Gradient`] where a gradient's shape or type is not its parameter's, or, if [`NonFinite::Error`](crate::NonFinite) asks for it, where one
+    /// [`Error::Config`] for what was refused since the last step: a learning rate, a position or an epoch. [`Error::Gradient`] where a gradient's shape or type is not its parameter's, or, if [`NonFinite::Error`](crate::NonFinite) asks for it, where one
     /// is not finite; nothing has changed then, and what was accumulated is kept. [`Error::NoEpochs`] where a setting needs the number of
     /// epochs. Errors of candle.
-    pub fn step(&mut self, grads: &GradStore) -> Result<StepReport> {
+    pub fn step_report(&mut self, grads: &GradStore) -> Result<StepReport> {
         self.ready()?;
         let mut found = gradients::find(&self.slots, grads)?;
         let calls = self.options.accumulate.0.get();
@@ -155,10 +166,30 @@ impl<R: Rule> Driver<R> {
             gradients::accumulate(&mut self.slots, &found, calls)?;
             self.calls += 1;
             if self.calls < calls {
-                return Ok(StepReport { outcome: StepOutcome::Accumulated, ..StepReport::default() });
+                return Ok(self.done(StepReport { outcome: StepOutcome::Accumulated, ..StepReport::default() }));
             }
-            found = gradients::accumulated(&self.slots)?;
+            found = gradients::accumulated(&self.slots, 1.0)?;
         }
+        self.step_found(found)
+    }
+
+    /// Updates with the mean of the gradients that have been accumulated since the last update, however few calls of `step` that were: at an epoch's end,
+    /// say, where the number of batches is no multiple of `accumulate`. Nothing where there are none.
+    ///
+    /// # Errors
+    /// Those of [`Driver::step_report`].
+    pub fn flush(&mut self) -> Result<StepReport> {
+        if self.calls == 0 {
+            return Ok(StepReport { outcome: StepOutcome::Unchanged, ..StepReport::default() });
+        }
+        self.ready()?;
+        let share = self.calls as f64 / self.options.accumulate.0.get() as f64;
+        let found = gradients::accumulated(&self.slots, share)?;
+        self.step_found(found)
+    }
+
+    /// One step with gradients that are complete.
+    fn step_found(&mut self, found: Vec<Option<Tensor>>) -> Result<StepReport> {
         let report = match gradients::judge(&self.slots, &found, &self.options) {
             Ok(Verdict::Use { map, norm }) => self.update(found, map, norm),
             Ok(Verdict::Skip { norm }) => {
@@ -167,10 +198,16 @@ impl<R: Rule> Driver<R> {
             }
             Err(e) => Err(e),
         };
-        if calls > 1 {
+        if self.calls > 0 {
             self.calls = 0;
             gradients::settle(&mut self.slots)?;
         }
+        report.map(|report| self.done(report))
+    }
+
+    /// Keeps the report of a step.
+    pub(crate) fn done(&mut self, report: StepReport) -> StepReport {
+        self.report = Some(report);
         report
     }
 
@@ -178,7 +215,7 @@ impl<R: Rule> Driver<R> {
     /// ([`crate::Lbfgs`]), which move the parameters and ask again.
     ///
     /// # Errors
-    /// Those of the closure, and of [`Driver::step`]. After an error of the closure nothing has changed.
+    /// Those of the closure, and of [`Driver::step_report`]. After an error of the closure nothing has changed.
     pub fn step_with(&mut self, closure: &mut Closure<'_>) -> Result<StepReport> {
         R::step_with(self, closure)
     }
@@ -191,18 +228,9 @@ impl<R: Rule> Driver<R> {
         R::observe(self, records)
     }
 
-    /// Whether the parameters hold the weights that are trained.
-    pub(crate) fn trains(&self) -> Result<()> {
-        if let Some(slot) = self.slots.iter().find(|s| s.set_aside.is_some()) {
-            let expected = "the weights that are trained".to_string();
-            let got = "their average; hint: call `select(Weights::Trained)`".to_string();
-            return Err(Error::Parameter { name: slot.name.clone(), expected, got });
-        }
-        Ok(())
-    }
-
-    /// Whether a step may be taken now: schedule and position known, the trained weights in place.
-    pub(crate) fn ready(&self) -> Result<()> {
+    /// Whether a step may be taken now: nothing refused since the last one, schedule and position known, the trained weights in place.
+    pub(crate) fn ready(&mut self) -> Result<()> {
+        self.refusal()?;
         self.trains()?;
         let key = || "options.schedule".to_string();
         if self.epochs.is_none() && self.options.schedule.needs_epochs() {
@@ -215,7 +243,7 @@ impl<R: Rule> Driver<R> {
         Ok(())
     }
 
-    /// Counts a step of these slots that was not taken by way of [`Driver::step`].
+    /// Counts a step of these slots that was not taken by way of [`Driver::step_report`].
     pub(crate) fn finished(&mut self, moved: &[usize], norm: Option<f64>) -> StepReport {
         self.step += 1;
         moved.iter().for_each(|&i| self.slots[i].steps += 1);
@@ -225,12 +253,12 @@ impl<R: Rule> Driver<R> {
         StepReport { updated: moved.len(), absent, gradient_norm: norm, ..StepReport::default() }
     }
 
-    /// Backpropagates from `loss` and steps. candle's method of this name says nothing of what the step did.
+    /// Backpropagates from `loss` and steps, and says what the step did. candle's method `backward_step` is this without the report.
     ///
     /// # Errors
-    /// Those of backpropagation and of [`Driver::step`].
-    pub fn backward_step(&mut self, loss: &Tensor) -> Result<StepReport> {
-        self.step(&loss.backward()?)
+    /// Those of backpropagation and of [`Driver::step_report`].
+    pub fn backward_step_report(&mut self, loss: &Tensor) -> Result<StepReport> {
+        self.step_report(&loss.backward()?)
     }
 
     fn update(&mut self, found: Vec<Option<Tensor>>, map: GradientMap, norm: Option<f64>) -> Result<StepReport> {
@@ -256,63 +284,24 @@ impl<R: Rule> Driver<R> {
         let absent = self.slots.len() - updated - frozen;
         self.step += 1;
         self.absent += absent as u64;
-        Ok(StepReport { outcome: StepOutcome::Updated, updated, absent, gradient_norm: norm })
-    }
-
-    /// Puts what is to be evaluated, or what is to be trained, into the parameters.
-    ///
-    /// Some optimizers (schedule-free, averaged SGD) evaluate an average of the weights that they train with. For all others this does
-    /// nothing. The weights that are trained are kept aside meanwhile, and come back to the bit.
-    ///
-    /// # Errors
-    /// Those of candle.
-    pub fn select(&mut self, weights: Weights) -> Result<()> {
-        for slot in &mut self.slots {
-            match weights {
-                // Candle gives an empty tensor back as it is, and refuses to set a variable to itself.
-                Weights::Averaged if slot.set_aside.is_none() && slot.steps > 0 && slot.var.elem_count() > 0 => {
-                    let dtype = crate::slot::compute_dtype(slot.var.dtype());
-                    let theta = slot.var.as_detached_tensor().to_dtype(dtype)?;
-                    let buffers = slot.state.tensors(&slot.var, &slot.buffers)?;
-                    if let Some(average) = self.rule.average(&theta, &buffers)? {
-                        slot.set_aside = Some(slot.var.as_tensor().copy()?);
-                        slot.var.set(&average.to_dtype(slot.var.dtype())?)?;
-                    }
-                }
-                Weights::Trained => {
-                    if let Some(trained) = slot.set_aside.take() {
-                        slot.var.set(&trained)?;
-                    }
-                }
-                Weights::Averaged => {}
-            }
-        }
-        Ok(())
-    }
-
-    /// η with the schedule's factor: what the next step takes, before groups and controller.
-    pub fn effective_lr(&self) -> f64 {
-        let epochs = self.epochs.map_or(f64::INFINITY, |n| n as f64);
-        self.rule.learning_rate() * self.options.schedule.factor(self.position.unwrap_or(0.0), epochs)
-    }
-
-    /// Moves the schedule to `position`: epochs done, fractions allowed. [`Driver::begin_epoch`] moves it to the epoch's start; a schedule by
-    /// steps calls this before each.
-    pub fn at(&mut self, position: f64) {
-        self.position = Some(position);
-    }
-
-    /// Says that epoch `epoch` (from 1) of `epochs` begins, and resets the diagnostics. Warm-up, phases and the schedules of
-    /// formulations go by it; a training that never calls this stays in epoch 1.
-    pub fn begin_epoch(&mut self, epoch: usize, epochs: usize) {
-        (self.epoch, self.epochs) = (epoch, Some(epochs));
-        self.position = Some(epoch.saturating_sub(1) as f64);
-        R::reset_diagnostics(&mut self.memory);
+        let outcome = if updated > 0 { StepOutcome::Updated } else { StepOutcome::Unchanged };
+        let converged = updated > 0 && self.rule.converged(&self.memory);
+        Ok(StepReport { outcome, updated, absent, gradient_norm: norm, converged })
     }
 
     /// The rule with its hyper-parameters.
     pub fn config(&self) -> &R {
         &self.rule
+    }
+
+    /// What surrounds the rule.
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// What the last step did; none before the first.
+    pub fn last_report(&self) -> Option<StepReport> {
+        self.report
     }
 
     /// Names of the parameters, in model order.
@@ -349,29 +338,5 @@ impl<R: Rule> Driver<R> {
 impl<R: Rule> std::fmt::Debug for Driver<R> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}({} parameters, step {})", R::KIND, self.slots.len(), self.step)
-    }
-}
-
-/// Parameters are named by their number, and those of no floating-point type left out, as candle's own optimizers do. Prefer
-/// [`Driver::from_named`] where names, layer groups or saved state matter: the order of `VarMap::all_vars` changes from run to run, and state saved
-/// under numbers would be loaded into other tensors.
-impl<R: Rule> candle_nn::Optimizer for Driver<R> {
-    type Config = R;
-
-    fn new(vars: Vec<Var>, config: R) -> candle_core::Result<Self> {
-        let named = vars.into_iter().filter(|v| v.dtype().is_float()).enumerate();
-        Ok(Self::from_named(named.map(|(i, v)| (i.to_string(), v)).collect(), config)?)
-    }
-
-    fn step(&mut self, grads: &GradStore) -> candle_core::Result<()> {
-        Self::step(self, grads).map(|_| ()).map_err(Into::into)
-    }
-
-    fn learning_rate(&self) -> f64 {
-        self.rule.learning_rate()
-    }
-
-    fn set_learning_rate(&mut self, lr: f64) {
-        self.rule.set_learning_rate(lr);
     }
 }

@@ -2,7 +2,7 @@
 
 mod loops;
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 
 use candle_core::{CpuStorage, DType, InplaceOp2, Layout, Tensor};
 use half::{bf16, f16};
@@ -11,6 +11,7 @@ use crate::cpu::{self, CHUNK};
 use crate::error::check;
 use crate::float::{BLOCK, Element};
 use crate::pass;
+use crate::rounding::Rounder;
 use crate::slot::{GradientMap, State, compute_dtype};
 use crate::{Apply, Buffer, Decay, Float, Result, Rule, StepContext, Work};
 use loops::{Slices, has, update};
@@ -199,13 +200,11 @@ fn prepare<R: Elementwise, T: Float>(rule: &R, w: &mut Work<'_>) -> (R::Scalars<
 fn step_tensor<R: Elementwise>(rule: &R, w: &mut Work<'_>, then: Then) -> Result<Apply> {
     let (k, coupled, apply) = prepare::<R, f64>(rule, w);
     let buffers = w.slot.buffers.len();
-    let State::Tensors(state) = &mut w.slot.state else { return Ok(apply) };
-    let var = &w.slot.var;
-    if var.elem_count() == 0 {
+    if w.grad.elem_count() == 0 {
         return Ok(apply);
     }
-    let dtype = compute_dtype(var.dtype());
-    let theta = var.as_detached_tensor().to_dtype(dtype)?;
+    let (theta, dtype) = (w.slot.theta()?, compute_dtype(w.grad.dtype()));
+    let State::Tensors(state) = &mut w.slot.state else { return Ok(apply) };
     let mut g = w.map.apply_tensor(w.grad.to_dtype(dtype)?)?;
     if coupled != 0.0 {
         g = (g + (&theta * coupled)?)?;
@@ -213,7 +212,7 @@ fn step_tensor<R: Elementwise>(rule: &R, w: &mut Work<'_>, then: Then) -> Result
     let u = R::direction_tensor(&k, &theta, &g, &mut state[..buffers])?;
     match then {
         Then::Write => state[buffers] = u,
-        Then::Apply => var.set(&((theta * apply.keep)? - (u * apply.factor)?)?.to_dtype(var.dtype())?)?,
+        Then::Apply => w.slot.write(&((theta * apply.keep)? - (u * apply.factor)?)?)?,
     }
     Ok(apply)
 }
@@ -223,12 +222,14 @@ struct Chunk<'a, E: Element> {
     theta: &'a mut [E],
     g: &'a [E],
     state: Vec<&'a mut [E::Compute]>,
+    rounder: Rounder<'a>,
 }
 
 /// The in-place operation that candle lends θ and g to.
 struct Step<'a, R: Elementwise, E: Element> {
     scalars: Scalars<R::Scalars<E::Compute>, E::Compute>,
     state: RefCell<&'a mut [Vec<E::Compute>]>,
+    rounder: Cell<Rounder<'a>>,
 }
 
 /// What is the same for all elements: the rule's part, and the driver's.
@@ -246,10 +247,11 @@ fn step_cpu<R: Elementwise, E: Element>(rule: &R, w: &mut Work<'_>, then: Then) 
     let real = <E::Compute as Float>::from_f64;
     let (k, coupled, apply) = prepare::<R, E::Compute>(rule, w);
     let used = w.slot.buffers.len() + usize::from(then == Then::Write);
-    let state = RefCell::new(&mut E::buffers(&mut w.slot.state)[..used]);
+    let (var, state, rounder) = w.slot.rounder();
+    let (state, rounder) = (RefCell::new(&mut E::buffers(state)[..used]), Cell::new(rounder));
     let (coupled, keep, factor) = (real(coupled), real(apply.keep), real(apply.factor));
-    let op = Step::<R, E> { scalars: Scalars { k, map: w.map, coupled, keep, factor, then }, state };
-    w.slot.var.inplace_op2(&w.grad, &op)?;
+    let op = Step::<R, E> { scalars: Scalars { k, map: w.map, coupled, keep, factor, then }, state, rounder };
+    var.inplace_op2(&w.grad, &op)?;
     Ok(apply)
 }
 
@@ -272,11 +274,14 @@ impl<R: Elementwise, E: Element> InplaceOp2 for Step<'_, R, E> {
             .map(|b| b.split_at_mut(head))
             .map(|(first, rest)| (first, rest.chunks_mut(STRETCH)))
             .unzip();
-        let first = (head > 0).then_some(Chunk { theta: first, g: first_g, state: firsts });
-        let rest = theta.chunks_mut(STRETCH).zip(g.chunks(STRETCH)).map(|(theta, g)| Chunk {
+        let (rounder, rest) = self.rounder.replace(Rounder::Nearest).split(head);
+        let rounders = rest.stretches(theta.chunks(STRETCH).map(<[E]>::len));
+        let first = (head > 0).then_some(Chunk { theta: first, g: first_g, state: firsts, rounder });
+        let rest = theta.chunks_mut(STRETCH).zip(g.chunks(STRETCH)).zip(rounders).map(|((theta, g), rounder)| Chunk {
             theta,
             g,
             state: buffers.iter_mut().filter_map(Iterator::next).collect(),
+            rounder,
         });
         let chunks: Vec<Chunk<'_, E>> = first.into_iter().chain(rest).collect();
         let scalars = self.scalars;
@@ -293,7 +298,7 @@ impl<R: Elementwise, E: Element> InplaceOp2 for Step<'_, R, E> {
 #[inline(always)]
 fn run<R: Elementwise, E: Element>(scalars: &Scalars<R::Scalars<E::Compute>, E::Compute>, chunk: Chunk<'_, E>) {
     let zero = <E::Compute as Float>::ZERO;
-    let Chunk { theta, g, mut state } = chunk;
+    let Chunk { theta, g, mut state, mut rounder } = chunk;
     let state_count = state.len();
     let (mut wide_g, mut wide_theta) = ([zero; BLOCK], [zero; BLOCK]);
     // What a gradient's map makes of it goes through a buffer.
@@ -305,6 +310,7 @@ fn run<R: Elementwise, E: Element>(scalars: &Scalars<R::Scalars<E::Compute>, E::
         E::edit(
             &mut theta[at..end],
             &mut wide_theta,
+            rounder.part(at, end),
             #[inline(always)]
             |theta| {
                 let mut buffers: Slices<'_, E::Compute> = std::array::from_fn(|_| Default::default());

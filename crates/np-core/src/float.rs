@@ -4,6 +4,7 @@ use candle_core::{CpuStorage, DType};
 use half::{bf16, f16};
 use std::ops::{Add, AddAssign, Div, Mul, Neg, Sub};
 
+use crate::rounding::Rounder;
 use crate::slot::{GradientMap, State};
 
 /// Elements in a block: what fits in the first-level cache beside its state, and the unit of conversion for half-precision parameters.
@@ -147,8 +148,13 @@ pub(crate) trait Element: Copy + Send + Sync + 'static {
     fn same(block: &[Self]) -> Option<&[Self::Compute]>;
     /// Copies `block` to `buffer`.
     fn widen(block: &[Self], buffer: &mut [Self::Compute; BLOCK]);
-    /// Lets `f` change `block` in place, by way of `buffer` if it has to be widened and rounded back.
-    fn edit(block: &mut [Self], buffer: &mut [Self::Compute; BLOCK], f: impl FnOnce(&mut [Self::Compute]));
+    /// Lets `f` change `block` in place, by way of `buffer` if it has to be widened and rounded back, as `rounder` does.
+    fn edit(
+        block: &mut [Self],
+        buffer: &mut [Self::Compute; BLOCK],
+        rounder: Rounder<'_>,
+        f: impl FnOnce(&mut [Self::Compute]),
+    );
 }
 
 macro_rules! impl_element {
@@ -181,7 +187,7 @@ macro_rules! impl_element {
                 buffer[..block.len()].copy_from_slice(block);
             }
             #[inline(always)]
-            fn edit(block: &mut [Self], _: &mut [$t; BLOCK], f: impl FnOnce(&mut [$t])) {
+            fn edit(block: &mut [Self], _: &mut [$t; BLOCK], _: Rounder<'_>, f: impl FnOnce(&mut [$t])) {
                 f(block);
             }
         }
@@ -216,11 +222,12 @@ macro_rules! impl_element {
                 buffer.iter_mut().zip(block).for_each(|(w, x)| *w = x.to_f32());
             }
             #[inline(always)]
-            fn edit(block: &mut [Self], buffer: &mut [f32; BLOCK], f: impl FnOnce(&mut [f32])) {
+            fn edit(block: &mut [Self], buffer: &mut [f32; BLOCK], rounder: Rounder<'_>, f: impl FnOnce(&mut [f32])) {
                 let wide = &mut buffer[..block.len()];
                 wide.iter_mut().zip(block.iter()).for_each(|(w, x)| *w = x.to_f32());
+                rounder.restore(wide);
                 f(wide);
-                block.iter_mut().zip(wide).for_each(|(x, w)| *x = <$t>::from_f32(*w));
+                rounder.store(block, wide);
             }
         }
     };

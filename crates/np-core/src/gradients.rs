@@ -44,10 +44,15 @@ pub(crate) fn accumulate(slots: &mut [Slot], found: &[Option<Tensor>], n: usize)
     Ok(())
 }
 
-/// Takes what has been accumulated, as gradients of the parameters' types, and starts again from zero once `settled` is called.
-pub(crate) fn accumulated(slots: &[Slot]) -> Result<Vec<Option<Tensor>>> {
+/// Takes what has been accumulated, as gradients of the parameters' types, and starts again from zero once `settle` is called. `share` is how much of the calls
+/// that an update is of there have been: all of them, or fewer.
+pub(crate) fn accumulated(slots: &[Slot], share: f64) -> Result<Vec<Option<Tensor>>> {
     let of = |slot: &Slot| match &slot.accumulated {
-        Some(sum) if slot.has_gradient => Ok(Some(sum.to_dtype(slot.var.dtype())?)),
+        // What has been frozen since stays as it is.
+        Some(sum) if slot.has_gradient && slot.settings.training == Training::Trained => {
+            let mean = if share == 1.0 || sum.elem_count() == 0 { sum.clone() } else { (sum / share)? };
+            Ok(Some(mean.to_dtype(slot.var.dtype())?))
+        }
         _ => Ok(None),
     };
     slots.iter().map(of).collect()

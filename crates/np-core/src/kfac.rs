@@ -34,7 +34,7 @@ optimizer! {
     /// let y = x.matmul(&weight.as_tensor().t()?)?;
     /// let loss = (y.sqr()?.mean_all()? * 0.5)?;
     /// kfac.observe(&[np_core::LayerRecord::linear("fc", &x, &(&y * 0.5)?)?])?;
-    /// kfac.backward_step(&loss)?;
+    /// kfac.backward_step_report(&loss)?;
     /// # Ok(())
     /// # }
     /// ```

@@ -29,7 +29,7 @@ optimizer! {
     /// use candle_core::{DType, Device, Var};
     /// let w = Var::ones(3, DType::F32, &Device::Cpu)?;
     /// let mut lamb = np_core::Lamb::from_named(vec![("w".into(), w.clone())], np_core::LambConfig::default())?;
-    /// let report = lamb.step(&w.as_tensor().sqr()?.sum_all()?.backward()?)?;
+    /// let report = lamb.step_report(&w.as_tensor().sqr()?.sum_all()?.backward()?)?;
     /// assert_eq!(report.updated, 1);
     /// # Ok(())
     /// # }

@@ -27,7 +27,7 @@ optimizer! {
     /// let w = Var::ones((2, 2), DType::F32, &Device::Cpu)?;
     /// let config = np_core::LarsConfig { lr: 1.0, trust: 0.5, ..Default::default() };
     /// let mut lars = np_core::Lars::from_named(vec![("w".into(), w.clone())], config)?;
-    /// let _ = lars.step(&w.as_tensor().sqr()?.sum_all()?.backward()?)?;
+    /// lars.step_report(&w.as_tensor().sqr()?.sum_all()?.backward()?)?;
     /// assert_eq!(w.to_vec2::<f32>()?, [[0.5; 2]; 2]);
     /// # Ok(())
     /// # }

@@ -1,6 +1,6 @@
 //! L-BFGS: a quasi-Newton method with a line search.
 
-use std::collections::VecDeque;
+mod memory;
 
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Tensor};
@@ -11,8 +11,10 @@ use crate::gradients;
 use crate::line_search::{Evaluation, strong_wolfe};
 use crate::slot::compute_dtype;
 use crate::{
-    Apply, Buffer, Driver, Error, NonFinite, Options, Result, Rule, StepContext, StepOutcome, StepReport, Work,
+    Apply, Buffer, Driver, Error, NonFinite, Options, Piece, Pieces, Result, Rule, StepContext, StepOutcome,
+    StepReport, Work,
 };
+use memory::{Memory, dot, largest};
 
 optimizer! {
     /// L-BFGS: the gradient times an inverse Hessian that is put together from the last changes of parameters and gradient.
@@ -47,7 +49,8 @@ optimizer! {
     /// # }
     /// ```
     ///
-    /// [`Driver::step_with`] takes the closure that the line search evaluates: it must give the same batch each time. [`Driver::step`] is one iteration without a search, t = η.
+    /// [`Driver::step_with`] takes the closure that the line search evaluates: it must give the same batch each time. [`Driver::step_report`] is one iteration without a
+    /// search, t = η. The report says `converged` where one of the two tolerances was met, and `Stalled` where the search found no better point.
     pub type Lbfgs = Driver<LbfgsConfig>;
 }
 
@@ -62,9 +65,10 @@ hyper_parameters! {
         pub max_iterations: usize,
         /// Evaluations of the closure after which a call begins no further iteration, ≥ 1. Default 25 (PyTorch: 1.25 times the iterations).
         pub max_evaluations: usize,
-        /// A call ends when no element of the gradient is larger, ≥ 0. Default 10⁻⁷ (PyTorch).
+        /// A call ends when no element of the gradient is larger (PyTorch's `tolerance_grad`), ≥ 0. Default 10⁻⁷ (PyTorch).
         pub gradient_tolerance: f64,
-        /// A call ends when neither a parameter nor the loss changes by more, ≥ 0. Default 10⁻⁹ (PyTorch).
+        /// A call ends when no parameter, or the loss, changes by more, or the slope along the direction is flatter (PyTorch's `tolerance_change`), ≥ 0.
+        /// Default 10⁻⁹ (PyTorch).
         pub change_tolerance: f64,
         /// Pairs that are remembered, ≥ 1. Default 10 (Liu and Nocedal say 3 to 20; PyTorch's is 100).
         pub history: usize,
@@ -84,69 +88,6 @@ impl Default for LbfgsConfig {
             history: 10,
             weight_decay: 0.0,
         }
-    }
-}
-
-/// What is remembered from iteration to iteration: vectors over all parameters that took part.
-#[derive(Debug, Clone, Default)]
-pub struct Memory {
-    /// s and y, the oldest first.
-    pairs: VecDeque<[Vec<f64>; 2]>,
-    /// θ and g of the iteration before.
-    last: Option<[Vec<f64>; 2]>,
-    /// Numbers of the parameters that these vectors are of.
-    which: Vec<usize>,
-}
-
-fn dot(x: &[f64], y: &[f64]) -> f64 {
-    x.iter().zip(y).map(|(x, y)| x * y).sum()
-}
-
-impl Memory {
-    /// Learns from where the last iteration was and where this one is, both of the parameters with these numbers.
-    fn learn(&mut self, which: &[usize], theta: &[f64], g: &[f64], history: usize) {
-        if self.which != which {
-            // Other parameters have gradients now: what was learnt is of other vectors.
-            *self = Self { which: which.to_vec(), ..Self::default() };
-        }
-        if let Some([theta0, g0]) = self.last.take() {
-            let difference = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a - b).collect::<Vec<_>>();
-            let (s, y) = (difference(theta, &theta0), difference(g, &g0));
-            // A pair without curvature would make H indefinite.
-            if dot(&s, &y) > 1e-10 {
-                self.pairs.push_back([s, y]);
-            }
-        }
-        while self.pairs.len() > history {
-            self.pairs.pop_front();
-        }
-        self.last = Some([theta.to_vec(), g.to_vec()]);
-    }
-
-    /// −H g.
-    fn direction(&self, g: &[f64]) -> Vec<f64> {
-        let mut d: Vec<f64> = g.iter().map(|g| -g).collect();
-        let add = |d: &mut [f64], factor: f64, x: &[f64]| d.iter_mut().zip(x).for_each(|(d, x)| *d += factor * x);
-        let mut factors = Vec::with_capacity(self.pairs.len());
-        for [s, y] in self.pairs.iter().rev() {
-            let factor = dot(s, &d) / dot(s, y);
-            add(&mut d, -factor, y);
-            factors.push(factor);
-        }
-        if let Some([s, y]) = self.pairs.back() {
-            let scale = dot(s, y) / dot(y, y);
-            d.iter_mut().for_each(|d| *d *= scale);
-        }
-        for ([s, y], factor) in self.pairs.iter().zip(factors.iter().rev()) {
-            let other = dot(y, &d) / dot(s, y);
-            add(&mut d, factor - other, s);
-        }
-        d
-    }
-
-    /// The t that is tried first.
-    fn first(&self, lr: f64, g: &[f64]) -> f64 {
-        if self.pairs.is_empty() { lr * (1.0 / g.iter().map(|g| g.abs()).sum::<f64>()).min(1.0) } else { lr }
     }
 }
 
@@ -183,7 +124,7 @@ impl Rule for LbfgsConfig {
         let (mut theta, mut g) = (Vec::new(), Vec::new());
         for w in work.iter() {
             let grad = w.map.apply_tensor(w.grad.to_dtype(compute_dtype(w.grad.dtype()))?)?;
-            let at = numbers(&w.slot.var.as_detached_tensor())?;
+            let at = numbers(&w.slot.theta()?)?;
             let wd = w.weight_decay(self.weight_decay);
             g.extend(numbers(&grad)?.iter().zip(&at).map(|(g, theta)| g + wd * theta));
             theta.extend(at);
@@ -209,29 +150,16 @@ impl Rule for LbfgsConfig {
         Ok(applies)
     }
 
-    fn vectors(&self, memory: &Memory) -> Vec<(String, Vec<f64>)> {
-        let pairs = memory.pairs.iter().enumerate();
-        let mut all: Vec<_> =
-            pairs.flat_map(|(i, [s, y])| [(format!("s.{i}"), s.clone()), (format!("y.{i}"), y.clone())]).collect();
-        if let Some([theta, g]) = &memory.last {
-            all.extend([("theta".to_string(), theta.clone()), ("gradient".to_string(), g.clone())]);
-            all.push(("parameters".to_string(), memory.which.iter().map(|&i| i as f64).collect()));
-        }
-        all
+    fn pieces(&self, memory: &Memory, sizes: &[usize]) -> Vec<Piece> {
+        memory.pieces(sizes)
     }
 
-    fn set_vectors(&self, memory: &mut Memory, mut take: impl FnMut(&str) -> Option<Vec<f64>>) {
-        memory.last = match (take("theta"), take("gradient")) {
-            (Some(theta), Some(g)) => Some([theta, g]),
-            _ => None,
-        };
-        memory.which = take("parameters").unwrap_or_default().into_iter().map(|i| i as usize).collect();
-        memory.pairs.clear();
-        while let Some(pair) =
-            take(&format!("s.{}", memory.pairs.len())).zip(take(&format!("y.{}", memory.pairs.len())))
-        {
-            memory.pairs.push_back(pair.into());
-        }
+    fn recall(&self, pieces: &mut Pieces<'_>) -> Result<Option<Memory>> {
+        Memory::recall(pieces).map(Some)
+    }
+
+    fn converged(&self, memory: &Memory) -> bool {
+        memory.largest().is_some_and(|largest| largest <= self.gradient_tolerance)
     }
 
     fn searches(&self) -> bool {
@@ -263,7 +191,7 @@ fn evaluate(
     let mut g = Vec::new();
     for &i in moved.iter() {
         let slot = &driver.slots[i];
-        let theta = numbers(&slot.var.as_detached_tensor())?;
+        let theta = numbers(&slot.theta()?)?;
         let wd = slot.settings.weight_decay.unwrap_or(driver.rule.weight_decay);
         loss += 0.5 * wd * dot(&theta, &theta);
         let own = match &found[i] {
@@ -288,7 +216,7 @@ fn place(driver: &mut Driver<LbfgsConfig>, moved: &[usize], theta: &[f64], t: f6
         let value = |i: usize| if t == 0.0 { theta[i] } else { theta[i] + t * d[i] };
         let values: Vec<f64> = (at..at + n).map(value).collect();
         let values = Tensor::from_vec(values, slot.var.shape(), slot.var.device())?;
-        slot.var.set(&values.to_dtype(slot.var.dtype())?)?;
+        slot.write(&values.to_dtype(compute_dtype(slot.var.dtype()))?)?;
         at += n;
     }
     Ok(())
@@ -297,7 +225,7 @@ fn place(driver: &mut Driver<LbfgsConfig>, moved: &[usize], theta: &[f64], t: f6
 fn current(driver: &Driver<LbfgsConfig>, moved: &[usize]) -> Result<Vec<f64>> {
     let mut theta = Vec::new();
     for &i in moved {
-        theta.extend(numbers(&driver.slots[i].var.as_detached_tensor())?);
+        theta.extend(numbers(&driver.slots[i].theta()?)?);
     }
     Ok(theta)
 }
@@ -324,20 +252,18 @@ fn search(driver: &mut Driver<LbfgsConfig>, closure: &mut Closure<'_>) -> Result
         // There is no way down from here, whatever the policy is.
         if driver.options.non_finite == NonFinite::Skip {
             driver.skipped += 1;
-            return Ok(StepReport {
-                outcome: StepOutcome::Skipped,
-                gradient_norm: Some(norm),
-                ..StepReport::default()
-            });
+            let (outcome, gradient_norm) = (StepOutcome::Skipped, Some(norm));
+            return Ok(driver.done(StepReport { outcome, gradient_norm, ..StepReport::default() }));
         }
         let (expected, got) = ("a finite loss with finite gradients".to_string(), format!("a loss of {loss}"));
         return Err(Error::Gradient { name: "all parameters".to_string(), expected, got });
     }
     let mut theta = current(driver, &moved)?;
     let start = (theta.clone(), driver.memory.clone());
-    let mut evaluations = 1;
+    let (mut evaluations, mut converged) = (1, false);
+    // A step that there was no reason, or no rate, to take.
+    let mut outcome = StepOutcome::Unchanged;
     for _ in 0..config.max_iterations {
-        let largest = |x: &[f64]| x.iter().fold(0.0, |most: f64, x| most.max(x.abs()));
         if largest(&g) <= config.gradient_tolerance || evaluations >= config.max_evaluations {
             break;
         }
@@ -351,6 +277,7 @@ fn search(driver: &mut Driver<LbfgsConfig>, closure: &mut Closure<'_>) -> Result
             slope = dot(&d, &g);
         }
         if slope > -config.change_tolerance {
+            converged = true;
             break;
         }
         let first = driver.memory.first(lr, &g);
@@ -370,11 +297,25 @@ fn search(driver: &mut Driver<LbfgsConfig>, closure: &mut Closure<'_>) -> Result
             }
         };
         place(driver, &moved, &theta, found.t, &d)?;
+        if found.t == 0.0 {
+            if outcome == StepOutcome::Unchanged && first > 0.0 {
+                outcome = StepOutcome::Stalled;
+            }
+            break;
+        }
+        outcome = StepOutcome::Updated;
         let (change, gained) = (largest(&d) * found.t, (loss - found.value).abs());
         (loss, g, theta) = (found.value, found.gradient, current(driver, &moved)?);
         if change <= config.change_tolerance || gained < config.change_tolerance {
+            converged = true;
             break;
         }
     }
-    Ok(driver.finished(&moved, Some(norm)))
+    let mut report = driver.finished(&moved, Some(norm));
+    report.converged = converged || (!moved.is_empty() && largest(&g) <= config.gradient_tolerance);
+    report.outcome = outcome;
+    if outcome != StepOutcome::Updated {
+        report.updated = 0;
+    }
+    Ok(driver.done(report))
 }

@@ -54,7 +54,7 @@
 //!
 //! On the CPU a step works in place, block by block, vectorised, on rayon's threads, and gives the same bits whatever their number;
 //! on CUDA and Metal the same rule runs as tensor operations. Parameters may be `f32`, `f64`, `f16` or `bf16`; the state of the half-precision
-//! ones is kept in `f32`.
+//! ones is kept in `f32`. What is added to one in half precision is lost where it is less than half of its last bit: [`Rounding`] says what can be done.
 
 #[macro_use]
 mod documented;
@@ -66,9 +66,11 @@ mod adagrad;
 mod adam;
 mod adamax;
 mod adan;
+mod any;
 mod apply;
 mod asgd;
 mod average;
+mod candle;
 #[cfg(feature = "conform")]
 pub mod conform;
 mod cpu;
@@ -92,8 +94,10 @@ mod options;
 mod pass;
 mod prodigy;
 mod radam;
+mod rate;
 mod registry;
 mod rmsprop;
+mod rounding;
 mod rprop;
 mod rule;
 pub mod schedule;
@@ -105,6 +109,7 @@ mod soap;
 mod state;
 mod tagged;
 pub mod torch;
+mod weights;
 
 pub use adabelief::{AdaBelief, AdaBeliefConfig};
 pub use adadelta::{Adadelta, AdadeltaConfig};
@@ -113,9 +118,10 @@ pub use adagrad::{Adagrad, AdagradConfig};
 pub use adam::{Adam, AdamConfig, AdamW, AdamWConfig};
 pub use adamax::{Adamax, AdamaxConfig};
 pub use adan::{Adan, AdanConfig};
+pub use any::AnyOptimizer;
 pub use apply::Apply;
 pub use asgd::{Asgd, AsgdConfig};
-pub use driver::{Driver, Weights};
+pub use driver::Driver;
 pub use elementwise::{At, Elementwise};
 pub use error::{Error, Result};
 pub use float::Float;
@@ -126,14 +132,15 @@ pub use lbfgs::{Closure, Lbfgs, LbfgsConfig};
 pub use lion::{Lion, LionConfig};
 pub use muon::{Fallback, Muon, MuonConfig, MuonScale, Precision};
 pub use nadam::{NAdam, NAdamConfig};
-pub use neuroplastic::{NeuroPlastic, NeuroPlasticConfig};
+pub use neuroplastic::{DecayKind, NeuroPlastic, NeuroPlasticConfig};
 pub use options::{
     Accumulate, Clip, DecayScope, Group, Layer, Matrix, NonFinite, Options, Plasticity, Third, Training,
 };
 pub use prodigy::{Prodigy, ProdigyConfig};
 pub use radam::{RAdam, RAdamConfig};
-pub use registry::{AnyOptimizer, OptimizerConfig};
+pub use registry::OptimizerConfig;
 pub use rmsprop::{RmsProp, RmsPropConfig};
+pub use rounding::{Rounding, Stochastic};
 pub use rprop::{Rprop, RpropConfig};
 pub use rule::{Decay, Rule, StepContext, StepOutcome, StepReport};
 pub use schedule::Schedule;
@@ -142,4 +149,5 @@ pub use sgd::{Sgd, SgdConfig};
 pub use shampoo::{Shampoo, ShampooConfig};
 pub use slot::{Backend, Buffer, Work};
 pub use soap::{Soap, SoapConfig};
-pub use state::{OptimizerState, STATE_VERSION};
+pub use state::{OptimizerState, Piece, Pieces, STATE_VERSION};
+pub use weights::Weights;

@@ -24,7 +24,7 @@ optimizer! {
     /// let w = Var::ones(3, DType::F32, &Device::Cpu)?;
     /// let config = np_core::LionConfig { lr: 0.5, ..Default::default() };
     /// let mut lion = np_core::Lion::from_named(vec![("w".into(), w.clone())], config)?;
-    /// let _ = lion.step(&w.as_tensor().sqr()?.sum_all()?.backward()?)?;
+    /// lion.step_report(&w.as_tensor().sqr()?.sum_all()?.backward()?)?;
     /// assert_eq!(w.to_vec1::<f32>()?, [0.5; 3]);
     /// # Ok(())
     /// # }

@@ -29,7 +29,7 @@ optimizer! {
     /// let bias = Var::ones(4, DType::F32, &Device::Cpu)?;
     /// let named = vec![("w".into(), w.clone()), ("bias".into(), bias.clone())];
     /// let mut muon = np_core::Muon::from_named(named, np_core::MuonConfig { lr: 0.02, ..Default::default() })?;
-    /// muon.backward_step(&(w.as_tensor().sqr()?.sum_all()? + bias.as_tensor().sqr()?.sum_all()?)?)?;
+    /// muon.backward_step_report(&(w.as_tensor().sqr()?.sum_all()? + bias.as_tensor().sqr()?.sum_all()?)?)?;
     /// # Ok(())
     /// # }
     /// ```

@@ -26,7 +26,7 @@ optimizer! {
     /// use candle_core::{DType, Device, Var};
     /// let w = Var::ones(3, DType::F32, &Device::Cpu)?;
     /// let mut nadam = np_core::NAdam::from_named(vec![("w".into(), w.clone())], np_core::NAdamConfig::default())?;
-    /// let report = nadam.step(&w.as_tensor().sqr()?.sum_all()?.backward()?)?;
+    /// let report = nadam.step_report(&w.as_tensor().sqr()?.sum_all()?.backward()?)?;
     /// assert_eq!(report.updated, 1);
     /// # Ok(())
     /// # }
@@ -108,10 +108,7 @@ impl Elementwise for NAdamConfig {
     }
 
     fn weight_decay(&self) -> Decay {
-        match self.decay {
-            DecayKind::Coupled => Decay::Coupled(self.weight_decay),
-            DecayKind::Decoupled => Decay::Decoupled(self.weight_decay),
-        }
+        self.decay.of(self.weight_decay)
     }
 
     fn buffers(&self) -> Vec<Buffer> {

@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use serde::{Deserialize, Serialize};
 
 use crate::error::check;
-use crate::{Error, Result, Schedule};
+use crate::{Error, Result, Rounding, Schedule};
 
 /// Settings of the driver, the same for every optimizer; given to [`crate::Driver::with_options`].
 ///
@@ -25,13 +25,22 @@ pub struct Options {
     pub accumulate: Accumulate,
     /// η over the training. Default constant.
     pub schedule: Schedule,
+    /// How parameters in half precision are rounded after a step. Default `nearest`, which loses changes that are too small.
+    #[serde(skip_serializing_if = "Rounding::is_nearest")]
+    pub rounding: Rounding,
 }
 
 /// Settings for the parameters whose names match a glob.
+///
+/// ```
+/// let slower = np_core::Group { pattern: "*.bias".into(), lr_scale: Some(0.1), ..Default::default() };
+/// assert_eq!(slower.weight_decay, None);
+/// ```
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Group {
-    /// Glob over names: `*` any run of characters, `?` any one, `{a,b}` either, `[ab]` one of these. `*.bias`, `layer[12].*`.
+    /// Glob over names: `*` any run of characters, `.` and `/` included, `?` any one, `{a,b}` either, `[ab]` one of these, `[!ab]` any other, `\\` before one
+    /// of them the character itself, and all that the rest does not match after a first `!`. `*.bias`, `layer[12].*`. `*` in [`Group::default`].
     #[serde(rename = "match")]
     pub pattern: String,
     /// Factor on η, ≥ 0.
@@ -56,6 +65,22 @@ pub struct Group {
     /// The third of the model of NeuroPlastic's layer scales, in place of the one by position.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub third: Option<Third>,
+}
+
+impl Default for Group {
+    /// All parameters, and nothing said of them.
+    fn default() -> Self {
+        Self {
+            pattern: "*".to_string(),
+            lr_scale: None,
+            weight_decay: None,
+            plasticity: None,
+            training: None,
+            matrix: None,
+            layer: None,
+            third: None,
+        }
+    }
 }
 
 /// A layer group: what NeuroPlastic's scopes choose among, and what a layerwise controller steers together.
@@ -172,6 +197,10 @@ impl Options {
     /// [`Error::Config`] for the first that does not.
     pub fn validate(&self) -> Result<()> {
         for (i, group) in self.groups.iter().enumerate() {
+            if let Err(e) = fast_glob::validate(&group.pattern) {
+                let expected = format!("a glob ({e})");
+                return Err(Error::Config { key: format!("groups.{i}.match"), expected, got: group.pattern.clone() });
+            }
             let settings = [("lr_scale", group.lr_scale), ("weight_decay", group.weight_decay)];
             for (field, x) in settings.into_iter().filter_map(|(field, x)| Some((field, x?))) {
                 check(x >= 0.0 && x.is_finite(), &format!("groups.{i}.{field}"), "a number ≥ 0", x)?;
@@ -199,7 +228,7 @@ impl Options {
 
     /// What the groups say of parameter `name` with `rank` dimensions.
     pub(crate) fn of(&self, name: &str, rank: usize) -> Settings {
-        let mut settings = Settings::default();
+        let mut settings = Settings { rounding: self.rounding, ..Settings::default() };
         if self.decay_scope == DecayScope::Matrices && rank < 2 {
             settings.weight_decay = Some(0.0);
         }
@@ -222,7 +251,25 @@ fn dots(names: usize) -> &'static str {
 
 impl Group {
     fn matches(&self, name: &str) -> bool {
-        fast_glob::glob_match(&self.pattern, name)
+        // The matcher is one of files: it stops at `/`, and goes by bytes. A name has no folders, so that something is put in place of `/` that means
+        // nothing, and every character outside ASCII gets a byte of its own.
+        let mut others = Vec::new();
+        let mut plain = |text: &str| -> Vec<u8> {
+            let byte = |c: char| match u8::try_from(c) {
+                Ok(b'/') => 1,
+                Ok(ascii) if ascii.is_ascii() => ascii,
+                _ => {
+                    let at = others.iter().position(|other| *other == c).unwrap_or(others.len());
+                    if at == others.len() {
+                        others.push(c);
+                    }
+                    u8::try_from(0x80 + at).unwrap_or(u8::MAX)
+                }
+            };
+            text.chars().map(byte).collect()
+        };
+        let (pattern, name) = (plain(&self.pattern), plain(name));
+        fast_glob::glob_match(pattern, name)
     }
 }
 
@@ -236,11 +283,21 @@ pub(crate) struct Settings {
     pub(crate) matrix: Matrix,
     pub(crate) layer: Option<Layer>,
     pub(crate) third: Option<Third>,
+    pub(crate) rounding: Rounding,
 }
 
 impl Default for Settings {
     fn default() -> Self {
         let (plasticity, training) = (Plasticity::default(), Training::default());
-        Self { lr_scale: 1.0, weight_decay: None, plasticity, training, matrix: Matrix::On, layer: None, third: None }
+        Self {
+            lr_scale: 1.0,
+            weight_decay: None,
+            plasticity,
+            training,
+            matrix: Matrix::On,
+            layer: None,
+            third: None,
+            rounding: Rounding::Nearest,
+        }
     }
 }

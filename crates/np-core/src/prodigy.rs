@@ -8,7 +8,7 @@ use crate::cpu::sums;
 use crate::error::{check, fraction, not_negative, positive};
 use crate::neuroplastic::DecayKind;
 use crate::pass::{self, Block, Pass};
-use crate::{Apply, Buffer, Decay, Driver, Float, Result, Rule, StepContext, Work};
+use crate::{Apply, Buffer, Driver, Float, Result, Rule, StepContext, Work};
 
 optimizer! {
     /// Prodigy: Adam with a step size d η, where d estimates how far the start θ₀ is from a solution.
@@ -31,7 +31,7 @@ optimizer! {
     /// let w = Var::ones(3, DType::F32, &Device::Cpu)?;
     /// let mut prodigy = np_core::Prodigy::from_named(vec![("w".into(), w.clone())], np_core::ProdigyConfig::default())?;
     /// for _ in 0..200 {
-    ///     let _ = prodigy.step(&w.as_tensor().sqr()?.sum_all()?.backward()?)?;
+    ///     prodigy.step_report(&w.as_tensor().sqr()?.sum_all()?.backward()?)?;
     /// }
     /// assert!(w.to_vec1::<f32>()?[0].abs() < 0.5); // no learning rate was given
     /// # Ok(())
@@ -258,11 +258,7 @@ impl Rule for ProdigyConfig {
         pass::for_each(work, |w| {
             pass::run(w, &Direction { eps: next.d * self.eps })?;
             let wd = w.weight_decay(self.weight_decay);
-            let decay = match self.decay {
-                DecayKind::Coupled => Decay::Coupled(wd),
-                DecayKind::Decoupled => Decay::Decoupled(wd),
-            };
-            Ok(Apply::new(d * w.lr * bias, decay))
+            Ok(Apply::new(d * w.lr * bias, self.decay.of(wd)))
         })
     }
 

@@ -29,7 +29,7 @@ optimizer! {
     /// let w = Var::ones(3, DType::F32, &Device::Cpu)?;
     /// let config = np_core::RAdamConfig { lr: 0.25, ..Default::default() };
     /// let mut radam = np_core::RAdam::from_named(vec![("w".into(), w.clone())], config)?;
-    /// let _ = radam.step(&w.as_tensor().sqr()?.sum_all()?.backward()?)?;
+    /// radam.step_report(&w.as_tensor().sqr()?.sum_all()?.backward()?)?;
     /// assert!((w.to_vec1::<f32>()?[0] - 0.5).abs() < 1e-6); // not yet adaptive: 1 − 0.25 · 2
     /// # Ok(())
     /// # }
@@ -99,10 +99,7 @@ impl Elementwise for RAdamConfig {
     }
 
     fn weight_decay(&self) -> Decay {
-        match self.decay {
-            DecayKind::Coupled => Decay::Coupled(self.weight_decay),
-            DecayKind::Decoupled => Decay::Decoupled(self.weight_decay),
-        }
+        self.decay.of(self.weight_decay)
     }
 
     fn buffers(&self) -> Vec<Buffer> {

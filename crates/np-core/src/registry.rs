@@ -1,152 +1,18 @@
 //! The table of optimizers: from a configuration chosen at run time to an optimizer behind one interface.
 
 use std::any::Any;
-use std::collections::BTreeMap;
 
-use candle_core::backprop::GradStore;
 use candle_core::{Tensor, Var};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::documented::{self, Documented};
 use crate::{
     AdaBeliefConfig, AdadeltaConfig, AdafactorConfig, AdagradConfig, AdamConfig, AdamWConfig, AdamaxConfig, AdanConfig,
-    Apply, AsgdConfig, Backend, Buffer, Closure, Driver, KfacConfig, LambConfig, LarsConfig, LayerRecord, LbfgsConfig,
-    LionConfig, MuonConfig, NAdamConfig, NeuroPlasticConfig, OptimizerState, Options, ProdigyConfig, RAdamConfig,
-    Result, RmsPropConfig, RpropConfig, Rule, ScheduleFreeAdamWConfig, ScheduleFreeSgdConfig, SgdConfig, ShampooConfig,
-    SoapConfig, StepContext, StepReport, Weights, Work,
+    AnyOptimizer, Apply, AsgdConfig, Backend, Buffer, Driver, KfacConfig, LambConfig, LarsConfig, LbfgsConfig,
+    LionConfig, MuonConfig, NAdamConfig, NeuroPlasticConfig, Options, ProdigyConfig, RAdamConfig, Result,
+    RmsPropConfig, RpropConfig, Rule, ScheduleFreeAdamWConfig, ScheduleFreeSgdConfig, SgdConfig, ShampooConfig,
+    SoapConfig, StepContext, Work,
 };
-
-/// An optimizer whose kind is known at run time only. [`Driver`] has the same methods with their documentation.
-pub trait AnyOptimizer: Send {
-    /// Name of the optimizer's kind (`adamw`).
-    fn kind(&self) -> &'static str;
-    /// See [`Driver::step`].
-    ///
-    /// # Errors
-    /// Those of [`Driver::step`].
-    fn step(&mut self, grads: &GradStore) -> Result<StepReport>;
-    /// η.
-    fn lr(&self) -> f64;
-    /// Sets η.
-    fn set_lr(&mut self, lr: f64);
-    /// See [`Driver::begin_epoch`].
-    fn begin_epoch(&mut self, epoch: usize, epochs: usize);
-    /// See [`Driver::at`].
-    fn at(&mut self, position: f64);
-    /// See [`Driver::effective_lr`].
-    fn effective_lr(&self) -> f64;
-    /// See [`Driver::watch`].
-    fn watch(&mut self, watch: bool);
-    /// See [`Driver::step_with`].
-    ///
-    /// # Errors
-    /// Those of [`Driver::step_with`].
-    fn step_with(&mut self, closure: &mut Closure<'_>) -> Result<StepReport>;
-    /// Whether [`Driver::step_with`] evaluates the loss more than once.
-    fn searches(&self) -> bool;
-    /// See [`Driver::observe`].
-    ///
-    /// # Errors
-    /// Those of [`Driver::observe`].
-    fn observe(&mut self, records: &[LayerRecord]) -> Result<()>;
-    /// Whether steps want [`Driver::observe`] to be called before them.
-    fn observes(&self) -> bool;
-    /// See [`Driver::select`].
-    ///
-    /// # Errors
-    /// Those of [`Driver::select`].
-    fn select(&mut self, weights: Weights) -> Result<()>;
-    /// See [`Driver::skipped_steps`].
-    fn skipped_steps(&self) -> u64;
-    /// See [`Driver::diagnostics`].
-    fn diagnostics(&self) -> BTreeMap<String, f64>;
-    /// See [`Driver::absent_gradients`].
-    fn absent_gradients(&self) -> u64;
-    /// See [`Driver::state`].
-    ///
-    /// # Errors
-    /// Those of [`Driver::state`].
-    fn state(&self) -> Result<OptimizerState>;
-    /// See [`Driver::load_state`].
-    ///
-    /// # Errors
-    /// Those of [`Driver::load_state`].
-    fn load_state(&mut self, state: &OptimizerState) -> Result<()>;
-}
-
-impl<R: Rule> AnyOptimizer for Driver<R> {
-    fn kind(&self) -> &'static str {
-        R::KIND
-    }
-
-    fn step(&mut self, grads: &GradStore) -> Result<StepReport> {
-        Self::step(self, grads)
-    }
-
-    fn lr(&self) -> f64 {
-        self.config().learning_rate()
-    }
-
-    fn set_lr(&mut self, lr: f64) {
-        candle_nn::Optimizer::set_learning_rate(self, lr);
-    }
-
-    fn begin_epoch(&mut self, epoch: usize, epochs: usize) {
-        Self::begin_epoch(self, epoch, epochs);
-    }
-
-    fn at(&mut self, position: f64) {
-        Self::at(self, position);
-    }
-
-    fn effective_lr(&self) -> f64 {
-        Self::effective_lr(self)
-    }
-
-    fn watch(&mut self, watch: bool) {
-        Self::watch(self, watch);
-    }
-
-    fn step_with(&mut self, closure: &mut Closure<'_>) -> Result<StepReport> {
-        Self::step_with(self, closure)
-    }
-
-    fn searches(&self) -> bool {
-        self.config().searches()
-    }
-
-    fn observe(&mut self, records: &[LayerRecord]) -> Result<()> {
-        Self::observe(self, records)
-    }
-
-    fn observes(&self) -> bool {
-        self.config().observes()
-    }
-
-    fn select(&mut self, weights: Weights) -> Result<()> {
-        Self::select(self, weights)
-    }
-
-    fn skipped_steps(&self) -> u64 {
-        Self::skipped_steps(self)
-    }
-
-    fn diagnostics(&self) -> BTreeMap<String, f64> {
-        Self::diagnostics(self)
-    }
-
-    fn absent_gradients(&self) -> u64 {
-        Self::absent_gradients(self)
-    }
-
-    fn state(&self) -> Result<OptimizerState> {
-        Self::state(self)
-    }
-
-    fn load_state(&mut self, state: &OptimizerState) -> Result<()> {
-        Self::load_state(self, state)
-    }
-}
 
 /// The memory of a rule whose kind is known at run time only.
 #[derive(Default)]

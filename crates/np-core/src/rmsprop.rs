@@ -5,13 +5,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::average::Average;
 use crate::error::{fraction, not_negative, positive};
-use crate::{At, Buffer, Decay, Driver, Elementwise, Float, Result};
+use crate::{At, Buffer, Decay, DecayKind, Driver, Elementwise, Float, Result};
 
 optimizer! {
     /// RMSprop: gradients divided by a running root mean square, with momentum if wanted.
     ///
     /// ```text
-    /// g ← g + wd·θ
+    /// g ← g + wd·θ          (decoupled decay: θ ← (1 − η wd) θ beside the step instead, with the η of the step)
     /// v ← ρ v + (1 − ρ) g²
     /// centred:  a ← ρ a + (1 − ρ) g,   r = √max(v − a², 0)          else r = √v
     /// u = g / (r + ε)
@@ -28,7 +28,7 @@ optimizer! {
     /// let w = Var::ones(3, DType::F32, &Device::Cpu)?;
     /// let config = np_core::RmsPropConfig { centered: true, momentum: 0.9, ..Default::default() };
     /// let mut rmsprop = np_core::RmsProp::from_named(vec![("w".into(), w.clone())], config)?;
-    /// let report = rmsprop.step(&w.as_tensor().sqr()?.sum_all()?.backward()?)?;
+    /// let report = rmsprop.step_report(&w.as_tensor().sqr()?.sum_all()?.backward()?)?;
     /// assert_eq!(report.updated, 1);
     /// # Ok(())
     /// # }
@@ -51,14 +51,25 @@ hyper_parameters! {
         pub momentum: f64,
         /// Divide by an estimate of the standard deviation, not of the root mean square. Default off (PyTorch).
         pub centered: bool,
-        /// wd, coupled weight decay, ≥ 0. Default 0 (PyTorch).
+        /// wd, weight decay, ≥ 0. Default 0 (PyTorch).
         pub weight_decay: f64,
+        /// Where weight decay enters, `coupled` or `decoupled`. Default coupled (PyTorch).
+        #[serde(skip_serializing_if = "DecayKind::is_coupled")]
+        pub decay: DecayKind,
     }
 }
 
 impl Default for RmsPropConfig {
     fn default() -> Self {
-        Self { lr: 1e-2, rho: 0.99, eps: 1e-8, momentum: 0.0, centered: false, weight_decay: 0.0 }
+        Self {
+            lr: 1e-2,
+            rho: 0.99,
+            eps: 1e-8,
+            momentum: 0.0,
+            centered: false,
+            weight_decay: 0.0,
+            decay: DecayKind::Coupled,
+        }
     }
 }
 
@@ -102,7 +113,7 @@ impl Elementwise for RmsPropConfig {
     }
 
     fn weight_decay(&self) -> Decay {
-        Decay::Coupled(self.weight_decay)
+        self.decay.of(self.weight_decay)
     }
 
     fn buffers(&self) -> Vec<Buffer> {

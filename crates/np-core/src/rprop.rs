@@ -27,7 +27,7 @@ optimizer! {
     /// let w = Var::ones(3, DType::F32, &Device::Cpu)?;
     /// let config = np_core::RpropConfig { lr: 0.25, ..Default::default() };
     /// let mut rprop = np_core::Rprop::from_named(vec![("w".into(), w.clone())], config)?;
-    /// let _ = rprop.step(&w.as_tensor().sqr()?.sum_all()?.backward()?)?;
+    /// rprop.step_report(&w.as_tensor().sqr()?.sum_all()?.backward()?)?;
     /// assert_eq!(w.to_vec1::<f32>()?, [0.75; 3]);
     /// # Ok(())
     /// # }

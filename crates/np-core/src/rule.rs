@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use candle_core::Tensor;
 
 use crate::apply::{Apply, Seeing, apply_all};
+use crate::state::{Piece, Pieces};
 use crate::{Buffer, Closure, Driver, LayerRecord, Result, Work};
 
 /// The arithmetic of one optimizer: a struct of its hyper-parameters that can take a step.
@@ -80,13 +81,23 @@ pub trait Rule: Clone + Send + Sync + 'static {
     /// Takes over what [`Rule::shared`] gave, in its order.
     fn set_shared(&self, _memory: &mut Self::Memory, _values: &[f64]) {}
 
-    /// Vectors of state that belong to no parameter, by name.
-    fn vectors(&self, _memory: &Self::Memory) -> Vec<(String, Vec<f64>)> {
+    /// Vectors of state that run over several parameters, cut into one piece a parameter; `sizes` are the numbers of elements of all parameters.
+    fn pieces(&self, _memory: &Self::Memory, _sizes: &[usize]) -> Vec<Piece> {
         vec![]
     }
 
-    /// Takes over what [`Rule::vectors`] gave; `take` gives the vector of a name, if there is one.
-    fn set_vectors(&self, _memory: &mut Self::Memory, _take: impl FnMut(&str) -> Option<Vec<f64>>) {}
+    /// What is kept from step to step, with the vectors that [`Rule::pieces`] gave; none for rules that keep no such vectors.
+    ///
+    /// # Errors
+    /// [`crate::Error::State`] names the piece that is missing or does not fit.
+    fn recall(&self, _pieces: &mut Pieces<'_>) -> Result<Option<Self::Memory>> {
+        Ok(None)
+    }
+
+    /// Whether the step before found nothing left to do: a stopping criterion was met. Only optimizers that have some say so.
+    fn converged(&self, _memory: &Self::Memory) -> bool {
+        false
+    }
 
     /// Whether a step wants to evaluate the loss more than once.
     fn searches(&self) -> bool {
@@ -96,10 +107,10 @@ pub trait Rule: Clone + Send + Sync + 'static {
     /// A step that evaluates the loss as often as it wants to: once, for most.
     ///
     /// # Errors
-    /// Those of the closure and of [`Driver::step`].
+    /// Those of the closure and of [`Driver::step_report`].
     fn step_with(driver: &mut Driver<Self>, closure: &mut Closure<'_>) -> Result<StepReport> {
         let (_, grads) = closure()?;
-        driver.step(&grads)
+        driver.step_report(&grads)
     }
 
     /// Whether steps want records of what the layers saw.
@@ -150,7 +161,7 @@ impl StepContext {
     }
 }
 
-/// What a call of `step` did.
+/// What a step did: what [`Driver::step_report`] and [`Driver::last_report`] give.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct StepReport {
     /// What became of the gradients.
@@ -162,9 +173,11 @@ pub struct StepReport {
     pub absent: usize,
     /// ‖g‖ over all parameters together, before clipping; there if [`crate::Options`] clip by norm or look for non-finite numbers.
     pub gradient_norm: Option<f64>,
+    /// Whether a stopping criterion was met, for optimizers that have some ([`crate::Lbfgs`]); `false` for all others.
+    pub converged: bool,
 }
 
-/// What became of the gradients of a call of `step`.
+/// What became of the gradients of a step.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum StepOutcome {
     /// The parameters were updated.
@@ -174,6 +187,11 @@ pub enum StepOutcome {
     Accumulated,
     /// A gradient was not finite, and the policy is to skip: nothing changed.
     Skipped,
+    /// There was nothing to update with: no parameter that is trained had a gradient, nothing had been accumulated, or the optimizer had converged
+    /// before. No parameter changed.
+    Unchanged,
+    /// A line search found no better point: the parameters are where they were, although the optimizer has not converged.
+    Stalled,
 }
 
 /// Weight decay: how strong, and where it enters.

@@ -28,7 +28,7 @@ optimizer! {
     /// let config = ScheduleFreeAdamWConfig { lr: 0.1, ..Default::default() };
     /// let mut optimizer = ScheduleFreeAdamW::from_named(vec![("w".into(), w.clone())], config)?;
     /// for _ in 0..50 {
-    ///     let _ = optimizer.step(&w.as_tensor().sqr()?.sum_all()?.backward()?)?;
+    ///     optimizer.step_report(&w.as_tensor().sqr()?.sum_all()?.backward()?)?;
     /// }
     /// optimizer.select(Weights::Averaged)?; // evaluate, save
     /// optimizer.select(Weights::Trained)?; // go on
@@ -57,7 +57,7 @@ optimizer! {
     /// let w = Var::ones(3, DType::F32, &Device::Cpu)?;
     /// let config = ScheduleFreeSgdConfig { lr: 0.25, ..Default::default() };
     /// let mut optimizer = ScheduleFreeSgd::from_named(vec![("w".into(), w.clone())], config)?;
-    /// let report = optimizer.step(&w.as_tensor().sqr()?.sum_all()?.backward()?)?;
+    /// let report = optimizer.step_report(&w.as_tensor().sqr()?.sum_all()?.backward()?)?;
     /// assert_eq!(report.updated, 1);
     /// assert_eq!(w.to_vec1::<f32>()?, [0.5; 3]);
     /// # Ok(())

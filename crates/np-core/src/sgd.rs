@@ -4,13 +4,13 @@ use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{check, not_negative};
-use crate::{At, Buffer, Decay, Driver, Elementwise, Float, Result};
+use crate::{At, Buffer, Decay, DecayKind, Driver, Elementwise, Float, Result};
 
 optimizer! {
-    /// Stochastic gradient descent, with momentum, dampening, Nesterov's look-ahead and coupled weight decay.
+    /// Stochastic gradient descent, with momentum, dampening, Nesterov's look-ahead and weight decay.
     ///
     /// ```text
-    /// g ← g + wd·θ
+    /// g ← g + wd·θ          (decoupled decay: θ ← (1 − η wd) θ beside the step instead, with the η of the step)
     /// B ← μ B + (1 − τ) g          (first step of a tensor: B ← g)
     /// u = B,  or  g + μ B with Nesterov,  or  g without momentum
     /// θ ← θ − η u
@@ -24,7 +24,7 @@ optimizer! {
     /// let w = Var::ones(3, DType::F32, &Device::Cpu)?;
     /// let config = np_core::SgdConfig { lr: 0.1, momentum: 0.9, ..Default::default() };
     /// let mut sgd = np_core::Sgd::from_named(vec![("w".into(), w.clone())], config)?;
-    /// let report = sgd.step(&w.as_tensor().sqr()?.sum_all()?.backward()?)?;
+    /// let report = sgd.step_report(&w.as_tensor().sqr()?.sum_all()?.backward()?)?;
     /// assert_eq!(report.updated, 1);
     /// assert_eq!(w.to_vec1::<f32>()?, [0.8; 3]);
     /// # Ok(())
@@ -46,14 +46,17 @@ hyper_parameters! {
         pub dampening: f64,
         /// Nesterov's look-ahead; needs momentum above 0 and no dampening. Default off (PyTorch).
         pub nesterov: bool,
-        /// wd, coupled weight decay, ≥ 0. Default 0 (PyTorch).
+        /// wd, weight decay, ≥ 0. Default 0 (PyTorch).
         pub weight_decay: f64,
+        /// Where weight decay enters, `coupled` or `decoupled`. Default coupled (PyTorch).
+        #[serde(skip_serializing_if = "DecayKind::is_coupled")]
+        pub decay: DecayKind,
     }
 }
 
 impl Default for SgdConfig {
     fn default() -> Self {
-        Self { lr: 0.01, momentum: 0.0, dampening: 0.0, nesterov: false, weight_decay: 0.0 }
+        Self { lr: 0.01, momentum: 0.0, dampening: 0.0, nesterov: false, weight_decay: 0.0, decay: DecayKind::Coupled }
     }
 }
 
@@ -89,7 +92,7 @@ impl Elementwise for SgdConfig {
     }
 
     fn weight_decay(&self) -> Decay {
-        Decay::Coupled(self.weight_decay)
+        self.decay.of(self.weight_decay)
     }
 
     fn buffers(&self) -> Vec<Buffer> {

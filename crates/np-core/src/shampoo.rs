@@ -27,7 +27,7 @@ optimizer! {
     /// use candle_core::{DType, Device, Var};
     /// let w = Var::ones((4, 3), DType::F32, &Device::Cpu)?;
     /// let mut shampoo = np_core::Shampoo::from_named(vec![("w".into(), w.clone())], Default::default())?;
-    /// shampoo.backward_step(&w.as_tensor().sqr()?.sum_all()?)?;
+    /// shampoo.backward_step_report(&w.as_tensor().sqr()?.sum_all()?)?;
     /// assert_eq!(shampoo.state()?.tensors["w.preconditioner_0"].dims(), [4, 4]);
     /// # Ok(())
     /// # }

@@ -5,6 +5,7 @@ use std::borrow::Cow;
 use candle_core::{DType, Tensor, Var};
 
 use crate::options::{Matrix, Settings};
+use crate::rounding::COMPENSATION;
 use crate::{Error, Float, Result, Rule};
 
 /// How steps are computed.
@@ -120,6 +121,8 @@ pub(crate) struct Slot {
     pub(crate) buffers: Vec<Buffer>,
     /// Numbers kept beside the state, in the order of [`crate::Rule::numbers`].
     pub(crate) numbers: Vec<f64>,
+    /// What rounding has left out of the parameter, where that is kept: one buffer.
+    pub(crate) compensation: Option<State>,
     /// What the parameter is trained with, while its average stands in its place.
     pub(crate) set_aside: Option<Tensor>,
     /// What the groups say of it.
@@ -127,6 +130,23 @@ pub(crate) struct Slot {
     /// Mean of the gradients since the last update, where gradients are accumulated; and whether there was one.
     pub(crate) accumulated: Option<Tensor>,
     pub(crate) has_gradient: bool,
+}
+
+/// What other settings make of a parameter: buffers, their state and numbers, where another state is kept, and the compensation, where that changes.
+pub(crate) struct Settled {
+    settings: Settings,
+    state: Option<(Vec<Buffer>, State, Vec<f64>)>,
+    compensation: Option<Option<State>>,
+}
+
+impl Settings {
+    /// The shape that rules see of a parameter.
+    fn dims(&self, var: &Var) -> Vec<usize> {
+        match self.matrix {
+            Matrix::On => var.dims().to_vec(),
+            Matrix::Off => vec![var.elem_count()],
+        }
+    }
 }
 
 /// One parameter's part in a step: the parameter, its gradient (detached, contiguous, checked) and its state.
@@ -254,6 +274,7 @@ impl Slot {
             state,
             buffers,
             numbers,
+            compensation: None,
             set_aside: None,
             settings: Settings::default(),
             accumulated: None,
@@ -263,22 +284,47 @@ impl Slot {
 
     /// The shape that rules go by: of one dimension where the options say that the parameter is no matrix.
     pub(crate) fn dims(&self) -> Vec<usize> {
-        match self.settings.matrix {
-            Matrix::On => self.var.dims().to_vec(),
-            Matrix::Off => vec![self.var.elem_count()],
+        self.settings.dims(&self.var)
+    }
+
+    /// What `settings` change: state anew where another is kept.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] where that would have to be made of the average in the parameter's place.
+    pub(crate) fn settled<R: Rule>(&self, settings: Settings, rule: &R, backend: Backend) -> Result<Settled> {
+        let mut state = None;
+        if self.settings.matrix != settings.matrix {
+            if self.set_aside.is_some() {
+                return Err(self.averaged());
+            }
+            let buffers = rule.buffers(&settings.dims(&self.var));
+            let fresh = State::fresh(&self.var, &buffers, rule.scratch(), backend)?;
+            state = Some((buffers, fresh, rule.numbers().iter().map(|(_, initial)| *initial).collect()));
+        }
+        let compensation = match (settings.rounding.compensates(self.var.dtype()), &self.compensation) {
+            (true, None) => Some(Some(State::fresh(&self.var, &[Buffer::new(COMPENSATION)], 0, backend)?)),
+            (false, Some(_)) => Some(None),
+            _ => None,
+        };
+        Ok(Settled { settings, state, compensation })
+    }
+
+    /// Takes what [`Slot::settled`] gave.
+    pub(crate) fn settle(&mut self, settled: Settled) {
+        self.settings = settled.settings;
+        if let Some((buffers, state, numbers)) = settled.state {
+            (self.steps, self.buffers, self.state, self.numbers) = (0, buffers, state, numbers);
+        }
+        if let Some(compensation) = settled.compensation {
+            self.compensation = compensation;
         }
     }
 
-    /// Takes `settings`, and state anew where they change what is kept.
-    pub(crate) fn settle<R: Rule>(&mut self, settings: Settings, rule: &R, backend: Backend) -> Result<()> {
-        let before = std::mem::replace(&mut self.settings, settings).matrix;
-        if before != settings.matrix {
-            self.steps = 0;
-            self.numbers = rule.numbers().iter().map(|(_, initial)| *initial).collect();
-            self.buffers = rule.buffers(&self.dims());
-            self.state = State::fresh(&self.var, &self.buffers, rule.scratch(), backend)?;
-        }
-        Ok(())
+    /// The error of what needs the weights that are trained.
+    pub(crate) fn averaged(&self) -> Error {
+        let expected = "the weights that are trained".to_string();
+        let got = "their average; hint: call `select(Weights::Trained)`".to_string();
+        Error::Parameter { name: self.name.clone(), expected, got }
     }
 
     /// The gradient as rules want it: of the parameter's shape and type, contiguous, without its graph.

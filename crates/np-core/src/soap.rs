@@ -28,7 +28,7 @@ optimizer! {
     /// use candle_core::{DType, Device, Var};
     /// let w = Var::ones((4, 3), DType::F32, &Device::Cpu)?;
     /// let mut soap = np_core::Soap::from_named(vec![("w".into(), w.clone())], Default::default())?;
-    /// soap.backward_step(&w.as_tensor().sqr()?.sum_all()?)?;
+    /// soap.backward_step_report(&w.as_tensor().sqr()?.sum_all()?)?;
     /// assert_eq!(soap.state()?.tensors["w.basis_0"].dims(), [4, 4]);
     /// assert_eq!(w.to_vec2::<f32>()?[0], [1.0; 3]); // the first step only looks
     /// # Ok(())

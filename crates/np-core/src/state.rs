@@ -2,20 +2,23 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use candle_core::{Device, Tensor};
+use candle_core::{DType, Device, Tensor};
 use safetensors::SafeTensors;
 
-use crate::slot::State;
-use crate::{Driver, Error, Result, Rule};
+use crate::rate::placed;
+use crate::rounding::COMPENSATION;
+use crate::slot::{Slot, State, compute_dtype};
+use crate::{Buffer, Driver, Error, Result, Rule};
 
 /// Version of the layout of [`OptimizerState`]. One of another version is refused.
 pub const STATE_VERSION: u32 = 1;
 
 /// The state of an optimizer: N steps, saved, loaded and N more give the same bits as 2N.
 ///
-/// Tensors are named `PARAMETER.BUFFER`, with the parameter's shape (`fc1.weight.first_moment`); `PARAMETER.steps` counts the parameter's own steps, and
-/// `PARAMETER.accumulated` is there in the middle of an accumulation. Numbers that belong to no parameter (step, epoch, η, position of the
-/// schedule) are in `numbers`. Hyper-parameters are not saved, but for η: the optimizer that loads must be configured like the
+/// Tensors are named `PARAMETER.BUFFER`, with the parameter's shape (`fc1.weight.first_moment`); `PARAMETER.steps` counts the parameter's own steps,
+/// `PARAMETER.accumulated` is there in the middle of an accumulation, and `PARAMETER.trained`, the weights that are trained, while their average is selected
+/// ([`crate::Weights`]). They are found by name: the order of the parameters may be another. Numbers that belong to no parameter (step, epoch, η, position of the
+/// schedule) are in `numbers`. Parameters are not saved: whoever saves a training saves them beside this, and loads them first. Hyper-parameters are not saved, but for η: the optimizer that loads must be configured like the
 /// one that saved. Diagnostics are not either; they start again at the next epoch.
 ///
 /// ```
@@ -25,7 +28,7 @@ pub const STATE_VERSION: u32 = 1;
 ///
 /// let w = Var::ones(3, DType::F32, &Device::Cpu)?;
 /// let mut adamw = AdamW::from_named(vec![("w".into(), w.clone())], AdamWConfig::default())?;
-/// let _ = adamw.step(&w.as_tensor().sqr()?.sum_all()?.backward()?)?;
+/// let _ = adamw.step_report(&w.as_tensor().sqr()?.sum_all()?.backward()?)?;
 /// let bytes = adamw.state()?.to_safetensors()?;
 ///
 /// let mut later = AdamW::from_named(vec![("w".into(), w)], AdamWConfig::default())?;
@@ -55,8 +58,11 @@ impl std::str::FromStr for Position {
     }
 }
 
-/// What the names of vectors begin with that belong to no parameter.
-const SHARED: &str = "shared.";
+/// What belongs to no parameter, and is saved of every optimizer.
+const NUMBERS: [&str; 8] = ["lr", "step", "absent", "skipped", "calls", "position", "epoch", "epochs"];
+
+/// Name of the weights that are trained, while averaged ones stand in the parameters.
+const TRAINED: &str = "trained";
 
 const FORMAT: &str = "np-core optimizer state";
 
@@ -107,8 +113,101 @@ impl OptimizerState {
     }
 }
 
+/// A parameter's piece of what a rule keeps over several parameters ([`Rule::pieces`]).
+#[derive(Debug, Clone, PartialEq)]
+pub struct Piece {
+    parameter: usize,
+    entry: String,
+    values: Vec<f64>,
+    number: bool,
+}
+
+impl Piece {
+    /// A value for each element of parameter number `parameter`, in model order.
+    pub fn vector(parameter: usize, entry: impl Into<String>, values: Vec<f64>) -> Self {
+        Self { parameter, entry: entry.into(), values, number: false }
+    }
+
+    /// One number.
+    pub fn number(parameter: usize, entry: impl Into<String>, value: f64) -> Self {
+        Self { parameter, entry: entry.into(), values: vec![value], number: true }
+    }
+}
+
+/// Saved pieces, to be asked for by parameter and entry ([`Rule::recall`]). What is never asked for does not fit.
+#[derive(Debug)]
+pub struct Pieces<'a> {
+    state: &'a OptimizerState,
+    slots: &'a [Slot],
+    known: &'a mut HashSet<String>,
+}
+
+impl Pieces<'_> {
+    /// How many parameters there are.
+    #[must_use]
+    pub fn parameters(&self) -> usize {
+        self.slots.len()
+    }
+
+    fn entry(&mut self, parameter: usize, entry: &str) -> (Option<&Tensor>, String) {
+        let name = format!("{}.{entry}", self.slots[parameter].name);
+        self.known.insert(name.clone());
+        (self.state.tensors.get(&name), name)
+    }
+
+    /// The number of an entry, if there is one.
+    ///
+    /// # Errors
+    /// [`Error::State`] where it is something else.
+    pub fn number(&mut self, parameter: usize, entry: &str) -> Result<Option<f64>> {
+        let (tensor, name) = self.entry(parameter, entry);
+        let Some(tensor) = tensor else { return Ok(None) };
+        Ok(Some(tensor.to_scalar::<f64>().map_err(|_| bad(&name, "a number", format!("{tensor:?}")))?))
+    }
+
+    /// The vector of an entry.
+    ///
+    /// # Errors
+    /// [`Error::State`] where there is none, or one of another shape or type.
+    pub fn vector(&mut self, parameter: usize, entry: &str) -> Result<Vec<f64>> {
+        let dims = self.slots[parameter].var.dims().to_vec();
+        let (tensor, name) = self.entry(parameter, entry);
+        let tensor = tensor.ok_or_else(|| bad(&name, format!("shape {dims:?}"), "nothing"))?;
+        fits(&name, tensor, &dims, DType::F64)?;
+        Ok(tensor.flatten_all()?.to_vec1()?)
+    }
+
+    /// The error of an entry that is not as expected.
+    #[must_use]
+    pub fn mismatch(
+        &self,
+        parameter: usize,
+        entry: &str,
+        expected: impl Into<String>,
+        got: impl Into<String>,
+    ) -> Error {
+        bad(&format!("{}.{entry}", self.slots[parameter].name), expected, got)
+    }
+}
+
+fn fits(name: &str, tensor: &Tensor, dims: &[usize], dtype: DType) -> Result<()> {
+    let describe = |dims: &[usize], dtype: DType| format!("shape {dims:?} of {}", dtype.as_str());
+    let (expected, got) = (describe(dims, dtype), describe(tensor.dims(), tensor.dtype()));
+    if expected == got { Ok(()) } else { Err(bad(name, expected, got)) }
+}
+
+/// What is loaded of one parameter, once it is known to fit.
+struct Loaded {
+    state: State,
+    steps: u64,
+    numbers: Vec<f64>,
+    accumulated: Option<Tensor>,
+    compensation: Option<State>,
+    trained: Option<Tensor>,
+}
+
 impl<R: Rule> Driver<R> {
-    /// What this optimizer has to remember; a copy, on the CPU.
+    /// What this optimizer has to remember; a copy, on the CPU. While averaged weights are selected the trained ones are in it as well.
     ///
     /// # Errors
     /// Those of candle.
@@ -126,9 +225,18 @@ impl<R: Rule> Driver<R> {
             if let Some(sum) = slot.accumulated.as_ref().filter(|_| slot.has_gradient) {
                 put("accumulated", sum.to_device(&Device::Cpu)?.copy()?);
             }
+            if let Some(left) = &slot.compensation {
+                let left = left.tensors(&slot.var, &[Buffer::new(COMPENSATION)])?;
+                left.into_iter().try_for_each(|x| x.to_device(&Device::Cpu).map(|x| drop(put(COMPENSATION, x))))?;
+            }
+            if let Some(trained) = &slot.set_aside {
+                put(TRAINED, trained.to_device(&Device::Cpu)?.copy()?);
+            }
         }
-        for (name, vector) in self.rule.vectors(&self.memory) {
-            tensors.insert(format!("{SHARED}{name}"), Tensor::new(vector, &Device::Cpu)?);
+        for Piece { parameter, entry, values, number } in self.rule.pieces(&self.memory, &self.sizes()) {
+            let slot = &self.slots[parameter];
+            let shape = if number { candle_core::Shape::from(()) } else { slot.var.shape().clone() };
+            tensors.insert(format!("{}.{entry}", slot.name), Tensor::from_vec(values, shape, &Device::Cpu)?);
         }
         let mut numbers = BTreeMap::new();
         let mut put = |name: &str, text: String| numbers.insert(name.to_string(), text);
@@ -146,10 +254,15 @@ impl<R: Rule> Driver<R> {
         Ok(OptimizerState { kind: R::KIND.to_string(), tensors, numbers })
     }
 
-    /// Takes over what [`Driver::state`] gave for the same parameters and configuration.
+    fn sizes(&self) -> Vec<usize> {
+        self.slots.iter().map(|slot| slot.var.elem_count()).collect()
+    }
+
+    /// Takes over what [`Driver::state`] gave for parameters of the same names and configuration. If that was while averaged weights were selected, the trained
+    /// ones are put into the parameters: load the parameters first.
     ///
     /// # Errors
-    /// [`Error::State`] names what does not fit: the kind, an entry that is missing, of another shape or type, or unknown.
+    /// [`Error::State`] names what does not fit: the kind, an entry that is missing, of another shape or type, out of range, or unknown.
     /// [`Error::Parameter`] while averaged weights are selected. Nothing has changed then.
     pub fn load_state(&mut self, state: &OptimizerState) -> Result<()> {
         if state.kind != R::KIND {
@@ -165,18 +278,12 @@ impl<R: Rule> Driver<R> {
                 known.insert(name.clone());
                 (state.tensors.get(&name), name)
             };
-            let fits = |name: &str, tensor: &Tensor, dims: &[usize]| {
-                let dtype = crate::slot::compute_dtype(slot.var.dtype());
-                let describe =
-                    |dims: &[usize], dtype: candle_core::DType| format!("shape {dims:?} of {}", dtype.as_str());
-                let (expected, got) = (describe(dims, dtype), describe(tensor.dims(), tensor.dtype()));
-                if expected == got { Ok(()) } else { Err(bad(name, expected, got)) }
-            };
+            let dtype = compute_dtype(slot.var.dtype());
             for (k, buffer) in slot.buffers.iter().enumerate() {
                 let (tensor, name) = entry(buffer.name());
                 let dims = buffer.dims(slot.var.dims());
                 let tensor = tensor.ok_or_else(|| bad(&name, format!("shape {dims:?}"), "nothing"))?;
-                fits(&name, tensor, dims)?;
+                fits(&name, tensor, dims, dtype)?;
                 new.set(k, tensor)?;
             }
             let mut numbers = Vec::new();
@@ -188,45 +295,73 @@ impl<R: Rule> Driver<R> {
             let (steps, name) = entry("steps");
             let steps = steps.ok_or_else(|| bad(&name, "a step count", "nothing"))?;
             let steps = steps.to_scalar::<i64>().map_err(|_| bad(&name, "a step count", format!("{steps:?}")))?;
+            let steps = u64::try_from(steps).map_err(|_| bad(&name, "a step count", steps.to_string()))?;
             let (accumulated, name) = entry("accumulated");
-            let accumulated = match accumulated {
-                None => None,
-                Some(sum) => {
-                    fits(&name, sum, slot.var.dims())?;
-                    Some(sum.to_device(slot.var.device())?.copy()?)
-                }
+            let here = |name: &str, tensor: Option<&Tensor>, dtype: DType| {
+                let Some(tensor) = tensor else { return Ok(None) };
+                fits(name, tensor, slot.var.dims(), dtype)?;
+                Ok::<_, Error>(Some(tensor.to_device(slot.var.device())?.copy()?))
             };
-            fresh.push((new, steps.unsigned_abs(), numbers, accumulated));
+            let accumulated = here(&name, accumulated, dtype)?;
+            let (trained, name) = entry(TRAINED);
+            let trained = here(&name, trained, slot.var.dtype())?;
+            let mut compensation = None;
+            if slot.compensation.is_some() {
+                let (left, name) = entry(COMPENSATION);
+                let left = left.ok_or_else(|| bad(&name, format!("shape {:?}", slot.var.dims()), "nothing"))?;
+                fits(&name, left, slot.var.dims(), dtype)?;
+                let mut new = State::fresh(&slot.var, &[Buffer::new(COMPENSATION)], 0, self.backend)?;
+                new.set(0, left)?;
+                compensation = Some(new);
+            }
+            fresh.push(Loaded { state: new, steps, numbers, accumulated, compensation, trained });
         }
-        let is_vector = |name: &str| self.rule.searches() && name.starts_with(SHARED);
-        if let Some(name) = state.tensors.keys().find(|name| !known.contains(*name) && !is_vector(name)) {
+        let memory = self.rule.recall(&mut Pieces { state, slots: &self.slots, known: &mut known })?;
+        if let Some(name) = state.tensors.keys().find(|name| !known.contains(*name)) {
             return Err(bad(name, "no such entry", "one"));
+        }
+        let shared_names: Vec<&str> = self.rule.shared(&self.memory).iter().map(|(name, _)| *name).collect();
+        if let Some(name) =
+            state.numbers.keys().find(|n| !NUMBERS.contains(&n.as_str()) && !shared_names.contains(&n.as_str()))
+        {
+            return Err(bad(name, "no such number", "one"));
         }
         let (lr, step, absent) = (state.number("lr")?, state.number("step")?, state.number("absent")?);
         let (skipped, calls, position) =
             (state.number("skipped")?, state.number::<usize>("calls")?, state.number::<Position>("position")?.0);
         let (epoch, epochs) = (state.number("epoch")?, state.number("epochs")?);
 
-        let shared =
-            self.rule.shared(&self.memory).iter().map(|(name, _)| state.number(name)).collect::<Result<Vec<_>>>()?;
+        let shared = shared_names.iter().map(|name| state.number(name)).collect::<Result<Vec<_>>>()?;
+        if let Some(x) = position {
+            placed("position", x).map_err(|_| bad("position", "a number of epochs ≥ 0", x.to_string()))?;
+        }
+        if epoch == 0 {
+            return Err(bad("epoch", "a number ≥ 1", "0"));
+        }
 
         let mut rule = self.rule.clone();
         rule.set_learning_rate(lr);
-        rule.validate()?;
+        rule.validate().map_err(|_| bad("lr", "a learning rate that the optimizer can have", lr.to_string()))?;
         let most = self.options.accumulate.0.get();
         if calls >= most && calls > 0 {
             return Err(bad("calls", format!("less than `accumulate`, {most}"), calls.to_string()));
         }
         self.rule = rule;
+        // What is not saved (diagnostics, records that no step has used) is of a training that this one no longer is.
+        self.memory = memory.unwrap_or_default();
         self.rule.set_shared(&mut self.memory, &shared);
-        let vector = |name: &str| state.tensors.get(&format!("{SHARED}{name}"))?.to_vec1().ok();
-        self.rule.set_vectors(&mut self.memory, vector);
+        (self.report, self.refused) = (None, None);
         (self.step, self.absent, self.skipped, self.calls) = (step, absent, skipped, calls);
         (self.position, self.epoch) = (position, epoch);
         self.epochs = (epochs > 0).then_some(epochs);
-        for (slot, (state, steps, numbers, accumulated)) in self.slots.iter_mut().zip(fresh) {
-            (slot.state, slot.steps, slot.numbers) = (state, steps, numbers);
+        for (slot, Loaded { state, steps, numbers, accumulated, compensation, trained }) in
+            self.slots.iter_mut().zip(fresh)
+        {
+            (slot.state, slot.steps, slot.numbers, slot.compensation) = (state, steps, numbers, compensation);
             (slot.has_gradient, slot.accumulated) = (accumulated.is_some(), accumulated);
+            if let Some(trained) = trained.filter(|t| t.elem_count() > 0) {
+                slot.var.set(&trained)?;
+            }
         }
         Ok(())
     }

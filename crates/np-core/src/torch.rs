@@ -318,7 +318,7 @@ impl From<TorchOptimizer> for OptimizerConfig {
     fn from(spec: TorchOptimizer) -> Self {
         match spec {
             TorchOptimizer::Sgd(Sgd { lr, momentum, dampening, weight_decay, nesterov }) => {
-                Self::Sgd(SgdConfig { lr, momentum, dampening, nesterov, weight_decay })
+                Self::Sgd(SgdConfig { lr, momentum, dampening, nesterov, weight_decay, decay: DecayKind::Coupled })
             }
             TorchOptimizer::Adam(Adam { lr, betas: [beta1, beta2], eps, weight_decay, amsgrad }) => {
                 Self::Adam(AdamConfig { lr, beta1, beta2, eps, weight_decay, amsgrad })

@@ -18,7 +18,7 @@ fn train(optimizer: &mut dyn AnyOptimizer, params: &[(String, Var)], steps: std:
         if step.is_multiple_of(STEPS_PER_EPOCH) {
             optimizer.begin_epoch((step / STEPS_PER_EPOCH) as usize + 1, EPOCHS);
         }
-        let report = optimizer.step(&gradients(params, step)).unwrap();
+        let report = optimizer.step_report(&gradients(params, step)).unwrap();
         assert_eq!(report.updated + report.absent, params.len());
     }
 }
@@ -64,7 +64,7 @@ fn an_accumulation_can_be_interrupted() {
             let build = || config.build_with(params.clone(), options.clone(), Backend::Auto).unwrap();
             let mut optimizer = build();
             optimizer.begin_epoch(1, 4);
-            optimizer.set_lr(0.01);
+            optimizer.set_lr(0.01).unwrap();
             for step in 0..6 {
                 if interrupted && step % 3 != 0 {
                     let bytes = optimizer.state().unwrap().to_safetensors().unwrap();
@@ -72,7 +72,7 @@ fn an_accumulation_can_be_interrupted() {
                     optimizer.load_state(&OptimizerState::from_safetensors(&bytes).unwrap()).unwrap();
                 }
                 optimizer.at(step as f64 / 6.0);
-                let _ = optimizer.step(&gradients(&params, step)).unwrap();
+                optimizer.step_report(&gradients(&params, step)).unwrap();
             }
             values(&params)
         };
@@ -140,12 +140,12 @@ fn quadratic_is_minimised() {
         let loss = || w.as_tensor().sqr().unwrap().sum_all().unwrap();
         let before = loss().to_scalar::<f32>().unwrap();
         let mut optimizer = config.build(vec![("w".into(), w.clone())]).unwrap();
-        optimizer.set_lr(rates(&config).bowl);
+        optimizer.set_lr(rates(&config).bowl).unwrap();
         for step in 0..200 {
             if step % 20 == 0 {
                 optimizer.begin_epoch(step / 20 + 1, 10);
             }
-            let _ = optimizer.step(&loss().backward().unwrap()).unwrap();
+            optimizer.step_report(&loss().backward().unwrap()).unwrap();
         }
         let after = loss().to_scalar::<f32>().unwrap();
         assert!(after < 0.7 * before, "{name}: {before} → {after}");
@@ -206,7 +206,7 @@ fn absent_gradient_leaves_everything_untouched() {
         let mut optimizer = config.build(params.clone()).unwrap();
         optimizer.begin_epoch(1, 2);
         let (before, state) = (values(&params), format!("{:?}", optimizer.state().unwrap().tensors));
-        let report = optimizer.step(&GradStore::default()).unwrap();
+        let report = optimizer.step_report(&GradStore::default()).unwrap();
         assert_eq!((report.updated, report.absent), (0, params.len()), "{name}");
         assert_eq!(optimizer.absent_gradients(), params.len() as u64, "{name}");
         assert_eq!(values(&params), before, "{name}");
@@ -225,7 +225,7 @@ fn huge_gradients_stay_within_the_clip() {
         optimizer.begin_epoch(1, 2);
         let mut grads = GradStore::default();
         grads.insert(w.as_tensor(), (tensor(&[40, 50], 4, DType::F32) * 1e15).unwrap());
-        let _ = optimizer.step(&grads).unwrap();
+        optimizer.step_report(&grads).unwrap();
         let step =
             (w.as_tensor() - before).unwrap().sqr().unwrap().sum_all().unwrap().to_scalar::<f32>().unwrap().sqrt();
         // ‖G u‖ ≤ 1.5 U, times the largest multiplier of a controller, plus a decoupled decay of 0.05 · 0.01 · ‖θ‖.
@@ -243,10 +243,10 @@ fn a_wrong_gradient_changes_nothing_and_is_named() {
         let before = values(&params);
         let mut grads = gradients(&params, 0);
         grads.insert(params[2].1.as_tensor(), Tensor::zeros((220, 222), DType::F32, &Device::Cpu).unwrap());
-        let error = optimizer.step(&grads).unwrap_err().to_string();
+        let error = optimizer.step_report(&grads).unwrap_err().to_string();
         assert_eq!(error, "gradient of `fc.weight`: expected shape [221, 221], got shape [220, 222]", "{name}");
         grads.insert(params[2].1.as_tensor(), Tensor::zeros((221, 221), DType::F64, &Device::Cpu).unwrap());
-        let error = optimizer.step(&grads).unwrap_err().to_string();
+        let error = optimizer.step_report(&grads).unwrap_err().to_string();
         assert_eq!(error, "gradient of `fc.weight`: expected f32, got f64", "{name}");
         assert_eq!(values(&params), before, "{name}");
     }
@@ -331,7 +331,7 @@ fn phases_need_the_number_of_epochs() {
     let config: OptimizerConfig = serde_json::from_str(text).unwrap();
     let params = parameters(DType::F32);
     let mut optimizer = config.build(params.clone()).unwrap();
-    let error = optimizer.step(&gradients(&params, 0)).unwrap_err().to_string();
+    let error = optimizer.step_report(&gradients(&params, 0)).unwrap_err().to_string();
     assert!(error.contains("`formulation.hybrid.phase`") && error.contains("begin_epoch"), "{error}");
 }
 
@@ -340,5 +340,10 @@ fn a_parameter_given_twice_is_refused() {
     let w = Var::zeros(2, DType::F32, &Device::Cpu).unwrap();
     let twice = vec![("a".to_string(), w.clone()), ("b".to_string(), w)];
     let error = OptimizerConfig::Sgd(Default::default()).build(twice).err().unwrap().to_string();
-    assert_eq!(error, "parameter `b`: expected each parameter once, got a second one");
+    let expected = "parameter `b`: expected each parameter once, got the variable of `a` again; hint: give tied weights under one name";
+    assert_eq!(error, expected);
+    let two = || Var::zeros(2, DType::F32, &Device::Cpu).unwrap();
+    let error = OptimizerConfig::Sgd(Default::default()).build(vec![("a".into(), two()), ("a".into(), two())]);
+    let error = error.unwrap_err().to_string();
+    assert_eq!(error, "parameter `a`: expected each parameter once, got another variable of this name");
 }

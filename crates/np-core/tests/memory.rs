@@ -52,9 +52,9 @@ fn steps_allocate_nothing_of_a_parameters_size_and_leak_nothing() {
             let mut optimizer = config.build(params.clone()).unwrap();
             optimizer.begin_epoch(1, 2);
             let grads = gradients(&params, 0);
-            let _ = optimizer.step(&grads).unwrap();
+            optimizer.step_report(&grads).unwrap();
             LARGEST.store(0, Ordering::Relaxed);
-            let _ = optimizer.step(&grads).unwrap();
+            optimizer.step_report(&grads).unwrap();
             let matrices = matches!(config.kind(), "muon" | "shampoo" | "soap" | "kfac" | "lbfgs");
             if matrices || (config.kind() == "adafactor" && dtype == DType::BF16) {
                 // They work on whole matrices, and one that would be scratch for good is better borrowed for the step.
@@ -80,7 +80,7 @@ fn steps_allocate_nothing_of_a_parameters_size_and_leak_nothing() {
             optimizer.begin_epoch(1, 2);
             let mut run = |steps: usize| {
                 for _ in 0..steps {
-                    let _ = optimizer.step(&loss(&conv, &head, &x).backward().unwrap()).unwrap();
+                    optimizer.step_report(&loss(&conv, &head, &x).backward().unwrap()).unwrap();
                 }
                 BALANCE.load(Ordering::Relaxed)
             };

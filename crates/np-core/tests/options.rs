@@ -22,7 +22,7 @@ fn after(config: &OptimizerConfig, json: &str, grads: impl Fn(&[(String, Var)]) 
     let params = parameters(DType::F32);
     let mut optimizer = build(config, &params, json);
     for grads in grads(&params) {
-        let _ = optimizer.step(&grads).unwrap();
+        optimizer.step_report(&grads).unwrap();
     }
     values(&params)
 }
@@ -97,7 +97,7 @@ fn clipping_by_norm_is_scaling_the_gradients() {
         let params = parameters(DType::F32);
         let mut optimizer = build(&config, &params, r#"{"clip": {"norm": 0.5}}"#);
         let grads = gradients(&params, 0);
-        let report = optimizer.step(&grads).unwrap();
+        let report = optimizer.step_report(&grads).unwrap();
         let norm = report.gradient_norm.unwrap();
         let squares = |v: &Var| grads.get(v.as_tensor()).unwrap().to_dtype(DType::F64).unwrap().sqr().unwrap();
         let expected: f64 = params.iter().map(|(_, v)| squares(v).sum_all().unwrap().to_scalar::<f64>().unwrap()).sum();
@@ -116,7 +116,7 @@ fn a_norm_that_is_no_number_leaves_no_gradient_unclipped() {
     let mut grads = gradients(&params, 0);
     let first = &params[0].1;
     grads.insert(first.as_tensor(), (first.zeros_like().unwrap() + f64::NAN).unwrap());
-    let report = build(&sgd, &params, r#"{"clip": {"norm": 0.5}}"#).step(&grads).unwrap();
+    let report = build(&sgd, &params, r#"{"clip": {"norm": 0.5}}"#).step_report(&grads).unwrap();
     assert!(report.gradient_norm.unwrap().is_nan());
     assert!(values(&params).iter().flatten().all(|x| x.is_nan()));
 }
@@ -128,14 +128,14 @@ fn options_cannot_change_in_the_middle() {
         .unwrap()
         .with_options(two.clone())
         .unwrap();
-    let _ = sgd.step(&gradients(&params, 0)).unwrap();
+    sgd.step_report(&gradients(&params, 0)).unwrap();
     let sgd = sgd.with_options(two).unwrap();
     let error = sgd.with_options(Options::default()).unwrap_err().to_string();
     assert_eq!(error, "`options.accumulate`: expected 2 until the step under way is complete, got `1`");
 
     let config = np_core::ScheduleFreeSgdConfig::default();
     let mut averaged = np_core::ScheduleFreeSgd::from_named(params.clone(), config).unwrap();
-    let _ = averaged.step(&gradients(&params, 0)).unwrap();
+    averaged.step_report(&gradients(&params, 0)).unwrap();
     let state = averaged.state().unwrap();
     averaged.select(np_core::Weights::Averaged).unwrap();
     let error = averaged.load_state(&state).unwrap_err().to_string();
@@ -177,11 +177,11 @@ fn gradients_that_are_not_finite() {
             all
         };
         let mut optimizer = build(&config, &params, r#"{"non_finite": "skip"}"#);
-        assert_eq!(optimizer.step(&bad()).unwrap().outcome, StepOutcome::Skipped, "{name}");
+        assert_eq!(optimizer.step_report(&bad()).unwrap().outcome, StepOutcome::Skipped, "{name}");
         assert_eq!(optimizer.skipped_steps(), 1, "{name}");
         assert_eq!(values(&params), before, "{name}");
         let mut optimizer = build(&config, &params, r#"{"non_finite": "error"}"#);
-        let error = optimizer.step(&bad()).unwrap_err().to_string();
+        let error = optimizer.step_report(&bad()).unwrap_err().to_string();
         assert_eq!(error, "gradient of `head.weight`: expected finite numbers, got numbers whose squares sum to NaN");
         assert_eq!(values(&params), before, "{name}");
     }
@@ -194,12 +194,12 @@ fn accumulation_averages() {
             let params = parameters(dtype);
             let mut optimizer = build(&config, &params, r#"{"accumulate": 2}"#);
             let grads = gradients(&params, 0);
-            let half = optimizer.step(&scaled(&params, &grads, 0.5)).unwrap();
+            let half = optimizer.step_report(&scaled(&params, &grads, 0.5)).unwrap();
             assert_eq!(half.outcome, StepOutcome::Accumulated, "{name}");
-            let whole = optimizer.step(&scaled(&params, &grads, 1.5)).unwrap();
+            let whole = optimizer.step_report(&scaled(&params, &grads, 1.5)).unwrap();
             assert_eq!(whole.outcome, StepOutcome::Updated, "{name}");
             let once = parameters(dtype);
-            let _ = build(&config, &once, "{}").step(&gradients(&once, 0)).unwrap();
+            let _ = build(&config, &once, "{}").step_report(&gradients(&once, 0)).unwrap();
             if dtype == DType::F32 {
                 close(&values(&params), &values(&once), &name);
             }
@@ -214,12 +214,12 @@ fn a_refused_gradient_leaves_what_was_accumulated() {
         let params = parameters(DType::F32);
         let mut optimizer = build(&sgd, &params, r#"{"accumulate": 2, "non_finite": "error"}"#);
         let grads = gradients(&params, 0);
-        let _ = optimizer.step(&grads).unwrap();
+        optimizer.step_report(&grads).unwrap();
         if interrupted {
-            let error = optimizer.step(&scaled(&params, &grads, f64::INFINITY)).unwrap_err().to_string();
+            let error = optimizer.step_report(&scaled(&params, &grads, f64::INFINITY)).unwrap_err().to_string();
             assert!(error.starts_with("gradient of `conv.weight`: expected finite numbers"), "{error}");
         }
-        assert_eq!(optimizer.step(&grads).unwrap().outcome, StepOutcome::Updated);
+        assert_eq!(optimizer.step_report(&grads).unwrap().outcome, StepOutcome::Updated);
         values(&params)
     };
     assert_eq!(run(true), run(false));
@@ -246,10 +246,10 @@ fn a_warm_up_needs_a_position() {
     let sgd: OptimizerConfig = serde_json::from_str("\"sgd\"").unwrap();
     let warm = options(r#"{"schedule": {"constant": {"warmup": 2}}}"#);
     let mut optimizer = sgd.build_with(params.clone(), warm, Backend::Auto).unwrap();
-    let error = optimizer.step(&gradients(&params, 0)).unwrap_err().to_string();
+    let error = optimizer.step_report(&gradients(&params, 0)).unwrap_err().to_string();
     assert!(error.starts_with("`options.schedule` warms up from 0"), "{error}");
     optimizer.at(0.5);
-    assert_eq!(optimizer.step(&gradients(&params, 0)).unwrap().outcome, StepOutcome::Updated);
+    assert_eq!(optimizer.step_report(&gradients(&params, 0)).unwrap().outcome, StepOutcome::Updated);
 }
 
 #[test]
@@ -259,7 +259,7 @@ fn a_gradient_may_share_the_parameters_memory() {
     let mut optimizer = sgd.build(vec![("w".into(), w.clone())]).unwrap();
     let mut grads = GradStore::default();
     grads.insert(w.as_tensor(), w.as_detached_tensor());
-    let _ = optimizer.step(&grads).unwrap();
+    optimizer.step_report(&grads).unwrap();
     assert_eq!(w.to_vec1::<f32>().unwrap(), [0.5, -1.0]);
 }
 
@@ -296,7 +296,7 @@ fn a_schedule_over_the_training_needs_its_length() {
     for name in ["cosine", "one_cycle", "linear"] {
         let json = format!(r#"{{"schedule": "{name}"}}"#);
         let mut optimizer = sgd.build_with(params.clone(), options(&json), Backend::Auto).unwrap();
-        let error = optimizer.step(&gradients(&params, 0)).unwrap_err().to_string();
+        let error = optimizer.step_report(&gradients(&params, 0)).unwrap_err().to_string();
         assert!(error.starts_with("`options.schedule` depends on the share of training done"), "{error}");
     }
 }
@@ -308,9 +308,9 @@ fn a_refused_step_is_no_step() {
     let config: OptimizerConfig = serde_json::from_str(json).unwrap();
     let params = parameters(DType::F32);
     let mut optimizer = config.build(params.clone()).unwrap();
-    assert!(optimizer.step(&gradients(&params, 0)).is_err());
+    assert!(optimizer.step_report(&gradients(&params, 0)).is_err());
     optimizer.begin_epoch(1, 4);
-    let _ = optimizer.step(&gradients(&params, 0)).unwrap();
+    optimizer.step_report(&gradients(&params, 0)).unwrap();
     assert_eq!(values(&params), after(&config, "{}", |params| vec![gradients(params, 0)]));
 }
 

@@ -18,12 +18,12 @@ fn descend(
     let value = || loss().to_scalar::<f32>().unwrap();
     let before = value();
     let mut optimizer = config.build(params.to_vec()).unwrap();
-    optimizer.set_lr(lr);
+    optimizer.set_lr(lr).unwrap();
     for step in 0..steps {
         if step % (steps / 10) == 0 {
             optimizer.begin_epoch(10 * step / steps + 1, 10);
         }
-        let _ = optimizer.step(&loss().backward().unwrap()).unwrap();
+        optimizer.step_report(&loss().backward().unwrap()).unwrap();
     }
     (before, value())
 }

@@ -40,7 +40,7 @@ fn after(json: &str, start: &Tensor, seed: u64, scale: f64, steps: u64) -> Vec<f
     for step in 0..steps {
         let mut grads = GradStore::default();
         grads.insert(var.as_tensor(), tensor(var.elem_count(), seed + step, scale, var.dtype()));
-        let _ = optimizer.step(&grads).unwrap();
+        optimizer.step_report(&grads).unwrap();
     }
     values(var.as_tensor())
 }
@@ -56,7 +56,7 @@ fn direction(formulation: &str, g: &Tensor) -> Vec<f64> {
     let mut optimizer = config.build(vec![("w".into(), var.clone())]).unwrap();
     let mut grads = GradStore::default();
     grads.insert(var.as_tensor(), g.clone());
-    let _ = optimizer.step(&grads).unwrap();
+    optimizer.step_report(&grads).unwrap();
     values(var.as_tensor()).iter().map(|x| -x).collect()
 }
 

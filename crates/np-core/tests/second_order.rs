@@ -138,7 +138,7 @@ fn kfac_takes_the_mean_of_the_records_of_an_accumulation() {
         let mut kfac = Kfac::from_named(params.clone(), config.clone()).unwrap().with_options(options).unwrap();
         for record in records {
             kfac.observe(&[record]).unwrap();
-            kfac.step(&grads).unwrap();
+            kfac.step_report(&grads).unwrap();
         }
         params.iter().flat_map(|(_, v)| v.flatten_all().unwrap().to_vec1::<f64>().unwrap()).collect::<Vec<_>>()
     };
@@ -150,7 +150,7 @@ fn kfac_takes_the_mean_of_the_records_of_an_accumulation() {
     let (params, grads, one) = layer();
     let mut kfac = Kfac::from_named(params.clone(), config.clone()).unwrap();
     kfac.observe(&[one]).unwrap();
-    kfac.step(&grads).unwrap();
+    kfac.step_report(&grads).unwrap();
     let once: Vec<f64> = params.iter().flat_map(|(_, v)| v.flatten_all().unwrap().to_vec1::<f64>().unwrap()).collect();
     close(&twice, &once, 1e-15);
 }
@@ -162,7 +162,7 @@ fn kfac_takes_a_weight_for_a_vector_where_a_group_says_so() {
     let config = KfacConfig { lr: 0.1, kl_clip: None, ..KfacConfig::default() };
     let mut kfac = Kfac::from_named(params.clone(), config).unwrap().with_options(options).unwrap();
     kfac.observe(&[record]).unwrap();
-    kfac.step(&grads).unwrap();
+    kfac.step_report(&grads).unwrap();
     let expected: f64 = -0.1 * X.iter().zip(&E).map(|(x, e)| e[0] * x[0]).sum::<f64>();
     assert!((params[0].1.to_vec2::<f64>().unwrap()[0][0] - expected).abs() < 1e-15);
 }
@@ -189,7 +189,7 @@ fn kfac_is_its_formula() {
         let (params, grads, record) = layer();
         let mut kfac = Kfac::with_backend(params.clone(), config.clone(), backend).unwrap();
         kfac.observe(&[record]).unwrap();
-        kfac.step(&grads).unwrap();
+        kfac.step_report(&grads).unwrap();
         // `kfac.py`.
         let weight = [
             -0.016_235_416_307_167_59,
@@ -217,7 +217,7 @@ fn kfac_resumes_to_the_bit_and_without_records_is_momentum() {
                 kfac.load_state(&OptimizerState::from_safetensors(&bytes).unwrap()).unwrap();
             }
             kfac.observe(std::slice::from_ref(&record)).unwrap();
-            kfac.step(&grads).unwrap();
+            kfac.step_report(&grads).unwrap();
         }
         params.iter().flat_map(|(_, v)| v.flatten_all().unwrap().to_vec1::<f64>().unwrap()).collect::<Vec<_>>()
     };
@@ -225,7 +225,7 @@ fn kfac_resumes_to_the_bit_and_without_records_is_momentum() {
 
     let (params, grads, _) = layer();
     let plain: OptimizerConfig = serde_json::from_str(r#"{"kfac": {"lr": 0.1, "kl_clip": null}}"#).unwrap();
-    plain.build(params.clone()).unwrap().step(&grads).unwrap();
+    plain.build(params.clone()).unwrap().step_report(&grads).unwrap();
     let expected: f64 = -0.1 * X.iter().zip(&E).map(|(x, e)| e[0] * x[0]).sum::<f64>();
     let got = params[0].1.to_vec2::<f64>().unwrap()[0][0];
     assert!((got - expected).abs() < 1e-15, "{got} against {expected}");

@@ -28,7 +28,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let start = Instant::now();
         for step in 0..STEPS {
             let logits = model.forward(&x, Mode::Train { step })?;
-            let _ = optimizer.step(&cross_entropy(&logits, &labels)?.backward()?)?;
+            optimizer.step_report(&cross_entropy(&logits, &labels)?.backward()?)?;
         }
         if round >= 2 {
             rates.push((BATCH as u64 * STEPS) as f64 / start.elapsed().as_secs_f64());

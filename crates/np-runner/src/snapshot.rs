@@ -214,7 +214,7 @@ mod tests {
         let (model, mut optimizer) = parts(1);
         let x = Tensor::ones((2, 4), DType::F32, &Device::Cpu).unwrap();
         let loss = model.forward(&x, np_models::Mode::Eval).unwrap().sqr().unwrap().sum_all().unwrap();
-        let _ = optimizer.step(&loss.backward().unwrap()).unwrap();
+        optimizer.step_report(&loss.backward().unwrap()).unwrap();
         let state = State { model: &model, optimizer: optimizer.as_ref(), steps: 7, epochs: &[], timing: &[] };
         let snapshot = state.snapshot("id").unwrap();
         (model, snapshot)

@@ -130,10 +130,13 @@ pub fn train(
                     Ok((score.loss, gradients))
                 })?;
             } else {
-                let _ = optimizer.step(&gradients)?;
+                optimizer.step_report(&gradients)?;
             }
             clock.lap(|phases| &mut phases.optimizer);
         }
+        // An epoch's gradients are not averaged with those of the next. Does nothing where all have been used.
+        optimizer.flush()?;
+        clock.lap(|phases| &mut phases.optimizer);
         // A batch norm's running statistics stay those of the weights that were trained.
         optimizer.select(Weights::Averaged)?;
         let all: Vec<u32> = (0..).take(data.test.len()).collect();

@@ -160,6 +160,6 @@ impl Prepared {
         if self.optimizer.observes() {
             self.optimizer.observe(&self.records)?;
         }
-        self.optimizer.step(&self.grads).map(drop)
+        self.optimizer.step_report(&self.grads).map(drop)
     }
 }

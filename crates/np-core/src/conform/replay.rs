@@ -133,7 +133,7 @@ pub fn replay(bytes: &[u8], backend: Backend) -> Result<Report, ConformError> {
     for epoch in 1..=spec.schedule.epochs {
         optimizer.begin_epoch(epoch, spec.schedule.epochs);
         let decay = spec.schedule.lr_decay_per_epoch.powi(i32::try_from(epoch - 1).unwrap_or(i32::MAX));
-        optimizer.set_lr(spec.config.learning_rate() * decay);
+        optimizer.set_lr(spec.config.learning_rate() * decay)?;
         for _ in 0..spec.schedule.steps_per_epoch {
             let mut grads = GradStore::default();
             for (name, var) in &params {
@@ -141,7 +141,7 @@ pub fn replay(bytes: &[u8], backend: Backend) -> Result<Report, ConformError> {
                     grads.insert(var.as_tensor(), grad.clone());
                 }
             }
-            let _ = optimizer.step(&grads)?;
+            optimizer.step_report(&grads)?;
             for (name, var) in &params {
                 let place = format!("param.{step}.{name}");
                 let to = if loose.contains(&name.as_str()) { &mut aside } else { &mut comparison };

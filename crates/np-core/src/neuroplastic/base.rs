@@ -239,6 +239,7 @@ fn lend(slot: &mut Slot, weight_decay: f64) -> Slot {
         state,
         buffers: slot.buffers[TRACES..].to_vec(),
         numbers: std::mem::take(&mut slot.numbers),
+        compensation: None,
         set_aside: None,
         settings,
         accumulated: None,

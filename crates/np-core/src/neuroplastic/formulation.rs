@@ -5,7 +5,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use super::base::{Base, BaseAdamw};
 use super::layers::Scope;
 use crate::error::{check, not_negative};
-use crate::{Result, StepContext};
+use crate::{Decay, Result, StepContext};
 
 /// How the coefficient enters the update.
 ///
@@ -59,6 +59,21 @@ pub enum DecayKind {
     Coupled,
     /// θ ← θ − η_eff·wd·θ, before the step.
     Decoupled,
+}
+
+impl DecayKind {
+    /// What a configuration leaves out when it is written, where a later version brought the choice.
+    pub(crate) fn is_coupled(&self) -> bool {
+        *self == Self::Coupled
+    }
+
+    /// A decay of strength `wd`.
+    pub(crate) fn of(self, wd: f64) -> Decay {
+        match self {
+            Self::Coupled => Decay::Coupled(wd),
+            Self::Decoupled => Decay::Decoupled(wd),
+        }
+    }
 }
 
 hyper_parameters! {

@@ -71,7 +71,7 @@ optimizer! {
     /// let w = Var::ones((4, 4), DType::F32, &Device::Cpu)?;
     /// let mut optimizer = NeuroPlastic::from_named(vec![("w".into(), w.clone())], config)?;
     /// optimizer.begin_epoch(1, 10);
-    /// let _ = optimizer.step(&w.as_tensor().sqr()?.sum_all()?.backward()?)?;
+    /// optimizer.step_report(&w.as_tensor().sqr()?.sum_all()?.backward()?)?;
     /// assert_eq!(optimizer.diagnostics()["alpha_mean"], 1.0);
     /// # Ok(())
     /// # }

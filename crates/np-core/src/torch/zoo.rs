@@ -56,7 +56,7 @@ arguments! {
 arguments! {
     /// Arguments of `torch.optim.Adamax`.
     Adamax { lr: f64 = 2e-3, betas: [f64; 2] = [0.9, 0.999], eps: f64 = 1e-8, weight_decay: f64 = 0.0, }
-    => AdamaxConfig { lr, beta1: betas[0], beta2: betas[1], eps, weight_decay, }
+    => AdamaxConfig { lr, beta1: betas[0], beta2: betas[1], eps, weight_decay, decay: DecayKind::Coupled, }
 }
 
 arguments! {
@@ -64,13 +64,13 @@ arguments! {
     Adagrad {
         lr: f64 = 1e-2, lr_decay: f64 = 0.0, weight_decay: f64 = 0.0, initial_accumulator_value: f64 = 0.0,
         eps: f64 = 1e-10,
-    } => AdagradConfig { lr, lr_decay, initial_sum: initial_accumulator_value, eps, weight_decay, }
+    } => AdagradConfig { lr, lr_decay, initial_sum: initial_accumulator_value, eps, weight_decay, decay: DecayKind::Coupled, }
 }
 
 arguments! {
     /// Arguments of `torch.optim.Adadelta`.
     Adadelta { lr: f64 = 1.0, rho: f64 = 0.9, eps: f64 = 1e-6, weight_decay: f64 = 0.0, }
-    => AdadeltaConfig { lr, rho, eps, weight_decay, }
+    => AdadeltaConfig { lr, rho, eps, weight_decay, decay: DecayKind::Coupled, }
 }
 
 arguments! {
@@ -78,7 +78,7 @@ arguments! {
     Rmsprop {
         lr: f64 = 1e-2, alpha: f64 = 0.99, eps: f64 = 1e-8, weight_decay: f64 = 0.0, momentum: f64 = 0.0,
         centered: bool = false,
-    } => RmsPropConfig { lr, rho: alpha, eps, momentum, centered, weight_decay, }
+    } => RmsPropConfig { lr, rho: alpha, eps, momentum, centered, weight_decay, decay: DecayKind::Coupled, }
 }
 
 arguments! {

@@ -1,0 +1,219 @@
+//! Optimizers of any kind behind one interface.
+
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+
+use candle_core::Tensor;
+use candle_core::backprop::GradStore;
+
+use crate::{Closure, Driver, LayerRecord, OptimizerState, Options, Result, Rule, StepReport, Weights};
+
+/// An optimizer whose kind is known at run time only: what [`Driver`] can do, under the same names, where the documentation is.
+///
+/// A `Box<dyn AnyOptimizer>` is a [`candle_nn::Optimizer`] as well. No method here has a name of that trait's, so that importing both makes no call ambiguous.
+pub trait AnyOptimizer: Send + Debug {
+    /// Name of the optimizer's kind (`adamw`).
+    fn kind(&self) -> &'static str;
+    /// The rule with its hyper-parameters, to be downcast to its type (`AdamWConfig`); on a [`Driver`], [`Driver::config`].
+    fn any_config(&self) -> &dyn Any;
+    /// See [`Driver::names`].
+    fn names(&self) -> Box<dyn Iterator<Item = &str> + '_>;
+    /// η, before the schedule.
+    fn lr(&self) -> f64;
+    /// Sets η: [`Driver::try_set_learning_rate`], by its short name.
+    ///
+    /// # Errors
+    /// Those of [`Driver::try_set_learning_rate`].
+    fn set_lr(&mut self, lr: f64) -> Result<()>;
+    /// Sets η as candle's `set_learning_rate` does: of one that is refused the next step says so.
+    fn set_lr_later(&mut self, lr: f64);
+    /// Whether [`Driver::step_with`] evaluates the loss more than once.
+    fn searches(&self) -> bool;
+    /// Whether steps want [`Driver::observe`] to be called before them.
+    fn observes(&self) -> bool;
+    /// See [`Driver::step_report`].
+    ///
+    /// # Errors
+    /// Those of [`Driver::step_report`].
+    fn step_report(&mut self, grads: &GradStore) -> Result<StepReport>;
+    /// See [`Driver::backward_step_report`].
+    ///
+    /// # Errors
+    /// Those of [`Driver::backward_step_report`].
+    fn backward_step_report(&mut self, loss: &Tensor) -> Result<StepReport>;
+    /// See [`Driver::step_with`].
+    ///
+    /// # Errors
+    /// Those of [`Driver::step_with`].
+    fn step_with(&mut self, closure: &mut Closure<'_>) -> Result<StepReport>;
+    /// See [`Driver::flush`].
+    ///
+    /// # Errors
+    /// Those of [`Driver::flush`].
+    fn flush(&mut self) -> Result<StepReport>;
+    /// See [`Driver::last_report`].
+    fn last_report(&self) -> Option<StepReport>;
+    /// See [`Driver::observe`].
+    ///
+    /// # Errors
+    /// Those of [`Driver::observe`].
+    fn observe(&mut self, records: &[LayerRecord]) -> Result<()>;
+    /// See [`Driver::set_options`].
+    ///
+    /// # Errors
+    /// Those of [`Driver::set_options`].
+    fn set_options(&mut self, options: Options) -> Result<()>;
+    /// See [`Driver::options`].
+    fn options(&self) -> &Options;
+    /// See [`Driver::try_set_learning_rate`].
+    ///
+    /// # Errors
+    /// Those of [`Driver::try_set_learning_rate`].
+    fn try_set_learning_rate(&mut self, lr: f64) -> Result<()>;
+    /// See [`Driver::effective_lr`].
+    fn effective_lr(&self) -> f64;
+    /// See [`Driver::at`].
+    fn at(&mut self, position: f64);
+    /// See [`Driver::begin_epoch`].
+    fn begin_epoch(&mut self, epoch: usize, epochs: usize);
+    /// See [`Driver::select`].
+    ///
+    /// # Errors
+    /// Those of [`Driver::select`].
+    fn select(&mut self, weights: Weights) -> Result<()>;
+    /// See [`Driver::state`].
+    ///
+    /// # Errors
+    /// Those of [`Driver::state`].
+    fn state(&self) -> Result<OptimizerState>;
+    /// See [`Driver::load_state`].
+    ///
+    /// # Errors
+    /// Those of [`Driver::load_state`].
+    fn load_state(&mut self, state: &OptimizerState) -> Result<()>;
+    /// See [`Driver::steps`].
+    fn steps(&self) -> u64;
+    /// See [`Driver::absent_gradients`].
+    fn absent_gradients(&self) -> u64;
+    /// See [`Driver::skipped_steps`].
+    fn skipped_steps(&self) -> u64;
+    /// See [`Driver::diagnostics`].
+    fn diagnostics(&self) -> BTreeMap<String, f64>;
+    /// See [`Driver::watch`].
+    fn watch(&mut self, watch: bool);
+}
+
+impl<R: Rule> AnyOptimizer for Driver<R> {
+    fn kind(&self) -> &'static str {
+        R::KIND
+    }
+
+    fn any_config(&self) -> &dyn Any {
+        self.config()
+    }
+
+    fn names(&self) -> Box<dyn Iterator<Item = &str> + '_> {
+        Box::new(Self::names(self))
+    }
+
+    fn lr(&self) -> f64 {
+        self.config().learning_rate()
+    }
+
+    fn set_lr(&mut self, lr: f64) -> Result<()> {
+        Self::try_set_learning_rate(self, lr)
+    }
+
+    fn set_lr_later(&mut self, lr: f64) {
+        candle_nn::Optimizer::set_learning_rate(self, lr);
+    }
+
+    fn searches(&self) -> bool {
+        self.config().searches()
+    }
+
+    fn observes(&self) -> bool {
+        self.config().observes()
+    }
+
+    fn step_report(&mut self, grads: &GradStore) -> Result<StepReport> {
+        Self::step_report(self, grads)
+    }
+
+    fn backward_step_report(&mut self, loss: &Tensor) -> Result<StepReport> {
+        Self::backward_step_report(self, loss)
+    }
+
+    fn step_with(&mut self, closure: &mut Closure<'_>) -> Result<StepReport> {
+        Self::step_with(self, closure)
+    }
+
+    fn flush(&mut self) -> Result<StepReport> {
+        Self::flush(self)
+    }
+
+    fn last_report(&self) -> Option<StepReport> {
+        Self::last_report(self)
+    }
+
+    fn observe(&mut self, records: &[LayerRecord]) -> Result<()> {
+        Self::observe(self, records)
+    }
+
+    fn set_options(&mut self, options: Options) -> Result<()> {
+        Self::set_options(self, options)
+    }
+
+    fn options(&self) -> &Options {
+        Self::options(self)
+    }
+
+    fn try_set_learning_rate(&mut self, lr: f64) -> Result<()> {
+        Self::try_set_learning_rate(self, lr)
+    }
+
+    fn effective_lr(&self) -> f64 {
+        Self::effective_lr(self)
+    }
+
+    fn at(&mut self, position: f64) {
+        Self::at(self, position);
+    }
+
+    fn begin_epoch(&mut self, epoch: usize, epochs: usize) {
+        Self::begin_epoch(self, epoch, epochs);
+    }
+
+    fn select(&mut self, weights: Weights) -> Result<()> {
+        Self::select(self, weights)
+    }
+
+    fn state(&self) -> Result<OptimizerState> {
+        Self::state(self)
+    }
+
+    fn load_state(&mut self, state: &OptimizerState) -> Result<()> {
+        Self::load_state(self, state)
+    }
+
+    fn steps(&self) -> u64 {
+        Self::steps(self)
+    }
+
+    fn absent_gradients(&self) -> u64 {
+        Self::absent_gradients(self)
+    }
+
+    fn skipped_steps(&self) -> u64 {
+        Self::skipped_steps(self)
+    }
+
+    fn diagnostics(&self) -> BTreeMap<String, f64> {
+        Self::diagnostics(self)
+    }
+
+    fn watch(&mut self, watch: bool) {
+        Self::watch(self, watch);
+    }
+}
