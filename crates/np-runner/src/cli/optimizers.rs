@@ -96,11 +96,17 @@ fn comment(text: &str, indent: usize) -> String {
 }
 
 /// What may stand in the place of a default and has settings of its own: the key it stands under, and a configuration with it.
-const ALTERNATIVES: [(&str, &str); 4] = [
+const ALTERNATIVES: [(&str, &str); 9] = [
     ("formulation", r#"{"neuroplastic": {"formulation": "bounded_residual"}}"#),
     ("formulation", r#"{"neuroplastic": {"formulation": "orthogonal_residual"}}"#),
     ("formulation", r#"{"neuroplastic": {"formulation": "hybrid"}}"#),
     ("controller", r#"{"neuroplastic": {"controller": {"mode": "global"}}}"#),
+    // Not written where it has its default.
+    ("decay", r#"{"sgd": {"decay": "decoupled"}}"#),
+    ("decay", r#"{"adagrad": {"decay": "decoupled"}}"#),
+    ("decay", r#"{"adadelta": {"decay": "decoupled"}}"#),
+    ("decay", r#"{"adamax": {"decay": "decoupled"}}"#),
+    ("decay", r#"{"rmsprop": {"decay": "decoupled"}}"#),
 ];
 
 /// A configuration as an experiment would write it, with what is said of it and of each of its settings, and what may stand in it instead.

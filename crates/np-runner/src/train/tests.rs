@@ -123,3 +123,28 @@ fn the_size_of_the_state_is_that_of_its_tensors() {
     let (sgd, _) = bytes(json!({"sgd": {"lr": 0.05}}));
     assert_eq!(sgd, 4 * 8, "nothing but the counts");
 }
+
+/// The last batches of an epoch are an update of their own where they are fewer than an update takes, and where it takes one nothing changes.
+#[test]
+fn an_accumulation_ends_with_its_epoch() {
+    let data = mini();
+    let with = |accumulate: usize, batch_size: usize| {
+        let mut config = config(&json!({"sgd": {"lr": 0.05}}));
+        config.options = serde_json::from_value(json!({"accumulate": accumulate})).unwrap();
+        config.train.batch_size = batch_size;
+        // Without dropout the mean over batches of one size is that of all of their examples.
+        config.model = serde_json::from_value(json!({"mlp": {"hidden": [12], "dropout": 0.0}})).unwrap();
+        let (trained, snapshot) = trained(&config, &data);
+        (
+            trained.epochs[2].train_loss,
+            snapshot.optimizer.numbers["step"].clone(),
+            snapshot.optimizer.numbers["calls"].clone(),
+        )
+    };
+    // 120 examples: 4 batches of 30, two updates of three calls and of one; or one batch, and one update of all of them.
+    let (_, updates, left) = with(3, 30);
+    assert_eq!((updates.as_str(), left.as_str()), ("2", "0"));
+    let ((four, updates, _), (one, ..)) = (with(5, 30), with(1, 120));
+    assert_eq!(updates, "1");
+    assert!((four - one).abs() < 1e-5, "{four} against {one}");
+}
