@@ -98,6 +98,10 @@ impl Elementwise for AdaBeliefConfig {
         self.decay.of(self.weight_decay)
     }
 
+    fn squares(&self) -> bool {
+        true
+    }
+
     fn buffers(&self) -> Vec<Buffer> {
         vec!["first_moment".into(), "deviation".into()]
     }

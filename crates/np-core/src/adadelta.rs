@@ -89,6 +89,10 @@ impl Elementwise for AdadeltaConfig {
         self.decay.of(self.weight_decay)
     }
 
+    fn squares(&self) -> bool {
+        true
+    }
+
     fn buffers(&self) -> Vec<Buffer> {
         vec!["square_average".into(), "square_step_average".into()]
     }

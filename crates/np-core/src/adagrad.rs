@@ -88,6 +88,10 @@ impl Elementwise for AdagradConfig {
         self.decay.of(self.weight_decay)
     }
 
+    fn squares(&self) -> bool {
+        true
+    }
+
     fn buffers(&self) -> Vec<Buffer> {
         vec![Buffer::new("squares").filled(self.initial_sum)]
     }

@@ -4,7 +4,7 @@ use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{check, not_negative, positive};
-use crate::{At, Buffer, Decay, Driver, Elementwise, Float, Result};
+use crate::{At, Buffer, Decay, Driver, Elementwise, Float, Result, tensor_ops};
 
 optimizer! {
     /// Adam, with coupled weight decay (L2 regularisation).
@@ -114,7 +114,7 @@ impl Scalars<f64> {
         *v = ((&*v * self.beta2)? + (g.sqr()? * self.one_minus_beta2)?)?;
         let second = match rest {
             [top, ..] => {
-                *top = top.maximum(&*v)?;
+                *top = tensor_ops::max(top, v)?;
                 &*top
             }
             _ => &*v,
@@ -174,6 +174,10 @@ macro_rules! adam_config {
 
             fn weight_decay(&self) -> Decay {
                 Decay::$decay(self.weight_decay)
+            }
+
+            fn squares(&self) -> bool {
+                true
             }
 
             fn buffers(&self) -> Vec<Buffer> {

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::average::{Average, correction};
 use crate::error::{fraction, not_negative, positive};
-use crate::{At, Buffer, Decay, DecayKind, Driver, Elementwise, Float, Result};
+use crate::{At, Buffer, Decay, DecayKind, Driver, Elementwise, Float, Result, tensor_ops};
 
 optimizer! {
     /// Adamax: the first moment over a decaying maximum of |g|.
@@ -127,7 +127,7 @@ impl Elementwise for AdamaxConfig {
     fn direction_tensor(k: &Scalars<f64>, _: &Tensor, g: &Tensor, state: &mut [Tensor]) -> candle_core::Result<Tensor> {
         let [m, s, ..] = state else { return Ok(g.clone()) };
         *m = k.first.of_tensors(m, g)?;
-        *s = (&*s * k.beta2)?.maximum(&(g.abs()? + k.eps)?)?;
+        *s = tensor_ops::max(&(&*s * k.beta2)?, &(g.abs()? + k.eps)?)?;
         (&*m * k.scale)? / &*s
     }
 }

@@ -105,6 +105,10 @@ impl Elementwise for AdanConfig {
         Decay::Proximal(self.weight_decay)
     }
 
+    fn squares(&self) -> bool {
+        true
+    }
+
     fn buffers(&self) -> Vec<Buffer> {
         vec!["first_moment".into(), "difference_moment".into(), "second_moment".into(), "previous_gradient".into()]
     }

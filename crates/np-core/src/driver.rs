@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use candle_core::backprop::GradStore;
 use candle_core::{Tensor, Var};
 
+use crate::cpu;
 use crate::error::check;
 use crate::gradients::{self, Verdict};
 use crate::slot::{GradientMap, Slot};
@@ -156,12 +157,27 @@ impl<R: Rule> Driver<R> {
     /// is not finite; nothing has changed then, and what was accumulated is kept. [`Error::NoEpochs`] where a setting needs the number of
     /// epochs. Errors of candle.
     pub fn step_report(&mut self, grads: &GradStore) -> Result<StepReport> {
+        let report = self.step_on(grads);
+        self.told(report)
+    }
+
+    /// Tells the rule what became of the batch whose gradients it was given.
+    fn told(&mut self, report: Result<StepReport>) -> Result<StepReport> {
+        match report.as_ref().map(|report| report.outcome) {
+            Ok(StepOutcome::Accumulated) => R::accumulated(&mut self.memory)?,
+            Ok(StepOutcome::Skipped) | Err(_) => R::refused(&mut self.memory, self.calls == 0),
+            Ok(_) => {}
+        }
+        report
+    }
+
+    fn step_on(&mut self, grads: &GradStore) -> Result<StepReport> {
         self.ready()?;
         let mut found = gradients::find(&self.slots, grads)?;
         let calls = self.options.accumulate.0.get();
         if calls > 1 {
             if self.options.non_finite == NonFinite::Error {
-                gradients::judge(&self.slots, &found, &self.options)?;
+                gradients::judge(&self.slots, &found, &self.options, self.rule.squares())?;
             }
             gradients::accumulate(&mut self.slots, &found, calls)?;
             self.calls += 1;
@@ -185,12 +201,13 @@ impl<R: Rule> Driver<R> {
         self.ready()?;
         let share = self.calls as f64 / self.options.accumulate.0.get() as f64;
         let found = gradients::accumulated(&self.slots, share)?;
-        self.step_found(found)
+        let report = self.step_found(found);
+        self.told(report)
     }
 
     /// One step with gradients that are complete.
     fn step_found(&mut self, found: Vec<Option<Tensor>>) -> Result<StepReport> {
-        let report = match gradients::judge(&self.slots, &found, &self.options) {
+        let report = match gradients::judge(&self.slots, &found, &self.options, self.rule.squares()) {
             Ok(Verdict::Use { map, norm }) => self.update(found, map, norm),
             Ok(Verdict::Skip { norm }) => {
                 self.skipped += 1;
@@ -275,9 +292,15 @@ impl<R: Rule> Driver<R> {
             w.slot.steps += 1;
         }
         let updated = work.len();
-        if let Err(e) = self.rule.step(&cx, &mut work, &mut self.memory) {
+        let elements = work.iter().map(|w| w.grad.elem_count()).sum();
+        let (rule, memory) = (&self.rule, &mut self.memory);
+        if let Err(e) = cpu::on_threads_if_worth(elements, || rule.step(&cx, &mut work, memory)) {
             // Bias corrections go by a tensor's steps: one that was refused is none.
             work.iter_mut().for_each(|w| w.slot.steps -= 1);
+            if matches!(e, Error::Gradient { .. }) && self.options.non_finite == NonFinite::Skip {
+                self.skipped += 1;
+                return Ok(StepReport { outcome: StepOutcome::Skipped, gradient_norm: norm, ..StepReport::default() });
+            }
             return Err(e);
         }
         let frozen = self.slots.iter().filter(|s| s.settings.training == Training::Frozen).count();

@@ -71,6 +71,11 @@ pub trait Elementwise: Clone + Send + Sync + 'static {
         state: &mut [Tensor],
     ) -> candle_core::Result<Tensor>;
 
+    /// See [`Rule::squares`].
+    fn squares(&self) -> bool {
+        false
+    }
+
     /// See [`Rule::momentum`].
     fn momentum(&self) -> Option<&'static str> {
         None
@@ -145,6 +150,10 @@ impl<R: Elementwise> Rule for R {
 
     fn momentum(&self) -> Option<&'static str> {
         Elementwise::momentum(self)
+    }
+
+    fn squares(&self) -> bool {
+        Elementwise::squares(self)
     }
 
     fn average(&self, theta: &Tensor, buffers: &[Tensor]) -> Result<Option<Tensor>> {
@@ -246,6 +255,10 @@ struct Scalars<K, T> {
 fn step_cpu<R: Elementwise, E: Element>(rule: &R, w: &mut Work<'_>, then: Then) -> Result<Apply> {
     let real = <E::Compute as Float>::from_f64;
     let (k, coupled, apply) = prepare::<R, E::Compute>(rule, w);
+    if w.slot.var.elem_count() == 0 {
+        // Candle takes a stride of 0 for numbers that are repeated.
+        return Ok(apply);
+    }
     let used = w.slot.buffers.len() + usize::from(then == Then::Write);
     let (var, state, rounder) = w.slot.rounder();
     let (state, rounder) = (RefCell::new(&mut E::buffers(state)[..used]), Cell::new(rounder));

@@ -1,7 +1,9 @@
 //! From what backpropagation left to what a rule may use: accumulated, looked through, clipped.
 
+use std::collections::HashSet;
+
 use candle_core::backprop::GradStore;
-use candle_core::{CpuStorage, DType, InplaceOp2, Layout, Storage, Tensor};
+use candle_core::{CpuStorage, DType, Device, InplaceOp2, Layout, Storage, Tensor};
 use half::{bf16, f16};
 
 use crate::cpu::{self, CHUNK};
@@ -12,15 +14,26 @@ use crate::{Error, Float, Result, Work};
 
 /// Gradients as checked, one a slot; none where the loss does not depend on the parameter or it is frozen.
 pub(crate) fn find(slots: &[Slot], grads: &GradStore) -> Result<Vec<Option<Tensor>>> {
+    let own: HashSet<*const Storage> = slots.iter().map(|s| memory(s.var.as_tensor())).collect();
     let of = |slot: &Slot| match slot.settings.training {
         Training::Frozen => Ok(None),
-        Training::Trained => grads.get(slot.var.as_tensor()).map(|g| slot.checked_grad(g)).transpose(),
+        Training::Trained => grads.get(slot.var.as_tensor()).map(|g| slot.checked_grad(g, &own)).transpose(),
     };
     slots.iter().map(of).collect()
 }
 
+/// Where a tensor's numbers are.
+pub(crate) fn memory(t: &Tensor) -> *const Storage {
+    &raw const *t.storage_and_layout().0
+}
+
 /// Adds 1/n of each gradient to what has been accumulated.
 pub(crate) fn accumulate(slots: &mut [Slot], found: &[Option<Tensor>], n: usize) -> Result<()> {
+    let elements = found.iter().flatten().map(Tensor::elem_count).sum();
+    cpu::on_threads_if_worth(elements, || accumulate_here(slots, found, n))
+}
+
+fn accumulate_here(slots: &mut [Slot], found: &[Option<Tensor>], n: usize) -> Result<()> {
     for (slot, grad) in slots.iter_mut().zip(found) {
         let Some(grad) = grad else { continue };
         let dtype = compute_dtype(slot.var.dtype());
@@ -77,8 +90,9 @@ pub(crate) enum Verdict {
     Skip { norm: f64 },
 }
 
-/// Looks for numbers that are not finite and works out the clipping, with one device synchronisation at most.
-pub(crate) fn judge(slots: &[Slot], found: &[Option<Tensor>], options: &Options) -> Result<Verdict> {
+/// Looks for numbers that are not finite, or have `squares` that the state of their type cannot hold, and works out the clipping; with one device
+/// synchronisation, for gradients that are not out of the ordinary.
+pub(crate) fn judge(slots: &[Slot], found: &[Option<Tensor>], options: &Options, squares: bool) -> Result<Verdict> {
     let mut map = GradientMap::IDENTITY;
     if let Some(Clip::Value(limit)) = options.clip {
         map.limit = limit;
@@ -90,67 +104,218 @@ pub(crate) fn judge(slots: &[Slot], found: &[Option<Tensor>], options: &Options)
     if clip.is_none() && options.non_finite == NonFinite::Propagate {
         return Ok(Verdict::Use { map, norm: None });
     }
-    let squares = square_sums(found)?;
-    let norm = squares.iter().map(|(_, sum)| sum).sum::<f64>().sqrt();
-    if let Some((i, sum)) = squares.iter().find(|(_, sum)| !sum.is_finite()) {
-        match options.non_finite {
-            NonFinite::Propagate => {}
-            NonFinite::Skip => return Ok(Verdict::Skip { norm }),
-            NonFinite::Error => {
-                let got = format!("numbers whose squares sum to {sum}");
-                return Err(Error::Gradient { name: slots[*i].name.clone(), expected: "finite numbers".into(), got });
-            }
-        }
-    }
+    let sums = Squares::of(found)?;
+    let norm = sums.norm();
     if let Some(max) = clip {
         // A norm that is no number makes every gradient none, as in PyTorch: half a step would hide that something is wrong.
-        let scale = max / (norm + 1e-6);
+        let scale = if norm.is_infinite() { sums.scale * max / sums.total.sqrt() } else { max / (norm + 1e-6) };
         map.scale = if scale >= 1.0 { 1.0 } else { scale };
+    }
+    if options.non_finite == NonFinite::Propagate {
+        return Ok(Verdict::Use { map, norm: Some(norm) });
+    }
+    for (i, sum) in &sums.each {
+        let slot = &slots[*i];
+        let fits = finite(&slot.name, *sum).and_then(|()| match squares {
+            true => squarable(&slot.name, slot.var.dtype(), sums.mapped(*sum, map, slot.var.elem_count())),
+            false => Ok(()),
+        });
+        match fits {
+            Err(_) if options.non_finite == NonFinite::Skip => return Ok(Verdict::Skip { norm }),
+            fits => fits?,
+        }
     }
     Ok(Verdict::Use { map, norm: Some(norm) })
 }
 
-/// ‖g‖ over all gradients together.
-pub(crate) fn norm(found: &[Option<Tensor>]) -> Result<f64> {
-    Ok(square_sums(found)?.iter().map(|(_, sum)| sum).sum::<f64>().sqrt())
+fn finite(name: &str, sum: f64) -> Result<()> {
+    if sum.is_finite() {
+        return Ok(());
+    }
+    let (expected, got) = ("finite numbers".to_string(), format!("numbers whose squares sum to {sum}"));
+    Err(Error::Gradient { name: name.to_string(), expected, got })
 }
 
-/// `Ok` if every gradient is finite, else an error that names the first that is not: for rules that cannot go on with it, whatever the policy.
-pub(crate) fn finite(work: &[Work<'_>]) -> Result<()> {
-    let found: Vec<_> = work.iter().map(|w| Some(w.grad.clone())).collect();
-    match square_sums(&found)?.iter().find(|(_, sum)| !sum.is_finite()) {
-        None => Ok(()),
-        Some((i, sum)) => {
-            let (expected, got) = ("finite numbers".to_string(), format!("numbers whose squares sum to {sum}"));
-            Err(Error::Gradient { name: work[*i].slot.name.clone(), expected, got })
+/// Largest norm of a gradient whose squares the state of a parameter of this type holds, with room for what a step adds to them.
+pub(crate) fn most(dtype: DType) -> f64 {
+    let largest = if dtype == DType::F64 { f64::MAX } else { f64::from(f32::MAX) };
+    0.25 * largest.sqrt()
+}
+
+/// `Ok` if squares of a gradient of this norm can be held, else an error that names the parameter.
+pub(crate) fn squarable(name: &str, dtype: DType, norm: f64) -> Result<()> {
+    let most = most(dtype);
+    if norm > most {
+        let dtype = compute_dtype(dtype).as_str();
+        let expected = format!("a norm of at most {most:.1e}, the squares being kept in {dtype}");
+        let got = format!("a norm of {norm:.1e}; hint: `clip` gradients, or scale the loss down");
+        return Err(Error::Gradient { name: name.to_string(), expected, got });
+    }
+    Ok(())
+}
+
+/// `Ok` unless a finite number of a gradient, as mapped, has a square that its type does not hold, or squares of the kind whose sum double
+/// precision does not; else an error that names the parameter. Numbers that are not finite are left to the policy.
+pub(crate) fn squares_fit(work: &[Work<'_>]) -> Result<()> {
+    for w in work.iter().filter(|w| w.grad.elem_count() > 0) {
+        let most = match (w.grad.dtype(), w.grad.device().is_cpu()) {
+            (DType::F32 | DType::BF16, true) => most(DType::F32),
+            // Sums are taken in the type itself.
+            (dtype, _) => most(dtype) / (w.grad.elem_count() as f64).sqrt(),
+        };
+        let limit = most / w.map.scale;
+        if w.map.limit <= most || w.grad.dtype() == DType::F16 {
+            continue;
         }
+        let (storage, layout) = w.grad.storage_and_layout();
+        let beyond = match (&*storage, w.grad.dtype()) {
+            (Storage::Cpu(data), DType::F64) => any_beyond(cpu::slice::<f64>(data, layout)?, limit),
+            (Storage::Cpu(data), DType::BF16) => any_beyond(cpu::slice::<bf16>(data, layout)?, limit),
+            (Storage::Cpu(data), _) => any_beyond(cpu::slice::<f32>(data, layout)?, limit),
+            _ => {
+                let size = w.grad.abs()?;
+                let beyond = (size.gt(limit)? * size.lt(f64::INFINITY)?)?;
+                beyond.to_dtype(DType::F32)?.sum_all()?.to_scalar::<f32>()? > 0.0
+            }
+        };
+        if beyond {
+            let dtype = compute_dtype(w.grad.dtype()).as_str();
+            let expected = format!("numbers up to {most:.1e}, their squares being kept in {dtype}");
+            let got = "larger ones; hint: `clip` gradients, or scale the loss down".to_string();
+            return Err(Error::Gradient { name: w.slot.name.clone(), expected, got });
+        }
+    }
+    Ok(())
+}
+
+/// Whether the size of any finite number is above `limit`.
+fn any_beyond<E: Element>(xs: &[E], limit: f64) -> bool {
+    let limit = <E::Compute as Float>::from_f64(limit);
+    let mut beyond = vec![false; xs.len().div_ceil(CHUNK)];
+    cpu::for_each(
+        xs.chunks(CHUNK).zip(&mut beyond).collect(),
+        #[inline(always)]
+        |(chunk, beyond): (&[E], &mut bool)| {
+            let mut wide = [<E::Compute as Float>::ZERO; BLOCK];
+            for block in chunk.chunks(BLOCK) {
+                let mut found = false;
+                for x in E::read(block, &mut wide) {
+                    found |= (x.abs() > limit) & x.is_finite();
+                }
+                *beyond |= found;
+            }
+        },
+    );
+    beyond.contains(&true)
+}
+
+/// ‖g‖ over all gradients together.
+pub(crate) fn norm(found: &[Option<Tensor>]) -> Result<f64> {
+    Ok(Squares::of(found)?.norm())
+}
+
+/// The norm of each gradient, as mapped, if all are finite, else an error that names the first that is not: for rules that cannot go on with it,
+/// whatever the policy.
+pub(crate) fn norms(work: &[Work<'_>]) -> Result<Vec<f64>> {
+    let found: Vec<_> = work.iter().map(|w| Some(w.grad.clone())).collect();
+    let sums = Squares::of(&found)?;
+    let mut norms = vec![0.0; work.len()];
+    for (i, sum) in &sums.each {
+        let w = &work[*i];
+        finite(&w.slot.name, *sum)?;
+        norms[*i] = sums.mapped(*sum, w.map, w.grad.elem_count());
+    }
+    Ok(norms)
+}
+
+/// Σ(scale · g)² of each gradient that is there and not empty, with its slot's number, and of all.
+pub(crate) struct Squares {
+    each: Vec<(usize, f64)>,
+    total: f64,
+    scale: f64,
+}
+
+impl Squares {
+    /// What numbers are multiplied with where squares, or their sum, are out of double precision's range: powers of two, exact.
+    pub(crate) const SMALLER: f64 = f64::from_bits((1023 - 600) << 52);
+    pub(crate) const LARGER: f64 = f64::from_bits((1023 + 600) << 52);
+
+    fn of(found: &[Option<Tensor>]) -> Result<Self> {
+        let elements = found.iter().flatten().map(Tensor::elem_count).sum();
+        cpu::on_threads_if_worth(elements, || {
+            let plain = Self::scaled(found, 1.0)?;
+            match plain.total {
+                total if !total.is_finite() => Self::scaled(found, Self::SMALLER),
+                0.0 if !plain.each.is_empty() => Self::scaled(found, Self::LARGER),
+                _ => Ok(plain),
+            }
+        })
+    }
+
+    fn scaled(found: &[Option<Tensor>], scale: f64) -> Result<Self> {
+        let each = square_sums(found, scale)?;
+        let total = each.iter().map(|(_, sum)| sum).sum();
+        Ok(Self { each, total, scale })
+    }
+
+    /// ‖g‖ of all.
+    fn norm(&self) -> f64 {
+        self.total.sqrt() / self.scale
+    }
+
+    /// At most what ‖g‖ is of one, with this sum, after `map`.
+    fn mapped(&self, sum: f64, map: GradientMap, elements: usize) -> f64 {
+        (sum.sqrt() * map.scale / self.scale).min((elements as f64).sqrt() * map.limit)
     }
 }
 
-/// Σg² of each gradient that is there, with its slot's number.
-fn square_sums(found: &[Option<Tensor>]) -> Result<Vec<(usize, f64)>> {
+fn square_sums(found: &[Option<Tensor>], scale: f64) -> Result<Vec<(usize, f64)>> {
     let (mut sums, mut far) = (Vec::with_capacity(found.len()), Vec::new());
     for (i, grad) in found.iter().enumerate() {
         let Some(grad) = grad.as_ref().filter(|g| g.elem_count() > 0) else { continue };
         let (storage, layout) = grad.storage_and_layout();
         match (&*storage, grad.dtype()) {
-            (Storage::Cpu(data), DType::F64) => sums.push((i, square_sum(cpu::slice::<f64>(data, layout)?))),
-            (Storage::Cpu(data), DType::F16) => sums.push((i, square_sum(cpu::slice::<f16>(data, layout)?))),
-            (Storage::Cpu(data), DType::BF16) => sums.push((i, square_sum(cpu::slice::<bf16>(data, layout)?))),
-            (Storage::Cpu(data), _) => sums.push((i, square_sum(cpu::slice::<f32>(data, layout)?))),
-            _ => far.push((i, grad.to_dtype(DType::F32)?.sqr()?.sum_all()?)),
+            (Storage::Cpu(data), DType::F64) => sums.push((i, square_sum(cpu::slice::<f64>(data, layout)?, scale))),
+            (Storage::Cpu(data), DType::F16) => sums.push((i, square_sum(cpu::slice::<f16>(data, layout)?, scale))),
+            (Storage::Cpu(data), DType::BF16) => sums.push((i, square_sum(cpu::slice::<bf16>(data, layout)?, scale))),
+            (Storage::Cpu(data), _) => sums.push((i, square_sum(cpu::slice::<f32>(data, layout)?, scale))),
+            _ => far.push((i, grad.to_dtype(compute_dtype(grad.dtype()))?)),
         }
     }
-    if !far.is_empty() {
-        let scalars: Vec<&Tensor> = far.iter().map(|(_, sum)| sum).collect();
-        let values = Tensor::stack(&scalars, 0)?.to_vec1::<f32>()?;
-        sums.extend(far.iter().zip(values).map(|((i, _), sum)| (*i, f64::from(sum))));
-    }
+    sums.extend(far_square_sums(&far, scale)?);
     Ok(sums)
 }
 
-/// Σx² in double precision, chunk by chunk.
-fn square_sum<E: Element>(xs: &[E]) -> f64 {
+/// The same on a device, in the type that is computed in; sums that leave its range once more, over the largest number.
+fn far_square_sums(far: &[(usize, Tensor)], scale: f64) -> Result<Vec<(usize, f64)>> {
+    // Not all devices have double precision.
+    let read = |scalars: Vec<Tensor>| match scalars.is_empty() {
+        true => Ok(vec![]),
+        false => Tensor::stack(&scalars, 0)?.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.to_vec1::<f64>(),
+    };
+    let mut all = Vec::with_capacity(far.len());
+    for dtype in [DType::F32, DType::F64] {
+        let of_type: Vec<&(usize, Tensor)> = far.iter().filter(|(_, g)| g.dtype() == dtype).collect();
+        let sums = read(of_type.iter().map(|(_, g)| g.sqr()?.sum_all()).collect::<candle_core::Result<_>>()?)?;
+        for ((i, g), mut sum) in of_type.into_iter().zip(sums) {
+            let mut over = 1.0;
+            if !sum.is_finite() || sum == 0.0 {
+                let largest = read(vec![g.abs()?.max_all()?])?[0];
+                over = if largest > 0.0 { largest } else { 1.0 };
+                sum = read(vec![(g / over)?.sqr()?.sum_all()?])?[0];
+            }
+            all.push((*i, sum * (over * scale).powi(2)));
+        }
+    }
+    Ok(all)
+}
+
+/// Σ(scale · x)² in double precision, chunk by chunk.
+fn square_sum<E: Element>(xs: &[E], scale: f64) -> f64 {
+    if scale == 1.0 { square_sum_of::<E, false>(xs, scale) } else { square_sum_of::<E, true>(xs, scale) }
+}
+
+fn square_sum_of<E: Element, const SCALED: bool>(xs: &[E], scale: f64) -> f64 {
     const LANES: usize = 16;
     let mut partial = vec![0.0; xs.len().div_ceil(CHUNK)];
     let jobs: Vec<_> = xs.chunks(CHUNK).zip(&mut partial).collect();
@@ -163,7 +328,7 @@ fn square_sum<E: Element>(xs: &[E]) -> f64 {
             for block in chunk.chunks(BLOCK) {
                 for xs in E::read(block, &mut wide).chunks(LANES) {
                     for (lane, x) in lanes.iter_mut().zip(xs) {
-                        let x = x.to_f64();
+                        let x = if SCALED { x.to_f64() * scale } else { x.to_f64() };
                         *lane += x * x;
                     }
                 }

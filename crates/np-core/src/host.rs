@@ -11,6 +11,7 @@ use crate::{Apply, Decay, Float, Result, Work, gradients, pass};
 
 /// One parameter, as a host rule sees it.
 pub(crate) struct Whole<'a, T> {
+    pub(crate) name: &'a str,
     /// Its shape; of one dimension where the options say that it is no matrix.
     pub(crate) dims: &'a [usize],
     pub(crate) theta: &'a [T],
@@ -27,19 +28,35 @@ pub(crate) struct Whole<'a, T> {
 
 /// The arithmetic of a rule on a whole parameter.
 pub(crate) trait HostRule: Sync {
+    /// Whether the state of a parameter of this shape holds squares of gradients: those that overflow are refused.
+    fn squares(&self, _dims: &[usize]) -> bool {
+        true
+    }
     /// Turns the gradient into the direction, moves the buffers on, and says what to do with it.
     ///
     /// # Errors
-    /// Where a decomposition fails.
+    /// Where a decomposition fails, and [`crate::Error::Gradient`] where the state would be no longer finite, before it changes.
     fn direct<T: Real>(&self, whole: Whole<'_, T>) -> Result<Apply>;
     /// Strength of weight decay where no group says otherwise.
     fn decay(&self) -> Decay;
 }
 
+/// Elements in all above which decompositions and products take longer than waking threads.
+const WORTH_THREADS: usize = 1024;
+
 /// The directions of all of `work`.
 pub(crate) fn directions(rule: &impl HostRule, work: &mut [Work<'_>]) -> Result<Vec<Apply>> {
-    // A number that is not finite would stay in the sums for good.
-    gradients::finite(work)?;
+    let elements: usize = work.iter().map(|w| w.grad.elem_count()).sum();
+    if elements > WORTH_THREADS { cpu::on_threads(|| directions_here(rule, work)) } else { directions_here(rule, work) }
+}
+
+fn directions_here(rule: &impl HostRule, work: &mut [Work<'_>]) -> Result<Vec<Apply>> {
+    // A number that is not finite would stay in the sums for good, and so would a square that is not. All parameters are looked at before the state
+    // of the first moves.
+    let norms = gradients::norms(work)?;
+    for (w, norm) in work.iter().zip(norms).filter(|(w, _)| rule.squares(&w.slot.dims())) {
+        gradients::squarable(&w.slot.name, w.slot.var.dtype(), norm)?;
+    }
     pass::for_each(work, |w| match (&w.slot.state, w.grad.dtype()) {
         (State::Tensors(_), DType::F64) => on_tensors::<f64>(rule, w),
         (State::Tensors(_), _) => on_tensors::<f32>(rule, w),
@@ -82,7 +99,8 @@ fn on_cpu<E: Element<Compute: Real>>(rule: &impl HostRule, w: &mut Work<'_>) -> 
             &widened
         }
     };
-    rule.direct(Whole { dims: &dims, theta, u, buffers, work, t, lr, weight_decay })
+    let name = &w.slot.name;
+    rule.direct(Whole { name, dims: &dims, theta, u, buffers, work, t, lr, weight_decay })
 }
 
 fn on_tensors<T: Real + candle_core::WithDType>(rule: &impl HostRule, w: &mut Work<'_>) -> Result<Apply> {
@@ -95,9 +113,10 @@ fn on_tensors<T: Real + candle_core::WithDType>(rule: &impl HostRule, w: &mut Wo
     let mut u = host(&w.map.apply_tensor(w.grad.to_dtype(dtype)?)?)?;
     let mut buffers = state[..count].iter().map(host).collect::<candle_core::Result<Vec<_>>>()?;
     let mut work: Vec<_> = state[count + 1..].iter().map(|_| vec![T::ZERO; u.len()]).collect();
-    let (all, spare) = (&mut buffers, &mut work);
-    let how =
-        rule.direct(Whole { dims: &dims, theta: &theta, u: &mut u, buffers: all, work: spare, t, lr, weight_decay })?;
+    let (name, theta) = (&w.slot.name, &theta);
+    let whole =
+        Whole { name, dims: &dims, theta, u: &mut u, buffers: &mut buffers, work: &mut work, t, lr, weight_decay };
+    let how = rule.direct(whole)?;
     for (tensor, values) in state.iter_mut().zip(buffers.into_iter().chain([u])) {
         *tensor = Tensor::from_vec(values, tensor.shape(), &device)?;
     }

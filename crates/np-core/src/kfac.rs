@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{check, not_negative};
 use crate::matrix::power;
 use crate::slot::compute_dtype;
-use crate::{Apply, Buffer, Driver, Error, Result, Rule, StepContext, Work};
+use crate::{Apply, Buffer, Driver, Error, Result, Rule, StepContext, Work, cpu, gradients};
 
 optimizer! {
     /// K-FAC: the gradient times an inverse Fisher matrix, approximated layer by layer. Every linear or convolution layer moves along G⁻¹ V A⁻¹, V the gradient of
@@ -113,10 +113,30 @@ impl LayerRecord {
     }
 }
 
-/// Records that no step has used yet, added up by layer, and how many each sum is of: calls that accumulate have one each.
+/// Records that no step has used yet.
 #[derive(Debug, Default)]
 pub struct Memory {
+    /// Of the batch whose gradients the next call of `step` is given: whether they count is known then.
+    seen: HashMap<String, LayerRecord>,
+    /// Added up by layer, and how many each sum is of: calls that accumulate have one each.
     records: HashMap<String, (LayerRecord, f64)>,
+}
+
+impl Memory {
+    /// The batch's gradients were taken: its records count.
+    fn take_seen(&mut self) -> Result<()> {
+        for (layer, new) in self.seen.drain() {
+            let sum = match self.records.remove(&layer) {
+                None => (new, 1.0),
+                Some((sum, n)) => {
+                    let (inputs, outputs) = ((&sum.inputs + &new.inputs)?, (&sum.outputs + &new.outputs)?);
+                    (LayerRecord { layer: layer.clone(), inputs, outputs }, n + 1.0)
+                }
+            };
+            self.records.insert(layer, sum);
+        }
+        Ok(())
+    }
 }
 
 /// Takes what the layers saw of the batch whose gradients the next step will be given: all of it, or, after an error, nothing.
@@ -141,16 +161,9 @@ fn take(driver: &mut Kfac, records: &[LayerRecord]) -> Result<()> {
             let sizes = |[inputs, outputs]: [usize; 2]| format!("{} inputs and {outputs} outputs", inputs - 1);
             return Err(Error::Parameter { name, expected: sizes(expected), got: sizes(got) });
         }
-        let sum = match driver.memory.records.get(&record.layer).filter(|_| driver.calls > 0) {
-            None => (record.clone(), 1.0),
-            Some((sum, n)) => {
-                let (inputs, outputs) = ((&sum.inputs + &record.inputs)?, (&sum.outputs + &record.outputs)?);
-                (LayerRecord { layer: record.layer.clone(), inputs, outputs }, n + 1.0)
-            }
-        };
-        taken.push(sum);
+        taken.push((record.layer.clone(), record.clone()));
     }
-    driver.memory.records.extend(taken.into_iter().map(|sum| (sum.0.layer.clone(), sum)));
+    driver.memory.seen.extend(taken);
     Ok(())
 }
 
@@ -211,82 +224,112 @@ impl Rule for KfacConfig {
         take(driver, records)
     }
 
+    fn accumulated(memory: &mut Memory) -> Result<()> {
+        memory.take_seen()
+    }
+
+    fn refused(memory: &mut Memory, all: bool) {
+        memory.seen.clear();
+        if all {
+            memory.records.clear();
+        }
+    }
+
     fn directions(&self, _: &StepContext, work: &mut [Work<'_>], memory: &mut Memory) -> Result<Vec<Apply>> {
-        crate::gradients::finite(work)?;
+        // Products of tensors wait in rayon, too.
+        cpu::on_threads(|| self.directions_here(work, memory))
+    }
+}
+
+impl KfacConfig {
+    fn directions_here(&self, work: &mut [Work<'_>], memory: &mut Memory) -> Result<Vec<Apply>> {
+        gradients::norms(work)?;
+        memory.take_seen()?;
         let mut gradients = Vec::with_capacity(work.len());
         for w in work.iter() {
             gradients.push(w.map.apply_tensor(w.grad.to_dtype(compute_dtype(w.grad.dtype()))?)?);
         }
         let mut directions = gradients.clone();
         let place: HashMap<String, usize> = work.iter().enumerate().map(|(i, w)| (w.slot.name.clone(), i)).collect();
+        // The state changes at the end, once it is known that all of it can.
+        let mut learnt: Vec<Option<Learnt>> = (0..work.len()).map(|_| None).collect();
         for i in 0..work.len() {
             let Some(layer) = work[i].slot.name.strip_suffix(".weight").map(str::to_string) else { continue };
             if work[i].slot.dims().len() < 2 || gradients[i].elem_count() == 0 {
                 continue;
             }
-            if let Some((record, n)) = memory.records.remove(&layer) {
-                self.learn(&mut work[i], &record, 1.0 / n)?;
-            }
-            if work[i].slot.numbers[0] == 0.0 {
+            if let Some((record, n)) = memory.records.get(&layer) {
+                learnt[i] = Some(self.learn(&work[i], record, 1.0 / n)?);
+            } else if work[i].slot.numbers[0] == 0.0 {
                 continue;
             }
             let bias = place.get(&format!("{layer}.bias")).copied();
-            let (u, u_bias) = precondition(&work[i], &gradients[i], bias.map(|b| &gradients[b]))?;
+            let kept = work[i].slot.state.tensors(&work[i].slot.var, &work[i].slot.buffers)?;
+            let inverses = learnt[i].as_ref().and_then(|l| l.inverses.clone());
+            let inverses = inverses.unwrap_or_else(|| [kept[3].clone(), kept[4].clone()]);
+            let (u, u_bias) = precondition(&inverses, &gradients[i], bias.map(|b| &gradients[b]))?;
             directions[i] = u;
             if let (Some(b), Some(u)) = (bias, u_bias) {
                 directions[b] = u;
             }
         }
-        memory.records.clear();
         let scale = self.clip(work, &gradients, &directions)?;
-
-        let mut applies = Vec::with_capacity(work.len());
-        for (w, direction) in work.iter_mut().zip(directions) {
+        let mut momenta = Vec::with_capacity(work.len());
+        for (w, direction) in work.iter().zip(directions) {
             let momentum = &w.slot.state.tensors(&w.slot.var, &w.slot.buffers)?[0];
-            let momentum = if direction.elem_count() == 0 {
-                direction
-            } else {
-                ((momentum * self.momentum)? + (direction * scale)?)?
-            };
+            momenta.push(match direction.elem_count() {
+                0 => direction,
+                _ => ((momentum * self.momentum)? + (direction * scale)?)?,
+            });
+            finite(w, momenta.last(), "a direction of finite numbers")?;
+        }
+
+        memory.records.clear();
+        let mut applies = Vec::with_capacity(work.len());
+        for ((w, momentum), learnt) in work.iter_mut().zip(momenta).zip(learnt) {
+            if let Some(Learnt { records, covariances, inverses }) = learnt {
+                w.slot.numbers[0] = records;
+                for (k, value) in covariances.iter().chain(inverses.iter().flatten()).enumerate() {
+                    w.slot.state.set(k + 1, value)?;
+                }
+            }
             w.slot.state.set(0, &momentum)?;
             w.slot.state.set(w.slot.buffers.len(), &momentum)?;
             applies.push(Apply { keep: 1.0 - w.lr * w.weight_decay(self.weight_decay), factor: w.lr });
         }
         Ok(applies)
     }
-}
 
-impl KfacConfig {
-    /// Statistics of a weight move on with `share` of a record, and its inverses when it is their turn.
-    fn learn(&self, w: &mut Work<'_>, record: &LayerRecord, share: f64) -> Result<()> {
+    /// Statistics of a weight, moved on with `share` of a record, and its inverses when it is their turn.
+    fn learn(&self, w: &Work<'_>, record: &LayerRecord, share: f64) -> Result<Learnt> {
         let records = w.slot.numbers[0] + 1.0;
-        w.slot.numbers[0] = records;
         let rho = self.decay.min(1.0 - 1.0 / records);
         let old = w.slot.state.tensors(&w.slot.var, &w.slot.buffers)?;
         let dtype = compute_dtype(w.grad.dtype());
-        let mut now = Vec::with_capacity(2);
-        for (k, new) in [&record.inputs, &record.outputs].into_iter().enumerate() {
+        let mean = |old: &Tensor, new: &Tensor| {
             let new = new.to_dtype(dtype)?.to_device(w.slot.var.device())?;
-            let mean = ((&old[k + 1] * rho)? + (new * ((1.0 - rho) * share))?)?;
-            w.slot.state.set(k + 1, &mean)?;
-            now.push(mean);
-        }
+            let mean = ((old * rho)? + (new * ((1.0 - rho) * share))?)?;
+            finite(w, Some(&mean), "finite statistics of its layer").map(|()| mean)
+        };
+        let covariances = [mean(&old[1], &record.inputs)?, mean(&old[2], &record.outputs)?];
+        let mut inverses = None;
         if records == 1.0 || (records as u64).is_multiple_of(self.update_every) {
             let host = |m: &Tensor| m.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>();
-            let (a, g) = (host(&now[0])?, host(&now[1])?);
-            let (na, ng) = (now[0].dim(0)?, now[1].dim(0)?);
+            let (a, g) = (host(&covariances[0])?, host(&covariances[1])?);
+            let (na, ng) = (covariances[0].dim(0)?, covariances[1].dim(0)?);
             let trace = |m: &[f64], n: usize| m.iter().step_by(n + 1).sum::<f64>() / n as f64;
             let pi = (trace(&a, na) / trace(&g, ng)).sqrt();
             // A layer whose outputs have no gradient, or whose inputs are all 0.
             let pi = if pi.is_finite() && pi > 0.0 { pi } else { 1.0 };
             let root = self.damping.sqrt();
-            for (k, (mut m, n, damping)) in [(a, na, pi * root), (g, ng, root / pi)].into_iter().enumerate() {
+            let invert = |mut m: Vec<f64>, n: usize, damping: f64| {
                 m.iter_mut().step_by(n + 1).for_each(|x| *x += damping);
                 let inverse = Tensor::from_vec(power(&m, n, -1.0, f64::MIN_POSITIVE)?, (n, n), &Device::Cpu)?;
-                w.slot.state.set(k + 3, &inverse.to_dtype(dtype)?.to_device(w.slot.var.device())?)?;
-            }
+                Ok::<_, Error>(inverse.to_dtype(dtype)?.to_device(w.slot.var.device())?)
+            };
+            inverses = Some([invert(a, na, pi * root)?, invert(g, ng, root / pi)?]);
         }
-        Ok(())
+        Ok(Learnt { records, covariances, inverses })
     }
 
     /// ν
@@ -296,15 +339,37 @@ impl KfacConfig {
         for ((w, g), u) in work.iter().zip(gradients).zip(directions).filter(|((_, g), _)| g.elem_count() > 0) {
             let dot = (g * u)?.sum_all()?.to_dtype(DType::F64)?.to_scalar::<f64>()?;
             sum += w.lr * w.lr * dot.abs();
+            if !sum.is_finite() {
+                let (expected, got) = ("a finite product with its direction".to_string(), format!("{dot}"));
+                return Err(Error::Gradient { name: w.slot.name.clone(), expected, got });
+            }
         }
         Ok(if sum > kappa { (kappa / sum).sqrt() } else { 1.0 })
     }
 }
 
+/// What a record makes of a weight's statistics.
+struct Learnt {
+    records: f64,
+    covariances: [Tensor; 2],
+    /// Where it was their turn.
+    inverses: Option<[Tensor; 2]>,
+}
+
+/// `Ok` if all of `x` is finite, else an error that names the parameter.
+fn finite(w: &Work<'_>, x: Option<&Tensor>, expected: &str) -> Result<()> {
+    let Some(x) = x.filter(|x| x.elem_count() > 0) else { return Ok(()) };
+    // 0 for what is finite, and not a number for the rest.
+    let zero = (x * 0.0)?.sum_all()?.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.to_scalar::<f64>()?;
+    if zero == 0.0 {
+        return Ok(());
+    }
+    let got = "some that are not; hint: `clip` gradients, or scale the loss down".to_string();
+    Err(Error::Gradient { name: w.slot.name.clone(), expected: expected.to_string(), got })
+}
+
 /// G⁻¹ V A⁻¹ of a weight, and of its bias with it.
-fn precondition(w: &Work<'_>, g: &Tensor, bias: Option<&Tensor>) -> Result<(Tensor, Option<Tensor>)> {
-    let all = w.slot.state.tensors(&w.slot.var, &w.slot.buffers)?;
-    let (a, inverse) = (&all[3], &all[4]);
+fn precondition([a, inverse]: &[Tensor; 2], g: &Tensor, bias: Option<&Tensor>) -> Result<(Tensor, Option<Tensor>)> {
     let (outputs, inputs) = (g.dim(0)?, a.dim(0)? - 1);
     let flat = g.reshape((outputs, inputs))?;
     let last = match bias {

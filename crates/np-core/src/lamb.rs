@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::average::{Average, correction};
 use crate::cpu::sums;
 use crate::error::{fraction, not_negative, positive};
-use crate::pass::{self, Block, Pass};
+use crate::pass::{self, Block, Of, Pass};
 use crate::{Apply, Buffer, Decay, Driver, Float, Result, Rule, StepContext, Work};
 
 optimizer! {
@@ -114,6 +114,10 @@ impl Rule for LambConfig {
         self.lr = lr;
     }
 
+    fn squares(&self) -> bool {
+        true
+    }
+
     fn buffers(&self, _: &[usize]) -> Vec<Buffer> {
         vec!["first_moment".into(), "second_moment".into()]
     }
@@ -126,7 +130,8 @@ impl Rule for LambConfig {
         let moments = Moments { beta1: self.beta1, beta2: self.beta2, eps: self.eps };
         pass::for_each(work, |w| {
             let Apply { keep, factor } = Apply::new(w.lr, Decay::Decoupled(w.weight_decay(self.weight_decay)));
-            let [theta, u] = pass::run(w, &moments)?.map(f64::sqrt);
+            let [theta, u] = pass::run(w, &moments)?;
+            let (theta, u) = (pass::norm(w, theta, Of::Theta)?, pass::norm(w, u, Of::State(2))?);
             let theta = (keep.abs() * theta).min(self.max_weight_norm);
             let ratio = if theta == 0.0 || u == 0.0 { 1.0 } else { theta / (u + self.eps) };
             let t = i32::try_from(w.slot.steps).unwrap_or(i32::MAX);

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cpu::sums;
 use crate::error::{check, not_negative, positive};
-use crate::pass::{self, Block, Pass};
+use crate::pass::{self, Block, Of, Pass};
 use crate::{Apply, Buffer, Decay, Driver, Float, Result, Rule, StepContext, Work};
 
 optimizer! {
@@ -158,7 +158,8 @@ impl Rule for LarsConfig {
             let (mut ratio, mut weight_decay) = (1.0, 0.0);
             if w.slot.var.dims().len() > 1 {
                 weight_decay = w.weight_decay(self.weight_decay);
-                let [theta, g] = pass::run(w, &Norms)?.map(f64::sqrt);
+                let [theta, g] = pass::run(w, &Norms)?;
+                let (theta, g) = (pass::norm(w, theta, Of::Theta)?, pass::norm(w, g, Of::Gradient)?);
                 let below = g + weight_decay * theta;
                 if theta > 0.0 && below > 0.0 {
                     ratio = self.trust * theta / below;

@@ -108,6 +108,7 @@ mod slot;
 mod soap;
 mod state;
 mod tagged;
+mod tensor_ops;
 pub mod torch;
 mod weights;
 

@@ -4,7 +4,7 @@ use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{check, not_negative};
-use crate::{At, Buffer, Decay, Driver, Elementwise, Float, Result};
+use crate::{At, Buffer, Decay, Driver, Elementwise, Float, Result, tensor_ops};
 
 optimizer! {
     /// Lion: every element moves by η, in the direction of the sign of an average of gradients.
@@ -109,7 +109,7 @@ impl Elementwise for LionConfig {
     fn direction_tensor(k: &Scalars<f64>, _: &Tensor, g: &Tensor, state: &mut [Tensor]) -> candle_core::Result<Tensor> {
         let [m, ..] = state else { return Ok(g.clone()) };
         let [b1, c1, b2, c2] = k.0;
-        let u = ((&*m * b1)? + (g * c1)?)?.sign()?;
+        let u = tensor_ops::sign(&((&*m * b1)? + (g * c1)?)?)?;
         *m = ((&*m * b2)? + (g * c2)?)?;
         Ok(u)
     }

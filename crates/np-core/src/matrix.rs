@@ -2,18 +2,24 @@
 //!
 //! Everything here gives the same bits whatever the number of threads: products are cut into fixed blocks of rows, and the rest runs on one.
 
-use candle_core::Error;
+use candle_core::{DType, Error};
 use faer::linalg::matmul::matmul;
 use faer::traits::RealField;
 use faer::{Accum, MatMut, MatRef, Par, Side};
 use rayon::prelude::*;
 
-use crate::{Float, Result};
+use crate::{Float, Result, cpu};
 
 /// A number that matrices are made of: `f32` or `f64`.
-pub(crate) trait Real: Float + RealField {}
-impl Real for f32 {}
-impl Real for f64 {}
+pub(crate) trait Real: Float + RealField {
+    const DTYPE: DType;
+}
+impl Real for f32 {
+    const DTYPE: DType = DType::F32;
+}
+impl Real for f64 {
+    const DTYPE: DType = DType::F64;
+}
 
 /// Rows of a product that one task works out.
 const ROWS: usize = 128;
@@ -47,7 +53,7 @@ pub(crate) fn product<T: Real>(out: &mut [T], onto: Onto, scale: T, a: MatRef<'_
         let out = MatMut::from_row_major_slice_mut(out, rows, cols);
         matmul(out, accum, a.subrows(i * ROWS, rows), b, scale, Par::Seq);
     };
-    if a.nrows() * a.ncols() * cols > WORTH_THREADS {
+    if a.nrows() * a.ncols() * cols > WORTH_THREADS && cpu::parallel() {
         out.par_chunks_mut(ROWS * cols).enumerate().for_each(block);
     } else {
         out.chunks_mut(ROWS * cols).enumerate().for_each(block);

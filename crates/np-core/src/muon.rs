@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::cpu::sums;
 use crate::error::{check, not_negative, positive};
 use crate::host::{self, HostRule, Whole};
 use crate::matrix::{Onto, Real, product, view};
@@ -175,6 +176,10 @@ impl HostRule for MuonConfig {
         Decay::Decoupled(self.weight_decay)
     }
 
+    fn squares(&self, dims: &[usize]) -> bool {
+        dims.len() < 2
+    }
+
     fn direct<T: Real>(&self, whole: Whole<'_, T>) -> Result<Apply> {
         let Whole { dims, u, buffers, t, lr, weight_decay, .. } = whole;
         match (dims, buffers) {
@@ -243,6 +248,7 @@ impl MuonConfig {
         };
         x.iter_mut().for_each(|x| *x = self.round(*x));
         let norm = x.iter().map(|x| x.to_f64().powi(2)).sum::<f64>().sqrt();
+        let norm = if norm.is_finite() { norm } else { sums::far_norm(&x) };
         let norm = self.round(T::from_f64(norm.max(self.eps)));
         x.iter_mut().for_each(|x| *x = self.round(*x / norm));
 

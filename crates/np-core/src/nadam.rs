@@ -111,6 +111,10 @@ impl Elementwise for NAdamConfig {
         self.decay.of(self.weight_decay)
     }
 
+    fn squares(&self) -> bool {
+        true
+    }
+
     fn buffers(&self) -> Vec<Buffer> {
         vec!["first_moment".into(), "second_moment".into()]
     }

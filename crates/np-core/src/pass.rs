@@ -7,6 +7,7 @@ use rayon::prelude::*;
 
 use crate::cpu::{self, CHUNK};
 use crate::float::{BLOCK, Element};
+use crate::gradients::Squares;
 use crate::slot::{State, compute_dtype};
 use crate::{Float, Result, Work};
 
@@ -54,6 +55,55 @@ pub(crate) fn run<const S: usize>(w: &mut Work<'_>, pass: &impl Pass<S>) -> Resu
         (State::F32(_), DType::F16) => run_cpu::<f16, S>(w, pass),
         (State::F32(_), DType::BF16) => run_cpu::<bf16, S>(w, pass),
         (State::F32(_), _) => run_cpu::<f32, S>(w, pass),
+    }
+}
+
+/// What a norm is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Of {
+    Theta,
+    Gradient,
+    /// Buffers, then scratch, by number.
+    State(usize),
+}
+
+/// The root of Σx², which a pass has given; worked out again where that is out of range.
+pub(crate) fn norm(w: &mut Work<'_>, squares: f64, of: Of) -> Result<f64> {
+    let scale = match squares {
+        f64::INFINITY => Squares::SMALLER,
+        0.0 => Squares::LARGER,
+        _ => return Ok(squares.sqrt()),
+    };
+    let [squares] = run(w, &Scaled { of, scale })?;
+    Ok(squares.sqrt() / scale)
+}
+
+/// Σ(scale · x)².
+struct Scaled {
+    of: Of,
+    scale: f64,
+}
+
+impl Pass<1> for Scaled {
+    #[inline(always)]
+    fn block<T: Float>(&self, block: Block<'_, '_, T>) -> [f64; 1] {
+        let xs: &[T] = match self.of {
+            Of::Theta => block.theta,
+            Of::Gradient => block.g,
+            Of::State(k) => &*block.state[k],
+        };
+        [xs.iter().map(|x| (x.to_f64() * self.scale).powi(2)).sum()]
+    }
+
+    fn tensors(&self, theta: &Tensor, g: &Tensor, state: &mut [Tensor]) -> candle_core::Result<[Tensor; 1]> {
+        let x = match self.of {
+            Of::Theta => theta,
+            Of::Gradient => g,
+            Of::State(k) => &state[k],
+        };
+        // Metal has no double precision; single keeps what it can there.
+        let x = if x.device().is_metal() { x.clone() } else { x.to_dtype(DType::F64)? };
+        Ok([(x * self.scale)?.sqr()?.sum_all()?])
     }
 }
 

@@ -209,6 +209,10 @@ impl Rule for ProdigyConfig {
         self.lr = lr;
     }
 
+    fn squares(&self) -> bool {
+        true
+    }
+
     fn buffers(&self, _: &[usize]) -> Vec<Buffer> {
         vec!["first_moment".into(), "second_moment".into(), "s".into(), "start".into()]
     }

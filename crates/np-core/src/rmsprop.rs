@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::average::Average;
 use crate::error::{fraction, not_negative, positive};
-use crate::{At, Buffer, Decay, DecayKind, Driver, Elementwise, Float, Result};
+use crate::{At, Buffer, Decay, DecayKind, Driver, Elementwise, Float, Result, tensor_ops};
 
 optimizer! {
     /// RMSprop: gradients divided by a running root mean square, with momentum if wanted.
@@ -116,6 +116,10 @@ impl Elementwise for RmsPropConfig {
         self.decay.of(self.weight_decay)
     }
 
+    fn squares(&self) -> bool {
+        true
+    }
+
     fn buffers(&self) -> Vec<Buffer> {
         let mut all = vec!["square_average".into()];
         all.extend(self.centered.then(|| "gradient_average".into()));
@@ -168,7 +172,8 @@ impl Elementwise for RmsPropConfig {
         let mut square = state[0].clone();
         if k.centered {
             state[1] = k.average.of_tensors(&state[1], g)?;
-            square = (square - state[1].sqr()?)?.maximum(0f64)?;
+            let difference = (square - state[1].sqr()?)?;
+            square = tensor_ops::max(&difference.zeros_like()?, &difference)?;
         }
         let mut u = (g / (square.sqrt()? + k.eps)?)?;
         if k.with_momentum {

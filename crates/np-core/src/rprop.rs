@@ -4,7 +4,7 @@ use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{check, positive};
-use crate::{At, Buffer, Decay, Driver, Elementwise, Float, Result};
+use crate::{At, Buffer, Decay, Driver, Elementwise, Float, Result, tensor_ops};
 
 optimizer! {
     /// Rprop: every element has a step size of its own, that grows while the sign of its gradient stays and shrinks when it turns.
@@ -121,13 +121,13 @@ impl Elementwise for RpropConfig {
     fn direction_tensor(k: &Scalars<f64>, _: &Tensor, g: &Tensor, state: &mut [Tensor]) -> candle_core::Result<Tensor> {
         let [previous, step, ..] = state else { return Ok(g.clone()) };
         let [shrink, grow, least, most] = k.0;
-        let turn = (g.sign()? * previous.sign()?)?;
+        let turn = (tensor_ops::sign(g)? * tensor_ops::sign(previous)?)?;
         let (stays, turns) = (turn.gt(0f64)?, turn.lt(0f64)?);
-        let fill = |x: f64| Tensor::new(x, g.device())?.to_dtype(g.dtype())?.broadcast_as(g.shape());
+        let fill = |x: f64| tensor_ops::fill(g, x);
         let factor = stays.where_cond(&fill(grow)?, &turns.where_cond(&fill(shrink)?, &fill(1.0)?)?)?;
         // A copy: what accumulates gradients reuses their memory.
         *previous = turns.where_cond(&g.zeros_like()?, g)?.copy()?;
-        *step = (&*step * factor)?.clamp(least, most)?;
-        &*step * previous.sign()?
+        *step = tensor_ops::clip(&(&*step * factor)?, least, most)?;
+        &*step * tensor_ops::sign(previous)?
     }
 }

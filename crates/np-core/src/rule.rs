@@ -39,6 +39,12 @@ pub trait Rule: Clone + Send + Sync + 'static {
         &[]
     }
 
+    /// Whether the state holds squares of gradients. Those that overflow are then found with the numbers that are not finite, where
+    /// [`crate::NonFinite`] has these looked for.
+    fn squares(&self) -> bool {
+        false
+    }
+
     /// How many tensors of scratch memory a parameter needs in a step, beside its buffers. They are not saved.
     fn scratch(&self) -> usize {
         1
@@ -125,6 +131,17 @@ pub trait Rule: Clone + Send + Sync + 'static {
     fn observe(_driver: &mut Driver<Self>, _records: &[LayerRecord]) -> Result<()> {
         Ok(())
     }
+
+    /// The gradients of this call were added to those of the calls before: so is what was observed with them.
+    ///
+    /// # Errors
+    /// Those of candle's operations.
+    fn accumulated(_memory: &mut Self::Memory) -> Result<()> {
+        Ok(())
+    }
+
+    /// The gradients of this call were refused or skipped, and with `all` those accumulated before it: what was observed with them is forgotten.
+    fn refused(_memory: &mut Self::Memory, _all: bool) {}
 
     /// Forgets the diagnostics of the epoch before.
     fn reset_diagnostics(_memory: &mut Self::Memory) {}

@@ -216,6 +216,10 @@ impl Elementwise for ScheduleFreeAdamWConfig {
         Decay::Inside(self.weight_decay)
     }
 
+    fn squares(&self) -> bool {
+        true
+    }
+
     fn buffers(&self) -> Vec<Buffer> {
         vec!["z".into(), "second_moment".into()]
     }

@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::cpu::sums::square_sum;
 use crate::error::{check, not_negative, positive};
+use crate::float::BLOCK;
+use crate::gradients::squarable;
 use crate::host::{self, HostRule, Whole};
 use crate::matrix::{Mode, Real, power, view};
 use crate::{Apply, Buffer, Decay, Driver, Result, Rule, StepContext, Work};
@@ -111,7 +114,7 @@ impl HostRule for ShampooConfig {
     }
 
     fn direct<T: Real>(&self, whole: Whole<'_, T>) -> Result<Apply> {
-        let Whole { dims, theta, u, buffers, work, t, lr, weight_decay } = whole;
+        let Whole { name, dims, theta, u, buffers, work, t, lr, weight_decay } = whole;
         let apply = Apply { keep: 1.0, factor: lr };
         let [spare, ..] = work else { return Ok(apply) };
         if u.is_empty() {
@@ -123,6 +126,12 @@ impl HostRule for ShampooConfig {
         }
         let (momentum, preconditioners) = buffers.split_at_mut(usize::from(self.momentum > 0.0));
         let modes: Vec<Mode> = Mode::all(dims).filter(|m| m.size <= self.max_dim).collect();
+        if let (Some(mode), [sum, ..]) = (modes.first(), &*preconditioners) {
+            // Every trace is what all squares so far sum to, and nothing in its matrix is larger.
+            let trace: f64 = sum.iter().step_by(mode.size + 1).map(|x| x.to_f64()).sum();
+            let squares: f64 = u.chunks(BLOCK).map(square_sum).sum();
+            squarable(name, T::DTYPE, (trace + squares).sqrt())?;
+        }
         for (mode, pair) in modes.iter().zip(preconditioners.chunks_mut(2)) {
             let [sum, root] = pair else { continue };
             mode.gram(sum, T::ONE, u);

@@ -1,12 +1,14 @@
 //! One parameter with all that an optimizer keeps for it.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 
-use candle_core::{DType, Tensor, Var};
+use candle_core::{DType, Storage, Tensor, Var};
 
+use crate::gradients::memory;
 use crate::options::{Matrix, Settings};
 use crate::rounding::COMPENSATION;
-use crate::{Error, Float, Result, Rule};
+use crate::{Error, Float, Result, Rule, tensor_ops};
 
 /// How steps are computed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -191,7 +193,7 @@ impl GradientMap {
     /// On a tensor.
     pub(crate) fn apply_tensor(self, g: Tensor) -> candle_core::Result<Tensor> {
         let g = if self.scale == 1.0 { g } else { (g * self.scale)? };
-        if self.limit == f64::INFINITY { Ok(g) } else { g.clamp(-self.limit, self.limit) }
+        tensor_ops::clip(&g, -self.limit, self.limit)
     }
 }
 
@@ -328,7 +330,9 @@ impl Slot {
     }
 
     /// The gradient as rules want it: of the parameter's shape and type, contiguous, without its graph.
-    pub(crate) fn checked_grad(&self, grad: &Tensor) -> Result<Tensor> {
+    ///
+    /// `parameters` is the memory of all parameters: a gradient in it would be read while it is written, and is copied.
+    pub(crate) fn checked_grad(&self, grad: &Tensor, parameters: &HashSet<*const Storage>) -> Result<Tensor> {
         let mismatch = |expected: String, got: String| Error::Gradient { name: self.name.clone(), expected, got };
         if grad.dims() != self.var.dims() {
             return Err(mismatch(format!("shape {:?}", self.var.dims()), format!("shape {:?}", grad.dims())));
@@ -336,9 +340,7 @@ impl Slot {
         if grad.dtype() != self.var.dtype() {
             return Err(mismatch(self.var.dtype().as_str().to_string(), grad.dtype().as_str().to_string()));
         }
-        let own = self.var.storage_and_layout();
-        if std::ptr::eq(&*own.0, &*grad.storage_and_layout().0) {
-            // A gradient that is the parameter itself would be read while it is written.
+        if parameters.contains(&memory(grad)) {
             return Ok(grad.detach().force_contiguous()?.copy()?);
         }
         // An average of a gradient that still carries its graph would keep every step's graph alive.

@@ -347,3 +347,32 @@ fn a_parameter_given_twice_is_refused() {
     let error = error.unwrap_err().to_string();
     assert_eq!(error, "parameter `a`: expected each parameter once, got another variable of this name");
 }
+
+/// A hybrid's step is as long as its base's, give or take what it is modulated by; with the default clip AdamW's is not.
+#[test]
+fn a_ready_hybrid_takes_steps_of_its_bases_size() {
+    use np_core::NeuroPlasticConfig;
+    use np_core::neuroplastic::{Base, BaseAdamw, Stabilizer};
+    let moved = |config: NeuroPlasticConfig| {
+        let w = Var::from_tensor(&tensor(&[40, 50], 3, DType::F32)).unwrap();
+        let before = w.as_tensor().copy().unwrap();
+        let mut optimizer = OptimizerConfig::NeuroPlastic(config).build(vec![("w".into(), w.clone())]).unwrap();
+        let mut grads = GradStore::default();
+        grads.insert(w.as_tensor(), tensor(&[40, 50], 4, DType::F32));
+        let _ = optimizer.step(&grads).unwrap();
+        let squares = (w.as_tensor() - before).unwrap().sqr().unwrap().sum_all().unwrap();
+        f64::from(squares.to_scalar::<f32>().unwrap()).sqrt()
+    };
+    let ready = NeuroPlasticConfig::hybrid(Base::Adamw(BaseAdamw::default()));
+    // AdamW's first step is η in every element: 10⁻³ √2000; the residual is a quarter of it at most.
+    let base = 1e-3 * 2000f64.sqrt();
+    let step = moved(ready.clone());
+    assert!((0.75..1.25).contains(&(step / base)), "{step} against {base}");
+    let clipped = moved(NeuroPlasticConfig { stabilizer: Stabilizer::default(), ..ready.clone() });
+    assert!(clipped < 0.03 * base, "{clipped} against {base}");
+
+    let json = r#"{"lr": 0.001, "formulation": {"hybrid": {"base": "adamw"}}, "stabilizer": "off"}"#;
+    assert_eq!(serde_json::from_str::<NeuroPlasticConfig>(json).unwrap(), ready);
+    let error = serde_json::from_str::<NeuroPlasticConfig>(r#"{"stabilizer": "on"}"#).unwrap_err().to_string();
+    assert!(error.starts_with("invalid value: string \"on\", expected `off`, or a map of settings"), "{error}");
+}

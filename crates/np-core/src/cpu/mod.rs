@@ -1,22 +1,32 @@
 //! How a step is spread over the CPU: fixed chunks, so that no sum depends on the number of threads, and instructions chosen at run time.
 
 pub(crate) mod sums;
+mod threads;
 
 use candle_core::{CpuStorage, Layout};
 use rayon::prelude::*;
 
 use crate::float::Element;
+pub(crate) use threads::{on_threads, parallel};
 
 /// Elements in a chunk: what one task handles, and the unit in which sums are added up. Part of the arithmetic: another value gives other
 /// rounding.
 pub(crate) const CHUNK: usize = 16 * 1024;
 
-/// Whether `elements` are enough work for waking other threads.
+/// Elements above which work is enough for waking other threads.
+const WORTH_THREADS: usize = 2 * CHUNK;
+
+/// Whether `elements` are to be spread over threads: inside [`on_threads`], where there are enough of them.
 pub(crate) fn worth_threads(elements: usize) -> bool {
-    elements > 2 * CHUNK && rayon::current_num_threads() > 1
+    elements > WORTH_THREADS && parallel()
 }
 
-/// Runs `f` on every item, on all threads if there is more than one item, compiled for the best instructions that this CPU has.
+/// Runs `f`, which handles `elements` of them, on threads where that pays.
+pub(crate) fn on_threads_if_worth<T: Send>(elements: usize, f: impl FnOnce() -> T + Send) -> T {
+    if elements > WORTH_THREADS { on_threads(f) } else { f() }
+}
+
+/// Runs `f` on every item, inside [`on_threads`] on all threads, compiled for the best instructions that this CPU has.
 ///
 /// No fused multiply-add is ever contracted, so that the instruction set does not change a bit.
 pub(crate) fn for_each<J: Send>(jobs: Vec<J>, f: impl Fn(J) + Sync) {
@@ -28,7 +38,7 @@ pub(crate) fn for_each<J: Send>(jobs: Vec<J>, f: impl Fn(J) + Sync) {
             || f(job),
         );
     };
-    if jobs.len() > 1 && rayon::current_num_threads() > 1 {
+    if jobs.len() > 1 && parallel() {
         jobs.into_par_iter().for_each(run);
     } else {
         jobs.into_iter().for_each(run);

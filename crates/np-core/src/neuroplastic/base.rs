@@ -143,6 +143,15 @@ impl Base {
         if let Self::Other(config) = self { Some(config) } else { None }
     }
 
+    /// η that it has as an optimizer of its own.
+    pub(super) fn learning_rate(&self) -> f64 {
+        match self {
+            Self::Adamw(_) => AdamWConfig::default().lr,
+            Self::SgdMomentum(_) => SgdConfig::default().lr,
+            Self::Other(config) => config.learning_rate(),
+        }
+    }
+
     /// Its buffers for a parameter of shape `shape`.
     pub(super) fn buffers(&self, shape: &[usize]) -> Vec<Buffer> {
         match self {

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::signals::Signals;
 use crate::error::{check, not_negative};
-use crate::{Float, Result, StepContext};
+use crate::{Float, Result, StepContext, tensor_ops};
 
 hyper_parameters! {
     /// How signals become a coefficient.
@@ -178,10 +178,10 @@ impl Alpha<f64> {
     pub(super) fn at_tensors(&self, g_abs: &Tensor, a: &Tensor, q: &Tensor) -> candle_core::Result<(Tensor, Tensor)> {
         let [lo, hi] = self.bounds;
         let [constant, k] = self.gradient_only;
-        let alpha_g = g_abs.affine(k, constant)?.clamp(lo, hi)?;
+        let alpha_g = tensor_ops::clip(&g_abs.affine(k, constant)?, lo, hi)?;
         let [constant, ka, kg, km] = self.full;
         let sum = ((a.affine(ka, constant)? + g_abs.affine(kg, 0.0)?)? + q.affine(km, 0.0)?)?;
-        let alpha_f = sum.clamp(lo, hi)?;
+        let alpha_f = tensor_ops::clip(&sum, lo, hi)?;
         let alpha = (&alpha_g + (alpha_f - &alpha_g)?.affine(self.blend, 0.0)?)?;
         Ok((alpha_g, alpha))
     }

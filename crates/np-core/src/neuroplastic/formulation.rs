@@ -157,6 +157,9 @@ hyper_parameters! {
     /// d = γ z ⊙ t,   t = b  |  μ  |  (clip(‖θ‖/(‖b‖ + 10⁻¹²), 0.5, 1.5) − 1) b
     /// if ‖d‖ > r‖b‖:  d ← d · r‖b‖/(‖d‖ + 10⁻¹²);   u = b + d
     /// ```
+    ///
+    /// The stabilizer comes after: with its defaults ‖u‖ is 1 at most a tensor, and so smaller than b of most bases. See
+    /// [`NeuroPlasticConfig::hybrid`](super::NeuroPlasticConfig::hybrid).
     #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
     #[serde(deny_unknown_fields, default)]
     pub struct Hybrid {

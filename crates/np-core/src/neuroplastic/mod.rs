@@ -53,6 +53,9 @@ optimizer! {
     /// θ ← θ − η G u                          G: a gain near 1, see `stabilizer`
     /// ```
     ///
+    /// The norm clip is on by default, and a base's direction may be far longer than 1 (AdamW's is about √n for n elements): a hybrid then takes
+    /// smaller steps than its base at the same η. With `stabilizer: off` ([`NeuroPlasticConfig::hybrid`]) it takes its base's.
+    ///
     /// Where this departs from the paper, it follows the published code, whose trajectories it reproduces: the momentum and variance have no
     /// bias correction, α may leave its bounds when s exceeds 1, and the warm-up ρ is counted in epochs.
     /// Signals, norms and means are those of one tensor. A tensor without a gradient is left untouched.
@@ -107,7 +110,8 @@ hyper_parameters! {
         pub signals: Signals,
         /// How signals become α.
         pub coefficient: Coefficient,
-        /// How α enters the update: `direct`, `bounded_residual`, `orthogonal_residual`, or `hybrid` of another optimizer. Default `direct`.
+        /// How α enters the update: `direct`, `bounded_residual`, `orthogonal_residual`, or `hybrid` of another optimizer. Default `direct`. The
+        /// stabilizer's norm clip holds a hybrid's steps, too: `stabilizer: off` leaves them the size that its base gives them.
         pub formulation: Formulation,
         /// A controller of the learning rate, if any: `{mode: global}`, `layerwise` or `classifier_only`. Default `null`: none.
         pub controller: Option<Controller>,
@@ -128,6 +132,24 @@ impl Default for NeuroPlasticConfig {
             controller: None,
             stabilizer: Stabilizer::default(),
         }
+    }
+}
+
+impl NeuroPlasticConfig {
+    /// A hybrid of `base` whose steps are of the size that the base gives them: no norm clip and no gain, and η the base's
+    /// default. Weight decay is 0 unless it is set. With strength 0 it is the base, to the bit.
+    ///
+    /// ```
+    /// use np_core::neuroplastic::Base;
+    /// use np_core::{LionConfig, NeuroPlasticConfig, OptimizerConfig};
+    /// let config = NeuroPlasticConfig::hybrid(Base::Other(Box::new(OptimizerConfig::Lion(LionConfig::default()))));
+    /// assert_eq!((config.lr, config.stabilizer.max_update_norm), (1e-4, None));
+    /// ```
+    #[must_use]
+    pub fn hybrid(base: Base) -> Self {
+        let lr = base.learning_rate();
+        let formulation = Formulation::Hybrid(Hybrid { base, ..Hybrid::default() });
+        Self { lr, formulation, stabilizer: Stabilizer::off(), ..Self::default() }
     }
 }
 
@@ -160,6 +182,10 @@ impl Rule for NeuroPlasticConfig {
 
     fn set_learning_rate(&mut self, lr: f64) {
         self.lr = lr;
+    }
+
+    fn squares(&self) -> bool {
+        true
     }
 
     fn buffers(&self, shape: &[usize]) -> Vec<Buffer> {

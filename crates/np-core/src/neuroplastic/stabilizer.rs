@@ -1,6 +1,10 @@
 //! The homeostatic stabiliser: how large an update may be.
 
-use serde::{Deserialize, Serialize};
+use std::fmt;
+
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Unexpected, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::layers::Position;
 use crate::error::{check, positive};
@@ -15,9 +19,10 @@ hyper_parameters! {
     /// θ ← θ − η_eff · G · u
     /// ```
     ///
-    /// With the default τ the gain stays within a few 10⁻⁴ of 1: the norm clip does the work.
+    /// With the default τ the gain stays within a few 10⁻⁴ of 1: the norm clip does the work. `off` in place of settings is neither
+    /// of the two.
     #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-    #[serde(deny_unknown_fields, default)]
+    #[serde(deny_unknown_fields, default, remote = "Self")]
     pub struct Stabilizer {
         /// U > 0, largest norm of a tensor's update, before η. Default 1 (paper); `null`: no clip.
         pub max_update_norm: Option<f64>,
@@ -71,6 +76,34 @@ impl Default for RmsGain {
 impl Default for Stabilizer {
     fn default() -> Self {
         Self { max_update_norm: Some(1.0), rms_gain: Some(RmsGain::default()), eps: 1e-8 }
+    }
+}
+
+impl Serialize for Stabilizer {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        Self::serialize(self, serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Stabilizer {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        struct StabilizerVisitor;
+        impl<'de> Visitor<'de> for StabilizerVisitor {
+            type Value = Stabilizer;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("`off`, or a map of settings")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, name: &str) -> std::result::Result<Stabilizer, E> {
+                if name == "off" { Ok(Stabilizer::off()) } else { Err(E::invalid_value(Unexpected::Str(name), &self)) }
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> std::result::Result<Stabilizer, A::Error> {
+                Stabilizer::deserialize(MapAccessDeserializer::new(map))
+            }
+        }
+        deserializer.deserialize_any(StabilizerVisitor)
     }
 }
 

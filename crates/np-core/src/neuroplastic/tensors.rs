@@ -6,7 +6,7 @@ use super::NeuroPlasticConfig;
 use super::formulation::Formulation;
 use super::passes::{AlphaSums, Combination, Modulation, Passes, Shape, Sums, Watch};
 use crate::slot::{State, compute_dtype};
-use crate::{AdamWConfig, At, Buffer, Elementwise, Result, SgdConfig, Work};
+use crate::{AdamWConfig, At, Buffer, Elementwise, Result, SgdConfig, Work, tensor_ops};
 
 /// All tensors of one type, on one device.
 pub(super) struct TensorPasses<'a, 'w, 's> {
@@ -157,7 +157,10 @@ impl Passes for TensorPasses<'_, '_, '_> {
             };
             let mut sums = vec![x.sqr()?.sum_all()?, dot(&x, &g)?];
             let log_ratio = match how.log_ratio {
-                Some(eps) => (alpha.maximum(eps)?.log()? - alpha_g.maximum(eps)?.log()?)?.sum_all()?,
+                Some(eps) => {
+                    let log = |x: &Tensor| tensor_ops::max(x, &tensor_ops::fill(x, eps)?)?.log();
+                    (log(&alpha)? - log(&alpha_g)?)?.sum_all()?
+                }
                 None => sums[0].zeros_like()?,
             };
             sums.push(log_ratio);

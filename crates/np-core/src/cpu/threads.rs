@@ -1,0 +1,107 @@
+//! The threads that a step's work is spread over: a pool of this crate's own, as wide as the rayon pool that the caller is in.
+//!
+//! Whoever waits in rayon takes up other work of the same pool meanwhile. A step holds locks while it waits: candle's on a parameter's memory, and the
+//! caller's own around the optimizer. Work of the caller's that wants one of them would wait for ever, being above it on the same stack. So a
+//! step's work goes to threads that have no other, one step at a time, and the caller waits without working.
+
+use std::cell::Cell;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+
+use rayon::{ThreadPool, ThreadPoolBuilder};
+
+thread_local! {
+    /// Whether this is a thread of one of the pools below.
+    static OWN: Cell<bool> = const { Cell::new(false) };
+}
+
+/// A pool, and whose turn it is: two steps of optimizers that share a parameter would otherwise meet on one stack here.
+struct Workers {
+    pool: ThreadPool,
+    turn: Mutex<()>,
+}
+
+/// One for each number of threads that was asked for.
+static POOLS: Mutex<BTreeMap<usize, Arc<Workers>>> = Mutex::new(BTreeMap::new());
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What a panic left behind is nothing here, or a whole map.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The pool of so many threads; none where the system gives no more of them.
+fn workers(threads: usize) -> Option<Arc<Workers>> {
+    let mut pools = lock(&POOLS);
+    if let Some(workers) = pools.get(&threads) {
+        return Some(workers.clone());
+    }
+    let builder = ThreadPoolBuilder::new().num_threads(threads).thread_name(|i| format!("np-core-{i}"));
+    let pool = builder.start_handler(|_| OWN.set(true)).build().ok()?;
+    let workers = Arc::new(Workers { pool, turn: Mutex::new(()) });
+    pools.insert(threads, workers.clone());
+    Some(workers)
+}
+
+/// Whether work that is split here is done by several threads: inside [`on_threads`], where there is more than one.
+pub(crate) fn parallel() -> bool {
+    OWN.get() && rayon::current_num_threads() > 1
+}
+
+/// Runs `f` where [`parallel`] holds, on as many threads as the caller's rayon pool has; with a single one, here. Call it before any of candle's
+/// locks is taken: it waits for its turn.
+pub(crate) fn on_threads<T: Send>(f: impl FnOnce() -> T + Send) -> T {
+    if OWN.get() {
+        return f();
+    }
+    let threads = rayon::current_num_threads();
+    let Some(workers) = (threads > 1).then(|| workers(threads)).flatten() else { return f() };
+    let run = |f: Box<dyn FnOnce() -> T + Send + '_>| {
+        let _turn = lock(&workers.turn);
+        workers.pool.install(f)
+    };
+    if rayon::current_thread_index().is_none() {
+        return run(Box::new(f));
+    }
+    // A worker of another pool would work while it waits, wherever it is that it waits in rayon. A thread of no pool waits for it, and it for that.
+    let task = Mutex::new(Some(Box::new(f) as Box<dyn FnOnce() -> T + Send + '_>));
+    let take = || lock(&task).take();
+    let done = thread::scope(|scope| {
+        let waiting = thread::Builder::new().name("np-core-wait".to_string());
+        match waiting.spawn_scoped(scope, || take().map(run)) {
+            Ok(handle) => handle.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+            // No thread to be had: here, alone.
+            Err(_) => take().map(|f| f()),
+        }
+    });
+    match done {
+        Some(done) => done,
+        None => unreachable!("one of the two has taken the task"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_many_threads_as_the_callers_pool_has_wherever_it_is_called() {
+        let count = || on_threads(|| (rayon::current_num_threads(), OWN.get()));
+        for threads in [2, 3] {
+            let pool = ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            assert_eq!(pool.install(count), (threads, true));
+            assert_eq!(pool.install(|| on_threads(count)), (threads, true));
+        }
+        let one = ThreadPoolBuilder::new().num_threads(1).build().unwrap();
+        assert_eq!(one.install(count), (1, false));
+        assert!(!parallel());
+    }
+
+    #[test]
+    fn a_panic_comes_back_and_the_next_has_its_turn() {
+        let pool = ThreadPoolBuilder::new().num_threads(2).build().unwrap();
+        let caught = std::panic::catch_unwind(|| pool.install(|| on_threads(|| panic!("lost"))));
+        assert_eq!(caught.unwrap_err().downcast_ref::<&str>(), Some(&"lost"));
+        assert_eq!(pool.install(|| on_threads(|| 3)), 3);
+    }
+}
