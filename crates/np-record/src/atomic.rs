@@ -3,18 +3,48 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Writes `bytes` to `path`, so that whoever looks, even after a power cut, finds the old file or the new one and never a part.
 ///
-/// The bytes go to a temporary file in the same folder (a name with a leading dot that ends in `.tmp`), are brought to the disk
-/// (`fsync`), and take the final name by a rename; then the folder is brought to the disk too. Missing folders are created. Of
-/// several writers of one path the last one wins.
+/// The bytes go to a temporary file in the same folder (a name with a leading dot that ends in `.tmp`; nobody can guess it, and it is
+/// created anew or not at all, so that no link planted there is followed), are brought to the disk (`fsync`), and take the final name by
+/// a rename; then the folder is brought to the disk too. Missing folders are created. Of several writers of one path the last one wins.
 ///
 /// # Errors
 ///
 /// What the file system says; the temporary file is removed then.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    write_with(path, bytes, None)
+}
+
+/// As [`write_atomic`], for a program: it can be executed before it has its name.
+///
+/// # Errors
+///
+/// As [`write_atomic`].
+pub fn write_program(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    write_with(path, bytes, Some(0o755))
+}
+
+/// Writes what somebody asked for under a name of their own choice: a regular file is replaced as by [`write_atomic`], the one that a link
+/// leads to included, and whatever else has that name (a device, a pipe) is written into, and stays what it is.
+///
+/// # Errors
+///
+/// What the file system says.
+pub fn write_output(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    match fs::metadata(path) {
+        Ok(about) if about.is_file() => write_atomic(&fs::canonicalize(path)?, bytes),
+        Err(_) if fs::symlink_metadata(path).is_err() => write_atomic(path, bytes),
+        // No file, or a link to a file that is not there yet.
+        _ => OpenOptions::new().write(true).create(true).truncate(true).open(path)?.write_all(bytes),
+    }
+}
+
+/// The most of a file's name that its temporary file repeats, in characters: names have a limit.
+const REPEATED: usize = 64;
+
+fn write_with(path: &Path, bytes: &[u8], mode: Option<u32>) -> io::Result<()> {
     let folder = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
@@ -24,24 +54,26 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
     };
     create_folders(folder)?;
 
-    static COUNT: AtomicU64 = AtomicU64::new(0);
-    let count = COUNT.fetch_add(1, Ordering::Relaxed);
-    let temporary = folder.join(format!(".{}.{}-{count}.tmp", name.to_string_lossy(), std::process::id()));
-    let written = write_synced(&temporary, bytes).and_then(|()| fs::rename(&temporary, path));
-    if written.is_err() {
-        // The first error is the one worth telling; a temporary file that stays behind harms nobody.
-        let _ = fs::remove_file(&temporary);
-    }
-    written?;
+    let prefix: String = name.to_string_lossy().chars().take(REPEATED).collect();
+    let prefix = format!(".{prefix}.");
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(&prefix).suffix(".tmp").rand_bytes(12);
+    open_to_all(&mut builder, mode.unwrap_or(0o666));
+    let mut temporary = builder.tempfile_in(folder)?;
+    temporary.write_all(bytes)?;
+    temporary.as_file().sync_all()?;
+    temporary.persist(path).map_err(|error| error.error)?;
     sync_folder(folder)
 }
 
-fn write_synced(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    // Not `create_new`: a process killed in the middle may have left this name behind, and ids of processes come round again.
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).open(path)?;
-    file.write_all(bytes)?;
-    file.sync_all()
+/// Who may do what with the file, but for what the process's mask takes away: a temporary file is its owner's alone otherwise.
+#[cfg(unix)]
+fn open_to_all(builder: &mut tempfile::Builder<'_, '_>, mode: u32) {
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(mode));
 }
+
+#[cfg(not(unix))]
+fn open_to_all(_: &mut tempfile::Builder<'_, '_>, _: u32) {}
 
 /// `create_dir_all`, with every new entry brought to the disk.
 fn create_folders(folder: &Path) -> io::Result<()> {
@@ -105,5 +137,60 @@ mod tests {
         assert_eq!(bytes.len(), 100_000);
         assert!(bytes.iter().all(|b| *b == bytes[0]));
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn temporary_names_are_new_and_files_are_as_readable_as_any() {
+        use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+        let dir = tempfile::tempdir().unwrap();
+        let victim = dir.path().join("victim");
+        fs::write(&victim, "safe").unwrap();
+        // The names that a process with this id would have taken, one after another.
+        for count in 0..100 {
+            symlink(&victim, dir.path().join(format!(".a.json.{}-{count}.tmp", std::process::id()))).unwrap();
+        }
+        let path = dir.path().join("a.json");
+        write_atomic(&path, b"x").unwrap();
+        assert_eq!(fs::read(&victim).unwrap(), b"safe");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 102);
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&path), mode(&victim), "as the mask of the process has it");
+        let program = dir.path().join("np");
+        write_program(&program, b"#!/bin/sh\n").unwrap();
+        assert_eq!(mode(&program) & 0o100, 0o100);
+        write_atomic(&dir.path().join("n".repeat(250)), b"x").unwrap();
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn what_is_no_regular_file_is_written_into() {
+        use std::os::unix::fs::{FileTypeExt as _, symlink};
+
+        let dir = tempfile::tempdir().unwrap();
+        let (plain, link) = (dir.path().join("plain"), dir.path().join("link"));
+        symlink("plain", &link).unwrap();
+        for text in ["made behind the link", "replaced"] {
+            write_output(&link, text.as_bytes()).unwrap();
+            assert_eq!(fs::read_to_string(&plain).unwrap(), text);
+            assert!(fs::symlink_metadata(&link).unwrap().is_symlink());
+        }
+        write_output(&plain, b"again").unwrap();
+        assert_eq!(fs::read(&plain).unwrap(), b"again");
+
+        let pipe = dir.path().join("pipe");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        let reader = std::thread::spawn({
+            let pipe = pipe.clone();
+            move || fs::read_to_string(pipe).unwrap()
+        });
+        write_output(&pipe, b"through").unwrap();
+        assert_eq!(reader.join().unwrap(), "through");
+        assert!(fs::symlink_metadata(&pipe).unwrap().file_type().is_fifo());
+
+        write_output(Path::new("/dev/null"), b"gone").unwrap();
+        assert!(fs::symlink_metadata("/dev/null").unwrap().file_type().is_char_device());
+        assert!(write_output(dir.path(), b"x").is_err(), "a folder");
     }
 }

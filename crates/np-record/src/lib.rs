@@ -23,14 +23,16 @@ pub mod select;
 pub mod stats;
 mod store;
 mod table;
+mod text;
 
-pub use atomic::write_atomic;
+pub use atomic::{write_atomic, write_output, write_program};
 pub use plan::{Plan, PlannedRun, Stale};
 pub use record::{
     DataInfo, Epoch, Machine, ModelInfo, OptimizerInfo, Outcome, Phases, Provenance, Record, Score, Standing,
 };
 pub use store::{Kind, Reading, Store, StoreError};
 pub use table::{Cell, Column, Edge, Shown, Table};
+pub use text::{can_name, csv_field, is_hidden, visible, visible_lines};
 
 /// Version of the JSON layout of plans and records. A reader refuses a newer one.
 pub const SCHEMA: u32 = 1;

@@ -18,7 +18,7 @@ pub use error::{Kind, StoreError};
 
 use crate::plan::hex_of;
 use crate::select::Runs;
-use crate::{Plan, PlannedRun, Record, SCHEMA, write_atomic};
+use crate::{Plan, PlannedRun, Record, SCHEMA, can_name, write_atomic};
 
 /// The plans and records below one folder, by convention `experiments/records/SCALE/`:
 ///
@@ -229,8 +229,7 @@ impl Store {
     }
 
     fn path(&self, kind: Kind, name: &str) -> Result<PathBuf> {
-        let plain = name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
-        if name.is_empty() || !plain || name.starts_with('.') || name.ends_with('.') {
+        if !can_name(name) {
             return Err(StoreError::BadName { kind, name: name.into() });
         }
         Ok(self.root.join(kind.folder()).join(format!("{name}.json")))

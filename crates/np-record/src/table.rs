@@ -2,11 +2,14 @@
 //!
 //! Terminal and Markdown print rounded cells with notes below; CSV and JSON hold raw values.
 
-use std::fmt::Write as _;
+use std::{borrow::Cow, fmt::Write as _};
 
 use serde_json::{Map, Value, json};
 
-use crate::compare::Format;
+use crate::{
+    compare::Format,
+    text::{csv_field as field, markdown_cell, visible},
+};
 
 /// A table.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -152,16 +155,16 @@ impl Table {
     }
 
     /// Header and rows of the printed columns.
-    fn lines(&self) -> Vec<Vec<&str>> {
+    fn lines(&self) -> Vec<Vec<Cow<'_, str>>> {
         let columns = self.printed();
-        let head = columns.iter().map(|&i| self.columns[i].title.as_str()).collect();
+        let head = columns.iter().map(|&i| visible(&self.columns[i].title)).collect();
         let mut lines = vec![head];
-        lines.extend(self.rows.iter().map(|cells| columns.iter().map(|&i| cells[i].text.as_str()).collect()));
+        lines.extend(self.rows.iter().map(|cells| columns.iter().map(|&i| visible(&cells[i].text)).collect()));
         lines
     }
 
     fn text(&self) -> String {
-        let mut out = format!("{}\n\n", self.title);
+        let mut out = format!("{}\n\n", visible(&self.title));
         let (columns, lines) = (self.printed(), self.lines());
         let wide = |at: usize| lines.iter().map(|line| line[at].chars().count()).max().unwrap_or(0);
         let widths: Vec<usize> = (0..columns.len()).map(wide).collect();
@@ -177,7 +180,7 @@ impl Table {
             out.push('\n');
         }
         for note in &self.notes {
-            let _ = write!(out, "\n{note}");
+            let _ = write!(out, "\n{}", visible(note));
         }
         if !self.notes.is_empty() {
             out.push('\n');
@@ -186,9 +189,9 @@ impl Table {
     }
 
     fn markdown(&self) -> String {
-        let mut out = format!("{}\n\n", self.title);
+        let mut out = format!("{}\n\n", visible(&self.title));
         for (i, line) in self.lines().iter().enumerate() {
-            let cells: Vec<String> = line.iter().map(|cell| cell.replace('|', "\\|")).collect();
+            let cells: Vec<String> = line.iter().map(|cell| markdown_cell(cell)).collect();
             let _ = writeln!(out, "| {} |", cells.join(" | "));
             if i == 0 {
                 let rule = |&column: &usize| if self.columns[column].edge == Edge::Left { ":--" } else { "--:" };
@@ -199,7 +202,7 @@ impl Table {
             out.push('\n');
         }
         for note in &self.notes {
-            let _ = writeln!(out, "- {note}");
+            let _ = writeln!(out, "- {}", visible(note));
         }
         out
     }
@@ -233,11 +236,6 @@ pub(crate) fn plain(value: &Value) -> String {
         Value::Null => String::new(),
         other => other.to_string(),
     }
-}
-
-/// A CSV field, quoted where it must be.
-pub(crate) fn field(text: &str) -> String {
-    if text.contains([',', '"', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.to_string() }
 }
 
 #[cfg(test)]

@@ -11,7 +11,8 @@ use serde_json::Value;
 
 use super::{ArmSummary, Comparison, Difference, Group};
 use crate::stats::{Bootstrap, FlipMethod};
-use crate::table::{Cell, Column, Table, field};
+use crate::table::{Cell, Column, Table};
+use crate::text::csv_field as field;
 
 /// The forms that a comparison can be printed in.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

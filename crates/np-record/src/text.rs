@@ -1,0 +1,119 @@
+//! Text of others, made fit to be shown: no control characters on a terminal or in a file, no formulas in a spreadsheet.
+
+use std::borrow::Cow;
+
+/// Whether a character moves a terminal's cursor, breaks a line, or changes the order in which others are read, instead of being seen.
+#[must_use]
+pub fn is_hidden(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+}
+
+/// `text` on one line, with an escape (`\n`, `\u{1b}`) in place of every [hidden](is_hidden) character.
+///
+/// ```
+/// assert_eq!(np_record::visible("a\u{1b}[31m\n"), r"a\u{1b}[31m\n");
+/// ```
+#[must_use]
+pub fn visible(text: &str) -> Cow<'_, str> {
+    escape(text, is_hidden)
+}
+
+/// As [`visible`], but for newlines and tabs, which stay.
+#[must_use]
+pub fn visible_lines(text: &str) -> Cow<'_, str> {
+    escape(text, |c| is_hidden(c) && !matches!(c, '\n' | '\t'))
+}
+
+fn escape(text: &str, hidden: impl Fn(char) -> bool) -> Cow<'_, str> {
+    if !text.contains(&hidden) {
+        return Cow::Borrowed(text);
+    }
+    let mut out = String::with_capacity(text.len() + 16);
+    for c in text.chars() {
+        match hidden(c) {
+            true => out.extend(c.escape_default()),
+            false => out.push(c),
+        }
+    }
+    Cow::Owned(out)
+}
+
+/// A field of CSV, quoted where it must be. [Hidden](is_hidden) characters are escaped; a text that a spreadsheet would take for a formula
+/// gets an apostrophe before it, a number does not.
+///
+/// ```
+/// let fields = ["a, b", "-0.5", "=1+1"].map(np_record::csv_field);
+/// assert_eq!(fields, ["\"a, b\"", "-0.5", "'=1+1"]);
+/// ```
+#[must_use]
+pub fn csv_field(text: &str) -> String {
+    // By the text itself: escaped, a tab at its start is none.
+    let first = text.trim_start_matches(' ').chars().next();
+    let live = matches!(first, Some('=' | '+' | '-' | '@' | '\t' | '\r' | '\n' | '＝' | '＋' | '－' | '＠'));
+    let guard = if live && text.parse::<f64>().is_err() { "'" } else { "" };
+    let text = visible(text);
+    match text.contains([',', '"']) {
+        true => format!("\"{guard}{}\"", text.replace('"', "\"\"")),
+        false => format!("{guard}{text}"),
+    }
+}
+
+/// A cell of a Markdown table.
+pub(crate) fn markdown_cell(text: &str) -> String {
+    visible(text).replace('|', "\\|")
+}
+
+/// The longest name, in bytes: file names have a limit, and endings.
+const LONGEST_NAME: usize = 200;
+
+/// Whether `name` can name a plan or a record: a file, a word of a command line, a part of a job's comment.
+#[must_use]
+pub fn can_name(name: &str) -> bool {
+    let plain = name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));
+    plain && !name.is_empty() && !name.starts_with(['.', '-']) && !name.ends_with('.') && name.len() <= LONGEST_NAME
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_seen_is_spelled_out() {
+        assert!(matches!(visible("plain ü – 漢"), Cow::Borrowed(_)));
+        assert_eq!(visible("a\tb\r\n\u{7f}\u{9b}\u{202e}"), r"a\tb\r\n\u{7f}\u{9b}\u{202e}");
+        assert_eq!(visible_lines("a\tb\n\u{1b}]0;x\u{7}"), "a\tb\n\\u{1b}]0;x\\u{7}");
+    }
+
+    #[test]
+    fn formulas_are_text_and_numbers_stay_numbers() {
+        for (text, field) in [
+            ("=cmd|' /C calc'!A0", "'=cmd|' /C calc'!A0"),
+            ("+1+1", "'+1+1"),
+            ("-2+3", "'-2+3"),
+            ("@SUM(A1,A2)", "\"'@SUM(A1,A2)\""),
+            ("  =1", "'  =1"),
+            ("\t=1", "'\\t=1"),
+            ("\r=1", "'\\r=1"),
+            ("＝1", "'＝1"),
+            ("-0.25", "-0.25"),
+            ("+1e-3", "+1e-3"),
+            ("a-b=c", "a-b=c"),
+            ("say \"x\"", "\"say \"\"x\"\"\""),
+            ("two\nlines", "two\\nlines"),
+            ("", ""),
+        ] {
+            assert_eq!(csv_field(text), field);
+        }
+    }
+
+    #[test]
+    fn names_are_plain_words() {
+        for name in ["a", "fig2-sanity", "tiny.1a2b3c4d", "A_b"] {
+            assert!(can_name(name), "{name}");
+        }
+        for name in ["", ".a", "a.", "-v", "a/b", "a b", "ä", "a\nb", &"x".repeat(201)] {
+            assert!(!can_name(name), "{name}");
+        }
+    }
+}
