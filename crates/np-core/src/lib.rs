@@ -104,6 +104,7 @@ pub mod schedule;
 mod schedule_free;
 mod sgd;
 mod shampoo;
+mod size;
 mod slot;
 mod soap;
 mod state;

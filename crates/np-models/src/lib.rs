@@ -52,6 +52,7 @@ mod model;
 mod names;
 mod recorder;
 mod resnet;
+mod sizes;
 
 pub use error::{Error, Result};
 pub use init::Initializer;
@@ -61,3 +62,4 @@ pub use mlp::{Mlp, MlpConfig};
 pub use model::{Mode, Model};
 pub use recorder::{LayerTrace, Recorder};
 pub use resnet::{ResNet18, ResNet18Config};
+pub use sizes::PassSize;

@@ -47,6 +47,7 @@ impl MlpConfig {
     }
 
     /// Multiplications with an addition in the forward pass of one example: Σ in × out over the layers. A backward pass takes twice as many.
+    /// More than a `u64` holds are as many as it holds.
     ///
     /// ```
     /// assert_eq!(np_models::MlpConfig::default().multiply_adds(784, 10), 784 * 256 + 256 * 256 + 256 * 10);
@@ -54,7 +55,8 @@ impl MlpConfig {
     #[must_use]
     pub fn multiply_adds(&self, inputs: usize, classes: usize) -> u64 {
         let widths: Vec<usize> = [inputs].into_iter().chain(self.hidden.iter().copied()).chain([classes]).collect();
-        widths.windows(2).map(|pair| pair[0] as u64 * pair[1] as u64).sum()
+        let of = |pair: &[usize]| (pair[0] as u64).saturating_mul(pair[1] as u64);
+        widths.windows(2).fold(0, |sum, pair| sum.saturating_add(of(pair)))
     }
 }
 

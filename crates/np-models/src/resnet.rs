@@ -10,9 +10,9 @@ use crate::layers::{Activation, BatchNorm2d, Conv2d, Linear, MAX_PARAMETERS, Win
 use crate::{Error, Initializer, Mode, Model, Result};
 
 /// Channels of each stage, in widths, and the stride of its first block.
-const STAGES: [(usize, usize); 4] = [(1, 1), (2, 2), (4, 2), (8, 2)];
+pub(crate) const STAGES: [(usize, usize); 4] = [(1, 1), (2, 2), (4, 2), (8, 2)];
 /// Residual blocks a stage.
-const BLOCKS: usize = 2;
+pub(crate) const BLOCKS: usize = 2;
 
 /// The size of a [`ResNet18`].
 ///
@@ -55,7 +55,7 @@ impl ResNet18Config {
     }
 
     /// Multiplications with an addition in the forward pass of one image of 32×32 with 3 channels: those of convolutions and of the linear
-    /// layer. A backward pass takes twice as many.
+    /// layer. A backward pass takes twice as many. More than a `u64` holds are as many as it holds.
     ///
     /// ```
     /// // 0.56 GMAC, as the published network is counted.
@@ -64,20 +64,23 @@ impl ResNet18Config {
     #[must_use]
     pub fn multiply_adds(&self, classes: usize) -> u64 {
         let (width, mut side) = (self.width as u64, 32_u64);
-        let conv = |inputs: u64, outputs: u64, window: u64, side: u64| inputs * outputs * window * window * side * side;
+        let conv = |inputs: u64, outputs: u64, window: u64, side: u64| {
+            inputs.saturating_mul(outputs).saturating_mul(window * window * side * side)
+        };
         let mut sum = conv(3, width, 3, side);
         let mut inputs = width;
         for (widths, stride) in STAGES {
-            let outputs = widths as u64 * width;
+            let outputs = width.saturating_mul(widths as u64);
             side /= stride as u64;
             let others = 2 * BLOCKS as u64 - 1;
-            sum += conv(inputs, outputs, 3, side) + others * conv(outputs, outputs, 3, side);
+            sum = sum.saturating_add(conv(inputs, outputs, 3, side));
+            sum = sum.saturating_add(conv(outputs, outputs, 3, side).saturating_mul(others));
             if inputs != outputs {
-                sum += conv(inputs, outputs, 1, side);
+                sum = sum.saturating_add(conv(inputs, outputs, 1, side));
             }
             inputs = outputs;
         }
-        sum + inputs * classes as u64
+        sum.saturating_add(inputs.saturating_mul(classes as u64))
     }
 }
 
