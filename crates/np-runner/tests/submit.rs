@@ -152,6 +152,79 @@ fn what_was_submitted_is_trained_whatever_becomes_of_the_file() {
     assert!(trained.iter().all(|(id, result)| whole.get(id) == Some(result)), "{trained:?} {whole:?}");
 }
 
+/// The copy of the program in a cluster's store.
+fn copy(cluster: &Cluster) -> std::path::PathBuf {
+    let entries = fs::read_dir(cluster.lab.path("a store/launch/tiny")).unwrap();
+    let mut paths = entries.map(|entry| entry.unwrap().path());
+    paths.find(|path| path.file_name().unwrap().to_string_lossy().starts_with("np-")).unwrap()
+}
+
+#[test]
+fn a_program_that_was_planted_is_never_run() {
+    let cluster = Cluster::new(TINY);
+    let owned = cluster.lab.path("owned");
+    let plant = |path: &std::path::Path| {
+        fs::write(path, format!("#!/bin/sh\ntouch '{}'\n", owned.display())).unwrap();
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    };
+    cluster.np(&RUN);
+    let program = copy(&cluster);
+    let ours = fs::read(&program).unwrap();
+
+    // After the submission: the task looks before it runs it.
+    plant(&program);
+    let output = cluster.task(0).wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(126));
+    assert!(text(&output.stdout).contains("is not the program that was submitted"), "{}", text(&output.stdout));
+    assert!(!owned.exists());
+    let (rows, _) = cluster.np(&["status", "--store", "a store"]);
+    assert!(rows.contains("ended early: the copy of the program was changed, task 10_0"), "{rows}");
+
+    // Before it, as a file and as a link: the copy is made anew.
+    let elsewhere = cluster.lab.path("elsewhere");
+    plant(&elsewhere);
+    for link in [false, true] {
+        fs::remove_file(&program).unwrap();
+        match link {
+            true => std::os::unix::fs::symlink(&elsewhere, &program).unwrap(),
+            false => plant(&program),
+        }
+        cluster.np(&RUN);
+        assert!(fs::symlink_metadata(&program).unwrap().is_file() && fs::read(&program).unwrap() == ours);
+        assert_ne!(fs::read(&elsewhere).unwrap(), ours, "nothing is written through a link");
+    }
+    assert!(cluster.task(0).wait_with_output().unwrap().status.success());
+    assert!(!owned.exists());
+}
+
+#[test]
+fn a_tasks_notes_are_not_written_through_links() {
+    let cluster = Cluster::new(TINY);
+    cluster.np(&RUN);
+    let victim = cluster.lab.path("victim");
+    fs::write(&victim, "safe").unwrap();
+    let (rows, _) = cluster.np(&["status", "tiny.yaml", "--store", "a store", "--format", "json"]);
+    let rows: serde_json::Value = serde_json::from_str(&rows).unwrap();
+    let note = cluster.lab.path("a store/launch/tiny/crashes").join(rows[0]["id"].as_str().unwrap());
+    std::os::unix::fs::symlink(&victim, &note).unwrap();
+    fs::write(copy(&cluster), "changed").unwrap();
+    assert_eq!(cluster.task(0).wait_with_output().unwrap().status.code(), Some(126));
+    assert_eq!(fs::read_to_string(&victim).unwrap(), "safe");
+    assert!(fs::symlink_metadata(&note).unwrap().is_file());
+}
+
+#[test]
+fn an_answer_of_sbatch_without_an_id_is_no_submission() {
+    let cluster = Cluster::new(TINY);
+    for answer in ["", "Submitted", "sbatch: would start"] {
+        fs::write(cluster.lab.path("bin/sbatch"), format!("#!/bin/sh\necho '{answer}'\n")).unwrap();
+        let output = cluster.seen(cluster.lab.command(&RUN)).output().unwrap();
+        let said = text(&output.stderr);
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(1), 0), "{said}");
+        assert!(said.contains(&format!("`sbatch`: expected the id of an array, got `{answer}`")), "{said}");
+    }
+}
+
 #[test]
 fn copies_that_nobody_waits_for_are_removed() {
     let cluster = Cluster::new(TINY);

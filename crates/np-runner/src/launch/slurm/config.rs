@@ -57,23 +57,40 @@ impl std::fmt::Display for Amount {
     }
 }
 
-/// Options of `sbatch` that are the launcher's own.
-const OWN: [&str; 14] = [
-    "--array",
-    "-a",
-    "--wrap",
-    "--signal",
-    "--requeue",
-    "--no-requeue",
-    "--comment",
-    "--job-name",
-    "-J",
-    "--parsable",
-    "--output",
-    "-o",
-    "--chdir",
-    "-D",
+/// Options of `sbatch` that are the launcher's own, by their long names.
+const OWN: [&str; 15] = [
+    "array",
+    "chdir",
+    "comment",
+    "help",
+    "job-name",
+    "no-requeue",
+    "open-mode",
+    "output",
+    "parsable",
+    "requeue",
+    "signal",
+    "test-only",
+    "usage",
+    "version",
+    "wrap",
 ];
+
+/// The letters of those that have one, and letters of options that take no value, so that another option may follow in the same word.
+const OWN_LETTERS: [char; 6] = ['a', 'D', 'h', 'J', 'o', 'V'];
+const FLAGS: [char; 8] = ['H', 'I', 'k', 'O', 'Q', 's', 'v', 'W'];
+
+/// Whether an option of `sbatch` is the launcher's own, however it is written: a long name may be cut short (`--wra`), letters may stand together
+/// (`-Ha0-3`).
+fn is_own(option: &str) -> bool {
+    if let Some(long) = option.strip_prefix("--") {
+        let name = long.split('=').next().unwrap_or_default();
+        return OWN.iter().any(|own| own.starts_with(name));
+    }
+    let rest = option[1..].trim_start_matches(FLAGS);
+    // `-` alone is no option at all.
+    option.len() == 1 || rest.starts_with(OWN_LETTERS)
+}
 
 impl SlurmConfig {
     /// Checks what types cannot.
@@ -91,8 +108,7 @@ impl SlurmConfig {
             if !option.starts_with('-') || option.contains(char::is_whitespace) {
                 return fault(&key, "an option as one word, `--name=value`", option);
             }
-            let name = option.split('=').next().unwrap_or_default();
-            if OWN.contains(&name) {
+            if is_own(option) {
                 return fault(&key, "an option that is not the launcher's own", option);
             }
         }
@@ -141,12 +157,26 @@ mod tests {
         for (extra, expected) in [
             ("--array=0-3", "an option that is not the launcher's own"),
             ("-a", "an option that is not the launcher's own"),
+            ("--wra=x", "an option that is not the launcher's own"),
+            ("--w", "an option that is not the launcher's own"),
+            ("--", "an option that is not the launcher's own"),
+            ("-", "an option that is not the launcher's own"),
+            ("--sig=B:TERM@1", "an option that is not the launcher's own"),
+            ("--open-mode=truncate", "an option that is not the launcher's own"),
+            ("-a0-3", "an option that is not the launcher's own"),
+            ("-HJname", "an option that is not the launcher's own"),
+            ("-o/dev/null", "an option that is not the launcher's own"),
             ("constraint=a", "an option as one word, `--name=value`"),
             ("--constraint a", "an option as one word, `--name=value`"),
         ] {
             let config = SlurmConfig { extra: vec!["--nice".into(), extra.into()], ..SlurmConfig::default() };
             let fault = config.validate().unwrap_err();
             assert_eq!((fault.key.as_str(), fault.expected.as_str()), ("launcher.slurm.extra.1", expected));
+        }
+        // Whole names that begin as one of the launcher's own does, letters with a value, and letters together.
+        for extra in ["--constraint=avx512", "--export=NONE", "--wait-all-nodes=1", "-plong", "-Hplong", "-H", "-vv"] {
+            let config = SlurmConfig { extra: vec![extra.into()], ..SlurmConfig::default() };
+            config.validate().unwrap();
         }
         let config = SlurmConfig { cpus: Some(0), ..SlurmConfig::default() };
         assert_eq!(config.validate().unwrap_err().key, "launcher.slurm.cpus");

@@ -22,7 +22,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use np_record::{Plan, Store, write_atomic};
+use np_record::{Plan, Store, write_atomic, write_program};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -177,7 +177,7 @@ impl Submission<'_> {
         for &place in &open {
             let _ = fs::remove_file(folder.join("stalls").join(&self.plan.runs[place].id));
         }
-        let program = copy_program(&folder)?;
+        let (program, digest) = copy_program(&folder)?;
         let plans = self.copy_plan(&folder)?;
         // By name: a task may be of a run that the file no longer has.
         let ours = format!("np:{}:", self.plan.experiment);
@@ -190,6 +190,7 @@ impl Submission<'_> {
                 plan: &self.plan.experiment,
                 runs: places.iter().map(|&place| (place, &self.plan.runs[place])).collect(),
                 program: &program,
+                digest: &digest,
                 store: store.root(),
                 plans: plans.root(),
                 folder: &folder,
@@ -244,8 +245,12 @@ impl Submission<'_> {
         arguments.push(speak(&path)?);
         let words: Vec<&str> = arguments.iter().map(String::as_str).collect();
         let said = queue::run("sbatch", &words)?.ok_or_else(|| absent("sbatch"))?;
-        // `ID`, or `ID;CLUSTER`; a site's own remarks may stand before it.
-        let id = said.lines().last().and_then(|line| line.split(';').next()).unwrap_or_default().trim().to_owned();
+        let id = queue::submitted(&said).ok_or_else(|| {
+            let got = np_record::visible(said.trim());
+            let said =
+                format!("expected the id of an array, got `{got}`\nhint: `squeue --me` shows whether it was submitted");
+            Error::Slurm { program: "sbatch".into(), said }
+        })?;
         Ok(Array { id, tasks })
     }
 
@@ -260,20 +265,29 @@ impl Submission<'_> {
     }
 }
 
-/// Copies this program, so that building it anew changes no task that waits.
-fn copy_program(folder: &Path) -> Result<PathBuf> {
+/// Copies this program, so that building it anew changes no task that waits; with its SHA-256 in hex. What has the copy's name already is not
+/// believed: others may write into a store.
+fn copy_program(folder: &Path) -> Result<(PathBuf, String)> {
     let here = std::env::current_exe().map_err(Error::io("np"))?;
     let bytes = fs::read(&here).map_err(Error::io(&here))?;
-    let copy = folder.join(format!("np-{}", short(&Sha256::digest(&bytes))));
-    if !copy.exists() {
-        // Executable before it has its name.
-        let temporary = folder.join(format!(".np-{}.tmp", std::process::id()));
-        write_atomic(&temporary, &bytes).map_err(Error::io(&temporary))?;
-        let permissions = fs::metadata(&here).map_err(Error::io(&here))?.permissions();
-        fs::set_permissions(&temporary, permissions).map_err(Error::io(&temporary))?;
-        fs::rename(&temporary, &copy).map_err(Error::io(&copy))?;
+    let digest = Sha256::digest(&bytes);
+    let copy = folder.join(format!("np-{}", short(&digest)));
+    if !is_whole(&copy, &digest) {
+        write_program(&copy, &bytes).map_err(Error::io(&copy))?;
     }
-    Ok(copy)
+    Ok((copy, digest.iter().map(|byte| format!("{byte:02x}")).collect()))
+}
+
+/// Whether there is a program with this digest, and no link to one.
+fn is_whole(path: &Path, digest: &[u8]) -> bool {
+    let runs = |about: fs::Metadata| {
+        #[cfg(unix)]
+        let allowed = std::os::unix::fs::PermissionsExt::mode(&about.permissions()) & 0o100 != 0;
+        #[cfg(not(unix))]
+        let allowed = true;
+        about.is_file() && allowed
+    };
+    fs::symlink_metadata(path).is_ok_and(runs) && fs::read(path).is_ok_and(|bytes| Sha256::digest(bytes)[..] == *digest)
 }
 
 /// Removes copies of programs and plans, but for those to keep. What cannot be removed stays: it is in nobody's way.

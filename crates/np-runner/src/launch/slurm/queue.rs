@@ -63,6 +63,13 @@ pub(crate) fn run(program: &str, arguments: &[&str]) -> Result<Option<String>> {
     Err(Error::Slurm { program: program.into(), said })
 }
 
+/// The id in what `sbatch --parsable` says: `ID`, or `ID;CLUSTER`, on a line of its own; a site's remarks may stand before it.
+pub(super) fn submitted(said: &str) -> Option<String> {
+    let line = said.lines().map(str::trim).rfind(|line| !line.is_empty())?;
+    let id = line.split(';').next().unwrap_or_default();
+    (!id.is_empty() && id.bytes().all(|byte| byte.is_ascii_digit())).then(|| id.to_owned())
+}
+
 /// A line of `squeue`; `None` for what is no task of an array.
 fn parse(line: &str) -> Option<Task> {
     let mut fields = line.splitn(5, '|').map(str::trim);
@@ -106,6 +113,16 @@ mod tests {
         // A job that is no array, a collapsed array, noise.
         for line in ["18|N/A|RUNNING|None|x", "19|1-4|PENDING|None|x", "slurm_load_jobs error", ""] {
             assert_eq!(parse(line), None, "{line}");
+        }
+    }
+
+    #[test]
+    fn an_answer_without_an_id_is_none() {
+        for said in ["17\n", "17;cluster\n", "a remark\n17;cluster\n\n"] {
+            assert_eq!(submitted(said).as_deref(), Some("17"), "{said}");
+        }
+        for said in ["", "\n", "Submitted batch job 17\n", "17\na remark\n", ";cluster\n", "-1", "error: none"] {
+            assert_eq!(submitted(said), None, "{said}");
         }
     }
 

@@ -18,6 +18,8 @@ pub(super) struct Script<'a> {
     pub(super) runs: Vec<(usize, &'a PlannedRun)>,
     /// The copy of this program.
     pub(super) program: &'a Path,
+    /// Its SHA-256, in hex.
+    pub(super) digest: &'a str,
     /// Where the records go.
     pub(super) store: &'a Path,
     /// The store with the copy of the plan.
@@ -38,6 +40,12 @@ task=${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}
 stalls=$folder/stalls/$run
 crash=$folder/crashes/$run
 say() { printf 'np: %s\n' "$*"; }
+# Writes its input to a file by way of a new one: whatever else has that name, a link say, is replaced and not followed.
+note() {
+    local new
+    new=$(mktemp "$1.XXXXXXXXXX") || return
+    cat >"$new" && chmod "$(printf %o $((0666 & ~$(umask))))" "$new" && mv -f "$new" "$1"
+}
 say "run $run as task $task on ${SLURMD_NODENAME:-this machine}, requeued ${SLURM_RESTART_COUNT:-0} times"
 
 signals=0 requeue=no worker=
@@ -47,6 +55,14 @@ pass() {
 }
 trap 'requeue=yes; pass USR2' USR2
 trap 'pass TERM' TERM INT
+
+# Others may write into a store: no program is run but the one that was submitted.
+found=$( (sha256sum || shasum -a 256) 2>/dev/null <"$program")
+if [ "${found%% *}" != "$digest" ]; then
+    say "$program is not the program that was submitted, its digest is ${found%% *}: the same np run submits it anew"
+    printf 'the copy of the program was changed, task %s\n' "$task" | note "$crash"
+    exit 126
+fi
 
 threads=${threads:-${SLURM_CPUS_PER_TASK:-1}}
 for variable in "${environment[@]}"; do export "${variable//THREADS_OF_RUN/$threads}"; done
@@ -75,7 +91,7 @@ if [ "$code" = "$gained" ]; then
     again=yes
 elif [ "$code" = "$stalled" ]; then
     # A run that never gets through an epoch in its time would be requeued for ever.
-    if printf '%s\n' "$task" >>"$stalls" && [ "$(wc -l <"$stalls")" -lt 5 ]; then
+    if { cat "$stalls" 2>/dev/null; printf '%s\n' "$task"; } | note "$stalls" && [ "$(wc -l <"$stalls")" -lt 5 ]; then
         again=yes
     else
         say "five times in a row no epoch was completed: not requeued; give it more time"
@@ -88,9 +104,9 @@ if [ "$again" = yes ]; then
 fi
 if [ "$code" != 0 ]; then
     say "ended with exit code $code"
-    printf 'exit code %s, task %s\n' "$code" "$task" >"$crash"
+    printf 'exit code %s, task %s\n' "$code" "$task" | note "$crash"
 elif [ ! -e "$store/runs/$run.json" ]; then
-    printf 'another process had the run, task %s\n' "$task" >"$crash"
+    printf 'another process had the run, task %s\n' "$task" | note "$crash"
 else
     rm -f "$stalls" "$crash"
 fi
@@ -109,6 +125,7 @@ impl Script<'_> {
             ("runs", list(self.runs.iter().map(|(_, run)| quote(&run.id)).collect())),
             ("places", list(self.runs.iter().map(|(place, _)| place.to_string()).collect())),
             ("program", path(self.program)?),
+            ("digest", quote(self.digest)),
             ("store", path(self.store)?),
             ("plans", path(self.plans)?),
             ("folder", path(self.folder)?),
@@ -166,6 +183,7 @@ mod tests {
             plan: "tiny",
             runs: vec![(4, &first), (7, &second)],
             program: folder,
+            digest: "0a1b",
             store: folder,
             plans: folder,
             folder,
