@@ -1,7 +1,7 @@
 //! A YAML file as a tree of JSON values, with the line and column of everything in it.
 //!
 //! The values come from `serde_yaml`; `saphyr-parser` walks the same text first for the places, for what a tree cannot hold (a key
-//! twice, a key that is not text), and for how large and deep it is with every alias written out: a few lines of aliases can stand
+//! twice, a key that is not text, characters that cannot be seen), and for how large and deep it is with every alias written out: a few lines of aliases can stand
 //! for more than any memory holds. What the keys mean is for [`crate::spec`].
 
 use std::{
@@ -11,11 +11,15 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use np_record::{is_hidden, visible};
 use saphyr_parser::{Event, Marker, Parser};
 use serde_json::{Map, Number, Value};
 use sha2::{Digest, Sha256};
 
-use crate::error::{Error, Fault, Place, Result};
+use crate::{
+    error::{Error, Fault, Place, Result},
+    merge::merge,
+};
 
 /// The way to a value: the keys, and the positions in lists, from the top.
 pub(crate) type KeyPath = Vec<String>;
@@ -35,7 +39,7 @@ pub(crate) struct Document {
 }
 
 /// Line and column of every key and list item.
-type Marks = BTreeMap<KeyPath, (usize, usize)>;
+pub(crate) type Marks = BTreeMap<KeyPath, (usize, usize)>;
 
 impl Document {
     /// Reads `path`. Fails with a [`Fault`] if there is no such file, or if it is not YAML that JSON can hold.
@@ -68,7 +72,9 @@ impl Document {
             let place = Place::File(path.to_owned(), Some((line, column)));
             Fault::new(place, "not UTF-8 text").hint("save the file as UTF-8")
         })?;
-        let (value, marks) = parse(&text, &|at| Place::File(path.to_owned(), at))?;
+        // A byte order mark says how the text is encoded, and is no part of it.
+        let bare = text.strip_prefix('\u{feff}').unwrap_or(&text);
+        let (value, marks) = parse(bare, &|at| Place::File(path.to_owned(), at))?;
         if !value.is_object() {
             return Err(Fault::new(whole(), "expected a map of keys at the top").hint(LAYOUT).into());
         }
@@ -107,11 +113,12 @@ pub(crate) fn snippet(text: &str, place: &Place) -> Result<Value, Box<Fault>> {
 
 /// Parses `text`; `place` turns a line and a column into the place that a fault names.
 fn parse(text: &str, place: &dyn Fn(Option<(usize, usize)>) -> Place) -> Result<(Value, Marks), Box<Fault>> {
-    let marks = Walk::new(place).walk(text)?;
+    let mut marks = Walk::new(place).walk(text)?;
     let tree: serde_yaml::Value = serde_yaml::from_str(text).map_err(|error| {
         let at = error.location().map(|l| (l.line(), l.column()));
         Fault::new(place(at), format!("not valid YAML: {}", without_place(&error.to_string())))
     })?;
+    let tree = merge(tree, &mut KeyPath::new(), &mut marks, place)?;
     let near = |path: &[String]| place((0..=path.len()).rev().find_map(|n| marks.get(&path[..n]).copied()));
     let value = to_json(tree, &mut Vec::new(), &near)?;
     Ok((value, marks))
@@ -259,6 +266,12 @@ impl<'a> Walk<'a> {
     /// A scalar, or the start of a list or map (`opens`).
     fn node(&mut self, scalar: Option<&str>, start: Marker, opens: Option<Open>) -> Result<(), Box<Fault>> {
         let place = || (self.place)(Some(at(start)));
+        let is_key = matches!(self.open.last(), Some(Open { inside: Inside::Map(_, true), .. }));
+        let stray = |c: char| is_hidden(c) && (is_key || !matches!(c, '\n' | '\t'));
+        if let Some(text) = scalar.filter(|text| text.contains(stray)) {
+            let text = format!("expected text without control characters, got `{}`", visible(text));
+            return Err(Box::new(Fault::new(place(), text)));
+        }
         match self.open.last_mut().map(|open| &mut open.inside) {
             Some(Inside::Map(keys, next_is_key @ true)) => {
                 let Some(key) = scalar else {

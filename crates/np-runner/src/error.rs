@@ -8,6 +8,9 @@ use std::{fmt, io, path::PathBuf};
 /// The result of this crate's functions.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
+/// Exit code of what was broken off.
+pub(crate) const STOPPED: u8 = 130;
+
 /// Exit code of a worker that is to be started again, and will go on from a later epoch than it was started from.
 pub(crate) const REQUEUE: u8 = 75;
 
@@ -26,6 +29,16 @@ pub enum Error {
     Io {
         /// The file, or the program.
         path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A process or a thread could not be started.
+    #[error(
+        "cannot start {what}: {source}\nhint: end other programs, allow more processes (`ulimit -u`) and memory, or ask for less with `--jobs` and `--threads`"
+    )]
+    Start {
+        /// What was to be started.
+        what: String,
         /// What the system said.
         source: io::Error,
     },
@@ -76,7 +89,7 @@ impl Error {
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Fault(_) => 2,
-            Self::Stopped => 130,
+            Self::Stopped => STOPPED,
             Self::Requeue { gained: true } => REQUEUE,
             Self::Requeue { gained: false } => REQUEUE_WITHOUT_GAIN,
             _ => 1,
@@ -87,6 +100,14 @@ impl Error {
     pub(crate) fn io(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Self::Io { path, source }
+    }
+}
+
+impl Error {
+    /// Wraps what the system said about a process or a thread with what it was to be.
+    pub(crate) fn start(what: impl Into<String>) -> impl FnOnce(io::Error) -> Self {
+        let what = what.into();
+        move |source| Self::Start { what, source }
     }
 }
 

@@ -30,6 +30,11 @@ pub(crate) enum Event {
         /// In words.
         text: String,
     },
+    /// Something a person should know of the machine: the same of every run.
+    Remark {
+        /// In words.
+        text: String,
+    },
     /// An epoch is complete.
     Epoch {
         /// Its metrics.

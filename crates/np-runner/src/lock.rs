@@ -24,26 +24,50 @@ const PAUSE: Duration = Duration::from_millis(20);
 pub(crate) struct Lock {
     path: PathBuf,
     _file: File,
+    /// Why nobody is kept out, where the file system has no locks.
+    none: Option<String>,
+}
+
+/// Whether a file system has no locks, by what it says to one who wants a lock: not every one says so in the same words.
+fn is_without_locks(error: &io::Error) -> bool {
+    #[cfg(unix)]
+    if let Some(code) = error.raw_os_error() {
+        return [libc::ENOSYS, libc::ENOLCK, libc::ENOTSUP, libc::EOPNOTSUPP].contains(&code);
+    }
+    error.kind() == io::ErrorKind::Unsupported
+}
+
+/// Opens a run's lock file, which is made if need be; a link in its place is an error, and not followed.
+fn open(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.create(true).append(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, libc::O_NOFOLLOW);
+    options.open(path)
 }
 
 impl Lock {
     /// Takes the lock of run `id`; `None` if another process has it.
     pub(crate) fn take(store: &Store, id: &str) -> Result<Option<Self>> {
+        Self::take_by(store, id, File::try_lock)
+    }
+
+    fn take_by(store: &Store, id: &str, lock: impl Fn(&File) -> Result<(), TryLockError>) -> Result<Option<Self>> {
         let folder = store.root().join("locks");
         let path = folder.join(format!("{id}.lock"));
         fs::create_dir_all(&folder).map_err(Error::io(&folder))?;
         loop {
-            let file = OpenOptions::new().create(true).append(true).open(&path).map_err(Error::io(&path))?;
-            match file.try_lock() {
-                Ok(()) => {}
+            let file = open(&path).map_err(Error::io(&path))?;
+            let none = match lock(&file) {
+                Ok(()) => None,
                 Err(TryLockError::WouldBlock) => return Ok(None),
                 // A file system without locks: better a run trained twice than none at all.
-                Err(TryLockError::Error(error)) if error.kind() == io::ErrorKind::Unsupported => {}
+                Err(TryLockError::Error(error)) if is_without_locks(&error) => Some(error.to_string()),
                 Err(TryLockError::Error(error)) => return Err(Error::io(&path)(error)),
-            }
+            };
             // Between opening and locking, its last holder may have removed the file: then this lock is of nothing that others see.
             if is_at(&file, &path) {
-                return Ok(Some(Self { path, _file: file }));
+                return Ok(Some(Self { path, _file: file, none }));
             }
         }
     }
@@ -57,6 +81,14 @@ impl Lock {
             thread::sleep(PAUSE);
         }
         Self::take(store, id)
+    }
+
+    /// Says that it keeps nobody out, where the file system has no locks.
+    pub(crate) fn missing(&self) -> Option<String> {
+        let (why, folder) = (self.none.as_ref()?, self.path.parent()?.display());
+        Some(format!(
+            "the file system of `{folder}` has no locks ({why}): two `np run` at a time may train one run twice"
+        ))
     }
 
     /// Whether another process has the lock of run `id`. Nothing is written, so that a store which is only to be read can be asked.
@@ -110,6 +142,34 @@ mod tests {
         fs::write(&path, "").unwrap();
         assert!(!Lock::is_held(&store, "a").unwrap());
         assert!(path.exists(), "to look changes nothing");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_file_system_without_locks_is_gone_on_with_and_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        for code in [libc::ENOLCK, libc::ENOSYS, libc::ENOTSUP, libc::EOPNOTSUPP] {
+            let refuse = |_: &File| Err(TryLockError::Error(io::Error::from_raw_os_error(code)));
+            let lock = Lock::take_by(&store, "a", refuse).unwrap().unwrap();
+            let text = lock.missing().unwrap();
+            assert!(text.contains("has no locks (") && text.contains("may train one run twice"), "{text}");
+        }
+        let refuse = |_: &File| Err(TryLockError::Error(io::Error::from_raw_os_error(libc::EIO)));
+        assert!(Lock::take_by(&store, "a", refuse).is_err(), "a disk that fails is another matter");
+        assert_eq!(Lock::take(&store, "a").unwrap().unwrap().missing(), None);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_in_the_place_of_a_lock_is_not_followed() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let victim = dir.path().join("victim");
+        fs::create_dir(dir.path().join("locks")).unwrap();
+        std::os::unix::fs::symlink(&victim, dir.path().join("locks/a.lock")).unwrap();
+        assert!(Lock::take(&store, "a").is_err());
+        assert!(!victim.exists(), "nothing is made where the link leads");
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The model of a run: which one, whether it fits the data, and how it is built.
 
 use candle_core::Device;
-use np_models::{Mlp, MlpConfig, Model, ResNet18, ResNet18Config};
+use np_models::{Mlp, MlpConfig, Model, PassSize, ResNet18, ResNet18Config};
 use serde::{Deserialize, Serialize};
 
 use crate::config::OutOfRange;
@@ -59,20 +59,41 @@ impl ModelConfig {
         }
     }
 
+    /// Shapes of its parameters, for images of this shape.
+    pub(crate) fn parameter_shapes(&self, shape: [usize; 3], classes: usize) -> Result<Vec<Vec<usize>>, OutOfRange> {
+        let shapes = match self {
+            Self::Mlp(mlp) => mlp.parameter_shapes(shape.iter().product(), classes),
+            Self::ResNet18(resnet) => resnet.parameter_shapes(shape[0], classes),
+        };
+        shapes.map_err(|error| self.out_of_range(error))
+    }
+
+    /// What a pass holds for one image of this shape.
+    pub(crate) fn pass_size(&self, shape: [usize; 3], classes: usize) -> Option<PassSize> {
+        match self {
+            Self::Mlp(mlp) => mlp.pass_size(shape.iter().product(), classes),
+            Self::ResNet18(resnet) => resnet.pass_size(shape[0]),
+        }
+    }
+
     /// Checks what types cannot: every range.
     pub(crate) fn validate(&self) -> Result<(), OutOfRange> {
-        let key = format!("model.{}", self.key());
         let checked = match self {
             Self::Mlp(mlp) => mlp.validate(),
             Self::ResNet18(resnet) => resnet.validate(),
         };
-        checked.map_err(|error| match error {
+        checked.map_err(|error| self.out_of_range(error))
+    }
+
+    fn out_of_range(&self, error: np_models::Error) -> OutOfRange {
+        let key = format!("model.{}", self.key());
+        match error {
             // `hidden[2]` is `hidden.2` in a dotted path
             np_models::Error::Config { field, expected, got } => {
                 OutOfRange { key: format!("{key}.{}", field.replace('[', ".").replace(']', "")), expected, got }
             }
             other => OutOfRange { key, expected: "a valid model".into(), got: other.to_string() },
-        })
+        }
     }
 
     /// Whether it takes images of this shape, channels first.

@@ -15,12 +15,11 @@ use sha2::{Digest, Sha256};
 use crate::{
     data::standing,
     error::{Fault, Place, Result},
+    explain::refuse,
     launch::LauncherConfig,
+    memory::{CLASSES, Examples, Memory},
     spec::{Request, Spec, SpecRun},
 };
-
-/// Classes of every data set that there is.
-const CLASSES: usize = 10;
 
 /// A plan, with what planning learned and a plan does not hold.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,6 +31,8 @@ pub struct Planned {
     /// Floating-point operations of each run, in the plan's order: twice the multiply-adds of a forward pass, three times for every example
     /// that is trained on and once for every one that is evaluated. What the optimizer does is not counted.
     pub operations: Vec<f64>,
+    /// The memory that each run wants, in the plan's order; empty where the plan was read from a file.
+    pub memory: Vec<Memory>,
     /// What would keep its runs from being trained: full data was asked for, and no folder named that has it. The digests are then those of
     /// the published sets.
     pub unread: Option<Box<Fault>>,
@@ -114,7 +115,7 @@ pub fn plan(request: &Request, data_dir: Option<&Path>) -> Result<Planned> {
 pub fn plan_assuming(request: &Request, data_dir: Option<&Path>, assumed: &Assumed) -> Result<Planned> {
     let spec = Spec::load(request)?;
     let mut digests = BTreeMap::new();
-    let (mut runs, mut examples, mut operations) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut runs, mut examples, mut operations, mut memory) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     let (mut unread, mut warnings, mut foreign) = (None, Vec::new(), Vec::new());
     let mut drawn = BTreeMap::new();
     for run in &spec.runs {
@@ -158,6 +159,11 @@ pub fn plan_assuming(request: &Request, data_dir: Option<&Path>, assumed: &Assum
             Fault::new(run.tree.place(&key, &spec.document), text).key(key.join("."))
         })?;
         let evaluated = held_out + *test;
+        let at_once = Examples { train: used, evaluated: held_out.max(*test), all: labels.len() + *test };
+        memory.push(
+            Memory::of(&run.config, at_once)
+                .map_err(|bad| refuse(&run.tree, &spec.document, &bad.key, &bad.expected, &bad.got))?,
+        );
         let batch = run.config.train.batch_size;
         if batch > used {
             let warning = format!(
@@ -199,7 +205,7 @@ pub fn plan_assuming(request: &Request, data_dir: Option<&Path>, assumed: &Assum
     for (arm, earlier) in plan.twins() {
         warnings.push(format!("`{arm}`: same configuration as `{earlier}`, nothing to compare"));
     }
-    Ok(Planned { plan, examples, operations, unread, foreign, warnings, launcher: spec.launcher })
+    Ok(Planned { plan, examples, operations, memory, unread, foreign, warnings, launcher: spec.launcher })
 }
 
 /// What is known of a plan that was read from `file`, rather than made: it must be of the data at hand, as far as that is there.
@@ -229,9 +235,9 @@ pub(crate) fn of_stored(plan: Plan, file: &Path, data_dir: Option<&Path>) -> Res
         }
         foreign.extend(remark);
     }
-    let (examples, operations) = (Vec::new(), Vec::new());
+    let (examples, operations, memory) = (Vec::new(), Vec::new(), Vec::new());
     let launcher = LauncherConfig::default();
-    Ok(Planned { plan, examples, operations, unread: None, foreign, warnings: Vec::new(), launcher })
+    Ok(Planned { plan, examples, operations, memory, unread: None, foreign, warnings: Vec::new(), launcher })
 }
 
 /// The plan's name: the experiment's, and with overrides `NAME.HASH`, so that the plan of the file as written stays.

@@ -1,10 +1,11 @@
 //! What is said on standard error, to nobody if need be: a reader that has seen enough (`2>&1 | head`) must not end a training.
 
-/// `eprintln!`, but for a panic where standard error is closed.
+/// `eprintln!`, but for a panic where standard error is closed, and with control characters spelled out: what is said repeats names, paths
+/// and messages of others.
 macro_rules! say {
     ($($what:tt)*) => {{
         use std::io::Write as _;
-        let _ = writeln!(std::io::stderr(), $($what)*);
+        let _ = writeln!(std::io::stderr(), "{}", np_record::visible_lines(&format!($($what)*)));
     }};
 }
 

@@ -1,13 +1,14 @@
 //! How a sweep looks on standard error while it runs: bars on a terminal, one plain line a run anywhere else.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
+    ffi::OsStr,
     io::IsTerminal as _,
     time::{Duration, Instant},
 };
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use np_record::{Epoch, Outcome, PlannedRun};
+use np_record::{Epoch, Outcome, PlannedRun, visible_lines};
 
 use crate::{event::Event, say::say, worker::label};
 
@@ -19,7 +20,14 @@ pub struct Screen {
     total: usize,
     ended: usize,
     started: Instant,
+    /// When the clock was drawn.
+    ticked: Instant,
+    /// What is the matter with the machine, and not with one run: said once.
+    said: BTreeSet<String>,
 }
+
+/// How often the clock is drawn.
+const TICK: Duration = Duration::from_millis(500);
 
 /// One run in progress.
 #[derive(Debug)]
@@ -33,14 +41,25 @@ impl Screen {
     /// A screen for `total` runs.
     #[must_use]
     pub fn new(total: usize) -> Self {
-        let bars = std::io::stderr().is_terminal().then(|| {
+        let bars = can_draw().then(|| {
             let all = MultiProgress::new();
             let bar = all.add(ProgressBar::new(total as u64));
             bar.set_style(style("{bar:24} {pos}/{len} runs · {elapsed} {msg}"));
-            bar.enable_steady_tick(Duration::from_millis(500));
             (all, bar)
         });
-        Self { bars, runs: BTreeMap::new(), total, ended: 0, started: Instant::now() }
+        let (started, runs, said) = (Instant::now(), BTreeMap::new(), BTreeSet::new());
+        Self { bars, runs, total, ended: 0, started, ticked: started, said }
+    }
+
+    /// Time has passed: called often, it draws the clock anew now and then. (A thread that does so by itself could not be started where
+    /// there are too many.)
+    pub(crate) fn tick(&mut self) {
+        if let Some((_, total)) = &self.bars
+            && self.ticked.elapsed() >= TICK
+        {
+            total.tick();
+            self.ticked = Instant::now();
+        }
     }
 
     /// A worker has started.
@@ -70,6 +89,7 @@ impl Screen {
         let line = match event {
             Event::Resumed { epoch } => format!("{}: goes on after epoch {epoch}", run.label),
             Event::Notice { text } => format!("{}: {text}", run.label),
+            Event::Remark { text } if self.said.insert(text.clone()) => format!("note: {text}"),
             Event::Busy => format!("{}: another `np run` trains it; its record is waited for", run.label),
             _ => return,
         };
@@ -108,7 +128,7 @@ impl Screen {
 
     fn print(&self, line: String) {
         match &self.bars {
-            Some((all, _)) => drop(all.println(line)),
+            Some((all, _)) => drop(all.println(visible_lines(&line))),
             None => say!("{line}"),
         }
     }
@@ -131,7 +151,7 @@ impl Screen {
                 if let Some(bar) = seen.and_then(|seen| seen.bar) {
                     all.remove(&bar);
                 }
-                let _ = all.println(line);
+                let _ = all.println(visible_lines(&line));
                 total.inc(1);
                 total.set_message(format!("· {left} left"));
             }
@@ -154,6 +174,16 @@ impl Screen {
         let done = self.ended as f64 + self.runs.len() as f64 / 2.0;
         (self.total as f64 - done) * self.started.elapsed().as_secs_f64() / done.max(0.5)
     }
+}
+
+/// Whether standard error is a terminal on which bars can be drawn over.
+pub(crate) fn can_draw() -> bool {
+    std::io::stderr().is_terminal() && draws(std::env::var_os("TERM").as_deref())
+}
+
+/// Whether a terminal of this kind moves its cursor.
+fn draws(kind: Option<&OsStr>) -> bool {
+    kind.is_none_or(|kind| kind != "dumb")
 }
 
 fn style(template: &str) -> ProgressStyle {
@@ -194,5 +224,11 @@ mod tests {
         ] {
             assert_eq!(human(seconds), text);
         }
+    }
+
+    #[test]
+    fn a_terminal_that_says_it_is_dumb_gets_lines() {
+        assert!(draws(Some(OsStr::new("xterm"))) && draws(None) && draws(Some(OsStr::new(""))));
+        assert!(!draws(Some(OsStr::new("dumb"))));
     }
 }

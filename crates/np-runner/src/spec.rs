@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use np_record::select::Split;
+use np_record::{can_name, select::Split};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -16,10 +16,11 @@ use crate::{
     axes::{MOST_RUNS, axes, combinations, grid, sets},
     config::RunConfig,
     document::Document,
-    error::{Error, Fault, Place, Problem, Result, suggest},
+    error::{Fault, Place, Problem, Result, suggest},
     explain::{read, refuse, show},
     launch::LauncherConfig,
     layers::Layers,
+    seeds::{Seeds, seeds},
     tree::Tree,
 };
 
@@ -28,6 +29,9 @@ pub const DEFAULT_SCALE: &str = "quick";
 
 /// The scales that there are: minutes on embedded images; hours on full data; the published protocol.
 pub(crate) const SCALES: [&str; 3] = ["quick", "cpu", "paper"];
+
+/// What can name an experiment, in words; see [`can_name`].
+pub(crate) const PLAIN_NAME: &str = "a name of letters, digits, `_`, and inner `-` and points, 190 of them at most";
 
 /// The parts of an experiment that a run is made of.
 pub(crate) const PARTS: [&str; 5] = ["data", "model", "train", "optimizer", "options"];
@@ -45,7 +49,7 @@ pub struct Request {
     pub sweep: Vec<String>,
     /// The arms to keep; empty for all.
     pub arms: Vec<String>,
-    /// The seeds instead of the file's; as typed.
+    /// The seeds instead of the file's, as typed: numbers, and ranges with both their ends (`1..10`).
     pub seeds: Option<String>,
 }
 
@@ -109,7 +113,7 @@ struct Head {
     _options: Option<Value>,
     #[serde(default, rename = "optimizer")]
     _optimizer: Option<Value>,
-    seeds: Vec<u64>,
+    seeds: Seeds,
     arms: Map<String, Value>,
     #[serde(default)]
     sweep: Map<String, Value>,
@@ -147,7 +151,7 @@ impl Spec {
         let head: Head = read(&tree, document)?;
         let launcher = head.launcher.clone();
         launcher.slurm.validate().map_err(|bad| refuse(&tree, document, &bad.key, &bad.expected, &bad.got))?;
-        let seeds = seeds(&head, &tree, document, request)?;
+        let seeds = seeds(&head.seeds, &tree, document, request)?;
         let sets = sets(&request.set)?;
         let mut runs = Vec::new();
         let mut seen = BTreeSet::new();
@@ -185,7 +189,7 @@ impl Spec {
                 }
             }
         }
-        let request = Request { seeds: request.seeds.clone().filter(|_| seeds != head.seeds), ..request.clone() };
+        let request = Request { seeds: request.seeds.clone().filter(|_| seeds != head.seeds.0), ..request.clone() };
         let (document, overrides) = (document.clone(), request.overrides());
         let (name, question, selection) = (head.name, head.question, head.selection);
         Ok(Self { name, question, selection, document, overrides, launcher, runs })
@@ -228,8 +232,14 @@ fn lay_scale(tree: &mut Tree, document: &Document, request: &Request, head: &Hea
 
 fn check_name(head: &Head, document: &Document) -> Result<()> {
     let stem = document.path.file_stem().unwrap_or_default().to_string_lossy();
-    if head.name == stem {
+    // With overrides a plan has a longer name, see `plan_name`.
+    if head.name == stem && can_name(&stem) && can_name(&format!("{stem}.00000000")) {
         return Ok(());
+    }
+    if head.name == stem {
+        let problem = Problem::Expected { expected: PLAIN_NAME.into(), got: format!("`{stem}`") };
+        let hint = Some("rename the file and the experiment; plans are kept under that name".to_owned());
+        return Err(Fault { place: document.place(&["name".into()]), key: Some("name".into()), problem, hint }.into());
     }
     let problem = Problem::Expected { expected: format!("the file's name, `{stem}`"), got: format!("`{}`", head.name) };
     let hint = Some("rename the file or the experiment; plans are kept under that name".to_owned());
@@ -272,32 +282,6 @@ fn arms(head: &Head, tree: &Tree, document: &Document, request: &Request) -> Res
         }
     }
     Ok(head.arms.keys().filter(|name| request.arms.is_empty() || request.arms.contains(name)).cloned().collect())
-}
-
-fn seeds(head: &Head, tree: &Tree, document: &Document, request: &Request) -> Result<Vec<u64>> {
-    let (seeds, place) = match &request.seeds {
-        None => (head.seeds.clone(), tree.place(&["seeds".into()], document)),
-        Some(text) => {
-            let place = Place::Option(format!("--seeds {text}"));
-            let seed = |word: &str| {
-                word.trim().parse::<u64>().map_err(|_| {
-                    let problem =
-                        Problem::Expected { expected: "whole numbers, 0 or more".into(), got: format!("`{word}`") };
-                    let hint = Some("as in `--seeds 41,42,43`".into());
-                    Error::from(Fault { place: place.clone(), key: None, problem, hint })
-                })
-            };
-            (text.split(',').map(seed).collect::<Result<_>>()?, place)
-        }
-    };
-    if seeds.is_empty() {
-        let hint = "as in `seeds: [41, 42, 43]`";
-        return Err(Fault::new(place, "expected at least one seed, got none").key("seeds").hint(hint).into());
-    }
-    if let Some(twice) = seeds.iter().enumerate().find_map(|(i, seed)| seeds[..i].contains(seed).then_some(seed)) {
-        return Err(Fault::new(place, format!("seed `{twice}` stands here twice")).key("seeds").into());
-    }
-    Ok(seeds)
 }
 
 /// The folder that an experiment's records go to by default, and why.

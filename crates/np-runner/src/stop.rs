@@ -1,6 +1,7 @@
 //! The wish to stop: a signal, or a launcher that has closed its worker's standard input, or died.
 //!
-//! A wish is looked at between steps, so that what is worth keeping is kept. Workers are in process groups of their own: a Ctrl-C in a
+//! A wish is looked at between steps, so that what is worth keeping is kept. Before its first step a worker has nothing to keep, and may be long in
+//! reading data, or wait for a disk that does not answer: until then a wish ends it at once. Workers are in process groups of their own: a Ctrl-C in a
 //! terminal reaches the launcher alone, which passes the wish on.
 
 use std::{
@@ -14,6 +15,8 @@ use std::{
 
 use signal_hook::{consts, flag};
 
+use crate::error::{Error, REQUEUE_WITHOUT_GAIN, Result, STOPPED};
+
 /// What somebody wishes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Wish {
@@ -21,6 +24,16 @@ pub(crate) enum Wish {
     End,
     /// An end here, to go on later: a scheduler's warning before it takes the machine away.
     Requeue,
+}
+
+impl Wish {
+    /// The exit code of a process that ends by it and has nothing to keep.
+    fn code(self) -> u8 {
+        match self {
+            Self::End => STOPPED,
+            Self::Requeue => REQUEUE_WITHOUT_GAIN,
+        }
+    }
 }
 
 /// Signals that are a wish.
@@ -39,6 +52,8 @@ const SIGNALS: [(i32, Wish); 2] = [(consts::SIGINT, Wish::End), (consts::SIGTERM
 pub(crate) struct Stop {
     end: Arc<AtomicBool>,
     requeue: Arc<AtomicBool>,
+    /// Whether there is nothing to keep yet.
+    starting: Arc<AtomicBool>,
 }
 
 impl Stop {
@@ -52,14 +67,36 @@ impl Stop {
         stop
     }
 
+    /// As [`on_signals`](Self::on_signals), and until [`started`](Self::started) a signal ends the process at once.
+    pub(crate) fn while_starting() -> Self {
+        let stop = Self::on_signals();
+        stop.starting.store(true, Ordering::Relaxed);
+        for (signal, wish) in SIGNALS {
+            let _ = flag::register_conditional_shutdown(signal, i32::from(wish.code()), Arc::clone(&stop.starting));
+        }
+        stop
+    }
+
+    /// From here on there is something to keep, and wishes are looked at.
+    pub(crate) fn started(&self) {
+        self.starting.store(false, Ordering::Relaxed);
+    }
+
     /// Takes the end of `input` for a wish too: a launcher keeps the other end open for as long as its worker is to go on.
-    pub(crate) fn when_closed(&self, mut input: impl Read + Send + 'static) {
-        let wished = Arc::clone(&self.end);
-        thread::spawn(move || {
+    ///
+    /// # Errors
+    /// [`Error::Start`] if there is no thread to listen.
+    pub(crate) fn when_closed(&self, mut input: impl Read + Send + 'static) -> Result<()> {
+        let (wished, starting) = (Arc::clone(&self.end), Arc::clone(&self.starting));
+        let listen = move || {
             let mut rest = [0; 64];
             while input.read(&mut rest).is_ok_and(|n| n > 0) {}
             wished.store(true, Ordering::Relaxed);
-        });
+            if starting.load(Ordering::Relaxed) {
+                std::process::exit(i32::from(Wish::End.code()));
+            }
+        };
+        thread::Builder::new().spawn(listen).map(drop).map_err(Error::start("a thread that hears the launcher"))
     }
 
     fn flag(&self, wish: Wish) -> &Arc<AtomicBool> {
@@ -105,7 +142,7 @@ mod tests {
     fn a_closed_input_is_a_wish_and_an_open_one_is_not() {
         let (reader, writer) = std::io::pipe().unwrap();
         let stop = Stop::default();
-        stop.when_closed(reader);
+        stop.when_closed(reader).unwrap();
         assert!(!stop.is_wished());
         drop(writer);
         for _ in 0..1000 {

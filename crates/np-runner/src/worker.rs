@@ -13,7 +13,9 @@ use crate::{
     keeper::{Every, Keeper},
     lock::Lock,
     provenance::{Caller, memory_peak},
+    say::count,
     stop::{Stop, Wish},
+    threads,
     train::{News, Trained, train},
 };
 
@@ -77,18 +79,27 @@ pub fn exec(store: &Store, job: &Job<'_>) -> Result<()> {
     if job.id.is_some_and(|id| id != run.id) {
         return Err(Fault::new(nowhere(), "the plan was replaced while its runs were trained").into());
     }
-    let mut provenance = job.caller.provenance(job.threads);
-    let stop = Stop::on_signals();
+    let stop = Stop::while_starting();
+    let threads = threads::allowed(job.threads);
+    let mut provenance = job.caller.provenance(threads);
     if job.supervision == Supervision::Launcher {
-        stop.when_closed(std::io::stdin());
+        stop.when_closed(std::io::stdin())?;
     }
-    let Some(_lock) = Lock::take_patiently(store, &run.id)? else { return Event::Busy.say() };
+    let Some(lock) = Lock::take_patiently(store, &run.id)? else { return Event::Busy.say() };
+    if let Some(text) = lock.missing() {
+        Event::Remark { text }.say()?;
+    }
+    if threads < job.threads {
+        let text = format!("computing on {}, not {}: there are no more cores", count(threads, "thread"), job.threads);
+        Event::Remark { text }.say()?;
+    }
     if let Some(record) = recorded(store, run)?.filter(Record::is_done) {
         // Trained by another process, since this one was asked for it.
         return Event::Recorded { outcome: record.outcome }.say();
     }
     let mut keeper = Keeper::new(store, &run.id, job.snapshots);
-    let result = attempt(run, job.data_dir, &stop, &mut keeper);
+    let result = threads::start(threads).and_then(|()| attempt(run, job.data_dir, &stop, &mut keeper));
+    stop.started();
     provenance.memory_peak_bytes = memory_peak();
     match result {
         Ok(trained) => {
@@ -164,6 +175,9 @@ fn attempt(run: &PlannedRun, data_dir: Option<&Path>, stop: &Stop, keeper: &mut 
 
 /// Passes on how a training goes, keeps what is done, and ends it where somebody wishes that.
 fn hear(news: &News<'_>, stop: &Stop, keeper: &mut Keeper) -> Result<()> {
+    if !matches!(news, News::Begins(..)) {
+        stop.started();
+    }
     match news {
         News::Begins(model, data) => Event::Begins { model: model.title.clone(), examples: data.train_examples }.say(),
         News::Batch if stop.is_wished() => Err(Error::Stopped),
@@ -242,7 +256,7 @@ pub(crate) fn label(run: &PlannedRun) -> String {
     for value in run.axes.values() {
         label.push_str(&format!(" · {}", plain(value)));
     }
-    format!("{label} · seed {}", run.seed)
+    format!("{} · seed {}", np_record::visible(&label), run.seed)
 }
 
 /// A value without quotes.

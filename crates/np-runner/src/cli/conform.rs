@@ -28,6 +28,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn conform(args: &Args) -> Result<ExitCode> {
+    crate::threads::start(crate::threads::by_default())?;
     let backend = if args.tensors { Backend::Tensors } else { Backend::Auto };
     let mut failed = 0;
     for path in &args.files {

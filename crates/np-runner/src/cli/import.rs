@@ -4,14 +4,16 @@ use std::{fmt::Write as _, num::NonZeroUsize, path::PathBuf, process::ExitCode};
 
 use clap::Args as ClapArgs;
 use np_core::{Accumulate, NeuroPlasticConfig, OptimizerConfig, Options, Schedule, schedule, torch};
+use np_record::{can_name, visible};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Map, Value, json};
 
 use super::print;
 use crate::{
     document::Document,
-    error::{Error, Fault, Problem, Result, suggest},
+    error::{Error, Fault, Place, Problem, Result, suggest},
     say::say,
+    spec::PLAIN_NAME,
 };
 
 /// Turn a YAML file of the published PyTorch project into an experiment, on standard output
@@ -124,7 +126,7 @@ fn translate(document: &Document, args: &Args, left: &mut Vec<String>) -> Result
         }
     };
     let stem = args.file.file_stem().map(|s| s.to_string_lossy().into_owned());
-    let name = args.name.clone().or(experiment.run_name).or(stem).unwrap_or_else(|| "imported".into());
+    let name = name(document, args, experiment.run_name.or(stem))?;
     let accumulate = experiment.gradient_accumulation_steps.map_or_else(Accumulate::default, Accumulate);
     let options = Options { schedule, accumulate, ..Options::default() };
     let tree = json!({
@@ -138,12 +140,28 @@ fn translate(document: &Document, args: &Args, left: &mut Vec<String>) -> Result
         "arms": {"imported": {"optimizer": optimizer}},
         "scales": {"quick": {"data": {"source": "mini"}}},
     });
-    let mut text = format!("# Imported from `{}`.\n#\n# Save as `{name}.yaml`.\n", file_name(&args.file));
+    // Whatever is in names and values of others, a comment is one line.
+    let mut text = format!("# Imported from `{}`.\n#\n# Save as `{name}.yaml`.\n", visible(&file_name(&args.file)));
     for what in left.iter() {
-        let _ = writeln!(text, "# Not carried over: {what}.");
+        let _ = writeln!(text, "# Not carried over: {}.", visible(what));
     }
     let yaml = serde_yaml::to_string(&tree).map_err(|error| Error::Tensor(error.to_string()))?;
     Ok(text + "\n" + &yaml)
+}
+
+/// The experiment's name: as asked for, or else as the file has it. One that no experiment can have is a fault where it stands.
+fn name(document: &Document, args: &Args, found: Option<String>) -> Result<String> {
+    let name = args.name.clone().or(found).unwrap_or_else(|| "imported".into());
+    if can_name(&name) {
+        return Ok(name);
+    }
+    let place = match &args.name {
+        Some(name) => Place::Option(format!("--name {name}")),
+        None => document.place(&["experiment".into(), "run_name".into()]),
+    };
+    let problem = Problem::Expected { expected: PLAIN_NAME.into(), got: format!("`{}`", visible(&name)) };
+    let hint = Some("choose one with `--name NAME`".to_owned());
+    Err(Fault { place, key: args.name.is_none().then(|| "experiment.run_name".to_owned()), problem, hint }.into())
 }
 
 fn file_name(path: &std::path::Path) -> String {

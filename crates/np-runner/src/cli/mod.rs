@@ -23,7 +23,7 @@ use std::{
     process::ExitCode,
 };
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use np_record::{PlannedRun, Store};
 
 use crate::{
@@ -97,8 +97,8 @@ struct OverrideArgs {
     /// Keep this arm only; may be given more than once
     #[arg(long, value_name = "NAME")]
     arm: Vec<String>,
-    /// These seeds instead of the file's
-    #[arg(long, value_name = "41,42")]
+    /// These seeds instead of the file's: numbers, and ranges with both their ends, `1..10`
+    #[arg(long, value_name = "41,42|1..10")]
     seeds: Option<String>,
 }
 
@@ -160,7 +160,11 @@ fn planned(text: &str) -> std::result::Result<PlannedRun, String> {
 /// Runs the command that the process was started with.
 #[must_use]
 pub fn main() -> ExitCode {
-    let result = match Cli::parse().command {
+    let cli = match parse() {
+        Ok(cli) => cli,
+        Err(error) => return refuse(&error),
+    };
+    let result = match cli.command {
         Command::Run(args) => run::run(&args),
         Command::Plan(args) => plan::plan(&args),
         Command::Status(args) => status::status(&args),
@@ -181,6 +185,33 @@ pub fn main() -> ExitCode {
             ExitCode::from(error.exit_code())
         }
     }
+}
+
+/// The command line, and what the environment has in place of options.
+fn parse() -> std::result::Result<Cli, clap::Error> {
+    let mut command = without_empty(Cli::command());
+    let matches = command.try_get_matches_from_mut(std::env::args_os())?;
+    Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
+}
+
+/// `command`, for which a variable that is set to nothing is not set: `NP_DATA_DIR= np run …` is how a shell unsets one for a command.
+fn without_empty(command: clap::Command) -> clap::Command {
+    let set = |arg: clap::Arg| match arg.get_env().and_then(std::env::var_os) {
+        Some(value) if value.is_empty() => arg.env(None),
+        _ => arg,
+    };
+    command.mut_args(set).mut_subcommands(without_empty)
+}
+
+/// Says what is wrong with a command line, or prints the help that it asks for.
+fn refuse(error: &clap::Error) -> ExitCode {
+    // It repeats what was typed, and on a terminal as it was typed; the plain text is without any escapes.
+    let hidden = std::env::args_os().any(|word| word.to_string_lossy().contains(np_record::is_hidden));
+    match error.use_stderr() && hidden {
+        true => say!("{}", error.render().to_string().trim_end()),
+        false => drop(error.print()),
+    }
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
 }
 
 /// An error with what the system said, where its own words leave that out.
@@ -253,6 +284,8 @@ fn on_foreign(planned: &Planned) -> String {
 /// Prints what the command makes. A reader that has seen enough (`| head`) is no error.
 fn print(text: &str) -> Result<()> {
     let mut out = std::io::stdout().lock();
+    // Names and messages in it are others'.
+    let text = np_record::visible_lines(text);
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Error::io("standard output")(error)),
         _ => Ok(()),

@@ -9,9 +9,10 @@ use super::{ExperimentArgs, on_foreign, print, short};
 use crate::{
     Costs, Planned, Share, UNKNOWN, asked, cores,
     error::{Error, Result},
-    missing,
+    missing, origin,
     say::{count, say, say_refused},
     screen::human,
+    seeds,
     summary::{axis_names, axis_values},
     table::table,
 };
@@ -42,6 +43,7 @@ pub(super) fn plan(args: &Args) -> Result<ExitCode> {
     let store = args.experiment.store()?;
     let planned = asked(&request, args.experiment.place.data_dir.as_deref(), &store, true)?;
     let Planned { plan, examples, operations, .. } = &planned;
+    origin::check(&store, plan, &request.file)?;
     if args.json {
         let text = serde_json::to_string_pretty(plan).map_err(|error| Error::io("plan")(error.into()))?;
         print(&format!("{text}\n"))?;
@@ -63,12 +65,20 @@ pub(super) fn plan(args: &Args) -> Result<ExitCode> {
     for warning in &planned.warnings {
         say!("warning: {warning}");
     }
+    say!("seeds: {}", seeds::in_words(plan.runs.iter().map(|run| run.seed)));
+    let memory = planned.memory.iter().max_by_key(|memory| memory.total());
+    if let Some(memory) = memory {
+        say!("memory of a run: {}", memory.in_words());
+    }
     if todo.is_empty() {
         say!("nothing to train: every run has its record");
         return Ok(ExitCode::SUCCESS);
     }
     let cost: Option<f64> = todo.iter().map(|&index| costs.of_run(&plan.runs[index], examples[index])).sum();
     let jobs = Share::of(cores(), todo.len(), None, None).jobs;
+    if let Some(text) = memory.and_then(|memory| memory.warning(jobs)) {
+        say!("warning: {text}");
+    }
     let about = match cost {
         Some(seconds) => format!("about {}, {jobs} at a time", human(seconds / jobs as f64)),
         None => "no record of the like to estimate the time from".to_owned(),

@@ -7,7 +7,7 @@ use std::{
 };
 
 use clap::Args as ClapArgs;
-use np_record::{Store, select::Budget, write_atomic};
+use np_record::{Store, select::Budget, write_output};
 
 use super::{
     OverrideArgs, PlaceArgs, short,
@@ -39,7 +39,7 @@ pub(super) struct Args {
     overrides: OverrideArgs,
     #[command(flatten)]
     place: PlaceArgs,
-    /// Where to write it
+    /// Where to write it; what is no regular file, such as `/dev/stdout`, is written into
     #[arg(long, value_name = "FILE", default_value = "report.html")]
     out: PathBuf,
     /// Folder of figures that were drawn before, taken in where their caption names the experiment [default: `figures/SCALE` beside
@@ -52,7 +52,7 @@ pub(super) fn report(args: &Args) -> Result<ExitCode> {
     let files = if args.files.is_empty() { all(args)? } else { args.files.clone() };
     let studies: Vec<Study> = files.iter().map(|file| study(args, file)).collect::<Result<_>>()?;
     let page = page(&studies);
-    write_atomic(&args.out, page.as_bytes()).map_err(Error::io(&args.out))?;
+    write_output(&args.out, page.as_bytes()).map_err(Error::io(&args.out))?;
     say!("{}, {} kB: `{}`", count(studies.len(), "experiment"), page.len().div_ceil(1000), short(&args.out));
     Ok(ExitCode::SUCCESS)
 }
@@ -114,6 +114,7 @@ fn all(args: &Args) -> Result<Vec<PathBuf>> {
 
 /// The comment at the head of an experiment file, its paragraphs apart by an empty line.
 fn about(text: &str) -> String {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let lines = text.lines().take_while(|line| line.starts_with('#'));
     let mut paragraphs = vec![String::new()];
     for line in lines.map(|line| line.trim_start_matches('#').trim()) {
@@ -140,5 +141,6 @@ mod tests {
         let text = "# One: a question?\n#\n# It is\n#  long.\n#\n#\n# Cost: none.\nname: x\n# not this\n";
         assert_eq!(about(text), "One: a question?\n\nIt is long.\n\nCost: none.");
         assert_eq!(about("name: x\n"), "");
+        assert_eq!(about(&format!("\u{feff}{text}")), about(text), "with a byte order mark");
     }
 }

@@ -7,11 +7,11 @@ use np_record::{Kind, Plan, Store};
 
 use super::{ExperimentArgs, on_foreign, print, short};
 use crate::{
-    Costs, Ending, Every, Launch, Launcher, OnFailure, Planned, Screen, Share, Submission, Submitted, Tally, asked,
+    Costs, Ending, Every, Launch, Launcher, Memory, OnFailure, Planned, Screen, Share, Submission, Submitted, Tally, asked,
     cores,
     error::{Fault, Place, Result},
     keeper::clear,
-    missing,
+    missing, origin,
     provenance::Caller,
     results,
     say::{count, say, say_refused},
@@ -32,7 +32,7 @@ pub(super) struct Args {
     /// Who starts the runs
     #[arg(long, value_enum, default_value_t)]
     launcher: Launcher,
-    /// Runs at a time [default: one a core; on a cluster, as many as it gives]
+    /// Runs at a time [default: one a core; on a cluster, as many as it gives]; with their threads no more than there are cores
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     jobs: Option<u16>,
     /// Threads of each run [default: 1, more if there are fewer runs than cores; on a cluster, the CPUs of a task]; results do not depend on it
@@ -57,13 +57,18 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
     if let Some(fault) = planned.unread.clone().filter(|_| !todo.is_empty()) {
         return Err(fault.into());
     }
+    origin::check(&store, &planned.plan, &request.file)?;
     keep_plan(&planned.plan, &store)?;
+    origin::keep(&store, &planned.plan, &request.file)?;
     let (jobs, threads) = (args.jobs.map(usize::from), args.threads.map(usize::from));
     introduce(&planned, &store, &todo);
     if args.launcher == Launcher::Slurm && !todo.is_empty() {
         return submit(args, &planned, &store, &todo);
     }
     let share = Share::of(cores(), todo.len(), jobs, threads);
+    if let Some(text) = share.cut(cores(), todo.len(), jobs, threads).filter(|_| !todo.is_empty()) {
+        say!("note: {text}");
+    }
     let mut tally = Tally::default();
     if !todo.is_empty() {
         estimate(&planned, &store, &todo, share)?;
@@ -170,8 +175,12 @@ fn estimate(planned: &Planned, store: &Store, todo: &[usize], share: Share) -> R
     let cost: Option<f64> = todo.iter().map(|&index| costs.of_run(&plan.runs[index], examples[index])).sum();
     let about = cost.map(|seconds| format!(", about {}", human(seconds / share.jobs as f64))).unwrap_or_default();
     let Share { jobs, threads } = share;
-    let each = if threads == 1 { "1 thread".to_owned() } else { format!("{threads} threads") };
+    let each = count(threads, "thread");
     say!("training {}, {jobs} at a time on {each} each{about}", todo.len());
+    let largest = todo.iter().map(|&index| planned.memory[index]).max_by_key(Memory::total);
+    if let Some(text) = largest.and_then(|memory| memory.warning(jobs)) {
+        say!("warning: {text}");
+    }
     Ok(())
 }
 

@@ -7,7 +7,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
-    io::{BufRead as _, BufReader, Read as _},
+    io::{self, BufRead as _, BufReader, Read as _},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel},
@@ -19,7 +19,7 @@ use np_record::{Outcome, Plan, PlannedRun, Store};
 
 use super::{Ending, OnFailure, Share, Tally, environment};
 use crate::{
-    error::{Error, Result},
+    error::{Error, REQUEUE_WITHOUT_GAIN, Result, STOPPED},
     event::Event,
     keeper::Every,
     lock::Lock,
@@ -85,6 +85,9 @@ const TICK: Duration = Duration::from_millis(50);
 
 /// How often it looks after the runs that another process trains.
 const LOOK: Duration = Duration::from_millis(500);
+
+/// Exit codes of a worker that somebody wished to end before its first step.
+const ENDED: [i32; 2] = [STOPPED as i32, REQUEUE_WITHOUT_GAIN as i32];
 
 /// How long workers have to keep what they have done, once they are asked to stop.
 const GRACE: Duration = Duration::from_secs(60);
@@ -188,6 +191,7 @@ impl Launch<'_> {
                 looked = Instant::now();
                 continue;
             }
+            screen.tick();
             match wires.receiver.recv_timeout(TICK) {
                 Ok(Message::Said(index, event)) => {
                     screen.event(index, &event);
@@ -202,7 +206,9 @@ impl Launch<'_> {
                     let Some(mut worker) = running.remove(&index) else { continue };
                     let status = worker.child.wait().map_err(Error::io(&wires.program))?;
                     let run = &self.plan.runs[index];
-                    let stopping = deadline.is_some() || wires.stop.is_wished();
+                    // Before its first step a worker ends by a wish without a word.
+                    let heeded = status.code().is_some_and(|code| ENDED.contains(&code));
+                    let stopping = heeded || deadline.is_some() || wires.stop.is_wished();
                     let outcome = match (worker.outcome, worker.excuse) {
                         (Some(outcome), _) => outcome,
                         (None, Some(Excuse::Busy)) => {
@@ -264,22 +270,13 @@ impl Launch<'_> {
         // A Ctrl-C in a terminal goes to a whole process group: the launcher is to hear it, and to decide for its workers.
         #[cfg(unix)]
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
-        let mut child = command.spawn().map_err(Error::io(&wires.program))?;
-        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-        let errors = thread::spawn(move || {
-            let mut text = Vec::new();
-            stderr.map(|mut pipe| pipe.read_to_end(&mut text));
-            String::from_utf8_lossy(&text).into_owned()
-        });
-        let sender = wires.sender.clone();
-        thread::spawn(move || {
-            for line in stdout.into_iter().flat_map(|pipe| BufReader::new(pipe).lines()).map_while(Result::ok) {
-                if let Some(event) = Event::hear(&line) {
-                    let _ = sender.send(Message::Said(index, event));
-                }
-            }
-            let _ = sender.send(Message::Ended(index, errors.join().unwrap_or_default()));
-        });
+        let mut child = command.spawn().map_err(Error::start(format!("`{}`", wires.program.display())))?;
+        if let Err(error) = listen(index, &mut child, wires.sender.clone()) {
+            // Nobody would hear it.
+            let _ = child.kill();
+            let _ = child.wait();
+            return Err(Error::start("a thread that hears a worker")(error));
+        }
         Ok(child)
     }
 
@@ -314,6 +311,25 @@ impl Launch<'_> {
         self.store.write_record(&failed(run, reason.clone(), self.caller.provenance(self.share.threads)))?;
         Ok(Some(Outcome::Failed { reason }))
     }
+}
+
+/// Starts the threads that listen to a worker.
+fn listen(index: usize, child: &mut Child, sender: Sender<Message>) -> io::Result<()> {
+    let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+    let errors = thread::Builder::new().spawn(move || {
+        let mut text = Vec::new();
+        stderr.map(|mut pipe| pipe.read_to_end(&mut text));
+        String::from_utf8_lossy(&text).into_owned()
+    })?;
+    let events = move || {
+        for line in stdout.into_iter().flat_map(|pipe| BufReader::new(pipe).lines()).map_while(Result::ok) {
+            if let Some(event) = Event::hear(&line) {
+                let _ = sender.send(Message::Said(index, event));
+            }
+        }
+        let _ = sender.send(Message::Ended(index, errors.join().unwrap_or_default()));
+    };
+    thread::Builder::new().spawn(events).map(drop)
 }
 
 /// Why a worker died, as far as can be told: killed, out of memory, a bug.

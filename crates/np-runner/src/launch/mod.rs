@@ -9,6 +9,8 @@ pub(crate) mod slurm;
 
 use np_record::Outcome;
 
+use crate::say::count;
+
 pub use local::Launch;
 pub use slurm::{Array, LauncherConfig, SlurmConfig, Submission, Submitted};
 
@@ -45,12 +47,25 @@ impl Share {
     /// Shares `cores` out among `runs`, with what was asked for.
     ///
     /// By default a run gets one thread: two runs of a small model on a core each are faster than one after the other on two.
-    /// Left-over cores go to the runs when there are fewer runs than cores.
+    /// Left-over cores go to the runs when there are fewer runs than cores. Never are there more threads in all than cores: of what was asked
+    /// for, runs at a time come first.
     #[must_use]
     pub fn of(cores: usize, runs: usize, jobs: Option<usize>, threads: Option<usize>) -> Self {
         let cores = cores.max(1);
-        let jobs = jobs.unwrap_or(cores / threads.unwrap_or(1).max(1)).clamp(1, runs.max(1));
-        Self { jobs, threads: threads.unwrap_or(cores / jobs).max(1) }
+        let jobs = jobs.unwrap_or(cores / threads.unwrap_or(1).max(1)).clamp(1, runs.clamp(1, cores));
+        Self { jobs, threads: threads.unwrap_or(usize::MAX).clamp(1, cores / jobs) }
+    }
+
+    /// Says that it is less than was asked for, if the cores make it so.
+    #[must_use]
+    pub fn cut(self, cores: usize, runs: usize, jobs: Option<usize>, threads: Option<usize>) -> Option<String> {
+        let asked = jobs.unwrap_or(1).min(runs.max(1)).saturating_mul(threads.unwrap_or(1));
+        let words = [jobs.map(|n| format!("`--jobs {n}`")), threads.map(|n| format!("`--threads {n}`"))];
+        let words = words.into_iter().flatten().collect::<Vec<_>>().join(" and ");
+        let Self { jobs, threads } = self;
+        let verb = if words.contains(" and ") { "ask" } else { "asks" };
+        let text = format!("{words} {verb} for more than the {cores} cores that this process may use");
+        (asked > cores.max(1)).then(|| format!("{text}: {jobs} at a time on {} each", count(threads, "thread")))
     }
 }
 
@@ -117,8 +132,25 @@ mod tests {
         assert_eq!(share(8, 2, None, None), (2, 4), "left-over cores are used");
         assert_eq!(share(8, 99, None, Some(4)), (2, 4));
         assert_eq!(share(8, 99, Some(2), None), (2, 4));
-        assert_eq!(share(2, 99, Some(3), Some(5)), (3, 5), "as asked, whatever the machine");
+        assert_eq!(share(2, 99, Some(3), Some(5)), (2, 1), "no more threads than cores");
+        assert_eq!(share(8, 99, Some(2), Some(3)), (2, 3), "as asked");
+        assert_eq!(share(8, 1, Some(9999), Some(9999)), (1, 8));
+        assert_eq!(share(8, 99, None, Some(9999)), (1, 8));
+        assert_eq!(share(8, 99, Some(9999), None), (8, 1));
         assert_eq!(share(2, 99, Some(0), Some(0)), (1, 1));
         assert_eq!(share(1, 0, None, None), (1, 1));
+    }
+
+    #[test]
+    fn what_is_cut_is_said() {
+        let cut = |jobs, threads| Share::of(2, 12, jobs, threads).cut(2, 12, jobs, threads);
+        let text = "`--jobs 9999` and `--threads 9999` ask for more than the 2 cores that this process may use: 2 at a time on 1 thread each";
+        assert_eq!(cut(Some(9999), Some(9999)).unwrap(), text);
+        assert!(cut(None, Some(3)).unwrap().ends_with("1 at a time on 2 threads each"));
+        for (jobs, threads) in [(None, None), (Some(2), None), (None, Some(2)), (Some(2), Some(1))] {
+            assert_eq!(cut(jobs, threads), None);
+        }
+        let one = Share::of(2, 1, Some(9999), Some(1));
+        assert_eq!(one.cut(2, 1, Some(9999), Some(1)), None, "there is one run only");
     }
 }

@@ -92,5 +92,6 @@ pub(crate) fn page(studies: &[Study]) -> String {
             }
         }
     };
-    page.into_string() + "\n"
+    // Names and messages are others': what cannot be seen is spelled out.
+    np_record::visible_lines(&page.into_string()).into_owned() + "\n"
 }

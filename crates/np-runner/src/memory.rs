@@ -1,0 +1,218 @@
+//! How much memory a run will want, by its sizes alone: what `np plan` prints, and what is refused because no machine has it.
+
+use std::fs;
+
+use crate::{
+    config::{OutOfRange, RunConfig},
+    say::count,
+};
+
+/// Classes of every data set that there is.
+pub(crate) const CLASSES: usize = 10;
+
+/// The most that a run may want: 1 TiB. More is a typing error.
+const MOST: u64 = 1 << 40;
+
+/// Bytes of a number: models compute in single precision.
+const NUMBER: usize = 4;
+
+/// What a run holds at a time, in bytes, about.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// The model's parameters.
+    pub parameters: u64,
+    /// Their gradients.
+    pub gradients: u64,
+    /// What the optimizer keeps.
+    pub optimizer: u64,
+    /// What a pass over a batch holds: of training or of evaluation, whichever is more.
+    pub activations: u64,
+    /// The data set, a byte a pixel.
+    pub data: u64,
+}
+
+/// Examples of a run.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Examples {
+    /// Those that it is trained on.
+    pub(crate) train: usize,
+    /// Those that it is evaluated on, at the most at once.
+    pub(crate) evaluated: usize,
+    /// All of the data set.
+    pub(crate) all: usize,
+}
+
+impl Memory {
+    /// The memory of a run.
+    ///
+    /// # Errors
+    /// The key whose value makes it more than any machine has.
+    pub(crate) fn of(config: &RunConfig, examples: Examples) -> Result<Self, OutOfRange> {
+        let RunConfig { data, model, train, optimizer, .. } = config;
+        let shape = data.shape()?;
+        let shapes = model.parameter_shapes(shape, CLASSES)?;
+        let all = |of: &dyn Fn(&[usize]) -> Option<usize>| {
+            shapes.iter().try_fold(0_usize, |sum, shape| sum.checked_add(of(shape)?)).and_then(bytes)
+        };
+        // Fewer than a model may have, or they would have no shapes.
+        let parameters = all(&|shape| Some(shape.iter().product())).unwrap_or(u64::MAX);
+        // An optimizer that keeps a history has at most one entry a step.
+        let steps = examples.train.div_ceil(train.batch_size.max(1)).saturating_mul(train.epochs as usize);
+        let held = all(&|shape| optimizer.numbers_held(shape, steps)).filter(|bytes| *bytes <= MOST);
+        let held = held.ok_or_else(|| OutOfRange {
+            key: format!("optimizer.{}", optimizer.kind()),
+            expected: format!("an optimizer whose state takes {} at the most", human(MOST)),
+            got: optimizer.kind().into(),
+        })?;
+        let size = model.pass_size(shape, CLASSES);
+        let pass = |batch: usize, key: &str, given: usize, of: fn(np_models::PassSize) -> usize| {
+            let all = size.and_then(|size| of(size).checked_mul(batch)).and_then(bytes).filter(|bytes| *bytes <= MOST);
+            all.ok_or_else(|| OutOfRange {
+                key: key.to_owned(),
+                expected: format!("a batch whose activations take {} at the most", human(MOST)),
+                got: given.to_string(),
+            })
+        };
+        let (batch, eval) = (train.batch_size, train.eval_batch_size);
+        let training = pass(batch.min(examples.train), "train.batch_size", batch, |size| size.training)?;
+        let evaluation = pass(eval.min(examples.evaluated), "train.eval_batch_size", eval, |size| size.evaluation)?;
+        let data = data.name.shape().iter().product::<usize>().saturating_mul(examples.all);
+        Ok(Self {
+            parameters,
+            gradients: parameters,
+            optimizer: held,
+            activations: training.max(evaluation),
+            data: data as u64,
+        })
+    }
+
+    /// All of it.
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        let Self { parameters, gradients, optimizer, activations, data } = *self;
+        [gradients, optimizer, activations, data].into_iter().fold(parameters, u64::saturating_add)
+    }
+
+    /// Says what it is made of.
+    pub(crate) fn in_words(&self) -> String {
+        let Self { parameters, gradients, optimizer, activations, data } = self;
+        let parts = [
+            ("parameters", parameters),
+            ("gradients", gradients),
+            ("optimizer state", optimizer),
+            ("activations of a batch", activations),
+            ("data", data),
+        ];
+        let parts: Vec<String> = parts.iter().map(|(name, bytes)| format!("{name} {}", human(**bytes))).collect();
+        format!("about {} ({})", human(self.total()), parts.join(", "))
+    }
+
+    /// What to say of runs that want more than this machine has, so many at a time.
+    pub(crate) fn warning(&self, jobs: usize) -> Option<String> {
+        let here = of_this_machine()?;
+        let all = self.total().saturating_mul(jobs as u64);
+        let text = format!(
+            "{} at a time want about {} of memory, and this machine has {}",
+            count(jobs, "run"),
+            human(all),
+            human(here)
+        );
+        (all > here).then_some(text)
+    }
+}
+
+/// Bytes of so many numbers.
+fn bytes(numbers: usize) -> Option<u64> {
+    u64::try_from(numbers.checked_mul(NUMBER)?).ok()
+}
+
+/// Bytes as people say them: `900 kB`, `1.2 GB`.
+pub(crate) fn human(bytes: u64) -> String {
+    let amount = bytes as f64;
+    let (unit, name) = match bytes {
+        0..1_000_000 => (1e3, "kB"),
+        1_000_000..1_000_000_000 => (1e6, "MB"),
+        1_000_000_000..1_000_000_000_000 => (1e9, "GB"),
+        _ => (1e12, "TB"),
+    };
+    let amount = amount / unit;
+    if amount < 10.0 { format!("{amount:.1} {name}") } else { format!("{amount:.0} {name}") }
+}
+
+/// The memory that processes here may have, where the system says: the machine's, or what it allows this group of processes.
+fn of_this_machine() -> Option<u64> {
+    let text = fs::read_to_string("/proc/meminfo").ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let all = line.trim().strip_suffix("kB")?.trim_end().parse::<u64>().ok()?.checked_mul(1024)?;
+    let group = fs::read_to_string("/sys/fs/cgroup/memory.max").ok().and_then(|text| text.trim().parse::<u64>().ok());
+    Some(group.map_or(all, |most| most.min(all)))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const MNIST: Examples = Examples { train: 60_000, evaluated: 10_000, all: 70_000 };
+
+    fn config(over: serde_json::Value) -> RunConfig {
+        let mut value = json!({"seed": 1, "optimizer": "adam"});
+        if let (Some(value), serde_json::Value::Object(over)) = (value.as_object_mut(), over) {
+            value.extend(over);
+        }
+        serde_json::from_value(value).unwrap()
+    }
+
+    #[test]
+    fn a_run_wants_what_its_parts_want() {
+        let memory = Memory::of(&config(json!({})), MNIST).unwrap();
+        // MLP 784-256-256-10 has 269,322 parameters; Adam two moments of each. A training pass of an example holds 784 + 2 · (2 · 512 + 10)
+        // numbers, and 128 of them are less than 1,000 evaluations of 784 + 2 · 512 + 10.
+        assert_eq!((memory.parameters, memory.gradients), (1_077_288, 1_077_288));
+        assert_eq!((memory.optimizer, memory.activations, memory.data), (2_154_576, 7_272_000, 54_880_000));
+        assert_eq!(memory.total(), 66_461_152);
+        let words = "about 66 MB (parameters 1.1 MB, gradients 1.1 MB, optimizer state 2.2 MB, activations of a batch 7.3 MB, data 55 MB)";
+        assert_eq!(memory.in_words(), words);
+    }
+
+    #[test]
+    fn what_no_machine_has_is_refused_by_the_key_that_asks_for_it() {
+        let huge = u64::MAX;
+        for (over, key) in [
+            (
+                json!({"model": {"mlp": {"hidden": [1_000_000_000_000_u64, 1_000_000_000_000_u64], "dropout": 0.1}}}),
+                "model.mlp.hidden",
+            ),
+            (json!({"model": {"mlp": {"hidden": [huge], "dropout": 0.1}}}), "model.mlp.hidden"),
+            (json!({"model": {"resnet18": {"width": 100_000}}, "data": {"layout": "rgb32"}}), "model.resnet18.width"),
+            (
+                json!({"model": {"mlp": {"hidden": [1_000_000], "dropout": 0.1}}, "optimizer": {"shampoo": {"max_dim": 2_000_000}}}),
+                "optimizer.shampoo",
+            ),
+            (
+                json!({"model": {"mlp": {"hidden": [1_000_000], "dropout": 0.1}}, "optimizer": {"lbfgs": {"history": huge}}}),
+                "optimizer.lbfgs",
+            ),
+            (
+                json!({"model": {"mlp": {"hidden": [1_000_000], "dropout": 0.1}}, "train": {"batch_size": huge}}),
+                "train.batch_size",
+            ),
+        ] {
+            assert_eq!(
+                Memory::of(&config(over.clone()), Examples { train: 1_000_000, ..MNIST }).unwrap_err().key,
+                key,
+                "{over}"
+            );
+        }
+        // As many as there are, and no more.
+        let all = config(json!({"train": {"batch_size": huge, "eval_batch_size": huge, "epochs": u32::MAX}}));
+        assert_eq!(Memory::of(&all, MNIST).unwrap().activations, 60_000 * 4 * (784 + 2 * 1034));
+    }
+
+    #[test]
+    fn bytes_are_said_as_people_say_them() {
+        let said = [0, 1_500, 999_999, 1_000_000, 12_345_678, 1 << 40].map(human);
+        assert_eq!(said, ["0.0 kB", "1.5 kB", "1000 kB", "1.0 MB", "12 MB", "1.1 TB"]);
+    }
+}

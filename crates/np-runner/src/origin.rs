@@ -1,0 +1,74 @@
+//! Which file a store's plan was made from: `files/NAME` holds the way to it, seen from the store, so that two files of one name do not take
+//! turns in replacing each other's plan.
+//!
+//! A way and not a digest, because a file that was edited makes its own plan anew; seen from the store, because a checkout may move. What is not
+//! there any more keeps nobody from its name.
+
+use std::{
+    fs,
+    path::{Component, Path, PathBuf},
+};
+
+use np_record::{Plan, Store, write_atomic};
+
+use crate::error::{Error, Fault, Place, Result};
+
+/// Where the way to a plan's file is kept.
+fn note(store: &Store, plan: &Plan) -> PathBuf {
+    store.root().join("files").join(&plan.experiment)
+}
+
+/// Refuses a plan that would replace that of another file.
+///
+/// # Errors
+/// A fault that names the other file; those of reading plans.
+pub(crate) fn check(store: &Store, plan: &Plan, file: &Path) -> Result<()> {
+    let Ok(text) = fs::read_to_string(note(store, plan)) else { return Ok(()) };
+    let Ok(other) = fs::canonicalize(store.root().join(text.trim_end())) else { return Ok(()) };
+    let same = fs::canonicalize(file).is_ok_and(|file| file == other);
+    if same || store.read_plan(&plan.experiment)?.is_none_or(|old| old.spec_sha256 == plan.spec_sha256) {
+        return Ok(());
+    }
+    let folder = store.root().display();
+    let text = format!("the plan `{}` in `{folder}` is of another file, `{}`", plan.experiment, other.display());
+    let hint = "rename one of the two files and its experiment, or choose another folder with `--store`";
+    Err(Fault::new(Place::File(file.to_owned(), None), text).hint(hint).into())
+}
+
+/// Notes which file a plan is of.
+///
+/// # Errors
+/// [`Error::Io`].
+pub(crate) fn keep(store: &Store, plan: &Plan, file: &Path) -> Result<()> {
+    let absolute = |path: &Path| std::path::absolute(path).map_err(Error::io(path));
+    let (file, root) = (absolute(file)?, absolute(store.root())?);
+    // Links may make of `..` something else: then the way is told in full.
+    let way = fs::canonicalize(&file).ok().zip(fs::canonicalize(&root).ok()).map(|(file, root)| between(&root, &file));
+    let way = way.unwrap_or(file);
+    let Some(way) = way.to_str() else { return Ok(()) };
+    let (path, text) = (note(store, plan), format!("{way}\n"));
+    if fs::read_to_string(&path).is_ok_and(|old| old == text) {
+        return Ok(());
+    }
+    write_atomic(&path, text.as_bytes()).map_err(Error::io(path))
+}
+
+/// The way from a folder to a file.
+fn between(folder: &Path, file: &Path) -> PathBuf {
+    let shared = folder.components().zip(file.components()).take_while(|(a, b)| a == b).count();
+    let up = folder.components().skip(shared).map(|_| Component::ParentDir);
+    up.chain(file.components().skip(shared)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_way_leads_up_and_down() {
+        let way = |folder: &str, file: &str| between(Path::new(folder), Path::new(file));
+        assert_eq!(way("/a/experiments/records/cpu", "/a/experiments/x.yaml"), Path::new("../../x.yaml"));
+        assert_eq!(way("/a", "/a/b/x.yaml"), Path::new("b/x.yaml"));
+        assert_eq!(way("/s", "/a/x.yaml"), Path::new("../a/x.yaml"));
+    }
+}
