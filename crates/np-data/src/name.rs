@@ -71,12 +71,18 @@ impl DataName {
         }
     }
 
-    /// How to come by a file that is missing.
+    /// How to come by a file that is missing, with what this build has: fetching needs the feature `hub`.
     pub(crate) fn remedy(self) -> &'static str {
-        match self {
-            Self::Mnist | Self::FashionMnist => "copy it there, or fetch the set with `np data fetch` (feature `hub`)",
-            Self::Cifar10 => {
-                "unpack `cifar-10-binary.tar.gz` there, or fetch the set with `np data fetch`, or make it of the Hub's parquet files with `np data import` (feature `hub`)"
+        match (self, cfg!(feature = "hub")) {
+            (Self::Mnist | Self::FashionMnist, true) => "copy it there, or fetch the set with `np data fetch`",
+            (Self::Mnist | Self::FashionMnist, false) => {
+                "copy it there; `np` can fetch the set if it is built with `cargo build -p np-runner --features hub`"
+            }
+            (Self::Cifar10, true) => {
+                "unpack `cifar-10-binary.tar.gz` there, or fetch the set with `np data fetch`, or make it of the Hub's parquet files with `np data import`"
+            }
+            (Self::Cifar10, false) => {
+                "unpack `cifar-10-binary.tar.gz` there; `np` can fetch the set if it is built with `cargo build -p np-runner --features hub`"
             }
         }
     }
@@ -169,5 +175,14 @@ mod tests {
         }
         let error = "cifar".parse::<DataName>().unwrap_err().to_string();
         assert_eq!(error, "data set: expected `mnist`, `fashion-mnist` or `cifar10`, found `cifar`");
+    }
+
+    #[test]
+    fn a_remedy_names_what_this_build_has() {
+        for name in DataName::ALL {
+            let remedy = name.remedy();
+            assert_eq!(remedy.contains("`np data "), cfg!(feature = "hub"), "{remedy}");
+            assert_eq!(remedy.contains("--features hub"), cfg!(not(feature = "hub")), "{remedy}");
+        }
     }
 }

@@ -59,11 +59,17 @@ fn write_with(path: &Path, bytes: &[u8], mode: Option<u32>) -> io::Result<()> {
     let mut builder = tempfile::Builder::new();
     builder.prefix(&prefix).suffix(".tmp").rand_bytes(12);
     open_to_all(&mut builder, mode.unwrap_or(0o666));
-    let mut temporary = builder.tempfile_in(folder)?;
-    temporary.write_all(bytes)?;
+    let mut temporary = builder.tempfile_in(folder).map_err(of_the_system)?;
+    temporary.as_file_mut().write_all(bytes)?;
     temporary.as_file().sync_all()?;
     temporary.persist(path).map_err(|error| error.error)?;
     sync_folder(folder)
+}
+
+/// What the system said, without the temporary file's name, which is of no use to anybody.
+fn of_the_system(error: io::Error) -> io::Error {
+    let cause = error.get_ref().and_then(|inner| inner.source()?.downcast_ref::<io::Error>()?.raw_os_error());
+    cause.map_or(error, io::Error::from_raw_os_error)
 }
 
 /// Who may do what with the file, but for what the process's mask takes away: a temporary file is its owner's alone otherwise.
@@ -121,6 +127,8 @@ mod tests {
         assert!(write_atomic(&taken, b"x").is_err());
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
         assert!(write_atomic(Path::new("/"), b"x").is_err());
+        let nowhere = write_atomic(Path::new("/proc/none.json"), b"x").unwrap_err();
+        assert!(!nowhere.to_string().contains(".tmp"), "{nowhere}");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use std::{
 
 use np_record::{Plan, Store, write_atomic};
 
-use crate::error::{Error, Fault, Place, Result};
+use crate::error::{Fault, Place, Result};
 
 /// Where the way to a plan's file is kept.
 fn note(store: &Store, plan: &Plan) -> PathBuf {
@@ -35,22 +35,17 @@ pub(crate) fn check(store: &Store, plan: &Plan, file: &Path) -> Result<()> {
     Err(Fault::new(Place::File(file.to_owned(), None), text).hint(hint).into())
 }
 
-/// Notes which file a plan is of.
-///
-/// # Errors
-/// [`Error::Io`].
-pub(crate) fn keep(store: &Store, plan: &Plan, file: &Path) -> Result<()> {
-    let absolute = |path: &Path| std::path::absolute(path).map_err(Error::io(path));
-    let (file, root) = (absolute(file)?, absolute(store.root())?);
-    // Links may make of `..` something else: then the way is told in full.
-    let way = fs::canonicalize(&file).ok().zip(fs::canonicalize(&root).ok()).map(|(file, root)| between(&root, &file));
-    let way = way.unwrap_or(file);
-    let Some(way) = way.to_str() else { return Ok(()) };
-    let (path, text) = (note(store, plan), format!("{way}\n"));
-    if fs::read_to_string(&path).is_ok_and(|old| old == text) {
-        return Ok(());
+/// Notes which file a plan is of. Where nothing can be written, plan or records will say so.
+pub(crate) fn keep(store: &Store, plan: &Plan, file: &Path) {
+    let Ok((file, root)) = fs::canonicalize(file).and_then(|file| Ok((file, fs::canonicalize(store.root())?))) else {
+        return;
+    };
+    let path = note(store, plan);
+    if let Some(text) = between(&root, &file).to_str().map(|way| format!("{way}\n"))
+        && fs::read_to_string(&path).ok().as_ref() != Some(&text)
+    {
+        let _ = write_atomic(&path, text.as_bytes());
     }
-    write_atomic(&path, text.as_bytes()).map_err(Error::io(path))
 }
 
 /// The way from a folder to a file.

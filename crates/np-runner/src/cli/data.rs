@@ -89,8 +89,6 @@ fn fetch(name: DataName, _: &Path) -> Result<ExitCode> {
 
 #[cfg(feature = "hub")]
 fn fetch(name: DataName, to: &Path) -> Result<ExitCode> {
-    use std::io::IsTerminal as _;
-
     use indicatif::{ProgressBar, ProgressStyle};
     use np_data::fetch::{ENDPOINT_ENV, Hub, Progress};
 
@@ -99,7 +97,7 @@ fn fetch(name: DataName, to: &Path) -> Result<ExitCode> {
         hub.endpoint = endpoint;
     }
     let style = ProgressStyle::with_template("{bar:24} {bytes}/{total_bytes} {msg} · {bytes_per_sec} · {eta} left");
-    let bar = if std::io::stderr().is_terminal() { ProgressBar::new(0) } else { ProgressBar::hidden() };
+    let bar = if crate::screen::can_draw() { ProgressBar::new(0) } else { ProgressBar::hidden() };
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
     let mut begun = String::new();
     let set = hub.fetch(name, to, &mut |progress| match progress {

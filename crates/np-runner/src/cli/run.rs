@@ -59,7 +59,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
     }
     origin::check(&store, &planned.plan, &request.file)?;
     keep_plan(&planned.plan, &store)?;
-    origin::keep(&store, &planned.plan, &request.file)?;
+    origin::keep(&store, &planned.plan, &request.file);
     let (jobs, threads) = (args.jobs.map(usize::from), args.threads.map(usize::from));
     introduce(&planned, &store, &todo);
     if args.launcher == Launcher::Slurm && !todo.is_empty() {
