@@ -68,8 +68,11 @@ fn write_with(path: &Path, bytes: &[u8], mode: Option<u32>) -> io::Result<()> {
 
 /// What the system said, without the temporary file's name, which is of no use to anybody.
 fn of_the_system(error: io::Error) -> io::Error {
-    let cause = error.get_ref().and_then(|inner| inner.source()?.downcast_ref::<io::Error>()?.raw_os_error());
-    cause.map_or(error, io::Error::from_raw_os_error)
+    let text = error.to_string();
+    match text.split_once(" at path ") {
+        Some((said, _)) => io::Error::new(error.kind(), said),
+        None => error,
+    }
 }
 
 /// Who may do what with the file, but for what the process's mask takes away: a temporary file is its owner's alone otherwise.
