@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use crate::dataset::{CLASSES, Split};
 use crate::error::Error;
+use crate::looks;
 use crate::name::DataName;
 
 /// Channels, height and width of an image.
@@ -45,7 +46,7 @@ pub fn read(path: &Path) -> Result<Split, Error> {
 /// Reads records to the end of a stream; `origin` is the name that errors give it.
 ///
 /// # Errors
-/// [`Error::Empty`], [`Error::PartialRecord`], [`Error::TooManyRecords`], [`Error::LabelOutOfRange`], and [`Error::Io`] if the
+/// [`Error::Empty`], [`Error::Foreign`], [`Error::PartialRecord`], [`Error::TooManyRecords`], [`Error::LabelOutOfRange`], and [`Error::Io`] if the
 /// reader fails.
 pub fn decode(mut reader: impl Read, origin: &Path) -> Result<Split, Error> {
     let path = || origin.to_path_buf();
@@ -55,6 +56,14 @@ pub fn decode(mut reader: impl Read, origin: &Path) -> Result<Split, Error> {
         let found = fill(&mut reader, &mut record).map_err(|source| Error::Io { path: path(), source })?;
         if found == 0 {
             break;
+        }
+        // A label is below 10, and what people find in its place begins above.
+        if labels.is_empty() && usize::from(record[0]) >= CLASSES {
+            let expected = format!("records of {RECORD} bytes that begin with a label from 0 to 9");
+            let start = &record[..found.min(looks::ENOUGH as usize)];
+            if let Some(error) = looks::foreign(origin, expected, start, false) {
+                return Err(error);
+            }
         }
         if labels.len() == MAX_EXAMPLES {
             return Err(Error::TooManyRecords { path: path(), expected: MAX_EXAMPLES });
@@ -122,7 +131,13 @@ fn find(folder: &Path, file: &str) -> Result<PathBuf, Error> {
     match looked_for.iter().map(|name| folder.join(name)).find(|path| path.exists()) {
         Some(path) => Ok(path),
         None => {
-            Err(Error::MissingFile { folder: folder.to_path_buf(), looked_for, remedy: DataName::Cifar10.remedy() })
+            let pickled = ["data_batch_1", "cifar-10-batches-py"].iter().any(|name| folder.join(name).exists());
+            let remedy = if pickled {
+                "this is the Python version; unpack the binary one there, `cifar-10-binary.tar.gz`"
+            } else {
+                DataName::Cifar10.remedy()
+            };
+            Err(Error::MissingFile { folder: folder.to_path_buf(), looked_for, remedy })
         }
     }
 }

@@ -10,6 +10,7 @@ use crate::idx::{self, Idx, Kind};
 use crate::mini;
 use crate::name::{DataName, Source};
 use crate::note::Note;
+use crate::spelling;
 
 /// The environment variable that names the data folder. This crate doesn't read it: whoever reads the command line does.
 pub const DATA_DIR_ENV: &str = "NP_DATA_DIR";
@@ -94,7 +95,8 @@ impl DataSet {
     /// Loads and checks one data set.
     ///
     /// [`Source::Mini`] is embedded and ignores `data_dir`. [`Source::Full`] reads a folder:
-    /// `DIR/{mnist,fashion-mnist}/{train,t10k}-{images-idx3,labels-idx1}-ubyte`, with or without `.gz`, plain or gzip;
+    /// `DIR/{mnist,fashion-mnist}/{train,t10k}-{images-idx3,labels-idx1}-ubyte`, with or without `.gz`, plain or gzip, also with a dot or an
+    /// underscore for a hyphen, as on Kaggle, and in a folder `raw` or of the file's own name;
     /// `DIR/cifar10/{data_batch_1,…,data_batch_5,test_batch}.bin`, or these in `DIR/cifar10/cifar-10-batches-bin/`. It doesn't ask
     /// for every published example, so that a folder may hold fewer, or others: [`identity`](Self::identity) tells, and the title.
     ///
@@ -198,8 +200,9 @@ fn idx_splits(read: impl Fn(Part, Kind) -> Result<Loaded, Error>) -> Result<(Spl
 
 fn on_disk(name: DataName, folder: &Path, part: Part, kind: Kind) -> Result<Loaded, Error> {
     let plain = part.file_name(kind);
+    let found = spelling::find(folder, part, kind);
     let looked_for = vec![format!("{plain}.gz"), plain];
-    match looked_for.iter().map(|file| folder.join(file)).find(|path| path.exists()) {
+    match found {
         Some(path) => idx::read(&path, kind).map(|idx| Loaded { path, idx }),
         None => Err(Error::MissingFile { folder: folder.to_path_buf(), looked_for, remedy: name.remedy() }),
     }

@@ -11,6 +11,7 @@ use std::path::Path;
 use flate2::read::MultiGzDecoder;
 
 use crate::error::Error;
+use crate::looks;
 
 /// The largest payload that [`read`] accepts, in bytes (2 GiB; full MNIST has 47 MB).
 pub const MAX_PAYLOAD: u64 = 1 << 31;
@@ -76,7 +77,7 @@ pub fn read(path: &Path, kind: Kind) -> Result<Idx, Error> {
 /// Reads one IDX stream, plain or gzip, to its end; `origin` is the name that errors give it.
 ///
 /// # Errors
-/// [`Error::NotIdx`], [`Error::WrongType`], [`Error::WrongRank`], [`Error::Mislabelled`], [`Error::TooLarge`],
+/// [`Error::NotIdx`], [`Error::Foreign`], [`Error::WrongType`], [`Error::WrongRank`], [`Error::Mislabelled`], [`Error::TooLarge`],
 /// [`Error::Truncated`], [`Error::Trailing`], [`Error::CorruptGzip`], and [`Error::Io`] if the reader fails.
 pub fn decode(mut reader: impl Read, origin: &Path, kind: Kind) -> Result<Idx, Error> {
     let plain = Stream { origin, kind, encoding: Encoding::Plain };
@@ -119,14 +120,20 @@ impl Stream<'_> {
     fn decode(&self, mut reader: impl Read) -> Result<Idx, Error> {
         let path = || self.origin.to_path_buf();
 
-        let magic = self.up_to(&mut reader, 4)?;
-        let rank = match *magic.as_slice() {
+        // Enough to tell what it is, if it is something else.
+        let start = self.up_to(&mut reader, looks::ENOUGH)?;
+        let (magic, rest) = start.split_at(start.len().min(4));
+        let mut reader = rest.chain(reader);
+        let rank = match *magic {
             [0, 0, UNSIGNED_BYTE, rank] => rank,
             [0, 0, found @ (0x09 | 0x0b..=0x0e), _] => return Err(Error::WrongType { path: path(), found }),
-            [_, _, _, _] => return Err(Error::NotIdx { path: path(), expected: self.kind, found: hex(&magic) }),
             _ => {
-                let found = format!("{} bytes", magic.len());
-                return Err(Error::NotIdx { path: path(), expected: self.kind, found });
+                let expected = format!("an IDX file of {} (magic `{}`)", self.kind, self.kind.magic());
+                let packed = matches!(self.encoding, Encoding::Gzip);
+                return Err(looks::foreign(self.origin, expected, &start, packed).unwrap_or_else(|| {
+                    let found = if magic.len() < 4 { format!("{} bytes", magic.len()) } else { hex(magic) };
+                    Error::NotIdx { path: path(), expected: self.kind, found }
+                }));
             }
         };
         if rank != self.kind.rank() {

@@ -45,12 +45,14 @@ pub mod hub;
 mod identity;
 pub mod idx;
 mod loader;
+mod looks;
 mod mini;
 mod name;
 mod note;
 mod prepare;
 mod sample;
 mod select;
+mod spelling;
 
 pub use augment::{Augmentation, View, Views};
 pub use batch::{Normalization, batches};

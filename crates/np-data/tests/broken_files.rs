@@ -80,8 +80,18 @@ fn every_broken_file_is_named_with_what_was_expected_and_found() {
     let table: Vec<(&str, Vec<u8>, &str, &str)> = vec![
         (IMAGES, vec![], "an IDX file of images (magic `0x00000803`)", "`0 bytes`"),
         (IMAGES, vec![0, 0], "an IDX file of images", "`2 bytes`"),
-        (IMAGES, b"<html>not found</html>".to_vec(), "an IDX file of images (magic `0x00000803`)", "`0x3c68746d`"),
-        (LABELS, gzip(b"<html>not found</html>"), "an IDX file of labels (magic `0x00000801`)", "`0x3c68746d`"),
+        (
+            IMAGES,
+            b"<html>not found</html>".to_vec(),
+            "an IDX file of images (magic `0x00000803`)",
+            "found an HTML page",
+        ),
+        (
+            LABELS,
+            gzip(b"<html>not found</html>"),
+            "an IDX file of labels",
+            "an HTML page, perhaps of a log-in or an error, inside",
+        ),
         (IMAGES, flip(images(3), 0), "an IDX file of images (magic `0x00000803`)", "`0xff000803`"),
         (IMAGES, [&[0, 0, 0x0d], &images(3)[3..]].concat(), "unsigned bytes (IDX type `0x08`)", "IDX type `0x0d`"),
         (IMAGES, idx::encode(&[3, 784], &[0; 3 * 784]), "images, 3-dimensional", "2 dimensions"),
@@ -149,4 +159,70 @@ fn missing_folders_and_files_say_where_to_put_them() {
     let error = load(dir.path()).unwrap_err();
     assert!(error.to_string().contains(&format!("{LABELS}`: could not be read")), "{error}");
     assert!(std::error::Error::source(&error).is_some());
+}
+
+/// What a browser, a clone without its large files, or a download tool leaves in a data file's place is called by its name.
+#[test]
+fn what_is_no_data_file_is_told_by_what_it_looks_like() {
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 9912422\n";
+    let table: Vec<(Vec<u8>, &str, &str)> = vec![
+        (b"\n<!DOCTYPE html>\n<html lang=\"en\">".to_vec(), "an HTML page", "hint: copy the data file itself there"),
+        (pointer.into(), "a Git LFS pointer", "hint: fetch the file itself, with `git lfs pull`"),
+        (gzip(pointer.as_bytes()), "a Git LFS pointer", "hint: fetch the file itself, with `git lfs pull`"),
+        (
+            gzip(&gzip(&images(3))),
+            "a gzip stream, inside of a gzip stream",
+            "hint: it was compressed twice: `gunzip` it",
+        ),
+        (b"PK\x03\x04\x14\0\0\0".to_vec(), "a zip archive", "hint: unpack it"),
+        (gzip(&[&[b'x'; 257][..], b"ustar  \0"].concat()), "a tar archive, inside of a gzip stream", "hint: unpack it"),
+        (b"\xfd7zXZ\0\0\x04".to_vec(), "an xz stream", "hint: unpack it"),
+        (b"label,pixel1,pixel2\n5,0,0\n".to_vec(), "text", "hint: copy the data file itself there"),
+        (b"PAR1\x15\x04".to_vec(), "a parquet file", "hint: "),
+    ];
+    for file in [IMAGES.to_owned(), format!("{LABELS}.gz")] {
+        for (bytes, found, hint) in &table {
+            let dir = healthy();
+            fs::write(dir.path().join("mnist").join(&file), bytes).unwrap();
+            let message = message(dir.path());
+            for part in [&*file, "expected an IDX file of ", &format!("found {found}"), hint] {
+                assert!(message.contains(part), "`{message}` lacks `{part}`");
+            }
+        }
+    }
+}
+
+/// Kaggle spells the names with a dot, and has folders with the files' names besides; torchvision has a folder `raw`.
+#[test]
+fn other_spellings_of_the_names_are_the_same_files() {
+    const NAMES: [&str; 4] = [IMAGES, LABELS, "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"];
+    let reference = load(healthy().path()).unwrap();
+    let bytes = [images(3), labels(3), images(2), labels(2)];
+    let spellings: [fn(&str) -> String; 8] = [
+        |name| name.replace("-idx", ".idx"),
+        |name| name.replace("-idx", ".idx") + ".gz",
+        |name| name.replace('-', "_"),
+        |name| name.replace("-ubyte", ".ubyte"),
+        |name| name.replace("t10k", "test"),
+        |name| name.to_uppercase(),
+        |name| format!("raw/{name}"),
+        |name| format!("{name}/{}", name.replace("-idx", ".idx")),
+    ];
+    for spelled in spellings {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, bytes) in NAMES.iter().zip(&bytes) {
+            let path = dir.path().join("mnist").join(spelled(name));
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            // With `.gz` or without, the bytes decide.
+            fs::write(path, if spelled(name).len() % 2 == 0 { gzip(bytes) } else { bytes.clone() }).unwrap();
+        }
+        assert_eq!(load(dir.path()).unwrap(), reference, "{}", spelled(IMAGES));
+        // Where a file has its published name, that goes first.
+        fs::write(dir.path().join("mnist").join(format!("{LABELS}.gz")), idx::encode(&[3], &[9, 9, 9])).unwrap();
+        assert_eq!(load(dir.path()).unwrap().train.labels, [9; 3]);
+    }
+    // An archive is not the file that it holds.
+    let dir = healthy();
+    fs::rename(dir.path().join("mnist").join(IMAGES), dir.path().join("mnist").join(format!("{IMAGES}.zip"))).unwrap();
+    assert!(matches!(load(dir.path()), Err(Error::MissingFile { .. })));
 }

@@ -64,7 +64,16 @@ fn every_broken_file_is_named_with_what_was_expected_and_found() {
         (TRAIN_FILES[0], vec![], "at least 1 example", "found 0"),
         (TEST_FILE, batch(5)[..RECORD - 1].to_vec(), "whole records of 3073 bytes", "found 3072 bytes\nhint: "),
         (TRAIN_FILES[4], batch(4)[..2 * RECORD + 1].to_vec(), "whole records of 3073 bytes", "found 6147 bytes"),
-        (TRAIN_FILES[1], b"<html>not found</html>".to_vec(), "whole records of 3073 bytes", "found 22 bytes"),
+        (TRAIN_FILES[1], vec![3; 22], "whole records of 3073 bytes", "found 22 bytes"),
+        (TRAIN_FILES[1], b"<html>not found</html>".to_vec(), "records of 3073 bytes that begin", "found an HTML page"),
+        (
+            TEST_FILE,
+            b"version https://git-lfs.github.com/spec/v1\n".repeat(99),
+            "records of 3073",
+            "found a Git LFS pointer",
+        ),
+        (TRAIN_FILES[0], [b"\x1f\x8b\x08\0", &batch(0)[..]].concat(), "records", "a gzip stream\nhint: unpack it"),
+        (TRAIN_FILES[0], b"\x80\x02}q\x01(U".to_vec(), "records of 3073", "found a Python pickle"),
         (TRAIN_FILES[3], batch(3)[..2 * RECORD].to_vec(), "3 examples, as in `data_batch_1.bin`", "found 2\nhint: "),
         (TRAIN_FILES[2], batch(2).repeat(2), "3 examples, as in `data_batch_1.bin`", "found 6"),
         (TRAIN_FILES[1], labelled(10), "labels from 0 to 9", "found 10 at example 1"),
@@ -99,6 +108,9 @@ fn what_is_missing_says_where_to_get_it() {
     {
         assert!(error.contains(part), "`{error}` lacks `{part}`");
     }
+    fs::write(dir.path().join("cifar10/data_batch_1"), b"\x80\x02}q\x01(U").unwrap();
+    let error = message(dir.path());
+    assert!(error.contains("hint: this is the Python version; unpack the binary one"), "{error}");
 }
 
 #[test]

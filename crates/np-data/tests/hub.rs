@@ -86,6 +86,17 @@ fn what_is_no_example_is_refused_with_its_row() {
     }
     let error = import(&pngs(6), &pngs(1)).1.unwrap_err().to_string();
     assert!(error.ends_with("expected a multiple of 5 training examples, found 6"), "{error}");
+    let dir = tempfile::tempdir().unwrap();
+    for (bytes, found) in [
+        (&b"version https://git-lfs.github.com/spec/v1\noid sha256:8428\nsize 119705255\n"[..], "a Git LFS pointer"),
+        (b"<!doctype html>", "an HTML page"),
+        (b"PK\x03\x04", "a zip archive"),
+    ] {
+        fs::write(dir.path().join("train.parquet"), bytes).unwrap();
+        let error = import_set(DataName::Cifar10, dir.path(), &dir.path().join("data")).unwrap_err().to_string();
+        let expected = format!("train.parquet`: expected a parquet file, found {found}");
+        assert!(error.contains(&expected) && error.contains("\nhint: "), "{error}");
+    }
     let error = import_set(DataName::Cifar10, tempfile::tempdir().unwrap().path(), Path::new("nowhere"))
         .unwrap_err()
         .to_string();

@@ -1,13 +1,13 @@
 //! The Hub's form of the data sets, parquet with a PNG or JPEG a row, converted once to the published form.
 //!
 //! A decoded image is height × width × channel and becomes channel × height × width: rows stay rows and columns stay columns.
-//! Another reader of these files swaps the two; a test holds ours in place. JPEG is lossy, so a set that holds one is noted as
+//! candle-datasets swaps the two where it reads CIFAR-10's; a test holds both in place. JPEG is lossy, so a set that holds one is noted as
 //! the variant `JPEG`, and its title says so.
 
 mod pages;
 
 use std::fs::{self, File};
-use std::io::{Cursor, Write};
+use std::io::{Cursor, Read as _, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
@@ -22,6 +22,7 @@ use crate::dataset::{CLASSES, DataSet, Part, Split};
 use crate::digest::digest;
 use crate::error::Error;
 use crate::idx::{self, Kind};
+use crate::looks;
 use crate::name::{DataName, Source};
 use crate::note::Note;
 
@@ -37,10 +38,20 @@ const MAX_DECODED: u64 = 1 << 20;
 /// import that is broken off leaves nothing half-written behind.
 ///
 /// # Errors
-/// [`Error::MissingFile`], [`Error::Io`], [`Error::Parquet`], [`Error::Row`], [`Error::TrainCount`] about what is read;
+/// [`Error::MissingFile`], [`Error::Io`], [`Error::Foreign`], [`Error::Parquet`], [`Error::Row`], [`Error::TrainCount`] about what is read;
 /// [`Error::Write`], and those of [`DataSet::load`], about what is written.
 pub fn import(name: DataName, from: &Path, data_dir: &Path) -> Result<DataSet, Error> {
     let (train, test) = (read_part(name, from, "train")?, read_part(name, from, "test")?);
+    convert(name, from, train, test, data_dir)
+}
+
+/// The same, of one file for each part: train, test.
+pub(crate) fn import_files(name: DataName, [train, test]: [&Path; 2], data_dir: &Path) -> Result<DataSet, Error> {
+    let read = |path: &Path| read_files(name, &[path.to_path_buf()], path);
+    convert(name, train, read(train)?, read(test)?, data_dir)
+}
+
+fn convert(name: DataName, from: &Path, train: Read, test: Read, data_dir: &Path) -> Result<DataSet, Error> {
     let folder = data_dir.join(name.as_str());
     fs::create_dir_all(&folder).map_err(|source| Error::Write { path: folder.clone(), source })?;
     match name {
@@ -93,15 +104,21 @@ struct Read {
 
 /// All rows of the files of a part.
 fn read_part(name: DataName, folder: &Path, part: &str) -> Result<Read, Error> {
+    read_files(name, &files(folder, part)?, &folder.join(format!("{part}*.parquet")))
+}
+
+/// All rows of these files, which errors call `all` together.
+fn read_files(name: DataName, paths: &[PathBuf], all: &Path) -> Result<Read, Error> {
     let shape = name.shape();
     let mut read = Read { split: Split { images: Vec::new(), labels: Vec::new(), shape }, lossy: false };
-    for path in files(folder, part)? {
+    for path in paths {
         // The parquet crate has been known to panic on a damaged file; what it was reading is dropped with it.
-        let result = catch_unwind(AssertUnwindSafe(|| read_file(&path, &mut read)));
-        result.unwrap_or_else(|_| Err(Error::Parquet { path, found: "damage that stopped the reader".to_owned() }))?;
+        let result = catch_unwind(AssertUnwindSafe(|| read_file(path, &mut read)));
+        let stopped = "damage that stopped the reader".to_owned();
+        result.unwrap_or_else(|_| Err(Error::Parquet { path: path.clone(), found: stopped }))?;
     }
     if read.split.is_empty() {
-        return Err(Error::Empty { path: folder.join(format!("{part}*.parquet")) });
+        return Err(Error::Empty { path: all.to_path_buf() });
     }
     Ok(read)
 }
@@ -131,6 +148,14 @@ fn read_file(path: &Path, read: &mut Read) -> Result<(), Error> {
         Error::Parquet { path: path.to_path_buf(), found }
     };
     let open = || File::open(path).map_err(|source| Error::Io { path: path.to_path_buf(), source });
+    let mut start = Vec::new();
+    let io = |source| Error::Io { path: path.to_path_buf(), source };
+    open()?.take(looks::ENOUGH).read_to_end(&mut start).map_err(io)?;
+    if !start.starts_with(b"PAR1")
+        && let Some(error) = looks::foreign(path, "a parquet file".to_owned(), &start, false)
+    {
+        return Err(error);
+    }
     let rows = SerializedFileReader::new(open()?).map_err(broken)?;
     let mut file = open()?;
     for column in rows.metadata().row_groups().iter().flat_map(RowGroupMetaData::columns) {
