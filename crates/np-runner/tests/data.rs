@@ -139,3 +139,19 @@ fn np_data_lists_what_is_there_and_finds_what_is_damaged() {
     assert!(said.contains("data_batch_3.bin`: expected whole records of 3073 bytes, found 3000 bytes"), "{said}");
     assert!(said.contains("\n  hint: ") && said.contains("1 data set damaged"), "{said}");
 }
+
+#[test]
+fn np_data_verify_of_a_folder_that_is_not_there_is_an_error() {
+    let lab = lab();
+    fs::write(lab.path("file"), "").unwrap();
+    for (dir, found) in [("nowhere", "nothing"), ("file", "a file"), ("file/inside", "nothing")] {
+        let output = lab.np(&["data", "verify", "--data-dir", dir]);
+        let (out, said) = (text(&output.stdout), text(&output.stderr));
+        assert_eq!((output.status.code(), out.as_str()), (Some(2), ""), "{said}");
+        assert!(said.contains(&format!("`{dir}`: expected a folder, found {found}\n  hint: ")), "{said}");
+        assert!(said.contains("`--data-dir` or `NP_DATA_DIR`"), "{said}");
+    }
+    // A folder that holds none of the sets is a folder.
+    fs::create_dir(lab.path("empty")).unwrap();
+    lab.good(&["data", "verify", "--data-dir", "empty"]);
+}

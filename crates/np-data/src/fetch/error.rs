@@ -8,9 +8,9 @@ use crate::name::DataName;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FetchError {
-    /// No connection, or one that ended too often; what has arrived is kept.
+    /// No connection, or one that ended too often.
     #[error(
-        "`{url}`: expected the file, found `{found}`\nhint: the same command goes on from what has arrived; `HF_ENDPOINT` names another server"
+        "`{url}`: expected the file, found `{found}`\nhint: the same command begins this file again, and keeps those that are whole; `HF_ENDPOINT` names another server"
     )]
     Connection {
         /// The address.
@@ -19,7 +19,7 @@ pub enum FetchError {
         found: String,
     },
     /// The server refused.
-    #[error("`{url}`: expected status 200 or 206, found {found}\nhint: `HF_ENDPOINT` names another server")]
+    #[error("`{url}`: expected status 200, found {found}\nhint: {}", remedy(*found))]
     Status {
         /// The address.
         url: String,
@@ -40,21 +40,57 @@ pub enum FetchError {
         /// What is there.
         found: String,
     },
-    /// The bytes are not those that the Hub has the digest of.
+    /// Other bytes arrived than those that the Hub has, or that are known, under this name.
     #[error(
         "`{url}`: expected {expected}, found {found}\nhint: none of it is kept, fetch it again; if this stays, what lies between here and the server changes it"
     )]
     Digest {
         /// The address.
         url: String,
-        /// Size and SHA-256 as the Hub says.
+        /// SHA-256 as the Hub says, or as it is known.
         expected: String,
-        /// Those of what arrived.
+        /// What arrived.
         found: String,
     },
-    /// A whole file, but not the published examples.
+    /// A file that the Hub's cache had before is damaged.
     #[error(
-        "`{name}`: expected the published set, digest `{expected}`, found another, digest `{found}`\nhint: none of it is kept; the repository has changed, or `HF_ENDPOINT` serves another"
+        "`{path}`: expected {expected}, found {found}\nhint: this file of the Hub's cache was there before and is left as it is; move it away and fetch again, or name another cache by `HF_HUB_CACHE`"
+    )]
+    Cached {
+        /// The file.
+        path: PathBuf,
+        /// SHA-256 as the cache says, or as it is known.
+        expected: String,
+        /// What is there.
+        found: String,
+    },
+    /// The transfer itself failed, other than by its connection.
+    #[error("`{url}`: expected the file in the Hub's cache, found `{found}`\nhint: `HF_HUB_CACHE` names another cache")]
+    Transfer {
+        /// The address.
+        url: String,
+        /// What hf-hub said.
+        found: String,
+    },
+    /// A revision that cannot be one.
+    #[error(
+        "revision: expected a commit, a branch or a tag, found `{found}`\nhint: leave it out for the commit that is known to hold the set"
+    )]
+    Revision {
+        /// As given.
+        found: String,
+    },
+    /// A server's address that cannot be one.
+    #[error(
+        "endpoint: expected an address such as `https://huggingface.co`, found `{found}`\nhint: set or unset `HF_ENDPOINT`"
+    )]
+    Endpoint {
+        /// As given.
+        found: String,
+    },
+    /// Whole files, but not the published examples.
+    #[error(
+        "`{name}`: expected the published set, digest `{expected}`, found another, digest `{found}`\nhint: nothing is put in the data folder; the repository has other images at this revision, or `HF_ENDPOINT` serves others"
     )]
     Unpublished {
         /// The set.
@@ -82,9 +118,11 @@ pub enum FetchError {
     },
 }
 
-impl FetchError {
-    /// Whether the server has no such range as was asked for, or sent another.
-    pub(super) fn is_about_range(&self) -> bool {
-        matches!(self, Self::Status { found: 416, .. } | Self::Header { header: "content-range", .. })
+/// What mends a status.
+fn remedy(status: u16) -> &'static str {
+    match status {
+        401 | 403 => "`HF_TOKEN` holds a token that may read it",
+        404 => "the repository has no such file at this revision; `HF_ENDPOINT` names another server",
+        _ => "try again later; `HF_ENDPOINT` names another server",
     }
 }

@@ -1,15 +1,18 @@
-//! Data sets from the Hub: its parquet files by HTTP, checked against the digest that the Hub has of them, then [imported](crate::hub).
+//! Data sets from the Hub: its parquet files by hf-hub, checked against their digest, then [imported](crate::hub).
 //!
-//! A download that was broken off goes on where it ended, within a command and from one to the next: what has arrived is in
-//! `DATA_DIR/.fetch/NAME/SHA256.partial`, named after the bytes that it is to become. The set's own folder appears at once, by a rename,
-//! when everything has been checked. `hf-hub` would resume too, but compares no digest, takes any answer to a request for a range, and waits
-//! without end; hence a plain HTTP client here.
+//! hf-hub does the transfer: server, token, cache, revision. A set that is in the Hub's cache is taken from there, and nobody is asked. A
+//! file whose transfer is broken off is begun again, within a command as often as there are tries; a file that is whole stays in the cache, from one
+//! command to the next. hf-hub compares no digest; so that is done here, and what came now and is wrong is taken out of the cache again, while what
+//! was there before is left to its owner. The set's own folder appears at once, by a rename, when everything has been checked.
 
+mod ask;
 mod error;
-mod remote;
+mod place;
+mod transfer;
 
+use std::fmt;
 use std::fs::{self, File, TryLockError};
-use std::io::{self, Read, Write as _};
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::Duration;
@@ -17,12 +20,14 @@ use std::time::Duration;
 use sha2::{Digest as _, Sha256};
 
 pub use error::FetchError;
-use remote::{Chunk, Client, Remote};
+use place::{Place, converted, place};
+use transfer::{Arrived, Repository, pause};
 
 use crate::dataset::DataSet;
 use crate::digest::known_digest;
 use crate::error::Error;
-use crate::hub::import;
+use crate::hub::import_files;
+use crate::looks;
 use crate::name::{DataName, Source};
 
 /// The Hub.
@@ -32,11 +37,17 @@ pub const ENDPOINT: &str = "https://huggingface.co";
 pub const ENDPOINT_ENV: &str = "HF_ENDPOINT";
 
 /// From where to fetch, and how patiently.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct Hub {
     /// The server. Default [`ENDPOINT`].
     pub endpoint: String,
-    /// Tries in a row that bring nothing new, before it is given up. Default 5.
+    /// What lets one read a repository that is not public. Default `None`: what hf-hub finds in `HF_TOKEN`, or in the file of those who have logged in.
+    pub token: Option<String>,
+    /// The Hub's cache. Default `None`: where hf-hub has it, by `HF_HUB_CACHE` or `HF_HOME`, else in the home folder.
+    pub cache: Option<PathBuf>,
+    /// A commit, a branch or a tag. Default `None`: the commit that is known to hold the set.
+    pub revision: Option<String>,
+    /// Tries of a file before it is given up. Default 5.
     pub tries: u32,
     /// Wait before the second try, doubled before each further one. Default 1 s.
     pub wait: Duration,
@@ -47,7 +58,18 @@ pub struct Hub {
 impl Default for Hub {
     fn default() -> Self {
         let (wait, silence) = (Duration::from_secs(1), Duration::from_secs(30));
-        Self { endpoint: ENDPOINT.to_owned(), tries: 5, wait, silence }
+        let (token, cache, revision) = (None, None, None);
+        Self { endpoint: ENDPOINT.to_owned(), token, cache, revision, tries: 5, wait, silence }
+    }
+}
+
+impl fmt::Debug for Hub {
+    /// All but the token.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { endpoint, cache, revision, tries, wait, silence, token } = self;
+        let mut shown = f.debug_struct("Hub");
+        shown.field("endpoint", endpoint).field("has_token", &token.is_some()).field("cache", cache);
+        shown.field("revision", revision).field("tries", tries).field("wait", wait).field("silence", silence).finish()
     }
 }
 
@@ -56,13 +78,15 @@ impl Default for Hub {
 pub enum Progress<'a> {
     /// The set is there already, whole.
     There,
+    /// The Hub's cache has both files; this is the first.
+    Cached(&'a Path),
     /// A file, its size, and how much of it is here.
     Bytes {
         /// Its name.
         file: &'a str,
         /// Bytes in all.
         size: u64,
-        /// Bytes that have arrived, in this command or before.
+        /// Bytes that have arrived.
         here: u64,
     },
     /// A try has ended early, for this reason; another follows.
@@ -71,98 +95,160 @@ pub enum Progress<'a> {
     Importing,
 }
 
-/// Where the Hub has a set: the repository, and the two files in it.
-fn repository(name: DataName) -> (&'static str, &'static str) {
-    match name {
-        DataName::Mnist => ("ylecun/mnist", "mnist"),
-        DataName::FashionMnist => ("zalando-datasets/fashion_mnist", "fashion_mnist"),
-        DataName::Cifar10 => ("uoft-cs/cifar10", "plain_text"),
-    }
-}
-
-const FILES: [&str; 2] = ["train-00000-of-00001.parquet", "test-00000-of-00001.parquet"];
-
 impl Hub {
     /// Fetches a data set into `data_dir`, unless it is there, and loads it; `watch` hears how it goes.
     ///
     /// # Errors
-    /// [`Error::Fetch`] about the way here, [`Error::Write`] about the folder, and those of [`import`].
+    /// [`Error::Fetch`] about the way here, [`Error::Write`] about the folder, and those of [`import`](crate::hub::import).
     pub fn fetch(
         &self,
         name: DataName,
         data_dir: &Path,
         watch: &mut dyn FnMut(Progress<'_>),
     ) -> Result<DataSet, Error> {
-        let place = data_dir.join(name.as_str());
-        if let Some(set) = there(name, data_dir, &place)? {
+        let folder = data_dir.join(name.as_str());
+        if let Some(set) = there(name, data_dir, &folder)? {
             watch(Progress::There);
             return Ok(set);
+        }
+        if let Some(found) = self.revision.as_ref().filter(|revision| !is_revision(revision)) {
+            return Err(FetchError::Revision { found: found.clone() }.into());
         }
         let work = data_dir.join(".fetch").join(name.as_str());
         fs::create_dir_all(&work).map_err(refused(&work))?;
         let lock = Lock::take(work.with_extension("lock"))?;
 
-        let client = Client::new(self.silence);
-        let (repository, folder) = repository(name);
-        for file in FILES {
-            let endpoint = self.endpoint.trim_end_matches('/');
-            let url = format!("{endpoint}/datasets/{repository}/resolve/main/{folder}/{file}");
-            self.file(&client, &url, file, &work, watch)?;
-        }
-        watch(Progress::Importing);
         let made = work.join("made");
-        let set = import(name, &work, &made).and_then(|set| published(name, set)).inspect_err(|error| {
-            // Bytes as the Hub has them that are not the set: nothing to go on from. A full disk is no fault of theirs.
-            let _ = fs::remove_dir_all(if matches!(error, Error::Write { .. }) { &made } else { &work });
-        })?;
-        fs::rename(made.join(name.as_str()), &place).map_err(refused(&place))?;
+        let set = self.files(name, watch).and_then(|files| {
+            watch(Progress::Importing);
+            import_files(name, files.each_ref().map(PathBuf::as_path), &made).and_then(|set| published(name, set))
+        });
+        if let Ok(_set) = &set {
+            fs::rename(made.join(name.as_str()), &folder).map_err(refused(&folder))?;
+        }
+        // Nothing to go on from: what has arrived is in the Hub's cache.
         fs::remove_dir_all(&work).map_err(refused(&work))?;
         drop(lock);
         // Gone with the last set that is fetched.
         let _ = fs::remove_dir(data_dir.join(".fetch"));
-        Ok(set)
+        set
     }
 
-    /// Brings one file into `work` under its own name.
+    /// Both files of a set, in the Hub's cache, checked.
+    fn files(&self, name: DataName, watch: &mut dyn FnMut(Progress<'_>)) -> Result<[PathBuf; 2], Error> {
+        let repository = Repository::new(self)?;
+        let mut place = place(name, self.revision.as_deref());
+        let elsewhere = self.revision.is_none().then(|| converted(name));
+        if let Some(files) = repository.cached(&place) {
+            for (part, path) in files.iter().enumerate() {
+                check_cached(name, place.known.map(|known| known[part]), path)?;
+            }
+            watch(Progress::Cached(&files[0]));
+            return Ok(files);
+        }
+        let files = elsewhere.and_then(|place| repository.cached(&place));
+        // Another program's: where they are not right, they are not in the way.
+        if let Some(files) = files.filter(|files| files.iter().all(|path| check_cached(name, None, path).is_ok())) {
+            watch(Progress::Cached(&files[0]));
+            return Ok(files);
+        }
+        let train = self.file(&repository, &mut place, 0, watch)?;
+        Ok([train, self.file(&repository, &mut place, 1, watch)?])
+    }
+
+    /// Brings one file into the cache; `place` has the commit then.
     fn file(
         &self,
-        client: &Client,
-        url: &str,
-        file: &str,
-        work: &Path,
+        repository: &Repository,
+        place: &mut Place,
+        part: usize,
         watch: &mut dyn FnMut(Progress<'_>),
-    ) -> Result<(), Error> {
+    ) -> Result<PathBuf, Error> {
+        let (file, known) = (place.files[part].clone(), place.known.map(|known| known[part]));
+        let name = file.rsplit('/').next().unwrap_or(&file);
+        let (endpoint, revision) = (self.endpoint.trim_end_matches('/'), place.revision.replace('/', "%2F"));
+        let url = format!("{endpoint}/datasets/{}/{}/resolve/{revision}/{file}", place.owner, place.repository);
         let mut failures = 0;
-        let mut before = None;
         loop {
-            let mut size = 0;
-            let result = client.ask(url).and_then(|remote| {
-                size = remote.size;
-                advance(client, &remote, url, file, work, watch)
-            });
-            let trouble = match result {
-                Ok(()) => return Ok(()),
-                Err(Trouble::Final(error)) => return Err(error),
-                Err(Trouble::Passing { here, error }) => {
-                    // A try that brought something counts for nothing against it.
-                    failures = if here > before.unwrap_or(0) { 1 } else { failures + 1 };
-                    before = Some(here.max(before.unwrap_or(0)));
-                    error
+            let mut bytes = |here, size| watch(Progress::Bytes { file: name, size, here });
+            let trouble = match repository.bring(self, place, &file, &url, known, &mut bytes) {
+                Ok((arrived, remote)) => {
+                    let expected = known.unwrap_or(&remote.sha256);
+                    let found = digest_of(&arrived.path)?;
+                    if !found.eq_ignore_ascii_case(expected) {
+                        return Err(wrong(repository, &url, expected, &found, arrived));
+                    }
+                    place.revision = remote.commit;
+                    return Ok(arrived.path);
                 }
+                Err(Trouble::Final(error)) => return Err(error),
+                Err(Trouble::Passing(error)) => error,
             };
+            failures += 1;
             if failures >= self.tries {
                 return Err(trouble.into());
             }
             watch(Progress::Again(&trouble.to_string()));
-            thread::sleep(self.wait * 2_u32.saturating_pow(failures - 1).min(32));
+            thread::sleep(pause(self.wait, failures));
         }
     }
 }
 
+/// Holds a file of the cache to its digest: the known one, or that by which the cache names the bytes.
+fn check_cached(name: DataName, known: Option<&str>, path: &Path) -> Result<(), Error> {
+    let bytes = path.canonicalize().map_err(|source| Error::Io { path: path.to_path_buf(), source })?;
+    let named = bytes.file_name().and_then(|name| name.to_str());
+    let named = named.filter(|name| name.len() == 64 && name.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    match known.or(named) {
+        Some(expected) => {
+            let found = digest_of(path)?;
+            if found.eq_ignore_ascii_case(expected) {
+                return Ok(());
+            }
+            let expected = format!("bytes with the SHA-256 `{expected}`");
+            Err(FetchError::Cached { path: bytes.clone(), expected, found: described(&bytes, &found) }.into())
+        }
+        // Where a cache has copies instead of links, it names no digest; that of the pixels will tell.
+        None if known_digest(name, Source::Full).is_some() => Ok(()),
+        None => {
+            let expected = "a name that is the SHA-256".to_owned();
+            Err(FetchError::Cached { path: bytes, expected, found: "another name".to_owned() }.into())
+        }
+    }
+}
+
+/// The error of a file that is not what it should be. What has come now does not stay in the cache.
+fn wrong(repository: &Repository, url: &str, expected: &str, found: &str, arrived: Arrived) -> Error {
+    let found = described(&arrived.path, found);
+    let expected = format!("bytes with the SHA-256 `{expected}`");
+    if arrived.now {
+        repository.remove(&arrived.path);
+        return FetchError::Digest { url: url.to_owned(), expected, found }.into();
+    }
+    let path = arrived.path.canonicalize().unwrap_or(arrived.path);
+    FetchError::Cached { path, expected, found }.into()
+}
+
+/// A file's digest, and what it looks like if it is no parquet file.
+fn described(path: &Path, digest: &str) -> String {
+    let mut start = Vec::new();
+    let _ = File::open(path).and_then(|file| file.take(looks::ENOUGH).read_to_end(&mut start));
+    match looks::like(&start).filter(|_| !start.starts_with(b"PAR1")) {
+        Some(looks) => format!("`{digest}`, {looks}"),
+        None => format!("`{digest}`"),
+    }
+}
+
+/// Whether this can name a commit, a branch or a tag; it becomes part of an address and of a path.
+fn is_revision(text: &str) -> bool {
+    let letters = text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-._/".contains(&byte));
+    letters && (1..=200).contains(&text.len()) && text.split('/').all(|part| !part.is_empty() && !part.starts_with('.'))
+}
+
 /// Why a try has ended.
 enum Trouble {
-    /// Another may succeed; with the bytes that are here.
-    Passing { here: u64, error: FetchError },
+    /// Another may succeed.
+    Passing(FetchError),
     /// None will.
     Final(Error),
 }
@@ -171,74 +257,6 @@ impl<E: Into<Error>> From<E> for Trouble {
     fn from(error: E) -> Self {
         Self::Final(error.into())
     }
-}
-
-/// One try: gets what is missing of a file, and checks the whole.
-fn advance(
-    client: &Client,
-    remote: &Remote,
-    url: &str,
-    file: &str,
-    work: &Path,
-    watch: &mut dyn FnMut(Progress<'_>),
-) -> Result<(), Trouble> {
-    let whole = work.join(file);
-    if whole.exists() && digest_of(&whole)? == remote.sha256 {
-        watch(Progress::Bytes { file, size: remote.size, here: remote.size });
-        return Ok(());
-    }
-    let partial = work.join(format!("{}.partial", remote.sha256));
-    let write = || refused(&partial);
-    let mut out = File::options().create(true).append(true).open(&partial).map_err(write())?;
-    let mut here = out.metadata().map_err(write())?.len();
-    if here > remote.size {
-        out.set_len(0).map_err(write())?;
-        here = 0;
-    }
-    if here < remote.size {
-        let Chunk { from, mut body } = match client.get(url, here, remote.size) {
-            Err(Trouble::Final(Error::Fetch(error))) if here > 0 && error.is_about_range() => {
-                // What is here is not the beginning of what the server has: from the start.
-                out.set_len(0).map_err(write())?;
-                return Err(Trouble::Passing { here: 0, error });
-            }
-            Err(Trouble::Passing { error, .. }) => return Err(Trouble::Passing { here, error }),
-            other => other?,
-        };
-        if from != here {
-            // It does not know ranges: from the start.
-            out.set_len(from).map_err(write())?;
-            here = from;
-        }
-        let mut buffer = vec![0; 1 << 16];
-        watch(Progress::Bytes { file, size: remote.size, here });
-        while here < remote.size {
-            let room = usize::try_from(remote.size - here).unwrap_or(buffer.len()).min(buffer.len());
-            let early = |found: String| FetchError::Connection { url: url.to_owned(), found };
-            match body.read(&mut buffer[..room]) {
-                Ok(0) => {
-                    let error = early(format!("an end after {here} of {} bytes", remote.size));
-                    return Err(Trouble::Passing { here, error });
-                }
-                Ok(count) => {
-                    out.write_all(&buffer[..count]).map_err(write())?;
-                    here += count as u64;
-                    watch(Progress::Bytes { file, size: remote.size, here });
-                }
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(Trouble::Passing { here, error: early(error.to_string()) }),
-            }
-        }
-    }
-    out.sync_all().map_err(write())?;
-    let found = digest_of(&partial)?;
-    if found != remote.sha256 {
-        fs::remove_file(&partial).map_err(write())?;
-        let expected = format!("{} bytes with the SHA-256 `{}`", remote.size, remote.sha256);
-        return Err(FetchError::Digest { url: url.to_owned(), expected, found: format!("`{found}`") }.into());
-    }
-    fs::rename(&partial, &whole).map_err(write())?;
-    Ok(())
 }
 
 /// The set, if it is in its place; `None` if the place is free.

@@ -4,6 +4,7 @@
 use std::collections::VecDeque;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
 use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
@@ -13,31 +14,36 @@ use sha2::{Digest as _, Sha256};
 
 use crate::hub_files::{parquet, pngs};
 
-const MANNERS: &str = "\
-Connection: close\r
-X-Repo-Commit: 0123456789abcdef0123456789abcdef01234567\r
-";
+/// The commit that every revision means.
+pub(crate) const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
 /// How the server behaves.
 #[derive(Default)]
 pub(crate) struct Behaviour {
     /// Bytes of a body, after which the connection ends.
     pub(crate) cut: Option<usize>,
-    /// Answers to the next requests for bytes, instead of bytes.
+    /// Bodies that are cut; all, where this is not said.
+    pub(crate) cuts: Option<usize>,
+    /// Answers to the next questions about a file (`HEAD`), instead of the answer.
+    pub(crate) heads: VecDeque<u16>,
+    /// Answers to the next requests for bytes, instead of bytes; with a page that says so.
     pub(crate) statuses: VecDeque<u16>,
     /// Requests for bytes that get no answer at all, until the server ends.
     pub(crate) silent: usize,
-    /// Ranges are ignored.
-    pub(crate) no_ranges: bool,
-    /// Ranges begin elsewhere than asked for.
-    pub(crate) wrong_ranges: bool,
+    /// The same, of questions about a file, but for as many as come before.
+    pub(crate) silent_heads: Option<usize>,
+    /// The test set is not for everybody.
+    pub(crate) no_test: bool,
     /// A bit of every body is flipped.
     pub(crate) wrong_bytes: bool,
-    /// Instead of the digest and the size.
+    /// Bytes that follow the end of every body, which is said nowhere.
+    pub(crate) endless: bool,
+    /// Instead of the digest, the size and the commit.
     pub(crate) etag: Option<String>,
     pub(crate) size: Option<u64>,
-    /// What it was asked: method, path, range.
-    pub(crate) log: Vec<(String, String, Option<usize>)>,
+    pub(crate) commit: Option<String>,
+    /// What it was asked: method, path, token.
+    pub(crate) log: Vec<(String, String, Option<String>)>,
 }
 
 pub(crate) struct Server {
@@ -86,31 +92,45 @@ fn answer(mut stream: TcpStream, [train, test]: [&[u8]; 2], behaviour: &Mutex<Be
     let mut words = request.split(' ');
     let (method, path) = (words.next()?.to_owned(), words.next()?.to_owned());
     let headers: Vec<String> = lines.take_while(|line| !line.is_empty()).collect();
-    let range = headers.iter().find_map(|line| {
+    let token = headers.iter().find_map(|line| {
         let (name, value) = line.split_once(": ")?;
-        let value = value.strip_prefix("bytes=")?.strip_suffix('-')?;
-        name.eq_ignore_ascii_case("range").then(|| value.parse().unwrap())
+        name.eq_ignore_ascii_case("authorization").then(|| value.to_owned())
     });
     let mut how = behaviour.lock().unwrap();
-    how.log.push((method.clone(), path.clone(), range));
+    how.log.push((method.clone(), path.clone(), token));
+    let commit = how.commit.clone().unwrap_or(COMMIT.to_owned());
+    let manners = format!("Connection: close\r\nX-Repo-Commit: {commit}\r\n");
     let bytes = if path.contains("train") { train } else { test };
     let digest: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
     if let Some(rest) = path.strip_prefix("/datasets/uoft-cs/") {
         // The repository has another name by now.
         let head = format!(
-            "HTTP/1.1 307 Temporary Redirect\r\n{MANNERS}Location: /datasets/new/{rest}\r\nContent-Length: 0\r\n\r\n"
+            "HTTP/1.1 307 Temporary Redirect\r\n{manners}Location: /datasets/new/{rest}\r\nContent-Length: 0\r\n\r\n"
         );
         let _ = stream.write_all(head.as_bytes());
         return None;
     }
     if let Some(file) = path.strip_prefix("/datasets/").and_then(|rest| rest.rsplit('/').next()) {
+        if method == "HEAD" {
+            match how.silent_heads {
+                Some(0) => return Some(stream),
+                Some(ref mut before) => *before -= 1,
+                None => {}
+            }
+            let refused = (how.no_test && file.starts_with("test")).then_some(403);
+            if let Some(status) = refused.or_else(|| how.heads.pop_front()) {
+                let _ =
+                    stream.write_all(format!("HTTP/1.1 {status} No\r\n{manners}Content-Length: 0\r\n\r\n").as_bytes());
+                return None;
+            }
+        }
         let etag = how.etag.clone().unwrap_or(digest);
         let size = how.size.unwrap_or(bytes.len() as u64);
-        let status = if how.statuses.front() == Some(&404) { "404 Not Found" } else { "302 Found" };
         let location = format!("Location: http://{}/cdn/{file}?signature=x\r\n", stream.local_addr().unwrap());
         let linked = format!("X-Linked-Size: {size}\r\nX-Linked-ETag: \"{etag}\"\r\nETag: \"not this\"\r\n");
-        let _ = stream
-            .write_all(format!("HTTP/1.1 {status}\r\n{MANNERS}{location}{linked}Content-Length: 0\r\n\r\n").as_bytes());
+        let _ = stream.write_all(
+            format!("HTTP/1.1 302 Found\r\n{manners}{location}{linked}Content-Length: 0\r\n\r\n").as_bytes(),
+        );
         return None;
     }
     if how.silent > 0 {
@@ -118,26 +138,28 @@ fn answer(mut stream: TcpStream, [train, test]: [&[u8]; 2], behaviour: &Mutex<Be
         return Some(stream);
     }
     if let Some(status) = how.statuses.pop_front() {
-        let _ = stream.write_all(format!("HTTP/1.1 {status} No\r\n{MANNERS}Content-Length: 0\r\n\r\n").as_bytes());
+        let page = format!("<html>{status}</html>");
+        let length = page.len();
+        let _ = stream
+            .write_all(format!("HTTP/1.1 {status} No\r\n{manners}Content-Length: {length}\r\n\r\n{page}").as_bytes());
         return None;
     }
-    let from = range.filter(|_| !how.no_ranges).unwrap_or(0);
-    if from >= bytes.len() {
-        let _ = stream.write_all(format!("HTTP/1.1 416 No\r\n{MANNERS}Content-Length: 0\r\n\r\n").as_bytes());
-        return None;
-    }
-    let mut body = bytes[from..].to_vec();
+    let mut body = bytes.to_vec();
     if how.wrong_bytes {
         *body.last_mut().unwrap() ^= 1;
     }
-    let status = if from > 0 {
-        let says = if how.wrong_ranges { from + 1 } else { from };
-        format!("206 Partial Content\r\nContent-Range: bytes {says}-{}/{}", bytes.len() - 1, bytes.len())
-    } else {
-        "200 OK".to_owned()
-    };
-    let head = format!("HTTP/1.1 {status}\r\n{MANNERS}Content-Length: {}\r\n\r\n", body.len());
-    body.truncate(how.cut.unwrap_or(usize::MAX));
+    if how.endless {
+        // Without a length, a body goes on until the connection ends.
+        body.extend(vec![7; 1 << 20]);
+        let head = format!("HTTP/1.1 200 OK\r\n{manners}\r\n");
+        let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&body));
+        return None;
+    }
+    let head = format!("HTTP/1.1 200 OK\r\n{manners}Content-Length: {}\r\n\r\n", body.len());
+    if how.cuts != Some(0) {
+        body.truncate(how.cut.unwrap_or(usize::MAX));
+        how.cuts = how.cuts.map(|left| left - 1);
+    }
     let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&body));
     None
 }
@@ -151,16 +173,30 @@ impl Server {
         change(&mut self.behaviour.lock().unwrap());
     }
 
-    pub(crate) fn hub(&self) -> Hub {
-        let wait = Duration::from_millis(1);
-        Hub { endpoint: format!("http://{}/", self.address), tries: 3, wait, silence: Duration::from_secs(20) }
+    /// This server, with the Hub's cache in `cache`, and no token but the one that a test gives.
+    pub(crate) fn hub(&self, cache: &Path) -> Hub {
+        Hub {
+            endpoint: format!("http://{}/", self.address),
+            token: Some("hf_test".to_owned()),
+            cache: Some(cache.to_path_buf()),
+            // What is known of the published commit does not hold for what a test serves.
+            revision: Some("main".to_owned()),
+            tries: 3,
+            wait: Duration::from_millis(2),
+            silence: Duration::from_secs(20),
+        }
     }
 
-    /// The ranges of requests for bytes of a file.
-    pub(crate) fn ranges(&self, file: &str) -> Vec<Option<usize>> {
+    /// How often bytes of a file were asked for.
+    pub(crate) fn transfers(&self, file: &str) -> usize {
         let how = self.behaviour.lock().unwrap();
-        let bytes =
-            how.log.iter().filter(|(method, path, _)| method == "GET" && path.contains("/cdn/") && path.contains(file));
-        bytes.map(|(.., range)| *range).collect()
+        let asked =
+            |(method, path, _): &&(String, String, _)| method == "GET" && path.contains("/cdn/") && path.contains(file);
+        how.log.iter().filter(asked).count()
+    }
+
+    /// How often it was asked anything.
+    pub(crate) fn asked(&self) -> usize {
+        self.behaviour.lock().unwrap().log.len()
     }
 }

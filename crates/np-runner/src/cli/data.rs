@@ -7,10 +7,8 @@ use clap::{Args as ClapArgs, Subcommand};
 use np_data::{DataName, DataSet, Error as DataError, Identity, Source, known_digest};
 
 use super::{print, told};
-#[cfg(not(feature = "hub"))]
-use crate::error::{Fault, Place};
 use crate::{
-    error::Result,
+    error::{Fault, Place, Result},
     say::{count, say},
     table::table,
 };
@@ -26,12 +24,15 @@ pub(super) struct Args {
 enum Command {
     /// Show every data set: from where it comes, how many examples it has, and its digest
     List(Folder),
-    /// Read every data set that is there, and compare its digest; exit code 1 if one is damaged
+    /// Read every data set that is there, and compare its digest; exit code 1 if one is damaged, 2 if the folder is not there
     Verify(Folder),
-    /// Fetch a data set from the Hub into the data folder, and check it; a download that was broken off goes on
+    /// Fetch a data set from the Hub, or from its cache, into the data folder, and check it
     Fetch {
         /// `mnist`, `fashion-mnist` or `cifar10`
         name: DataName,
+        /// A commit, a branch or a tag of the Hub's repository; by default the commit that is known to hold the set
+        #[arg(long, value_name = "REVISION")]
+        revision: Option<String>,
         #[command(flatten)]
         folder: Folder,
     },
@@ -68,9 +69,9 @@ pub(super) fn data(args: &Args) -> Result<ExitCode> {
     match &args.command {
         Command::List(folder) => list(folder.data_dir.as_deref()),
         Command::Verify(folder) => verify(folder.data_dir.as_deref()),
-        Command::Fetch { name, folder } => {
+        Command::Fetch { name, revision, folder } => {
             let to = folder.data_dir.as_deref().ok_or(DataError::NoFolder { name: *name })?;
-            fetch(*name, to)
+            fetch(*name, to, revision.clone())
         }
         #[cfg(feature = "hub")]
         Command::Import { from, name, folder } => {
@@ -81,18 +82,25 @@ pub(super) fn data(args: &Args) -> Result<ExitCode> {
 }
 
 #[cfg(not(feature = "hub"))]
-fn fetch(name: DataName, _: &Path) -> Result<ExitCode> {
+fn fetch(name: DataName, _: &Path, _: Option<String>) -> Result<ExitCode> {
     let place = Place::Option(format!("np data fetch {name}"));
     let hint = "build it in, with `cargo build -p np-runner --features hub`";
     Err(Fault::new(place, "this `np` was built without the network").hint(hint).into())
 }
 
 #[cfg(feature = "hub")]
-fn fetch(name: DataName, to: &Path) -> Result<ExitCode> {
+fn fetch(name: DataName, to: &Path, revision: Option<String>) -> Result<ExitCode> {
     use indicatif::{ProgressBar, ProgressStyle};
     use np_data::fetch::{ENDPOINT_ENV, Hub, Progress};
 
-    let mut hub = Hub::default();
+    // hf-hub would take an empty one for the folder that it is started in.
+    let folders = ["HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE", "HF_HOME", "XDG_CACHE_HOME"];
+    if let Some(empty) = folders.iter().find(|name| std::env::var_os(name).is_some_and(|value| value.is_empty())) {
+        let fault =
+            Fault::new(Place::Option((*empty).to_owned()), "expected the folder of the Hub's cache, found it empty");
+        return Err(fault.hint(format!("unset `{empty}`, or let it name a folder")).into());
+    }
+    let mut hub = Hub { revision, ..Hub::default() };
     if let Some(endpoint) = std::env::var(ENDPOINT_ENV).ok().filter(|endpoint| !endpoint.is_empty()) {
         hub.endpoint = endpoint;
     }
@@ -102,6 +110,7 @@ fn fetch(name: DataName, to: &Path) -> Result<ExitCode> {
     let mut begun = String::new();
     let set = hub.fetch(name, to, &mut |progress| match progress {
         Progress::There => say!("{name}: there already"),
+        Progress::Cached(path) => say!("{name}: from the Hub's cache, `{}`", path.display()),
         Progress::Bytes { file, size, here } => {
             if begun != file {
                 file.clone_into(&mut begun);
@@ -185,6 +194,12 @@ fn list(data_dir: Option<&Path>) -> Result<ExitCode> {
 }
 
 fn verify(data_dir: Option<&Path>) -> Result<ExitCode> {
+    if let Some(dir) = data_dir.filter(|dir| !dir.is_dir()) {
+        let found = if dir.exists() { "a file" } else { "nothing" };
+        let problem = format!("expected a folder, found {found}");
+        let hint = format!("name the folder that holds `mnist`, … by `--data-dir` or `{}`", np_data::DATA_DIR_ENV);
+        return Err(Fault::new(Place::Option(dir.display().to_string()), problem).hint(hint).into());
+    }
     let mut damaged = 0;
     for (name, source) in all() {
         match look(name, source, data_dir) {
