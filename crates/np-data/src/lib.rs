@@ -2,7 +2,7 @@
 //!
 //! MNIST and Fashion-MNIST come from two sources: `mini`, 2,000 + 1,000 real images embedded in this crate, so that everything
 //! runs offline; and `full`, the published IDX files in a folder. CIFAR-10 comes from its binary version in a folder. With the
-//! feature `hub`, sets can be fetched from the Hub, and made of its parquet files. Images stay bytes until a batch needs them. Nothing here knows a tensor library or reads the environment, and nothing but `fetch` touches the network. The embedded images have licences of their own,
+//! feature `hub`, sets can be fetched from the Hub, made of its parquet files, and given to candle-datasets as tensors. Images stay bytes until a batch needs them. But for that, nothing here knows a tensor library or reads the environment, and nothing but `fetch` touches the network. The embedded images have licences of their own,
 //! which lie beside them in `mini/`.
 //!
 //! One epoch, from nothing to normalised pixels:
@@ -34,6 +34,8 @@
 
 mod augment;
 mod batch;
+#[cfg(feature = "hub")]
+mod candle;
 pub mod cifar;
 mod dataset;
 pub mod digest;
