@@ -322,8 +322,10 @@ fn answers_that_make_no_sense_are_named_and_written_nowhere() {
         let said = refused_early(&Hub { revision: Some(revision.to_owned()), ..hub.clone() }, &place);
         assert!(said.contains("revision: expected a commit"), "{said}");
     }
-    let said = refused(&Hub { endpoint: "not an address".to_owned(), ..hub.clone() }, &place);
-    assert!(said.contains("endpoint: expected an address") && said.contains("`HF_ENDPOINT`"), "{said}");
+    for endpoint in ["not an address", "localhost:80", "http://", "file:///etc"] {
+        let said = refused(&Hub { endpoint: endpoint.to_owned(), ..hub.clone() }, &place);
+        assert!(said.contains("endpoint: expected an address") && said.contains("`HF_ENDPOINT`"), "{said}");
+    }
     let nobody = Hub { endpoint: "http://127.0.0.1:1".to_owned(), ..hub };
     assert!(refused(&nobody, &place).contains("hint: the same command"), "nobody is there");
 }

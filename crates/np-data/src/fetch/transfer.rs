@@ -41,6 +41,10 @@ enum Heard {
 
 impl Repository {
     pub(super) fn new(hub: &Hub) -> Result<Self, Error> {
+        // `localhost:8080` is an address too, of the scheme `localhost`.
+        if !["http://", "https://"].iter().any(|scheme| hub.endpoint.starts_with(scheme)) {
+            return Err(FetchError::Endpoint { found: hub.endpoint.clone() }.into());
+        }
         let refuse = |error: &HFError| FetchError::Transfer { url: hub.endpoint.clone(), found: in_full(error) };
         let http = reqwest::Client::builder()
             .connect_timeout(hub.silence)
