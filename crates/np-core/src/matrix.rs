@@ -1,17 +1,18 @@
-//! Matrices as row-major slices: products, roots and eigenvectors, over the `faer` crate.
+//! Matrices as row-major slices: products over `np-gemm`, roots and eigenvectors over the `faer` crate.
 //!
-//! Everything here gives the same bits whatever the number of threads: products are cut into fixed blocks of rows, and the rest runs on one.
+//! Everything here gives the same bits whatever the number of threads: products are cut into fixed blocks of rows, and the rest runs on one. Products
+//! give the same bits on every CPU as well. Decompositions do not: `faer` blocks them by the caches and sums in as many lanes as the CPU has, which is
+//! why optimizers that need them are not [`Rule::portable`](crate::Rule::portable).
 
 use candle_core::{DType, Error};
-use faer::linalg::matmul::matmul;
-use faer::traits::RealField;
-use faer::{Accum, MatMut, MatRef, Par, Side};
+use faer::{MatRef, Side};
+use np_gemm::{Destination, Matrix};
 use rayon::prelude::*;
 
 use crate::{Float, Result, cpu};
 
 /// A number that matrices are made of: `f32` or `f64`.
-pub(crate) trait Real: Float + RealField {
+pub(crate) trait Real: Float + np_gemm::Real + std::ops::MulAssign + std::ops::DivAssign {
     const DTYPE: DType;
 }
 impl Real for f32 {
@@ -28,36 +29,39 @@ const ROWS: usize = 128;
 const WORTH_THREADS: usize = 1 << 18;
 
 /// A matrix in a row-major slice.
-pub(crate) fn view<T: Real>(data: &[T], rows: usize, cols: usize) -> MatRef<'_, T> {
-    MatRef::from_row_major_slice(data, rows, cols)
+///
+/// # Errors
+/// Where it has another number of elements.
+pub(crate) fn view<T: Real>(data: &[T], rows: usize, cols: usize) -> Result<Matrix<'_, T>> {
+    Ok(Matrix::new(data, rows, cols).map_err(Error::wrap)?)
 }
 
-/// What a product does with what was there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Onto {
-    /// It takes its place.
-    Replace,
-    /// It is added to it.
-    Add,
-}
-
-/// out ← scale · a b, row-major.
-pub(crate) fn product<T: Real>(out: &mut [T], onto: Onto, scale: T, a: MatRef<'_, T>, b: MatRef<'_, T>) {
-    let cols = b.ncols();
+/// out ← scale · a b, row-major, or out ← out + scale · a b.
+///
+/// # Errors
+/// Where the sizes do not fit.
+pub(crate) fn product<T: Real>(
+    out: &mut [T],
+    onto: Destination,
+    scale: T,
+    a: Matrix<'_, T>,
+    b: Matrix<'_, T>,
+) -> Result<()> {
+    let cols = b.cols();
     if out.is_empty() {
-        return;
+        return Ok(());
     }
-    let accum = if onto == Onto::Add { Accum::Add } else { Accum::Replace };
     let block = |(i, out): (usize, &mut [T])| {
-        let rows = out.len() / cols;
-        let out = MatMut::from_row_major_slice_mut(out, rows, cols);
-        matmul(out, accum, a.subrows(i * ROWS, rows), b, scale, Par::Seq);
+        let from = i * ROWS;
+        let a = a.subrows(from..from + out.len() / cols)?;
+        np_gemm::matmul_here(out, onto, scale, a, b)
     };
-    if a.nrows() * a.ncols() * cols > WORTH_THREADS && cpu::parallel() {
-        out.par_chunks_mut(ROWS * cols).enumerate().for_each(block);
+    let done = if a.rows() * a.cols() * cols > WORTH_THREADS && cpu::parallel() {
+        out.par_chunks_mut(ROWS * cols).enumerate().try_for_each(block)
     } else {
-        out.chunks_mut(ROWS * cols).enumerate().for_each(block);
-    }
+        out.chunks_mut(ROWS * cols).enumerate().try_for_each(block)
+    };
+    Ok(done.map_err(Error::wrap)?)
 }
 
 /// A tensor's dimension k between what comes before and after it: each of `before` slices is a matrix of `size` rows and `after` columns.
@@ -83,31 +87,36 @@ impl Mode {
     }
 
     /// out ← out + scale · Σ X Xᵀ, X the tensor's matrices along this dimension; `out` is size × size.
-    pub(crate) fn gram<T: Real>(self, out: &mut [T], scale: T, x: &[T]) {
+    ///
+    /// # Errors
+    /// Where the sizes do not fit.
+    pub(crate) fn gram<T: Real>(self, out: &mut [T], scale: T, x: &[T]) -> Result<()> {
         if self.after == 1 {
             // One product of all slices, which are single columns, not one for each.
-            let x = view(x, self.before, self.size);
-            return product(out, Onto::Add, scale, x.transpose(), x);
+            let x = view(x, self.before, self.size)?;
+            return product(out, Destination::Add, scale, x.t(), x);
         }
         for x in x.chunks(self.slice().max(1)) {
-            let x = view(x, self.size, self.after);
-            product(out, Onto::Add, scale, x, x.transpose());
+            let x = view(x, self.size, self.after)?;
+            product(out, Destination::Add, scale, x, x.t())?;
         }
+        Ok(())
     }
 
     /// out ← the tensor x with every vector along this dimension multiplied with `m`, or with its transpose.
-    pub(crate) fn multiply<T: Real>(self, out: &mut [T], m: MatRef<'_, T>, x: &[T]) {
+    ///
+    /// # Errors
+    /// Where the sizes do not fit.
+    pub(crate) fn multiply<T: Real>(self, out: &mut [T], m: Matrix<'_, T>, x: &[T]) -> Result<()> {
+        if self.after == 1 {
+            // Rows times a single column, for every slice: one product of all of them is faster.
+            return product(out, Destination::Overwrite, T::ONE, view(x, self.before, self.size)?, m.t());
+        }
         let slice = self.slice().max(1);
         for (out, x) in out.chunks_mut(slice).zip(x.chunks(slice)) {
-            if self.after == 1 {
-                // Rows times a single column, for every slice: one product of all of them is faster.
-                break;
-            }
-            product(out, Onto::Replace, T::ONE, m, view(x, self.size, self.after));
+            product(out, Destination::Overwrite, T::ONE, m, view(x, self.size, self.after)?)?;
         }
-        if self.after == 1 {
-            product(out, Onto::Replace, T::ONE, view(x, self.before, self.size), m.transpose());
-        }
+        Ok(())
     }
 }
 
@@ -125,7 +134,7 @@ pub(crate) fn eigen<T: Real>(m: &[T], n: usize) -> Result<(Vec<f64>, Vec<f64>)> 
     if !m.iter().all(|x| Float::is_finite(*x)) {
         return Err(failed().into());
     }
-    let found = view(&wide(m), n, n).self_adjoint_eigen(Side::Lower).map_err(|_| failed())?;
+    let found = MatRef::from_row_major_slice(&wide(m), n, n).self_adjoint_eigen(Side::Lower).map_err(|_| failed())?;
     let values = (0..n).map(|i| found.S()[i]).collect();
     let vectors = (0..n * n).map(|k| found.U()[(k / n, k % n)]).collect();
     Ok((values, vectors))
@@ -140,13 +149,13 @@ pub(crate) fn power<T: Real>(m: &[T], n: usize, exponent: f64, floor: f64) -> Re
     let powers: Vec<f64> = values.iter().map(|x| x.abs().max(floor).powf(exponent)).collect();
     let scaled: Vec<f64> = vectors.iter().enumerate().map(|(k, x)| *x * powers[k % n]).collect();
     let mut out = vec![0.0; n * n];
-    product(&mut out, Onto::Replace, 1.0, view(&scaled, n, n), view(&vectors, n, n).transpose());
+    product(&mut out, Destination::Overwrite, 1.0, view(&scaled, n, n)?, view(&vectors, n, n)?.t())?;
     Ok(out.into_iter().map(T::from_f64).collect())
 }
 
 /// Q of a QR decomposition, row-major.
 pub(crate) fn orthonormal<T: Real>(m: &[T], n: usize) -> Vec<T> {
-    let q = view(&wide(m), n, n).qr().compute_Q();
+    let q = MatRef::from_row_major_slice(&wide(m), n, n).qr().compute_Q();
     (0..n * n).map(|k| T::from_f64(q[(k / n, k % n)])).collect()
 }
 
@@ -172,7 +181,7 @@ mod tests {
         let mut fourth = root.clone();
         for _ in 0..3 {
             let before = fourth.clone();
-            product(&mut fourth, Onto::Replace, 1.0, view(&before, 2, 2), view(&root, 2, 2));
+            product(&mut fourth, Destination::Overwrite, 1.0, view(&before, 2, 2).unwrap(), view(&root, 2, 2).unwrap()).unwrap();
         }
         close(&fourth, &[2.0 / 3.0, -1.0 / 3.0, -1.0 / 3.0, 2.0 / 3.0]);
         assert!(power(&[f64::NAN; 4], 2, -1.0, 0.0).is_err());
@@ -187,7 +196,7 @@ mod tests {
             let n = mode.size;
             let reverse: Vec<f64> = (0..n * n).map(|i| f64::from(u8::from(i / n + i % n == n - 1))).collect();
             let mut out = vec![0.0; 12];
-            mode.multiply(&mut out, view(&reverse, n, n), &x);
+            mode.multiply(&mut out, view(&reverse, n, n).unwrap(), &x).unwrap();
             let strides = [6, 2, 1];
             for (i, out) in out.iter().enumerate() {
                 let at = i / strides[k] % dims[k];
@@ -195,7 +204,7 @@ mod tests {
                 assert_eq!(*out, x[from], "dimension {k}, element {i}");
             }
             let mut gram = vec![0.0; n * n];
-            mode.gram(&mut gram, 1.0, &x);
+            mode.gram(&mut gram, 1.0, &x).unwrap();
             let trace: f64 = (0..n).map(|i| gram[i * n + i]).sum();
             close(&[trace], &[x.iter().map(|x| x * x).sum()]);
         }
@@ -205,7 +214,8 @@ mod tests {
     fn a_basis_is_orthonormal() {
         let q = orthonormal(&[1.0, 2.0, 3.0, 4.0], 2);
         let mut unit = vec![0.0; 4];
-        product(&mut unit, Onto::Replace, 1.0, view(&q, 2, 2), view(&q, 2, 2).transpose());
+        let q = view(&q, 2, 2).unwrap();
+        product(&mut unit, Destination::Overwrite, 1.0, q, q.t()).unwrap();
         close(&unit, &[1.0, 0.0, 0.0, 1.0]);
     }
 }

@@ -1,11 +1,12 @@
 //! Muon: momentum, made orthogonal.
 
+use np_gemm::Destination;
 use serde::{Deserialize, Serialize};
 
 use crate::cpu::sums;
 use crate::error::{check, not_negative, positive};
 use crate::host::{self, HostRule, Whole};
-use crate::matrix::{Onto, Real, product, view};
+use crate::matrix::{Real, product, view};
 use crate::{Apply, Buffer, Decay, Driver, Result, Rule, StepContext, Work, adam};
 
 optimizer! {
@@ -188,7 +189,7 @@ impl HostRule for MuonConfig {
                 let step = lr * self.scale.of(*rows as f64, cols as f64);
                 if !u.is_empty() {
                     self.average(u, momentum);
-                    self.orthogonalise(u, *rows, cols);
+                    self.orthogonalise(u, *rows, cols)?;
                 }
                 Ok(Apply { keep: 1.0 - lr * weight_decay, factor: step })
             }
@@ -239,7 +240,7 @@ impl MuonConfig {
     }
 
     /// u ← X of the iteration; worked on with its shorter side as rows.
-    fn orthogonalise<T: Real>(&self, u: &mut [T], rows: usize, cols: usize) {
+    fn orthogonalise<T: Real>(&self, u: &mut [T], rows: usize, cols: usize) -> Result<()> {
         let tall = rows > cols;
         let (r, c) = if tall { (cols, rows) } else { (rows, cols) };
         let mut x: Vec<T> = match tall {
@@ -255,16 +256,18 @@ impl MuonConfig {
         let [a, b, c2] = self.coefficients.map(T::from_f64);
         let (mut gram, mut poly, mut next) = (vec![T::ZERO; r * r], vec![T::ZERO; r * r], vec![T::ZERO; r * c]);
         for _ in 0..self.iterations {
-            product(&mut gram, Onto::Replace, T::ONE, view(&x, r, c), view(&x, r, c).transpose());
+            let rows = view(&x, r, c)?;
+            product(&mut gram, Destination::Overwrite, T::ONE, rows, rows.t())?;
             gram.iter_mut().for_each(|x| *x = self.round(*x));
-            product(&mut poly, Onto::Replace, c2, view(&gram, r, r), view(&gram, r, r));
+            product(&mut poly, Destination::Overwrite, c2, view(&gram, r, r)?, view(&gram, r, r)?)?;
             poly.iter_mut().zip(&gram).for_each(|(p, g)| *p = self.round(b * *g + *p));
-            product(&mut next, Onto::Replace, T::ONE, view(&poly, r, r), view(&x, r, c));
+            product(&mut next, Destination::Overwrite, T::ONE, view(&poly, r, r)?, view(&x, r, c)?)?;
             x.iter_mut().zip(&next).for_each(|(x, n)| *x = self.round(a * *x + *n));
         }
         match tall {
             true => u.iter_mut().enumerate().for_each(|(k, u)| *u = x[(k % r) * c + k / r]),
             false => u.copy_from_slice(&x),
         }
+        Ok(())
     }
 }

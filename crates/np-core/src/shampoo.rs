@@ -134,14 +134,14 @@ impl HostRule for ShampooConfig {
         }
         for (mode, pair) in modes.iter().zip(preconditioners.chunks_mut(2)) {
             let [sum, root] = pair else { continue };
-            mode.gram(sum, T::ONE, u);
+            mode.gram(sum, T::ONE, u)?;
             if t == 1 || t.is_multiple_of(self.update_every) {
                 *root = power(sum, mode.size, -0.5 / dims.len() as f64, f64::MIN_POSITIVE)?;
             }
         }
         for (mode, pair) in modes.iter().zip(preconditioners.chunks(2)) {
             let [_, root] = pair else { continue };
-            mode.multiply(spare, view(root, mode.size, mode.size), u);
+            mode.multiply(spare, view(root, mode.size, mode.size)?, u)?;
             u.copy_from_slice(spare);
         }
         if let [momentum] = momentum {

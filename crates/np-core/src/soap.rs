@@ -1,10 +1,11 @@
 //! SOAP: Adam in the eigenbasis of Shampoo's preconditioners.
 
+use np_gemm::Destination;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{check, not_negative, positive};
 use crate::host::{self, HostRule, Whole};
-use crate::matrix::{Mode, Onto, Real, eigen, orthonormal, product, view};
+use crate::matrix::{Mode, Real, eigen, orthonormal, product, view};
 use crate::{Apply, Buffer, Decay, Driver, Float, Result, Rule, StepContext, Work};
 
 optimizer! {
@@ -139,13 +140,17 @@ enum Turn {
 }
 
 /// Turns x, with a scratch as long.
-fn turn<T: Real>(modes: &[Mode], pairs: &[Vec<T>], way: Turn, x: &mut [T], spare: &mut [T]) {
+///
+/// # Errors
+/// Where the sizes do not fit.
+fn turn<T: Real>(modes: &[Mode], pairs: &[Vec<T>], way: Turn, x: &mut [T], spare: &mut [T]) -> Result<()> {
     for (mode, pair) in modes.iter().zip(pairs.chunks(2)) {
         let [_, basis] = pair else { continue };
-        let q = view(basis, mode.size, mode.size);
-        mode.multiply(spare, if way == Turn::There { q.transpose() } else { q }, x);
+        let q = view(basis, mode.size, mode.size)?;
+        mode.multiply(spare, if way == Turn::There { q.t() } else { q }, x)?;
         x.copy_from_slice(spare);
     }
+    Ok(())
 }
 
 impl HostRule for SoapConfig {
@@ -164,7 +169,7 @@ impl HostRule for SoapConfig {
         if t == 1 || u.is_empty() {
             for (mode, pair) in modes.iter().zip(pairs.chunks_mut(2)) {
                 let [sum, basis] = pair else { continue };
-                mode.gram(sum, real(fresh), u);
+                mode.gram(sum, real(fresh), u)?;
                 let n = mode.size;
                 let (_, vectors) = eigen(sum, n)?;
                 // The largest first.
@@ -175,23 +180,23 @@ impl HostRule for SoapConfig {
 
         g.copy_from_slice(u);
         let (fresh1, fresh2, eps) = (real(1.0 - self.beta1), real(1.0 - self.beta2), real(self.eps));
-        turn(&modes, pairs, Turn::There, u, spare);
+        turn(&modes, pairs, Turn::There, u, spare)?;
         for ((v, projected), (m, g)) in v.iter_mut().zip(&*u).zip(m.iter_mut().zip(&*g)) {
             *v += fresh2 * (*projected * *projected - *v);
             *m += fresh1 * (*g - *m);
         }
         u.copy_from_slice(m);
-        turn(&modes, pairs, Turn::There, u, spare);
+        turn(&modes, pairs, Turn::There, u, spare)?;
         u.iter_mut().zip(&*v).for_each(|(u, v)| *u /= Float::sqrt(*v) + eps);
-        turn(&modes, pairs, Turn::Back, u, spare);
+        turn(&modes, pairs, Turn::Back, u, spare)?;
 
         let follow = (t - 1).is_multiple_of(self.update_every);
         for (mode, pair) in modes.iter().zip(pairs.chunks_mut(2)) {
             let [sum, basis] = pair else { continue };
             sum.iter_mut().for_each(|x| *x *= real(1.0 - fresh));
-            mode.gram(sum, real(fresh), g);
+            mode.gram(sum, real(fresh), g)?;
             if follow {
-                let order = iterate(sum, basis, mode.size);
+                let order = iterate(sum, basis, mode.size)?;
                 reorder(v, *mode, &order, spare);
             }
         }
@@ -203,16 +208,19 @@ impl HostRule for SoapConfig {
 }
 
 /// Q ← Q of the QR decomposition of L Q, its columns in falling order of what they estimate the eigenvalues to be. Gives that order.
-fn iterate<T: Real>(sum: &[T], basis: &mut Vec<T>, n: usize) -> Vec<usize> {
+///
+/// # Errors
+/// Where the sizes do not fit.
+fn iterate<T: Real>(sum: &[T], basis: &mut Vec<T>, n: usize) -> Result<Vec<usize>> {
     let mut image = vec![T::ZERO; n * n];
-    product(&mut image, Onto::Replace, T::ONE, view(sum, n, n), view(basis, n, n));
+    product(&mut image, Destination::Overwrite, T::ONE, view(sum, n, n)?, view(basis, n, n)?)?;
     let value = |j: usize| (0..n).map(|i| (basis[i * n + j] * image[i * n + j]).to_f64()).sum::<f64>();
     let values: Vec<f64> = (0..n).map(value).collect();
     let mut order: Vec<usize> = (0..n).collect();
     order.sort_by(|a, b| values[*b].total_cmp(&values[*a]));
     let sorted: Vec<T> = (0..n * n).map(|k| image[k / n * n + order[k % n]]).collect();
     *basis = orthonormal(&sorted, n);
-    order
+    Ok(order)
 }
 
 /// v in the new order of the basis along a dimension.

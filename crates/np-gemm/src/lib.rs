@@ -24,9 +24,7 @@ pub use matmul::{Destination, matmul, matmul_here};
 pub use matrix::{Matrix, ShapeError};
 
 /// The element types of products: `f32` and `f64`.
-pub trait Real: sealed::Sealed + Copy + Default + Send + Sync + PartialEq + std::fmt::Debug + 'static {
-    /// 1; 0 is the default.
-    const ONE: Self;
+pub trait Real: sealed::Sealed + Copy + Default + From<u8> + Send + Sync + PartialEq + std::fmt::Debug + 'static {
     /// Lanes in which [`matmul`] sums where both operands lie in sequence along the inner dimension.
     const LANES: usize;
 
@@ -47,7 +45,6 @@ mod sealed {
 macro_rules! real {
     ($t:ident, $lanes:literal) => {
         impl Real for $t {
-            const ONE: Self = 1.0;
             const LANES: usize = $lanes;
 
             #[inline(always)]

@@ -157,7 +157,7 @@ fn call<T: Real>(
             b.as_ptr(),
             rhs.col_stride as isize,
             rhs.row_stride as isize,
-            T::ONE,
+            T::from(1),
             scale,
             false,
             false,

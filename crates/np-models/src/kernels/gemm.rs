@@ -13,7 +13,7 @@ pub(super) fn matrix<T: Real>(data: &[T], rows: usize, cols: usize) -> Result<Ma
 
 /// `dst` (+)= `lhs` · `rhs`, with `dst` row-major, on at most as many threads as the current rayon pool has.
 pub(super) fn matmul<T: Real>(dst: &mut [T], mode: Destination, lhs: Matrix<'_, T>, rhs: Matrix<'_, T>) -> Result<()> {
-    np_gemm::matmul(dst, mode, T::ONE, lhs, rhs).map_err(Error::wrap)
+    np_gemm::matmul(dst, mode, T::one(), lhs, rhs).map_err(Error::wrap)
 }
 
 /// As [`matmul`], on this thread alone: for products that are parts of a parallel loop.
@@ -23,5 +23,5 @@ pub(super) fn matmul_here<T: Real>(
     lhs: Matrix<'_, T>,
     rhs: Matrix<'_, T>,
 ) -> Result<()> {
-    np_gemm::matmul_here(dst, mode, T::ONE, lhs, rhs).map_err(Error::wrap)
+    np_gemm::matmul_here(dst, mode, T::one(), lhs, rhs).map_err(Error::wrap)
 }
