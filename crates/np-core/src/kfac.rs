@@ -174,6 +174,10 @@ impl Rule for KfacConfig {
     const KIND: &'static str = "kfac";
     type Memory = Memory;
 
+    fn portable(&self) -> bool {
+        false
+    }
+
     fn validate(&self) -> Result<()> {
         not_negative("lr", self.lr)?;
         check((0.0..1.0).contains(&self.momentum), "momentum", "a number in [0, 1)", self.momentum)?;

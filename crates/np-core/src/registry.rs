@@ -129,6 +129,12 @@ macro_rules! registry {
                 match self { $(Self::$variant(config) => Rule::numbers(config),)* }
             }
 
+            /// See [`Rule::portable`].
+            #[must_use]
+            pub fn portable(&self) -> bool {
+                match self { $(Self::$variant(config) => Rule::portable(config),)* }
+            }
+
             pub(crate) fn scratch(&self) -> usize {
                 match self { $(Self::$variant(config) => Rule::scratch(config),)* }
             }

@@ -119,6 +119,12 @@ pub trait Rule: Clone + Send + Sync + 'static {
         driver.step_report(&grads)
     }
 
+    /// Whether a step on the CPU gives the same bits on every x86-64 CPU with AVX2 and FMA. Most do. Those that decompose matrices do not: the `faer` crate
+    /// blocks decompositions by the caches it finds, and sums in as many lanes as the CPU has.
+    fn portable(&self) -> bool {
+        true
+    }
+
     /// Whether steps want records of what the layers saw.
     fn observes(&self) -> bool {
         false

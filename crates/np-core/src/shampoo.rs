@@ -69,6 +69,10 @@ impl Rule for ShampooConfig {
     const KIND: &'static str = "shampoo";
     type Memory = ();
 
+    fn portable(&self) -> bool {
+        false
+    }
+
     fn validate(&self) -> Result<()> {
         not_negative("lr", self.lr)?;
         check((0.0..1.0).contains(&self.momentum), "momentum", "a number in [0, 1)", self.momentum)?;

@@ -88,6 +88,10 @@ impl Rule for SoapConfig {
     const KIND: &'static str = "soap";
     type Memory = ();
 
+    fn portable(&self) -> bool {
+        false
+    }
+
     fn validate(&self) -> Result<()> {
         not_negative("lr", self.lr)?;
         check((0.0..1.0).contains(&self.beta1), "beta1", "a number in [0, 1)", self.beta1)?;

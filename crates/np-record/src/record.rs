@@ -226,6 +226,9 @@ pub struct Provenance {
     /// of systems that do not say. Of a run that was resumed, its last process's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_peak_bytes: Option<u64>,
+    /// For a run whose bits depend on the CPU: what they depend on, of each kind of CPU that it was trained on, in order. Empty for all others.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub arithmetic: Vec<String>,
 }
 
 /// The machine of a run. No host name: records are published.

@@ -103,6 +103,8 @@ pub(crate) struct Keeper {
     pending: Option<Snapshot>,
     /// Whether writing has failed: it is tried again, and not told again.
     failing: bool,
+    /// See [`np_record::Provenance::arithmetic`].
+    pub(crate) arithmetic: Vec<String>,
 }
 
 impl Keeper {
@@ -124,6 +126,7 @@ impl Keeper {
             began: 0,
             pending: None,
             failing: false,
+            arithmetic: Vec::new(),
         }
     }
 
@@ -181,7 +184,8 @@ impl Keeper {
         if self.every == Every::Never {
             return Ok(());
         }
-        let snapshot = state.snapshot(&self.id)?;
+        let mut snapshot = state.snapshot(&self.id)?;
+        snapshot.progress.arithmetic.clone_from(&self.arithmetic);
         let due = match self.every {
             Every::Time(time) => self.written.elapsed() >= time,
             Every::Epochs(n) => snapshot.epochs().saturating_sub(self.epochs) >= n as usize,

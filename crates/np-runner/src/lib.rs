@@ -12,6 +12,7 @@
 //!
 //! Optimizers, models, data sets and the layout of records belong to the sister crates; drawing to `xtask`.
 
+mod arithmetic;
 mod axes;
 pub mod cli;
 mod config;

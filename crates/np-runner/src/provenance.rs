@@ -60,6 +60,7 @@ impl Caller {
             command: self.command.clone(),
             started: rfc3339(SystemTime::now()),
             memory_peak_bytes: None,
+            arithmetic: Vec::new(),
         }
     }
 }

@@ -53,6 +53,9 @@ pub(crate) struct Progress {
     pub(crate) epochs: Vec<Epoch>,
     /// Wall time of each.
     pub(crate) timing: Vec<Phases>,
+    /// See [`np_record::Provenance::arithmetic`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) arithmetic: Vec<String>,
 }
 
 /// A training after a completed epoch, to take a [`Snapshot`] of.
@@ -82,6 +85,7 @@ impl State<'_> {
             steps: self.steps,
             epochs: self.epochs.to_vec(),
             timing: self.timing.to_vec(),
+            arithmetic: Vec::new(),
         };
         let model = variables(self.model).into_iter().map(tensor).collect::<Result<_>>()?;
         Ok(Snapshot { progress, model, optimizer: self.optimizer.state()? })

@@ -6,6 +6,7 @@ use np_data::{DataSet, Identity};
 use np_record::{DataInfo, Kind, ModelInfo, Outcome, Phases, PlannedRun, Provenance, Record, SCHEMA, SEMANTICS, Store};
 
 use crate::{
+    arithmetic::{arithmetic, going_on},
     config::RunConfig,
     data::standing,
     error::{Error, Fault, Place, Result},
@@ -101,6 +102,7 @@ pub fn exec(store: &Store, job: &Job<'_>) -> Result<()> {
     let result = threads::start(threads).and_then(|()| attempt(run, job.data_dir, &stop, &mut keeper));
     stop.started();
     provenance.memory_peak_bytes = memory_peak();
+    provenance.arithmetic.clone_from(&keeper.arithmetic);
     match result {
         Ok(trained) => {
             let record = record(run, trained, provenance);
@@ -164,6 +166,14 @@ fn attempt(run: &PlannedRun, data_dir: Option<&Path>, stop: &Stop, keeper: &mut 
         let from = keeper.latest(&mut notice)?;
         if let Some(snapshot) = &from {
             Event::Resumed { epoch: snapshot.epochs() }.say()?;
+        }
+        if !config.optimizer.portable() {
+            let past = from.as_ref().map_or_else(Vec::new, |snapshot| snapshot.progress.arithmetic.clone());
+            let (arithmetic, other) = going_on(past, arithmetic());
+            keeper.arithmetic = arithmetic;
+            if let Some(text) = other {
+                Event::Remark { text }.say()?;
+            }
         }
         match train(&config, &data, from.as_ref(), &mut |news| hear(&news, stop, keeper)) {
             // Whole, but not of this configuration, or of another version of the optimizer.

@@ -184,6 +184,10 @@ impl Rule for NeuroPlasticConfig {
         self.lr = lr;
     }
 
+    fn portable(&self) -> bool {
+        self.formulation.other().is_none_or(OptimizerConfig::portable)
+    }
+
     fn squares(&self) -> bool {
         true
     }

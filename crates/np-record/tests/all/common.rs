@@ -73,6 +73,7 @@ pub(crate) fn record(run: &PlannedRun, accuracy: f64) -> Record {
             command: "np run".into(),
             started: "2026-01-01T00:00:00Z".into(),
             memory_peak_bytes: None,
+            arithmetic: Vec::new(),
         },
         record_sha256: None,
     })

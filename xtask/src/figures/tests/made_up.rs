@@ -197,6 +197,7 @@ fn record(run: &PlannedRun, made: &Made) -> Record {
             command: "np run".into(),
             started: "2026-01-01T00:00:00Z".into(),
             memory_peak_bytes: None,
+            arithmetic: Vec::new(),
         },
         record_sha256: None,
     };
