@@ -181,7 +181,8 @@ mod tests {
         let mut fourth = root.clone();
         for _ in 0..3 {
             let before = fourth.clone();
-            product(&mut fourth, Destination::Overwrite, 1.0, view(&before, 2, 2).unwrap(), view(&root, 2, 2).unwrap()).unwrap();
+            product(&mut fourth, Destination::Overwrite, 1.0, view(&before, 2, 2).unwrap(), view(&root, 2, 2).unwrap())
+                .unwrap();
         }
         close(&fourth, &[2.0 / 3.0, -1.0 / 3.0, -1.0 / 3.0, 2.0 / 3.0]);
         assert!(power(&[f64::NAN; 4], 2, -1.0, 0.0).is_err());

@@ -60,7 +60,7 @@ fn what_is_not_finite_has_the_same_outcome_on_both_backends() {
                     for step in 0..5 {
                         optimizer.begin_epoch(step as usize + 1, 5);
                         let grads = if step == 2 { spoiled(&params, 2, 0, number) } else { gradients(&params, step) };
-                        outcomes.push(optimizer.step(&grads).map(|r| r.updated).map_err(|e| e.to_string()));
+                        outcomes.push(optimizer.step_report(&grads).map(|r| r.updated).map_err(|e| e.to_string()));
                     }
                     let kinds = |x: Vec<f64>| x.into_iter().map(kind_of).collect::<Vec<_>>();
                     let state: Vec<_> = state_of(optimizer.as_ref()).into_iter().map(|(n, x)| (n, kinds(x))).collect();
@@ -91,10 +91,10 @@ fn squares_that_overflow_are_refused_before_anything_changes() {
                 let with = options(&format!(r#"{{"non_finite": "{policy}"}}"#));
                 let mut optimizer = config.build_with(params.clone(), with, backend).unwrap();
                 optimizer.begin_epoch(1, 2);
-                let _ = optimizer.step(&gradients(&params, 0)).unwrap();
+                let _ = optimizer.step_report(&gradients(&params, 0)).unwrap();
                 let before = bits(optimizer.as_ref(), &params);
                 // The last of the parameters but one: those before it must not have moved.
-                let outcome = optimizer.step(&spoiled(&params, 1, 5, 1e20));
+                let outcome = optimizer.step_report(&spoiled(&params, 1, 5, 1e20));
                 let here = format!("{name} by {backend:?}, {policy}");
                 let whatever = ["neuroplastic", "shampoo", "soap", "adafactor", "kfac"].contains(&config.kind());
                 let squares = whatever
@@ -129,7 +129,7 @@ fn squares_that_overflow_are_refused_before_anything_changes() {
                 }
                 assert_eq!(bits(optimizer.as_ref(), &params), before, "{here}");
                 // And it goes on as if nothing had been.
-                let _ = optimizer.step(&gradients(&params, 1)).unwrap();
+                let _ = optimizer.step_report(&gradients(&params, 1)).unwrap();
                 assert!(values(&params).iter().flatten().all(|x| x.is_finite()), "{here}");
             }
         }
@@ -159,7 +159,7 @@ fn a_parameter_without_elements_is_left_alone_and_the_others_move() {
                                 let seed = 10 * step + if i == 0 { 1 } else { 2 };
                                 grads.insert(var.as_tensor(), tensor(var.dims(), seed, dtype));
                             }
-                            let _ = optimizer.step(&grads).unwrap();
+                            let _ = optimizer.step_report(&grads).unwrap();
                         }
                         let bytes = optimizer.state().unwrap().to_safetensors().unwrap();
                         optimizer.load_state(&np_core::OptimizerState::from_safetensors(&bytes).unwrap()).unwrap();
@@ -202,7 +202,7 @@ fn norms_out_of_range_clip_as_others_do() {
         let mut grads = GradStore::default();
         let g = Tensor::new(&[3.0 * s, 4.0 * s], &Device::Cpu).unwrap().to_dtype(dtype).unwrap();
         grads.insert(w.as_tensor(), g);
-        let report = optimizer.step(&grads).unwrap();
+        let report = optimizer.step_report(&grads).unwrap();
         let moved = values(&[("w".into(), w)]);
         // 10⁻² is what bf16 leaves of 0.6, and 10⁻⁶ what stands under the division.
         let allowed = if dtype == DType::BF16 { 1e-2 } else { 1e-6 };
@@ -218,7 +218,7 @@ fn norms_out_of_range_clip_as_others_do() {
     let mut optimizer = sgd.build_with(vec![("w".into(), w.clone())], with, Backend::Auto).unwrap();
     let mut grads = GradStore::default();
     grads.insert(w.as_tensor(), Tensor::new(&[3e-200, 4e-200], &Device::Cpu).unwrap());
-    let norm = optimizer.step(&grads).unwrap().gradient_norm.unwrap();
+    let norm = optimizer.step_report(&grads).unwrap().gradient_norm.unwrap();
     assert!((norm / 5e-200 - 1.0).abs() < 1e-12, "{norm:e}");
 }
 
@@ -240,7 +240,7 @@ fn layers_are_scaled_to_norms_that_are_out_of_range() {
             let mut grads = GradStore::default();
             let g = (tensor(&[40, 3], 9, DType::F64) * s).unwrap();
             grads.insert(w.as_tensor(), g.to_dtype(dtype).unwrap());
-            let _ = optimizer.step(&grads).unwrap();
+            let _ = optimizer.step_report(&grads).unwrap();
             values(&[("w".into(), w)])
         };
         let (one, scaled) = (step(1.0), step(big));
@@ -259,7 +259,7 @@ fn neuroplastics_clip_holds_where_squares_sum_out_of_range() {
         let mut optimizer = plastic.build(vec![("w".into(), w.clone())]).unwrap();
         let mut grads = GradStore::default();
         grads.insert(w.as_tensor(), (Tensor::ones(n, DType::F32, &Device::Cpu).unwrap() * 1e18).unwrap());
-        let _ = optimizer.step(&grads).unwrap();
+        let _ = optimizer.step_report(&grads).unwrap();
         let norm = w.as_tensor().sqr().unwrap().sum_all().unwrap().to_scalar::<f32>().unwrap().sqrt();
         assert!((norm - 1.0).abs() < 1e-5, "{n}: {norm}");
     }
@@ -275,7 +275,7 @@ fn a_gradient_in_the_memory_of_another_parameter_is_not_read_while_it_changes() 
     // Of a·b: b is a's gradient and a is b's.
     grads.insert(a.as_tensor(), b.as_tensor().clone());
     grads.insert(b.as_tensor(), a.as_tensor().clone());
-    let _ = optimizer.step(&grads).unwrap();
+    let _ = optimizer.step_report(&grads).unwrap();
     assert_eq!(a.to_vec1::<f32>().unwrap(), [-2.0, -3.0]);
     assert_eq!(b.to_vec1::<f32>().unwrap(), [2.0, 3.0]);
 }
@@ -329,7 +329,8 @@ fn kfac_learns_nothing_from_a_batch_that_is_not_used() {
                             let records = if record == 1.0 { layers.records(9) } else { layers.spoiled(record) };
                             kfac.observe(&records).unwrap();
                             let before = bits(&kfac, &layers.params);
-                            let outcome = AnyOptimizer::step(&mut kfac, &spoiled(&layers.params, 9, 2, gradient));
+                            let outcome =
+                                AnyOptimizer::step_report(&mut kfac, &spoiled(&layers.params, 9, 2, gradient));
                             match outcome {
                                 Ok(report) => assert!(report.outcome == StepOutcome::Skipped && json.contains("skip")),
                                 Err(e) => {
@@ -341,7 +342,7 @@ fn kfac_learns_nothing_from_a_batch_that_is_not_used() {
                         }
                         let records = layers.records(step + 1);
                         kfac.observe(&records[..if step == 2 { after } else { 2 }]).unwrap();
-                        let _ = AnyOptimizer::step(&mut kfac, &gradients(&layers.params, 3 * step)).unwrap();
+                        let _ = AnyOptimizer::step_report(&mut kfac, &gradients(&layers.params, 3 * step)).unwrap();
                     }
                     bits(&kfac, &layers.params)
                 };
@@ -360,10 +361,10 @@ fn kfac_accumulates_the_records_of_the_calls_that_were_taken() {
         for call in 0..4 {
             if bad && call % 2 == 1 {
                 kfac.observe(&layers.spoiled(3.0)).unwrap();
-                assert!(AnyOptimizer::step(&mut kfac, &spoiled(&layers.params, 9, 2, f64::NAN)).is_err());
+                assert!(AnyOptimizer::step_report(&mut kfac, &spoiled(&layers.params, 9, 2, f64::NAN)).is_err());
             }
             kfac.observe(&layers.records(call + 1)).unwrap();
-            let _ = AnyOptimizer::step(&mut kfac, &gradients(&layers.params, 3 * call)).unwrap();
+            let _ = AnyOptimizer::step_report(&mut kfac, &gradients(&layers.params, 3 * call)).unwrap();
         }
         bits(&kfac, &layers.params)
     };

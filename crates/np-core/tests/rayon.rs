@@ -40,7 +40,7 @@ fn an_optimizer_behind_a_lock_is_stepped_from_many_tasks() {
         let adamw = Mutex::new(AdamW::from_named(params.clone(), AdamWConfig::default()).unwrap());
         (0..200).into_par_iter().for_each(|_| {
             let grads = gradients(&params);
-            let _ = adamw.lock().unwrap().step(&grads).unwrap();
+            let _ = adamw.lock().unwrap().step_report(&grads).unwrap();
         });
         assert_eq!(adamw.lock().unwrap().steps(), 200);
     });
@@ -56,8 +56,8 @@ fn optimizers_of_the_same_parameters_step_at_the_same_time() {
             let mut plastic = NeuroPlastic::from_named(params.clone(), NeuroPlasticConfig::default()).unwrap();
             for _ in 0..3 {
                 let grads = gradients(&params);
-                let _ = adamw.step(&grads).unwrap();
-                let _ = plastic.step(&grads).unwrap();
+                let _ = adamw.step_report(&grads).unwrap();
+                let _ = plastic.step_report(&grads).unwrap();
             }
         });
     });

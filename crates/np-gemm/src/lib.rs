@@ -24,7 +24,9 @@ pub use matmul::{Destination, matmul, matmul_here};
 pub use matrix::{Matrix, ShapeError};
 
 /// The element types of products: `f32` and `f64`.
-pub trait Real: sealed::Sealed + Copy + Default + From<u8> + Send + Sync + PartialEq + std::fmt::Debug + 'static {
+pub trait Real:
+    sealed::Sealed + Copy + Default + From<u8> + Send + Sync + PartialEq + std::fmt::Debug + 'static
+{
     /// Lanes in which [`matmul`] sums where both operands lie in sequence along the inner dimension.
     const LANES: usize;
 

@@ -7,8 +7,8 @@ use np_record::{Kind, Plan, Store};
 
 use super::{ExperimentArgs, on_foreign, print, short};
 use crate::{
-    Costs, Ending, Every, Launch, Launcher, Memory, OnFailure, Planned, Screen, Share, Submission, Submitted, Tally, asked,
-    cores,
+    Costs, Ending, Every, Launch, Launcher, Memory, OnFailure, Planned, Screen, Share, Submission, Submitted, Tally,
+    asked, cores,
     error::{Fault, Place, Result},
     keeper::clear,
     missing, origin,
