@@ -104,6 +104,7 @@ fn fetch(name: DataName, to: &Path, revision: Option<String>) -> Result<ExitCode
     if let Some(endpoint) = std::env::var(ENDPOINT_ENV).ok().filter(|endpoint| !endpoint.is_empty()) {
         hub.endpoint = endpoint;
     }
+    hub.token = std::env::var("HF_TOKEN").ok().filter(|token| !token.trim().is_empty());
     let style = ProgressStyle::with_template("{bar:24} {bytes}/{total_bytes} {msg} · {bytes_per_sec} · {eta} left");
     let bar = if crate::screen::can_draw() { ProgressBar::new(0) } else { ProgressBar::hidden() };
     bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
