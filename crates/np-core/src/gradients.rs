@@ -373,3 +373,30 @@ impl<E: Element> InplaceOp2 for AddScaled<E> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What devices do, on the CPU's tensors: n squares of s sum to n s².
+    #[test]
+    fn sums_of_a_device_reach_as_far_as_the_cpus() {
+        for (dtype, s, scale) in [
+            (DType::F32, 1e30, 1.0),
+            (DType::F32, 1e-30, 1.0),
+            (DType::F32, 2.0, 1.0),
+            (DType::F64, 1e200, Squares::SMALLER),
+            (DType::F64, 1e-200, Squares::LARGER),
+        ] {
+            let g = (Tensor::ones(50, DType::F64, &Device::Cpu).unwrap() * s).unwrap().to_dtype(dtype).unwrap();
+            let far = far_square_sums(&[(3, g)], scale).unwrap();
+            let expected = 50.0 * (s * scale).powi(2);
+            // Single precision's rounding of s, and of the sum.
+            assert!(far[0].0 == 3 && (far[0].1 / expected - 1.0).abs() < 1e-5, "{s:e}: {far:?}");
+        }
+        let nan = Tensor::new(&[1.0f32, f32::NAN], &Device::Cpu).unwrap();
+        assert!(!far_square_sums(&[(0, nan)], 1.0).unwrap()[0].1.is_finite());
+        let inf = Tensor::new(&[1.0f32, f32::INFINITY], &Device::Cpu).unwrap();
+        assert!(!far_square_sums(&[(0, inf)], 1.0).unwrap()[0].1.is_finite());
+    }
+}

@@ -52,8 +52,10 @@
 //! Whoever chooses the optimizer at run time takes [`OptimizerConfig`], which deserialises from any self-describing format and builds a
 //! boxed [`AnyOptimizer`].
 //!
-//! On the CPU a step works in place, block by block, vectorised, on rayon's threads, and gives the same bits whatever their number;
-//! on CUDA and Metal the same rule runs as tensor operations. Parameters may be `f32`, `f64`, `f16` or `bf16`; the state of the half-precision
+//! On the CPU a step works in place, block by block, vectorised, on a rayon pool of this crate's own with as many threads as the caller's has, and gives
+//! the same bits whatever their number. It may be called from tasks of rayon, behind a lock or on shared parameters: whoever calls it waits without
+//! taking up other tasks. candle's own products do take them up, with locks held, so that a forward pass over parameters that another task steps may
+//! still wait for ever. On CUDA and Metal the same rule runs as tensor operations. Parameters may be `f32`, `f64`, `f16` or `bf16`; the state of the half-precision
 //! ones is kept in `f32`. What is added to one in half precision is lost where it is less than half of its last bit: [`Rounding`] says what can be done.
 
 #[macro_use]

@@ -36,9 +36,9 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static COUNTING: Counting = Counting;
 
-/// A step of training with a batch of 8, one of 5 (the last of an epoch) and an evaluation.
+/// A step of training with a batch of 32, one of 5 (the last of an epoch) and an evaluation.
 fn round(model: &ResNet18) {
-    for (n, mode) in [(8, Mode::Train { step: 0 }), (5, Mode::Train { step: 1 }), (8, Mode::Eval)] {
+    for (n, mode) in [(32, Mode::Train { step: 0 }), (5, Mode::Train { step: 1 }), (32, Mode::Eval)] {
         let images = Initializer::new(1).normal((n, 3, 32, 32), 1.0, DType::F32, &Device::Cpu).unwrap();
         let labels = Tensor::from_vec((0..n as u32).collect(), n, &Device::Cpu).unwrap();
         let logits = model.forward(&images, mode).unwrap();
@@ -63,14 +63,14 @@ fn steps_allocate_no_activation_and_keep_nothing() {
             (0..20).for_each(|_| round(&model));
             let more = BALANCE.load(Ordering::Relaxed) - balance;
             let higher = PEAK.load(Ordering::Relaxed) - peak;
-            // A step keeps 2.4 MB of activations. Which scratch two threads hold at once is chance: as much as one of them has.
-            let allowed = if threads == 1 { 4_000 } else { 2_000_000 };
+            // A step keeps 9.6 MB of activations. Which scratch two threads hold at once is chance: as much as one of them has.
+            let allowed = if threads == 1 { 4_000 } else { 4_000_000 };
             assert!(more < allowed, "{threads} threads: {more} bytes more after 20 rounds");
             assert!(higher < allowed, "{threads} threads: the peak rose by {higher} bytes in 20 rounds");
-            // The first stage's activations have 131,072 bytes, a batch of images 98,304, the largest weight 36,864; `gemm` packs
-            // a transposed operand into 122,880.
+            // The first stage's activations have 524,288 bytes, a batch of images 393,216, the largest weight 36,864; `gemm` packs
+            // a transposed operand of an image into 122,880, or with AVX-512 into 262,144.
             let largest = LARGEST.load(Ordering::Relaxed);
-            assert!(threads > 1 || largest < 131_072, "one allocation of {largest} bytes");
+            assert!(threads > 1 || largest < 524_288, "one allocation of {largest} bytes");
         });
     }
 }

@@ -32,7 +32,7 @@ pub use record::{
 };
 pub use store::{Kind, Reading, Store, StoreError};
 pub use table::{Cell, Column, Edge, Shown, Table};
-pub use text::{can_name, csv_field, is_hidden, visible, visible_lines};
+pub use text::{can_name, csv_field, is_hidden, visible, visible_json, visible_lines};
 
 /// Version of the JSON layout of plans and records. A reader refuses a newer one.
 pub const SCHEMA: u32 = 1;

@@ -139,7 +139,9 @@ impl Table {
             Format::Text => self.text(),
             Format::Markdown => self.markdown(),
             Format::Csv => self.csv(),
-            Format::Json => serde_json::to_string_pretty(&self.json()).map(|text| text + "\n").unwrap_or_default(),
+            Format::Json => serde_json::to_string_pretty(&self.json())
+                .map(|text| crate::visible_json(&text) + "\n")
+                .unwrap_or_default(),
         }
     }
 

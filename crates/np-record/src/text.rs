@@ -25,6 +25,28 @@ pub fn visible_lines(text: &str) -> Cow<'_, str> {
     escape(text, |c| is_hidden(c) && !matches!(c, '\n' | '\t'))
 }
 
+/// A text of JSON over lines, with JSON's own escape (`\u001b`) in place of every other [hidden](is_hidden) character. These stand in strings alone, so
+/// that the text means the same.
+///
+/// ```
+/// assert_eq!(np_record::visible_json("{\n\"a\": \"\u{feff}\"}"), "{\n\"a\": \"\\ufeff\"}");
+/// ```
+#[must_use]
+pub fn visible_json(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_hidden(c) && c != '\n' {
+            let mut units = [0; 2];
+            for unit in c.encode_utf16(&mut units) {
+                out.push_str(&format!("\\u{unit:04x}"));
+            }
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
 fn escape(text: &str, hidden: impl Fn(char) -> bool) -> Cow<'_, str> {
     if !text.contains(&hidden) {
         return Cow::Borrowed(text);

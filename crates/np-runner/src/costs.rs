@@ -69,7 +69,7 @@ fn of_arm(arm: &str, axes: &BTreeMap<String, Value>, records: &[Option<&Record>]
 /// The costs as text.
 pub(crate) fn render(costs: &[Costs], format: Format) -> String {
     if format == Format::Json {
-        return serde_json::to_string_pretty(costs).unwrap_or_default() + "\n";
+        return np_record::visible_json(&serde_json::to_string_pretty(costs).unwrap_or_default()) + "\n";
     }
     let axes: BTreeSet<&str> = costs.iter().flat_map(|of| of.axes.keys().map(String::as_str)).collect();
     let raw = format == Format::Csv;

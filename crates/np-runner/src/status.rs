@@ -135,7 +135,7 @@ type Column<'a> = (&'a str, bool, &'a dyn Fn(&Row) -> String);
 /// The rows as text. What no row has gets no column, but in CSV.
 pub(crate) fn render(rows: &[Row], format: Format) -> String {
     if format == Format::Json {
-        return serde_json::to_string_pretty(rows).unwrap_or_default() + "\n";
+        return np_record::visible_json(&serde_json::to_string_pretty(rows).unwrap_or_default()) + "\n";
     }
     let raw = format == Format::Csv;
     let several =

@@ -100,8 +100,8 @@ mod tests {
     #[test]
     fn a_panic_comes_back_and_the_next_has_its_turn() {
         let pool = ThreadPoolBuilder::new().num_threads(2).build().unwrap();
-        let lost = std::panic::AssertUnwindSafe(|| pool.install(|| on_threads(|| panic!("lost"))));
-        let caught = std::panic::catch_unwind(lost);
+        let lost = || pool.install(|| on_threads(|| panic!("lost")));
+        let caught = std::panic::catch_unwind(std::panic::AssertUnwindSafe(lost));
         assert_eq!(caught.unwrap_err().downcast_ref::<&str>(), Some(&"lost"));
         assert_eq!(pool.install(|| on_threads(|| 3)), 3);
     }

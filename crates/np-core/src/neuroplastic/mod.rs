@@ -54,7 +54,7 @@ optimizer! {
     /// ```
     ///
     /// The norm clip is on by default, and a base's direction may be far longer than 1 (AdamW's is about √n for n elements): a hybrid then takes
-    /// smaller steps than its base at the same η. With `stabilizer: off` ([`NeuroPlasticConfig::hybrid`]) it takes its base's.
+    /// smaller steps than its base at the same η. With `stabilizer: off` it takes its base's.
     ///
     /// Where this departs from the paper, it follows the published code, whose trajectories it reproduces: the momentum and variance have no
     /// bias correction, α may leave its bounds when s exceeds 1, and the warm-up ρ is counted in epochs.
@@ -80,7 +80,7 @@ optimizer! {
     /// # }
     /// ```
     ///
-    /// [`Driver::begin_epoch`] counts the warm-up's epochs.
+    /// [`Driver::begin_epoch`] counts the warm-up's epochs. [`NeuroPlasticConfig::hybrid`] makes a hybrid of its base's step size.
     pub type NeuroPlastic = Driver<NeuroPlasticConfig>;
     "traces" => Traces;
     "signals" => Signals;

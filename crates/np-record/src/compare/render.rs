@@ -74,7 +74,9 @@ impl Comparison {
             Format::Text | Format::Markdown => self.table().render(format),
             Format::Csv => self.csv(),
             // Maps with string keys and finite numbers only: nothing that JSON lacks, so this does not fail.
-            Format::Json => serde_json::to_string_pretty(self).map(|text| text + "\n").unwrap_or_default(),
+            Format::Json => {
+                serde_json::to_string_pretty(self).map(|text| crate::visible_json(&text) + "\n").unwrap_or_default()
+            }
         }
     }
 

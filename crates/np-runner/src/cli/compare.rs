@@ -256,7 +256,7 @@ fn comparisons(args: &Args, source: &Source, metric: Metric, format: Format) -> 
             }
             Format::Json => {
                 let both = json!({ "selection": selection, "comparisons": parts });
-                serde_json::to_string_pretty(&both).unwrap_or_default() + "\n"
+                np_record::visible_json(&serde_json::to_string_pretty(&both).unwrap_or_default()) + "\n"
             }
         };
     }

@@ -283,9 +283,18 @@ fn on_foreign(planned: &Planned) -> String {
 
 /// Prints what the command makes. A reader that has seen enough (`| head`) is no error.
 fn print(text: &str) -> Result<()> {
-    let mut out = std::io::stdout().lock();
     // Names and messages in it are others'.
-    let text = np_record::visible_lines(text);
+    print_raw(&np_record::visible_lines(text))
+}
+
+/// Prints JSON, for programs: what stands in it keeps its meaning.
+fn print_json(value: &impl serde::Serialize) -> Result<()> {
+    let text = serde_json::to_string_pretty(value).map_err(|error| Error::io("standard output")(error.into()))?;
+    print_raw(&(np_record::visible_json(&text) + "\n"))
+}
+
+fn print_raw(text: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(Error::io("standard output")(error)),
         _ => Ok(()),

@@ -5,10 +5,10 @@ use std::process::ExitCode;
 use clap::Args as ClapArgs;
 use np_record::{Outcome, PlannedRun, Reading, Record};
 
-use super::{ExperimentArgs, on_foreign, print, short};
+use super::{ExperimentArgs, on_foreign, print, print_json, short};
 use crate::{
     Costs, Planned, Share, UNKNOWN, asked, cores,
-    error::{Error, Result},
+    error::Result,
     missing, origin,
     say::{count, say, say_refused},
     screen::human,
@@ -45,8 +45,7 @@ pub(super) fn plan(args: &Args) -> Result<ExitCode> {
     let Planned { plan, examples, operations, .. } = &planned;
     origin::check(&store, plan, &request.file)?;
     if args.json {
-        let text = serde_json::to_string_pretty(plan).map_err(|error| Error::io("plan")(error.into()))?;
-        print(&format!("{text}\n"))?;
+        print_json(plan)?;
         return Ok(ExitCode::SUCCESS);
     }
     let Reading { runs: records, refused } = store.records_of(plan);

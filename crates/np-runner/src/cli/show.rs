@@ -9,9 +9,9 @@ use std::{
 use clap::Args as ClapArgs;
 use np_record::{Outcome, Record, Store};
 
-use super::{print, short};
+use super::{print, print_json, short};
 use crate::{
-    error::{Error, Fault, Place, Result},
+    error::{Fault, Place, Result},
     say::{count, say},
     screen::human,
     table::table,
@@ -33,8 +33,7 @@ pub(super) struct Args {
 pub(super) fn show(args: &Args) -> Result<ExitCode> {
     let (store, record) = find(args)?;
     if args.json {
-        let text = serde_json::to_string_pretty(&record).map_err(|error| Error::io("record")(error.into()))?;
-        print(&format!("{text}\n"))?;
+        print_json(&record)?;
     } else {
         print(&readable(&record))?;
     }
