@@ -104,9 +104,8 @@ fn eight_lanes<T: Real, const L: usize>(a: &[T], b: &[T]) -> T {
     let mut width = 1;
     while width < 8 {
         for j in (0..8).step_by(2 * width) {
-            for l in 0..L {
-                acc[j][l] = acc[j][l].add(acc[j + width][l]);
-            }
+            let other = acc[j + width];
+            acc[j].iter_mut().zip(other).for_each(|(sum, x)| *sum = sum.add(x));
         }
         width *= 2;
     }
