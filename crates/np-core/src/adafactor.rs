@@ -95,6 +95,10 @@ impl Rule for AdafactorConfig {
         ]
     }
 
+    fn squares(&self) -> bool {
+        true
+    }
+
     fn directions(&self, _: &StepContext, work: &mut [Work<'_>], (): &mut ()) -> Result<Vec<Apply>> {
         host::directions(self, work)
     }

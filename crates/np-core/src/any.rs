@@ -7,7 +7,7 @@ use std::fmt::Debug;
 use candle_core::Tensor;
 use candle_core::backprop::GradStore;
 
-use crate::{Closure, Driver, LayerRecord, OptimizerState, Options, Result, Rule, StepReport, Weights};
+use crate::{Closure, Driver, Error, LayerRecord, OptimizerState, Options, Result, Rule, StepReport, Weights};
 
 /// An optimizer whose kind is known at run time only: what [`Driver`] can do, under the same names, where the documentation is.
 ///
@@ -21,13 +21,6 @@ pub trait AnyOptimizer: Send + Debug {
     fn names(&self) -> Box<dyn Iterator<Item = &str> + '_>;
     /// η, before the schedule.
     fn lr(&self) -> f64;
-    /// Sets η: [`Driver::try_set_learning_rate`], by its short name.
-    ///
-    /// # Errors
-    /// Those of [`Driver::try_set_learning_rate`].
-    fn set_lr(&mut self, lr: f64) -> Result<()>;
-    /// Sets η as candle's `set_learning_rate` does: of one that is refused the next step says so.
-    fn set_lr_later(&mut self, lr: f64);
     /// Whether [`Driver::step_with`] evaluates the loss more than once.
     fn searches(&self) -> bool;
     /// Whether steps want [`Driver::observe`] to be called before them.
@@ -102,6 +95,9 @@ pub trait AnyOptimizer: Send + Debug {
     fn diagnostics(&self) -> BTreeMap<String, f64>;
     /// See [`Driver::watch`].
     fn watch(&mut self, watch: bool);
+    /// Keeps an error for the next step to give: that of candle's `set_learning_rate`, which has none.
+    #[doc(hidden)]
+    fn refuse_next(&mut self, error: Error);
 }
 
 impl<R: Rule> AnyOptimizer for Driver<R> {
@@ -119,14 +115,6 @@ impl<R: Rule> AnyOptimizer for Driver<R> {
 
     fn lr(&self) -> f64 {
         self.config().learning_rate()
-    }
-
-    fn set_lr(&mut self, lr: f64) -> Result<()> {
-        Self::try_set_learning_rate(self, lr)
-    }
-
-    fn set_lr_later(&mut self, lr: f64) {
-        candle_nn::Optimizer::set_learning_rate(self, lr);
     }
 
     fn searches(&self) -> bool {
@@ -215,5 +203,9 @@ impl<R: Rule> AnyOptimizer for Driver<R> {
 
     fn watch(&mut self, watch: bool) {
         Self::watch(self, watch);
+    }
+
+    fn refuse_next(&mut self, error: Error) {
+        self.refuse(Err(error));
     }
 }

@@ -56,7 +56,9 @@ impl candle_nn::Optimizer for Box<dyn AnyOptimizer> {
     }
 
     fn set_learning_rate(&mut self, lr: f64) {
-        self.set_lr_later(lr);
+        if let Err(error) = self.try_set_learning_rate(lr) {
+            self.refuse_next(error);
+        }
     }
 }
 

@@ -154,7 +154,7 @@ impl<R: Rule> Driver<R> {
     ///
     /// # Errors
     /// [`Error::Config`] for what was refused since the last step: a learning rate, a position or an epoch. [`Error::Gradient`] where a gradient's shape or type is not its parameter's, or, if [`NonFinite::Error`](crate::NonFinite) asks for it, where one
-    /// is not finite; nothing has changed then, and what was accumulated is kept. [`Error::NoEpochs`] where a setting needs the number of
+    /// is not finite; nothing has changed then, and what was accumulated is kept, unless it is the mean of it that was refused. [`Error::NoEpochs`] where a setting needs the number of
     /// epochs. Errors of candle.
     pub fn step_report(&mut self, grads: &GradStore) -> Result<StepReport> {
         let report = self.step_on(grads);
@@ -177,7 +177,7 @@ impl<R: Rule> Driver<R> {
         let calls = self.options.accumulate.0.get();
         if calls > 1 {
             if self.options.non_finite == NonFinite::Error {
-                gradients::judge(&self.slots, &found, &self.options, self.rule.squares())?;
+                gradients::judge(&self.slots, &found, &self.options, |shape| self.rule.squares_of(shape))?;
             }
             gradients::accumulate(&mut self.slots, &found, calls)?;
             self.calls += 1;
@@ -207,7 +207,7 @@ impl<R: Rule> Driver<R> {
 
     /// One step with gradients that are complete.
     fn step_found(&mut self, found: Vec<Option<Tensor>>) -> Result<StepReport> {
-        let report = match gradients::judge(&self.slots, &found, &self.options, self.rule.squares()) {
+        let report = match gradients::judge(&self.slots, &found, &self.options, |shape| self.rule.squares_of(shape)) {
             Ok(Verdict::Use { map, norm }) => self.update(found, map, norm),
             Ok(Verdict::Skip { norm }) => {
                 self.skipped += 1;
@@ -249,6 +249,7 @@ impl<R: Rule> Driver<R> {
     pub(crate) fn ready(&mut self) -> Result<()> {
         self.refusal()?;
         self.trains()?;
+        self.slots.iter_mut().for_each(|slot| slot.loaded = None);
         let key = || "options.schedule".to_string();
         if self.epochs.is_none() && self.options.schedule.needs_epochs() {
             return Err(Error::NoEpochs { key: key() });

@@ -90,9 +90,14 @@ pub(crate) enum Verdict {
     Skip { norm: f64 },
 }
 
-/// Looks for numbers that are not finite, or have `squares` that the state of their type cannot hold, and works out the clipping; with one device
+/// Looks for numbers that are not finite, or, in parameters of the shapes that `squares` says, have squares that the state of their type cannot hold, and works out the clipping; with one device
 /// synchronisation, for gradients that are not out of the ordinary.
-pub(crate) fn judge(slots: &[Slot], found: &[Option<Tensor>], options: &Options, squares: bool) -> Result<Verdict> {
+pub(crate) fn judge(
+    slots: &[Slot],
+    found: &[Option<Tensor>],
+    options: &Options,
+    squares: impl Fn(&[usize]) -> bool,
+) -> Result<Verdict> {
     let mut map = GradientMap::IDENTITY;
     if let Some(Clip::Value(limit)) = options.clip {
         map.limit = limit;
@@ -116,7 +121,7 @@ pub(crate) fn judge(slots: &[Slot], found: &[Option<Tensor>], options: &Options,
     }
     for (i, sum) in &sums.each {
         let slot = &slots[*i];
-        let fits = finite(&slot.name, *sum).and_then(|()| match squares {
+        let fits = finite(&slot.name, *sum).and_then(|()| match squares(&slot.dims()) {
             true => squarable(&slot.name, slot.var.dtype(), sums.mapped(*sum, map, slot.var.elem_count())),
             false => Ok(()),
         });
@@ -138,14 +143,18 @@ fn finite(name: &str, sum: f64) -> Result<()> {
 
 /// Largest norm of a gradient whose squares the state of a parameter of this type holds, with room for what a step adds to them.
 pub(crate) fn most(dtype: DType) -> f64 {
-    let largest = if dtype == DType::F64 { f64::MAX } else { f64::from(f32::MAX) };
-    0.25 * largest.sqrt()
+    0.25 * largest(dtype).sqrt()
+}
+
+/// Largest number that the state of a parameter of this type holds.
+pub(crate) fn largest(dtype: DType) -> f64 {
+    if dtype == DType::F64 { f64::MAX } else { f64::from(f32::MAX) }
 }
 
 /// `Ok` if squares of a gradient of this norm can be held, else an error that names the parameter.
 pub(crate) fn squarable(name: &str, dtype: DType, norm: f64) -> Result<()> {
     let most = most(dtype);
-    if norm > most {
+    if norm > most || norm.is_nan() {
         let dtype = compute_dtype(dtype).as_str();
         let expected = format!("a norm of at most {most:.1e}, the squares being kept in {dtype}");
         let got = format!("a norm of {norm:.1e}; hint: `clip` gradients, or scale the loss down");

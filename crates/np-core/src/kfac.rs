@@ -220,6 +220,11 @@ impl Rule for KfacConfig {
         Some("momentum")
     }
 
+    fn squares(&self) -> bool {
+        // In the product of gradients and directions.
+        true
+    }
+
     fn observes(&self) -> bool {
         true
     }
@@ -328,7 +333,8 @@ impl KfacConfig {
             let root = self.damping.sqrt();
             let invert = |mut m: Vec<f64>, n: usize, damping: f64| {
                 m.iter_mut().step_by(n + 1).for_each(|x| *x += damping);
-                let inverse = Tensor::from_vec(power(&m, n, -1.0, f64::MIN_POSITIVE)?, (n, n), &Device::Cpu)?;
+                // The statistics' rounding may leave eigenvalues below the damping; none truly is.
+                let inverse = Tensor::from_vec(power(&m, n, -1.0, damping)?, (n, n), &Device::Cpu)?;
                 Ok::<_, Error>(inverse.to_dtype(dtype)?.to_device(w.slot.var.device())?)
             };
             inverses = Some([invert(a, na, pi * root)?, invert(g, ng, root / pi)?]);

@@ -167,6 +167,10 @@ impl Rule for MuonConfig {
         Some("momentum")
     }
 
+    fn squares_of(&self, dims: &[usize]) -> bool {
+        dims.len() < 2
+    }
+
     fn directions(&self, _: &StepContext, work: &mut [Work<'_>], (): &mut ()) -> Result<Vec<Apply>> {
         host::directions(self, work)
     }

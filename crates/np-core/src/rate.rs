@@ -40,10 +40,12 @@ impl<R: Rule> Driver<R> {
     /// Says that epoch `epoch` (from 1) of `epochs` begins, and resets the diagnostics. Warm-up, phases and the schedules of
     /// formulations go by it; a training that never calls this stays in epoch 1. Where gradients are accumulated, call [`Driver::flush`] first.
     ///
-    /// An epoch 0, or one of 0, changes nothing, and is an error of the next step.
+    /// An epoch 0, one beyond the last, or one of 0, changes nothing, and is an error of the next step.
     pub fn begin_epoch(&mut self, epoch: usize, epochs: usize) {
         let known = check(epoch > 0, "epoch", "a number ≥ 1", epoch);
         let known = known.and_then(|()| check(epochs > 0, "epochs", "a number ≥ 1", epochs));
+        let last = || format!("at most the number of epochs, {epochs}");
+        let known = known.and_then(|()| check(epoch <= epochs, "epoch", &last(), epoch));
         if known.is_ok() {
             (self.epoch, self.epochs) = (epoch, Some(epochs));
             self.position = Some((epoch - 1) as f64);

@@ -45,6 +45,11 @@ pub trait Rule: Clone + Send + Sync + 'static {
         false
     }
 
+    /// The same of a parameter of shape `shape`: [`Rule::squares`], where a rule does not treat parameters differently.
+    fn squares_of(&self, _shape: &[usize]) -> bool {
+        self.squares()
+    }
+
     /// How many tensors of scratch memory a parameter needs in a step, beside its buffers. They are not saved.
     fn scratch(&self) -> usize {
         1

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::collections::HashSet;
 
-use candle_core::{DType, Storage, Tensor, Var};
+use candle_core::{DType, Device, Storage, Tensor, Var};
 
 use crate::gradients::memory;
 use crate::options::{Matrix, Settings};
@@ -127,6 +127,8 @@ pub(crate) struct Slot {
     pub(crate) compensation: Option<State>,
     /// What the parameter is trained with, while its average stands in its place.
     pub(crate) set_aside: Option<Tensor>,
+    /// What `load_state` has put into the parameter, until the first step has found it there.
+    pub(crate) loaded: Option<Tensor>,
     /// What the groups say of it.
     pub(crate) settings: Settings,
     /// Mean of the gradients since the last update, where gradients are accumulated; and whether there was one.
@@ -240,6 +242,18 @@ impl State {
         }
     }
 
+    /// The sum of the diagonal of buffer `k`, a matrix of n rows and columns.
+    pub(crate) fn trace(&self, k: usize, n: usize) -> Result<f64> {
+        Ok(match self {
+            Self::F32(buffers) => buffers[k].iter().step_by(n + 1).map(|x| f64::from(*x)).sum(),
+            Self::F64(buffers) => buffers[k].iter().step_by(n + 1).sum(),
+            Self::Tensors(tensors) => {
+                let numbers = tensors[k].to_device(&Device::Cpu)?.to_dtype(DType::F64)?.flatten_all()?;
+                numbers.to_vec1::<f64>()?.iter().step_by(n + 1).sum()
+            }
+        })
+    }
+
     /// Sets buffer `k` to `value`, whose shape has been checked.
     pub(crate) fn set(&mut self, k: usize, value: &Tensor) -> Result<()> {
         match self {
@@ -278,6 +292,7 @@ impl Slot {
             numbers,
             compensation: None,
             set_aside: None,
+            loaded: None,
             settings: Settings::default(),
             accumulated: None,
             has_gradient: false,
@@ -296,9 +311,7 @@ impl Slot {
     pub(crate) fn settled<R: Rule>(&self, settings: Settings, rule: &R, backend: Backend) -> Result<Settled> {
         let mut state = None;
         if self.settings.matrix != settings.matrix {
-            if self.set_aside.is_some() {
-                return Err(self.averaged());
-            }
+            self.trains()?;
             let buffers = rule.buffers(&settings.dims(&self.var));
             let fresh = State::fresh(&self.var, &buffers, rule.scratch(), backend)?;
             state = Some((buffers, fresh, rule.numbers().iter().map(|(_, initial)| *initial).collect()));
@@ -319,6 +332,29 @@ impl Slot {
         }
         if let Some(compensation) = settled.compensation {
             self.compensation = compensation;
+        }
+    }
+
+    /// `Ok` if the parameter holds the weights that are trained.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] while their average stands there, or where something has taken the place of those that were loaded.
+    pub(crate) fn trains(&self) -> Result<()> {
+        if self.set_aside.is_some() {
+            return Err(self.averaged());
+        }
+        let bits = |x: &Tensor| {
+            let numbers = x.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
+            Ok::<Vec<u64>, Error>(numbers.into_iter().map(f64::to_bits).collect())
+        };
+        match &self.loaded {
+            Some(loaded) if bits(loaded)? != bits(self.var.as_tensor())? => {
+                let expected = "the trained weights that `load_state` has put there".to_string();
+                let got =
+                    "others; hint: load parameters before the state, or call `select(Weights::Trained)`".to_string();
+                Err(Error::Parameter { name: self.name.clone(), expected, got })
+            }
+            _ => Ok(()),
         }
     }
 

@@ -129,6 +129,10 @@ impl Rule for SoapConfig {
         Some("first_moment")
     }
 
+    fn squares(&self) -> bool {
+        true
+    }
+
     fn directions(&self, _: &StepContext, work: &mut [Work<'_>], (): &mut ()) -> Result<Vec<Apply>> {
         host::directions(self, work)
     }

@@ -229,7 +229,7 @@ impl<R: Rule> Driver<R> {
                 let left = left.tensors(&slot.var, &[Buffer::new(COMPENSATION)])?;
                 left.into_iter().try_for_each(|x| x.to_device(&Device::Cpu).map(|x| drop(put(COMPENSATION, x))))?;
             }
-            if let Some(trained) = &slot.set_aside {
+            if let Some(trained) = slot.set_aside.as_ref().or(slot.loaded.as_ref()) {
                 put(TRAINED, trained.to_device(&Device::Cpu)?.copy()?);
             }
         }
@@ -259,7 +259,7 @@ impl<R: Rule> Driver<R> {
     }
 
     /// Takes over what [`Driver::state`] gave for parameters of the same names and configuration. If that was while averaged weights were selected, the trained
-    /// ones are put into the parameters: load the parameters first.
+    /// ones are put into the parameters: load the parameters first. If others have taken their place by the next step, that step is an error.
     ///
     /// # Errors
     /// [`Error::State`] names what does not fit: the kind, an entry that is missing, of another shape or type, out of range, or unknown.
@@ -268,7 +268,7 @@ impl<R: Rule> Driver<R> {
         if state.kind != R::KIND {
             return Err(bad("optimizer", R::KIND, state.kind.clone()));
         }
-        self.trains()?;
+        self.slots.iter().find(|slot| slot.set_aside.is_some()).map_or(Ok(()), |slot| Err(slot.averaged()))?;
         let mut known = HashSet::new();
         let mut fresh = Vec::with_capacity(self.slots.len());
         for slot in &self.slots {
@@ -359,8 +359,9 @@ impl<R: Rule> Driver<R> {
         {
             (slot.state, slot.steps, slot.numbers, slot.compensation) = (state, steps, numbers, compensation);
             (slot.has_gradient, slot.accumulated) = (accumulated.is_some(), accumulated);
-            if let Some(trained) = trained.filter(|t| t.elem_count() > 0) {
-                slot.var.set(&trained)?;
+            slot.loaded = trained.filter(|t| t.elem_count() > 0);
+            if let Some(trained) = &slot.loaded {
+                slot.var.set(trained)?;
             }
         }
         Ok(())

@@ -1,5 +1,6 @@
 //! Which weights the parameters hold: those that are trained, or their average.
 
+use crate::slot::Slot;
 use crate::{Driver, Result, Rule};
 
 /// Which weights the parameters hold.
@@ -19,12 +20,13 @@ impl<R: Rule> Driver<R> {
     /// nothing. The weights that are trained are kept aside meanwhile, and come back to the bit; [`Driver::state`] has them as well.
     ///
     /// # Errors
-    /// Those of candle.
+    /// [`crate::Error::Parameter`] where other weights have taken the place of the trained ones that [`Driver::load_state`] put there; errors of candle.
     pub fn select(&mut self, weights: Weights) -> Result<()> {
         for slot in &mut self.slots {
             match weights {
                 // Candle gives an empty tensor back as it is, and refuses to set a variable to itself.
                 Weights::Averaged if slot.set_aside.is_none() && slot.steps > 0 && slot.var.elem_count() > 0 => {
+                    slot.trains()?;
                     let theta = slot.theta()?;
                     let buffers = slot.state.tensors(&slot.var, &slot.buffers)?;
                     if let Some(average) = self.rule.average(&theta, &buffers)? {
@@ -33,7 +35,7 @@ impl<R: Rule> Driver<R> {
                     }
                 }
                 Weights::Trained => {
-                    if let Some(trained) = &slot.set_aside {
+                    if let Some(trained) = slot.set_aside.as_ref().or(slot.loaded.as_ref()) {
                         slot.var.set(trained)?;
                         slot.set_aside = None;
                     }
@@ -46,6 +48,6 @@ impl<R: Rule> Driver<R> {
 
     /// Whether the parameters hold the weights that are trained.
     pub(crate) fn trains(&self) -> Result<()> {
-        self.slots.iter().find(|s| s.set_aside.is_some()).map_or(Ok(()), |slot| Err(slot.averaged()))
+        self.slots.iter().try_for_each(Slot::trains)
     }
 }

@@ -64,7 +64,7 @@ fn an_accumulation_can_be_interrupted() {
             let build = || config.build_with(params.clone(), options.clone(), Backend::Auto).unwrap();
             let mut optimizer = build();
             optimizer.begin_epoch(1, 4);
-            optimizer.set_lr(0.01).unwrap();
+            optimizer.try_set_learning_rate(0.01).unwrap();
             for step in 0..6 {
                 if interrupted && step % 3 != 0 {
                     let bytes = optimizer.state().unwrap().to_safetensors().unwrap();
@@ -140,7 +140,7 @@ fn quadratic_is_minimised() {
         let loss = || w.as_tensor().sqr().unwrap().sum_all().unwrap();
         let before = loss().to_scalar::<f32>().unwrap();
         let mut optimizer = config.build(vec![("w".into(), w.clone())]).unwrap();
-        optimizer.set_lr(rates(&config).bowl).unwrap();
+        optimizer.try_set_learning_rate(rates(&config).bowl).unwrap();
         for step in 0..200 {
             if step % 20 == 0 {
                 optimizer.begin_epoch(step / 20 + 1, 10);

@@ -18,7 +18,7 @@ fn descend(
     let value = || loss().to_scalar::<f32>().unwrap();
     let before = value();
     let mut optimizer = config.build(params.to_vec()).unwrap();
-    optimizer.set_lr(lr).unwrap();
+    optimizer.try_set_learning_rate(lr).unwrap();
     for step in 0..steps {
         if step % (steps / 10) == 0 {
             optimizer.begin_epoch(10 * step / steps + 1, 10);

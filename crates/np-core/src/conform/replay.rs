@@ -133,7 +133,7 @@ pub fn replay(bytes: &[u8], backend: Backend) -> Result<Report, ConformError> {
     for epoch in 1..=spec.schedule.epochs {
         optimizer.begin_epoch(epoch, spec.schedule.epochs);
         let decay = spec.schedule.lr_decay_per_epoch.powi(i32::try_from(epoch - 1).unwrap_or(i32::MAX));
-        optimizer.set_lr(spec.config.learning_rate() * decay)?;
+        optimizer.try_set_learning_rate(spec.config.learning_rate() * decay)?;
         for _ in 0..spec.schedule.steps_per_epoch {
             let mut grads = GradStore::default();
             for (name, var) in &params {

@@ -250,6 +250,7 @@ fn lend(slot: &mut Slot, weight_decay: f64) -> Slot {
         numbers: std::mem::take(&mut slot.numbers),
         compensation: None,
         set_aside: None,
+        loaded: None,
         settings,
         accumulated: None,
         has_gradient: false,

@@ -94,3 +94,35 @@ fn what_is_frozen_meanwhile_stays() {
     sgd.step_report(&grads).unwrap();
     assert_eq!((numbers(&w), numbers(&v)), (vec![0.99], vec![1.0]));
 }
+
+/// Squares of 10³⁰ overflow in single precision: the batch is refused, not the mean that it would spoil, and what was accumulated before it stays.
+#[test]
+fn a_batch_whose_squares_overflow_does_not_take_those_before_it_along() {
+    for (name, config) in variants() {
+        let run = |bad: bool| {
+            let params = parameters(DType::F32);
+            let with = options(r#"{"accumulate": 2, "non_finite": "error"}"#);
+            let mut optimizer = config.build_with(params.clone(), with, Backend::Auto).unwrap();
+            optimizer.begin_epoch(1, 2);
+            // SOAP's first step only looks.
+            for _ in 0..2 {
+                optimizer.step_report(&gradients(&params, 0)).unwrap();
+            }
+            optimizer.step_report(&gradients(&params, 1)).unwrap();
+            let mut grads = gradients(&params, 2);
+            for (_, var) in &params {
+                grads.insert(var.as_tensor(), (var.ones_like().unwrap() * 1e30).unwrap());
+            }
+            // Optimizers without squares take it.
+            if bad && optimizer.step_report(&grads).is_ok() {
+                return None;
+            }
+            assert_eq!(optimizer.flush().unwrap().outcome, StepOutcome::Updated, "{name}");
+            Some(values(&params))
+        };
+        let refused = run(true);
+        let squares = ["shampoo", "soap", "adafactor", "kfac", "muon", "neuroplastic", "adam", "radam"];
+        assert!(refused.is_some() || !squares.contains(&config.kind()), "{name}");
+        assert!(refused.is_none() || refused == run(false), "{name}");
+    }
+}

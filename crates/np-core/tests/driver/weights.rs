@@ -22,7 +22,7 @@ fn saved_while_averaged_goes_on_from_the_trained_weights() {
             let w = fresh();
             let mut whole = config.build(vec![("w".into(), w.clone())]).unwrap();
             // Small enough for every optimizer and in half precision.
-            whole.set_lr(0.01).unwrap();
+            whole.try_set_learning_rate(0.01).unwrap();
             whole.begin_epoch(1, 2);
             steps(whole.as_mut(), &w, 10);
             whole.select(Weights::Averaged).unwrap();
@@ -66,4 +66,38 @@ fn while_averaged_no_step_is_taken_and_no_state_made_of_the_average() {
     assert_eq!(numbers(&w), trained);
     optimizer.set_options(anew).unwrap();
     optimizer.step_report(&grads).unwrap();
+}
+
+/// The parameters that were saved beside the state may be the average: loaded after it, they would take the trained ones' place.
+#[test]
+fn an_average_loaded_after_the_state_is_not_trained_from() {
+    for (kind, settings) in [("schedule_free_adamw", ""), ("schedule_free_sgd", ""), ("asgd", r#", "t0": 3"#)] {
+        let config = config(&format!(r#"{{"{kind}": {{"lr": 0.1{settings}}}}}"#));
+        let w = var(&[3.0, -2.0, 0.5]);
+        let mut first = config.build(vec![("w".into(), w.clone())]).unwrap();
+        steps(first.as_mut(), &w, 10);
+        first.select(Weights::Averaged).unwrap();
+        let (state, shown) = (first.state().unwrap(), w.as_tensor().copy().unwrap());
+        first.select(Weights::Trained).unwrap();
+        let trained = numbers(&w);
+        steps(first.as_mut(), &w, 3);
+
+        let v = var(&[0.0; 3]);
+        let mut second = config.build(vec![("w".into(), v.clone())]).unwrap();
+        second.load_state(&state).unwrap();
+        v.set(&shown).unwrap();
+        let hint = "parameter `w`: expected the trained weights that `load_state` has put there, got others; hint: load parameters before the state, or call `select(Weights::Trained)`";
+        let error = second.step_report(&bowl(&v).backward().unwrap()).unwrap_err().to_string();
+        assert_eq!(error, hint, "{kind}");
+        assert_eq!(second.select(Weights::Averaged).unwrap_err().to_string(), hint, "{kind}");
+        // What is saved now has the trained weights still, and they can be put back.
+        assert!(second.state().unwrap().tensors.contains_key("w.trained"), "{kind}");
+        second.select(Weights::Trained).unwrap();
+        assert_eq!(numbers(&v), trained, "{kind}");
+        steps(second.as_mut(), &v, 3);
+        assert_eq!(numbers(&v), numbers(&w), "{kind}");
+        // From the first step on the parameters are whoever's who sets them.
+        v.set(&shown).unwrap();
+        steps(second.as_mut(), &v, 1);
+    }
 }
