@@ -102,7 +102,7 @@ impl Mlp {
             }
         }
         if count_parameters(inputs, classes, &config.hidden).is_none_or(|count| count > MAX_PARAMETERS) {
-            let expected = format!("small enough for {MAX_PARAMETERS} parameters");
+            let expected = format!("widths that make at most {MAX_PARAMETERS} parameters");
             return Err(Error::config("hidden", expected, format!("{:?}", config.hidden)));
         }
 

@@ -24,7 +24,7 @@ impl MlpConfig {
         let shapes: Vec<Vec<usize>> =
             widths.windows(2).flat_map(|pair| [vec![pair[1], pair[0]], vec![pair[1]]]).collect();
         if elements(&shapes).is_none_or(|count| count > MAX_PARAMETERS) {
-            let expected = format!("small enough for {MAX_PARAMETERS} parameters");
+            let expected = format!("widths that make at most {MAX_PARAMETERS} parameters");
             return Err(Error::config("hidden", expected, format!("{:?}", self.hidden)));
         }
         Ok(shapes)
@@ -69,7 +69,11 @@ impl ResNet18Config {
         }
         shapes.extend([vec![classes, inputs], vec![classes]]);
         if elements(&shapes).is_none_or(|count| count > MAX_PARAMETERS) {
-            return Err(Error::config("width", format!("small enough for {MAX_PARAMETERS} parameters"), self.width));
+            return Err(Error::config(
+                "width",
+                format!("a width that makes at most {MAX_PARAMETERS} parameters"),
+                self.width,
+            ));
         }
         Ok(shapes)
     }
@@ -129,7 +133,7 @@ mod tests {
         for hidden in [vec![1_000_000_000_000; 2], vec![usize::MAX], vec![usize::MAX; 3], vec![1 << 30, 1]] {
             let config = MlpConfig { hidden, ..MlpConfig::default() };
             let error = config.parameter_shapes(784, 10).unwrap_err().to_string();
-            assert!(error.contains("`hidden` must be small enough for 1073741824 parameters"), "{error}");
+            assert!(error.contains("`hidden` must be widths that make at most 1073741824 parameters"), "{error}");
             assert!(config.multiply_adds(784, 10) >= 784 << 30, "no overflow");
             let _ = config.pass_size(784, 10);
         }

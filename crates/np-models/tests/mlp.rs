@@ -283,7 +283,7 @@ fn bad_configurations_name_the_field() {
     assert_eq!(build(0, 10, &[256], 0.1), "`inputs` must be at least 1, got `0`");
     assert_eq!(build(784, 0, &[256], 0.1), "`classes` must be at least 1, got `0`");
     for width in [1 << 40, usize::MAX] {
-        let expected = format!("`hidden` must be small enough for 1073741824 parameters, got `[{width}]`");
+        let expected = format!("`hidden` must be widths that make at most 1073741824 parameters, got `[{width}]`");
         assert_eq!(build(784, 10, &[width], 0.1), expected);
     }
     assert!(message(ReluDropout::new(2.0, 0, 0)).starts_with("`dropout`"));

@@ -58,24 +58,16 @@ impl Memory {
         let parameters = all(&|shape| Some(shape.iter().product())).unwrap_or(u64::MAX);
         // An optimizer that keeps a history has at most one entry a step.
         let steps = examples.train.div_ceil(train.batch_size.max(1)).saturating_mul(train.epochs as usize);
-        let held = all(&|shape| optimizer.numbers_held(shape, steps)).filter(|bytes| *bytes <= MOST);
-        let held = held.ok_or_else(|| OutOfRange {
-            key: format!("optimizer.{}", optimizer.kind()),
-            expected: format!("an optimizer whose state takes {} at the most", human(MOST)),
-            got: optimizer.kind().into(),
-        })?;
+        let held = all(&|shape| optimizer.numbers_held(shape, steps));
+        let held = most(held, &format!("optimizer.{}", optimizer.kind()), "an optimizer whose state takes")?;
         let size = model.pass_size(shape, CLASSES);
-        let pass = |batch: usize, key: &str, given: usize, of: fn(np_models::PassSize) -> usize| {
-            let all = size.and_then(|size| of(size).checked_mul(batch)).and_then(bytes).filter(|bytes| *bytes <= MOST);
-            all.ok_or_else(|| OutOfRange {
-                key: key.to_owned(),
-                expected: format!("a batch whose activations take {} at the most", human(MOST)),
-                got: given.to_string(),
-            })
+        let pass = |batch: usize, key: &str, of: fn(np_models::PassSize) -> usize| {
+            let all = size.and_then(|size| of(size).checked_mul(batch)).and_then(bytes);
+            most(all, key, "a batch whose activations take")
         };
         let (batch, eval) = (train.batch_size, train.eval_batch_size);
-        let training = pass(batch.min(examples.train), "train.batch_size", batch, |size| size.training)?;
-        let evaluation = pass(eval.min(examples.evaluated), "train.eval_batch_size", eval, |size| size.evaluation)?;
+        let training = pass(batch.min(examples.train), "train.batch_size", |size| size.training)?;
+        let evaluation = pass(eval.min(examples.evaluated), "train.eval_batch_size", |size| size.evaluation)?;
         let data = data.name.shape().iter().product::<usize>().saturating_mul(examples.all);
         Ok(Self {
             parameters,
@@ -103,7 +95,11 @@ impl Memory {
             ("activations of a batch", activations),
             ("data", data),
         ];
-        let parts: Vec<String> = parts.iter().map(|(name, bytes)| format!("{name} {}", human(**bytes))).collect();
+        let part = |(name, bytes): &(&str, &u64)| match **bytes {
+            0 => format!("no {name}"),
+            bytes => format!("{name} {}", human(bytes)),
+        };
+        let parts: Vec<String> = parts.iter().map(part).collect();
         format!("about {} ({})", human(self.total()), parts.join(", "))
     }
 
@@ -111,14 +107,23 @@ impl Memory {
     pub(crate) fn warning(&self, jobs: usize) -> Option<String> {
         let here = of_this_machine()?;
         let all = self.total().saturating_mul(jobs as u64);
-        let text = format!(
-            "{} at a time want about {} of memory, and this machine has {}",
-            count(jobs, "run"),
-            human(all),
-            human(here)
-        );
+        let text = format!("{} about {} of memory, and this machine has {}", wanting(jobs), human(all), human(here));
         (all > here).then_some(text)
     }
+}
+
+/// What is wanted, if that is not more than any machine has: else the error of `key`, which makes it more.
+fn most(wanted: Option<u64>, key: &str, what: &str) -> Result<u64, OutOfRange> {
+    wanted.filter(|bytes| *bytes <= MOST).ok_or_else(|| OutOfRange {
+        key: key.to_owned(),
+        expected: format!("{what} {} at the most", human(MOST)),
+        got: wanted.map_or_else(|| "more than can be counted".to_owned(), human),
+    })
+}
+
+/// The runs at a time, up to what they want.
+fn wanting(jobs: usize) -> String {
+    if jobs == 1 { "a run wants".to_owned() } else { format!("{} at a time want", count(jobs, "run")) }
 }
 
 /// Bytes of so many numbers.
@@ -126,11 +131,12 @@ fn bytes(numbers: usize) -> Option<u64> {
     u64::try_from(numbers.checked_mul(NUMBER)?).ok()
 }
 
-/// Bytes as people say them: `900 kB`, `1.2 GB`.
+/// Bytes as people say them: `40 B`, `900 kB`, `1.2 GB`.
 pub(crate) fn human(bytes: u64) -> String {
     let amount = bytes as f64;
     let (unit, name) = match bytes {
-        0..1_000_000 => (1e3, "kB"),
+        0..1000 => return format!("{bytes} B"),
+        1000..1_000_000 => (1e3, "kB"),
         1_000_000..1_000_000_000 => (1e6, "MB"),
         1_000_000_000..1_000_000_000_000 => (1e9, "GB"),
         _ => (1e12, "TB"),
@@ -211,8 +217,26 @@ mod tests {
     }
 
     #[test]
+    fn messages_say_what_is_wanted() {
+        let shampoo = json!({"model": {"mlp": {"hidden": [1_000_000], "dropout": 0.1}}, "optimizer": {"shampoo": {"max_dim": 2_000_000}}});
+        let fault = Memory::of(&config(shampoo), MNIST).unwrap_err();
+        assert_eq!(fault.expected, "an optimizer whose state takes 1.1 TB at the most");
+        // Twice the square of the 10⁶ rows, of the bias as well, at 4 bytes, and what is small beside it.
+        assert_eq!(fault.got, "16 TB");
+        let huge =
+            json!({"optimizer": {"lbfgs": {"history": u64::MAX}}, "train": {"epochs": u32::MAX, "batch_size": 1}});
+        let fault = Memory::of(&config(huge), Examples { train: usize::MAX, ..MNIST }).unwrap_err();
+        assert_eq!(fault.got, "more than can be counted");
+
+        let memory = Memory { parameters: 1_077_288, gradients: 1_077_288, ..Memory::default() };
+        let words = "about 2.2 MB (parameters 1.1 MB, gradients 1.1 MB, no optimizer state, no activations of a batch, no data)";
+        assert_eq!(memory.in_words(), words);
+        assert_eq!([wanting(1), wanting(3)], ["a run wants", "3 runs at a time want"]);
+    }
+
+    #[test]
     fn bytes_are_said_as_people_say_them() {
-        let said = [0, 1_500, 999_999, 1_000_000, 12_345_678, 1 << 40].map(human);
-        assert_eq!(said, ["0.0 kB", "1.5 kB", "1000 kB", "1.0 MB", "12 MB", "1.1 TB"]);
+        let said = [0, 40, 1_500, 999_999, 1_000_000, 12_345_678, 1 << 40].map(human);
+        assert_eq!(said, ["0 B", "40 B", "1.5 kB", "1000 kB", "1.0 MB", "12 MB", "1.1 TB"]);
     }
 }

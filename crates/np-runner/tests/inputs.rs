@@ -98,9 +98,9 @@ fn sizes_that_no_machine_has_are_refused_at_plan() {
     for (set, says) in [
         (
             "model.hidden=[1000000000000, 1000000000000]",
-            "`model.mlp.hidden`: expected small enough for 1073741824 parameters",
+            "`model.mlp.hidden`: expected widths that make at most 1073741824 parameters",
         ),
-        ("model.hidden=[18446744073709551615]", "`model.mlp.hidden`: expected small enough"),
+        ("model.hidden=[18446744073709551615]", "`model.mlp.hidden`: expected widths that make at most"),
         ("model={resnet18: {width: 18446744073709551615}}", "expected "),
         ("optimizer={lbfgs: {history: 18446744073709551615}}", ""),
         ("train.epochs=4294967295", ""),

@@ -47,7 +47,7 @@ impl Conv2d {
         }
         let sizes = [inputs, outputs, window.kernel, window.kernel];
         if sizes.into_iter().try_fold(1usize, usize::checked_mul).is_none_or(|count| count > MAX_PARAMETERS) {
-            let expected = format!("small enough for {MAX_PARAMETERS} parameters");
+            let expected = format!("a number that makes at most {MAX_PARAMETERS} parameters");
             return Err(Error::config("outputs", expected, outputs));
         }
         let fan_out = (outputs * window.kernel * window.kernel) as f64;
