@@ -32,6 +32,8 @@ pub trait Float:
     const ONE: Self;
     /// Distance from 1 to the next number.
     const EPSILON: Self;
+    /// Largest finite number.
+    const MAX: Self;
     /// The nearest value to `x`.
     fn from_f64(x: f64) -> Self;
     /// Exactly `self`.
@@ -83,6 +85,7 @@ macro_rules! impl_float {
             const ZERO: Self = 0.0;
             const ONE: Self = 1.0;
             const EPSILON: Self = <$t>::EPSILON;
+            const MAX: Self = <$t>::MAX;
             #[inline(always)]
             fn from_f64(x: f64) -> Self {
                 x as $t
