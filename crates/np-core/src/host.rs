@@ -11,7 +11,6 @@ use crate::{Apply, Decay, Float, Result, Work, gradients, pass};
 
 /// One parameter, as a host rule sees it.
 pub(crate) struct Whole<'a, T> {
-    pub(crate) name: &'a str,
     /// Its shape; of one dimension where the options say that it is no matrix.
     pub(crate) dims: &'a [usize],
     pub(crate) theta: &'a [T],
@@ -32,10 +31,18 @@ pub(crate) trait HostRule: Sync {
     fn squares(&self, _dims: &[usize]) -> bool {
         true
     }
+    /// Whether a step can be taken with a gradient of this norm, decay left out, beyond what [`HostRule::squares`] asks. All parameters are looked at before the
+    /// state of the first moves.
+    ///
+    /// # Errors
+    /// [`crate::Error::Gradient`] where the state would be no longer finite, [`crate::Error::Config`] where a setting does not fit the parameter.
+    fn check(&self, _w: &Work<'_>, _norm: f64) -> Result<()> {
+        Ok(())
+    }
     /// Turns the gradient into the direction, moves the buffers on, and says what to do with it.
     ///
     /// # Errors
-    /// Where a decomposition fails, and [`crate::Error::Gradient`] where the state would be no longer finite, before it changes.
+    /// Where a decomposition fails.
     fn direct<T: Real>(&self, whole: Whole<'_, T>) -> Result<Apply>;
     /// Strength of weight decay where no group says otherwise.
     fn decay(&self) -> Decay;
@@ -54,8 +61,11 @@ fn directions_here(rule: &impl HostRule, work: &mut [Work<'_>]) -> Result<Vec<Ap
     // A number that is not finite would stay in the sums for good, and so would a square that is not. All parameters are looked at before the state
     // of the first moves.
     let norms = gradients::norms(work)?;
-    for (w, norm) in work.iter().zip(norms).filter(|(w, _)| rule.squares(&w.slot.dims())) {
-        gradients::squarable(&w.slot.name, w.slot.var.dtype(), norm)?;
+    for (w, norm) in work.iter().zip(norms) {
+        if rule.squares(&w.slot.dims()) {
+            gradients::squarable(&w.slot.name, w.slot.var.dtype(), norm)?;
+        }
+        rule.check(w, norm)?;
     }
     pass::for_each(work, |w| match (&w.slot.state, w.grad.dtype()) {
         (State::Tensors(_), DType::F64) => on_tensors::<f64>(rule, w),
@@ -99,8 +109,7 @@ fn on_cpu<E: Element<Compute: Real>>(rule: &impl HostRule, w: &mut Work<'_>) -> 
             &widened
         }
     };
-    let name = &w.slot.name;
-    rule.direct(Whole { name, dims: &dims, theta, u, buffers, work, t, lr, weight_decay })
+    rule.direct(Whole { dims: &dims, theta, u, buffers, work, t, lr, weight_decay })
 }
 
 fn on_tensors<T: Real + candle_core::WithDType>(rule: &impl HostRule, w: &mut Work<'_>) -> Result<Apply> {
@@ -113,9 +122,8 @@ fn on_tensors<T: Real + candle_core::WithDType>(rule: &impl HostRule, w: &mut Wo
     let mut u = host(&w.map.apply_tensor(w.grad.to_dtype(dtype)?)?)?;
     let mut buffers = state[..count].iter().map(host).collect::<candle_core::Result<Vec<_>>>()?;
     let mut work: Vec<_> = state[count + 1..].iter().map(|_| vec![T::ZERO; u.len()]).collect();
-    let (name, theta) = (&w.slot.name, &theta);
     let whole =
-        Whole { name, dims: &dims, theta, u: &mut u, buffers: &mut buffers, work: &mut work, t, lr, weight_decay };
+        Whole { dims: &dims, theta: &theta, u: &mut u, buffers: &mut buffers, work: &mut work, t, lr, weight_decay };
     let how = rule.direct(whole)?;
     for (tensor, values) in state.iter_mut().zip(buffers.into_iter().chain([u])) {
         *tensor = Tensor::from_vec(values, tensor.shape(), &device)?;

@@ -121,6 +121,8 @@ impl Rule for LbfgsConfig {
         if work.is_empty() {
             return Ok(vec![]);
         }
+        // What is not finite would stay in the pairs, and in all parameters.
+        gradients::norms(work)?;
         let (mut theta, mut g) = (Vec::new(), Vec::new());
         for w in work.iter() {
             let grad = w.map.apply_tensor(w.grad.to_dtype(compute_dtype(w.grad.dtype()))?)?;
@@ -132,7 +134,7 @@ impl Rule for LbfgsConfig {
         let which: Vec<usize> = work.iter().map(|w| w.slot.index).collect();
         memory.learn(&which, &theta, &g, self.history);
         let mut d = memory.direction(&g);
-        if dot(&d, &g) >= 0.0 {
+        if !descends(&d, &g) {
             memory.pairs.clear();
             d = g.iter().map(|g| -g).collect();
         }
@@ -169,6 +171,11 @@ impl Rule for LbfgsConfig {
     fn step_with(driver: &mut Driver<Self>, closure: &mut Closure<'_>) -> Result<StepReport> {
         search(driver, closure)
     }
+}
+
+/// Whether the loss falls along `d`, whose numbers are finite: products of the largest numbers may not be.
+fn descends(d: &[f64], g: &[f64]) -> bool {
+    dot(d, g) < 0.0 && d.iter().all(|d| d.is_finite())
 }
 
 /// Evaluates the loss and its gradients at the parameters as they are.
@@ -271,7 +278,7 @@ fn search(driver: &mut Driver<LbfgsConfig>, closure: &mut Closure<'_>) -> Result
         let mut d = driver.memory.direction(&g);
         d.iter_mut().zip(&scales).for_each(|(d, scale)| *d *= scale);
         let mut slope = dot(&d, &g);
-        if slope >= 0.0 {
+        if !descends(&d, &g) {
             driver.memory.pairs.clear();
             d = g.iter().zip(&scales).map(|(g, scale)| -g * scale).collect();
             slope = dot(&d, &g);

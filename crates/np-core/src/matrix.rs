@@ -140,17 +140,26 @@ pub(crate) fn eigen<T: Real>(m: &[T], n: usize) -> Result<(Vec<f64>, Vec<f64>)> 
     Ok((values, vectors))
 }
 
-/// m^exponent of a symmetric matrix that is positive but for rounding: |λ| stands for an eigenvalue λ, and `floor` for one below it.
+/// m^exponent of a symmetric matrix that is positive but for rounding: |λ| stands for an eigenvalue λ, and `floor` for one below it, or what T can tell
+/// from 0 beside the largest eigenvalue, whichever is more. Below that an eigenvalue is rounding, and a negative power would make it the largest.
 ///
 /// # Errors
-/// Those of [`eigen`].
+/// Those of [`eigen`], and where a number of the power is none that T holds.
 pub(crate) fn power<T: Real>(m: &[T], n: usize, exponent: f64, floor: f64) -> Result<Vec<T>> {
     let (values, vectors) = eigen(m, n)?;
+    let largest = values.iter().fold(0.0, |most: f64, x| most.max(x.abs()));
+    let floor = floor.max(n as f64 * T::EPSILON.to_f64() * largest);
     let powers: Vec<f64> = values.iter().map(|x| x.abs().max(floor).powf(exponent)).collect();
     let scaled: Vec<f64> = vectors.iter().enumerate().map(|(k, x)| *x * powers[k % n]).collect();
     let mut out = vec![0.0; n * n];
     product(&mut out, Destination::Overwrite, 1.0, view(&scaled, n, n)?, view(&vectors, n, n)?.t())?;
-    Ok(out.into_iter().map(T::from_f64).collect())
+    let out: Vec<T> = out.into_iter().map(T::from_f64).collect();
+    match out.iter().all(|x| Float::is_finite(*x)) {
+        true => Ok(out),
+        false => {
+            Err(Error::Msg(format!("a power of a {n} × {n} matrix is beyond what {} holds", T::DTYPE.as_str())).into())
+        }
+    }
 }
 
 /// Q of a QR decomposition, row-major.

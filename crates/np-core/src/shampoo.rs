@@ -2,10 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::cpu::sums::square_sum;
 use crate::error::{check, not_negative, positive};
-use crate::float::BLOCK;
-use crate::gradients::squarable;
+use crate::gradients::{largest, norm, squarable};
 use crate::host::{self, HostRule, Whole};
 use crate::matrix::{Mode, Real, power, view};
 use crate::{Apply, Buffer, Decay, Driver, Result, Rule, StepContext, Work};
@@ -49,7 +47,8 @@ hyper_parameters! {
         pub momentum: f64,
         /// wd, coupled weight decay, ≥ 0. Default 0 (the reference).
         pub weight_decay: f64,
-        /// ε > 0, the diagonal of a preconditioner at first. Default 10⁻⁶ (the reference). A direction that no gradient has had when a root is found is
+        /// ε > 0, the diagonal of a preconditioner at first, and the least that an eigenvalue counts for; one that rounding hides beside the largest counts
+        /// for what can just be told from 0. Default 10⁻⁶ (the reference). A direction that no gradient has had when a root is found is
         /// enlarged by ε^(−1/2k) until the next one: with `update_every` above 1 take 10⁻² or more.
         pub eps: f64,
         /// Steps between two computations of the roots, ≥ 1. Default 1 (the reference).
@@ -107,8 +106,25 @@ impl Rule for ShampooConfig {
         (self.momentum > 0.0).then_some("momentum")
     }
 
+    fn squares(&self) -> bool {
+        true
+    }
+
     fn directions(&self, _: &StepContext, work: &mut [Work<'_>], (): &mut ()) -> Result<Vec<Apply>> {
         host::directions(self, work)
+    }
+}
+
+impl ShampooConfig {
+    /// The dimensions that are preconditioned.
+    fn modes<'a>(&self, dims: &'a [usize]) -> impl Iterator<Item = Mode> + 'a {
+        let most = self.max_dim;
+        Mode::all(dims).filter(move |m| m.size <= most)
+    }
+
+    /// −1/2k
+    fn exponent(&self, dims: &[usize]) -> f64 {
+        -0.5 / dims.len() as f64
     }
 }
 
@@ -117,8 +133,21 @@ impl HostRule for ShampooConfig {
         Decay::Coupled(self.weight_decay)
     }
 
+    fn check(&self, w: &Work<'_>, gradient: f64) -> Result<()> {
+        let (dims, dtype) = (w.slot.dims(), w.slot.var.dtype());
+        let Some(mode) = self.modes(&dims).next().filter(|_| w.grad.elem_count() > 0) else { return Ok(()) };
+        // No number of a root is larger.
+        let root = self.eps.powf(self.exponent(&dims));
+        check(root <= largest(dtype), "eps", "a number whose inverse root is finite in the state's type", self.eps)?;
+        let wd = w.weight_decay(self.weight_decay);
+        let decay = if wd == 0.0 { 0.0 } else { wd * norm(&[Some(w.slot.var.as_detached_tensor())])? };
+        // Every trace is what all squares so far sum to, and nothing in its matrix is larger.
+        let trace = w.slot.state.trace(usize::from(self.momentum > 0.0), mode.size)?;
+        squarable(&w.slot.name, dtype, trace.sqrt().hypot(gradient + decay))
+    }
+
     fn direct<T: Real>(&self, whole: Whole<'_, T>) -> Result<Apply> {
-        let Whole { name, dims, theta, u, buffers, work, t, lr, weight_decay } = whole;
+        let Whole { dims, theta, u, buffers, work, t, lr, weight_decay } = whole;
         let apply = Apply { keep: 1.0, factor: lr };
         let [spare, ..] = work else { return Ok(apply) };
         if u.is_empty() {
@@ -129,18 +158,12 @@ impl HostRule for ShampooConfig {
             u.iter_mut().zip(theta).for_each(|(u, theta)| *u += wd * *theta);
         }
         let (momentum, preconditioners) = buffers.split_at_mut(usize::from(self.momentum > 0.0));
-        let modes: Vec<Mode> = Mode::all(dims).filter(|m| m.size <= self.max_dim).collect();
-        if let (Some(mode), [sum, ..]) = (modes.first(), &*preconditioners) {
-            // Every trace is what all squares so far sum to, and nothing in its matrix is larger.
-            let trace: f64 = sum.iter().step_by(mode.size + 1).map(|x| x.to_f64()).sum();
-            let squares: f64 = u.chunks(BLOCK).map(square_sum).sum();
-            squarable(name, T::DTYPE, (trace + squares).sqrt())?;
-        }
+        let modes: Vec<Mode> = self.modes(dims).collect();
         for (mode, pair) in modes.iter().zip(preconditioners.chunks_mut(2)) {
             let [sum, root] = pair else { continue };
             mode.gram(sum, T::ONE, u)?;
             if t == 1 || t.is_multiple_of(self.update_every) {
-                *root = power(sum, mode.size, -0.5 / dims.len() as f64, f64::MIN_POSITIVE)?;
+                *root = power(sum, mode.size, self.exponent(dims), self.eps)?;
             }
         }
         for (mode, pair) in modes.iter().zip(preconditioners.chunks(2)) {
@@ -156,5 +179,93 @@ impl HostRule for ShampooConfig {
             }
         }
         Ok(apply)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::Backend;
+    use candle_core::backprop::GradStore;
+    use candle_core::{DType, Device, Tensor, Var};
+
+    fn stepped(shape: &[usize], g: &[f64], dtype: DType, backend: Backend) -> Vec<f64> {
+        let w = Var::zeros(shape, dtype, &Device::Cpu).unwrap();
+        let config = ShampooConfig { lr: 1.0, ..ShampooConfig::default() };
+        let mut shampoo = Shampoo::with_backend(vec![("w".into(), w.clone())], config, backend).unwrap();
+        let mut grads = GradStore::default();
+        grads.insert(w.as_tensor(), Tensor::from_slice(g, shape, &Device::Cpu).unwrap().to_dtype(dtype).unwrap());
+        shampoo.step_report(&grads).unwrap();
+        w.as_tensor().flatten_all().unwrap().to_dtype(DType::F64).unwrap().to_vec1().unwrap()
+    }
+
+    /// The first step is −g/‖g‖ of a vector, since (ε I + g gᵀ)^(−1/2) g = g/√(ε + ‖g‖²), and −1/2 throughout of a 2 × 2 matrix of one number.
+    #[test]
+    fn the_first_step_is_of_the_gradients_direction_whatever_its_size() {
+        for backend in [Backend::Auto, Backend::Tensors] {
+            for (dtype, sizes) in [(DType::F32, 0..17), (DType::F64, 0..100)] {
+                for power in sizes {
+                    let s = 10_f64.powi(power);
+                    for g in [[1.0, 2.0, 3.0, 1.0], [10.0, 20.0, 30.0, 10.0], [0.3, -0.7, 0.1, 0.9]] {
+                        let length = g.iter().map(|x: &f64| x * x).sum::<f64>().sqrt();
+                        let moved = stepped(&[4], &g.map(|x| s * x), dtype, backend);
+                        for (x, g) in moved.iter().zip(g) {
+                            // A root of what single precision can tell from 0, 1 to 4 · 2⁻²³, leaves this much of its 2⁻²⁴; ε is 10⁻⁶.
+                            assert!((x + g / length).abs() < 1e-3, "{dtype:?} {s:e} {g:?}: {moved:?}");
+                        }
+                    }
+                    let moved = stepped(&[2, 2], &[s; 4], dtype, backend);
+                    assert!(moved.iter().all(|x| (x + 0.5).abs() < 1e-3), "{dtype:?} {s:e}: {moved:?}");
+                }
+            }
+        }
+    }
+
+    /// Each of two gradients may be squared, and their sum of squares, (1 + 1/4) · (4.5 · 10¹⁸)², is above (4.6 · 10¹⁸)²; weight decay counts as well.
+    #[test]
+    fn what_is_refused_is_refused_before_any_parameter_has_changed() {
+        for backend in [Backend::Auto, Backend::Tensors] {
+            for weight_decay in [0.0, 1e19] {
+                let params: Vec<(String, Var)> = ["a", "b"]
+                    .iter()
+                    .map(|name| (name.to_string(), Var::ones(1, DType::F32, &Device::Cpu).unwrap()))
+                    .collect();
+                let config = ShampooConfig { momentum: 0.5, ..ShampooConfig::default() };
+                let mut shampoo = Shampoo::with_backend(params.clone(), config.clone(), backend).unwrap();
+                let step = |shampoo: &mut Shampoo, last: f64| {
+                    let mut grads = GradStore::default();
+                    for ((_, var), g) in params.iter().zip([1.0, last]) {
+                        grads.insert(var.as_tensor(), (var.ones_like().unwrap() * g).unwrap());
+                    }
+                    shampoo.step_report(&grads)
+                };
+                step(&mut shampoo, 4.5e18).unwrap();
+                let bytes = |shampoo: &Shampoo| shampoo.state().unwrap().to_safetensors().unwrap();
+                let groups = format!(r#"{{"groups": [{{"match": "b", "weight_decay": {weight_decay}}}]}}"#);
+                shampoo.set_options(serde_json::from_str(&groups).unwrap()).unwrap();
+                let before = bytes(&shampoo);
+                let last = if weight_decay == 0.0 { 2.25e18 } else { 1.0 };
+                let error = step(&mut shampoo, last).unwrap_err().to_string();
+                assert!(error.starts_with("gradient of `b`: expected a norm of at most 4.6e18, "), "{error}");
+                assert!(bytes(&shampoo) == before, "{backend:?}");
+            }
+        }
+    }
+
+    /// (10⁻⁸⁰)^(−1/2) is 10⁴⁰, which single precision does not hold.
+    #[test]
+    fn a_root_that_its_type_does_not_hold_is_refused() {
+        let w = Var::ones(2, DType::F32, &Device::Cpu).unwrap();
+        let config = ShampooConfig { eps: 1e-80, ..ShampooConfig::default() };
+        let mut shampoo = Shampoo::from_named(vec![("w".into(), w.clone())], config).unwrap();
+        let mut grads = GradStore::default();
+        grads.insert(w.as_tensor(), w.zeros_like().unwrap());
+        let error = shampoo.step_report(&grads).unwrap_err().to_string();
+        assert!(
+            error.starts_with("`eps`: expected a number whose inverse root is finite in the state's type"),
+            "{error}"
+        );
+        assert_eq!(w.to_vec1::<f32>().unwrap(), [1.0; 2]);
     }
 }

@@ -243,3 +243,71 @@ fn a_record_that_fits_nothing_is_named() {
     let error = kfac.observe(&[LayerRecord::linear("fc", &three, &three).unwrap()]).unwrap_err().to_string();
     assert_eq!(error, "parameter `fc.weight`: expected 2 inputs and 2 outputs, got 3 inputs and 3 outputs");
 }
+
+/// Whatever the policy is, and by either way of stepping: a number that is not finite would stay in the pairs.
+#[test]
+fn lbfgs_refuses_what_is_not_finite_without_a_search_too() {
+    for number in [f64::NAN, f64::INFINITY] {
+        for at in [0, 2] {
+            let w = Var::new(&[3.0f64, -2.0], &Device::Cpu).unwrap();
+            let mut lbfgs = Lbfgs::from_named(vec![("w".into(), w.clone())], LbfgsConfig::default()).unwrap();
+            let mut step = |g: [f64; 2]| {
+                let mut grads = GradStore::default();
+                grads.insert(w.as_tensor(), Tensor::new(&g, &Device::Cpu).unwrap());
+                lbfgs.step_report(&grads)
+            };
+            for k in 0..at {
+                step([1.0 - 0.1 * f64::from(k), -1.0]).unwrap();
+            }
+            let before = w.to_vec1::<f64>().unwrap();
+            let error = step([1.0, number]).unwrap_err().to_string();
+            assert!(error.starts_with("gradient of `w`: expected finite numbers"), "{error}");
+            assert_eq!(w.to_vec1::<f64>().unwrap(), before);
+            step([0.5, -0.5]).unwrap();
+            assert!(w.to_vec1::<f64>().unwrap().iter().all(|x| x.is_finite()));
+        }
+    }
+}
+
+/// Squares of 10²⁰⁰ are beyond double precision: the products that L-BFGS is made of are no numbers, and it goes along the gradient.
+#[test]
+fn lbfgs_goes_along_gradients_whose_products_overflow() {
+    let w = Var::new(&[3.0f64, -2.0], &Device::Cpu).unwrap();
+    let mut lbfgs = Lbfgs::from_named(vec![("w".into(), w.clone())], LbfgsConfig::default()).unwrap();
+    for s in [1.0, -1e200, 1e200, 3e200, 1.0, 2.0, 1.0] {
+        let mut grads = GradStore::default();
+        grads.insert(w.as_tensor(), Tensor::new(&[s, -s], &Device::Cpu).unwrap());
+        lbfgs.step_report(&grads).unwrap();
+        assert!(w.to_vec1::<f64>().unwrap().iter().all(|x| x.is_finite()), "{s:e}: {w:?}");
+    }
+}
+
+/// No eigenvalue of A + π√λ I is below π√λ, whatever rounding leaves of A: the inverse's trace is at most its size over that.
+#[test]
+fn kfacs_inverses_are_no_larger_than_the_damping_allows() {
+    for seed in 0..60_u32 {
+        let scale = 1e5 * 1.1_f64.powi(seed as i32 % 30);
+        let angle = |k: u32| f64::from(k * k + seed).sin();
+        let x: Vec<f32> = (0..12).map(|k| (scale * (angle(k % 4) + 1e-5 * angle(k))) as f32).collect();
+        let x = Tensor::from_vec(x, (3, 4), &Device::Cpu).unwrap();
+        let e = Tensor::new(&[[1f32, 0.5], [0.25, -1.0], [0.5, 0.5]], &Device::Cpu).unwrap();
+        let w = Var::zeros((2, 4), DType::F32, &Device::Cpu).unwrap();
+        let config = KfacConfig::default();
+        let root = config.damping.sqrt();
+        let mut kfac = Kfac::from_named(vec![("fc.weight".into(), w.clone())], config).unwrap();
+        kfac.observe(&[LayerRecord::linear("fc", &x, &e).unwrap()]).unwrap();
+        let mut grads = GradStore::default();
+        grads.insert(w.as_tensor(), Tensor::ones((2, 4), DType::F32, &Device::Cpu).unwrap());
+        kfac.step_report(&grads).unwrap();
+        let state = kfac.state().unwrap();
+        let trace = |name: &str| {
+            let rows =
+                state.tensors[&format!("fc.weight.{name}")].to_dtype(DType::F64).unwrap().to_vec2::<f64>().unwrap();
+            (0..rows.len()).map(|i| rows[i][i]).sum::<f64>()
+        };
+        let pi = ((trace("input_covariance") / 5.0) / (trace("output_covariance") / 2.0)).sqrt();
+        // 10⁻³ for the rounding of the inverse and of π.
+        let most = 5.0 / (pi * root) * (1.0 + 1e-3);
+        assert!(trace("input_inverse") <= most, "{seed}: {} above {most}", trace("input_inverse"));
+    }
+}
