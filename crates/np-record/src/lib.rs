@@ -20,6 +20,7 @@ mod float;
 mod plan;
 mod record;
 pub mod select;
+mod semantics;
 pub mod stats;
 mod store;
 mod table;
@@ -30,13 +31,10 @@ pub use plan::{Plan, PlannedRun, Stale};
 pub use record::{
     DataInfo, Epoch, Machine, ModelInfo, OptimizerInfo, Outcome, Phases, Provenance, Record, Score, Standing,
 };
-pub use store::{Kind, Reading, Store, StoreError};
+pub use semantics::{SEMANTICS, semantics_of};
+pub use store::{Kind, Reading, Store, StoreError, read_regular};
 pub use table::{Cell, Column, Edge, Shown, Table};
 pub use text::{can_name, csv_field, is_hidden, visible, visible_json, visible_lines};
 
 /// Version of the JSON layout of plans and records. A reader refuses a newer one.
 pub const SCHEMA: u32 = 1;
-
-/// Version of what a run means: raised whenever the same configuration would give other numbers (a changed initialisation,
-/// shuffle, or rule), so that old records are not taken for new ones. Part of every run's id.
-pub const SEMANTICS: u32 = 2;

@@ -58,10 +58,10 @@ pub struct PlannedRun {
 
 impl PlannedRun {
     /// The id of a run: the first 16 hex digits of the SHA-256 of its canonical configuration (keys sorted), its data digest and
-    /// [`crate::SEMANTICS`]. Labels, machine and threads have no part in it.
+    /// [its semantics](crate::semantics_of). Labels, machine and threads have no part in it.
     #[must_use]
     pub fn id_of(config: &Value, data_digest: &str) -> String {
-        Self::id_under(config, data_digest, crate::SEMANTICS)
+        Self::id_under(config, data_digest, crate::semantics_of(config))
     }
 
     /// As [`PlannedRun::id_of`], under other semantics than today's.
@@ -83,7 +83,7 @@ pub enum Stale {
     Spec,
     /// The plan is of the experiment with these command-line overrides, not of the experiment as written.
     Overrides(Vec<String>),
-    /// Runs mean something else now ([`crate::SEMANTICS`] was raised), or the plan was edited: this id is not that of its configuration.
+    /// Runs mean something else now (their [semantics](crate::semantics_of) were raised), or the plan was edited: this id is not that of its configuration.
     Id(String),
 }
 

@@ -21,7 +21,7 @@ pub struct Record {
     pub schema: u32,
     /// The run's id, see [`crate::PlannedRun::id_of`].
     pub id: String,
-    /// [`crate::SEMANTICS`] of the writer.
+    /// What [`crate::semantics_of`] gave for `config` when it was written.
     pub semantics: u32,
     /// The resolved configuration.
     pub config: Value,

@@ -6,6 +6,7 @@
 
 mod error;
 mod published;
+mod regular;
 
 use std::fs;
 use std::io;
@@ -15,6 +16,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 pub use error::{Kind, StoreError};
+pub use regular::read_regular;
 
 use crate::plan::hex_of;
 use crate::select::Runs;
@@ -101,6 +103,12 @@ impl Store {
             return Err(StoreError::OtherRun { path, expected: record.id, got });
         }
         check(&path, "result_sha256", &record.result_sha256, record.digest_result())?;
+        if let Some(expected) = published::result(id).filter(|published| **published != record.result_sha256)
+            && is_held(&record)
+        {
+            let (id, expected) = (record.id, expected.to_owned());
+            return Err(StoreError::OtherResult { path, id, expected, got: record.result_sha256 });
+        }
         whole(&path, Kind::Record, id, &bytes, "record_sha256", record.record_sha256.as_deref(), &|| record.digest())?;
         Ok(Some(record))
     }
@@ -131,8 +139,13 @@ impl Store {
             let expected = experiment.into();
             return Err(StoreError::WrongName { path, field: "experiment", expected, got: plan.experiment });
         }
-        if let Some(text) = &plan.spec {
-            check(&path, "spec_sha256", &plan.spec_sha256, hex_of(text.as_bytes()))?;
+        match &plan.spec {
+            Some(text) => check(&path, "spec_sha256", &plan.spec_sha256, hex_of(text.as_bytes()))?,
+            // Whoever writes a digest writes the text as well, from which the runs can be told.
+            None if plan.plan_sha256.is_some() => {
+                return Err(StoreError::NoDigest { path, kind: Kind::Plan, field: "spec" });
+            }
+            None => {}
         }
         whole(&path, Kind::Plan, experiment, &bytes, "plan_sha256", plan.plan_sha256.as_deref(), &|| plan.digest())?;
         Ok(Some(plan))
@@ -142,8 +155,12 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`StoreError::Io`], [`StoreError::BadName`].
+    /// [`StoreError::NoDigest`] if it lacks its text and would be refused when read again; [`StoreError::Io`], [`StoreError::BadName`].
     pub fn write_plan(&self, plan: &Plan) -> Result<()> {
+        if plan.spec.is_none() {
+            let path = self.path(Kind::Plan, &plan.experiment)?;
+            return Err(StoreError::NoDigest { path, kind: Kind::Plan, field: "spec" });
+        }
         self.write(Kind::Plan, &plan.experiment, &plan.clone().sealed())
     }
 
@@ -194,7 +211,7 @@ impl Store {
     pub fn set_aside(&self, kind: Kind, name: &str) -> Result<PathBuf> {
         let path = self.path(kind, name)?;
         let named = |n: usize| path.with_extension(format!("json.damaged-{n}"));
-        let aside = (1..1000).map(named).find(|aside| !aside.exists()).unwrap_or_else(|| named(1000));
+        let aside = (1..1000).map(named).find(|aside| aside.symlink_metadata().is_err()).unwrap_or_else(|| named(1000));
         match fs::rename(&path, &aside) {
             Ok(()) => Ok(aside),
             Err(source) => Err(StoreError::Io { action: "set aside", path, source }),
@@ -262,8 +279,9 @@ impl Store {
 
     fn read<T: DeserializeOwned>(&self, kind: Kind, name: &str) -> Result<Option<(PathBuf, Vec<u8>, T)>> {
         let path = self.path(kind, name)?;
-        let bytes = match fs::read(&path) {
-            Ok(bytes) => bytes,
+        let bytes = match read_regular(&path) {
+            Ok(Some(bytes)) => bytes,
+            Ok(None) => return Err(StoreError::NotRegular { path, kind }),
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(source) => return Err(StoreError::Io { action: "read", path, source }),
         };
@@ -288,6 +306,13 @@ impl Store {
         });
         written.map_err(|source| StoreError::Io { action: "write", path, source })
     }
+}
+
+/// Whether a record of a published run must have its results: not that of a run that failed, which has none; and off x86-64, where the bits may be
+/// others, not that of a machine of one's own.
+fn is_held(record: &Record) -> bool {
+    let own = !cfg!(target_arch = "x86_64") && !record.provenance.machine.os.ends_with("x86_64");
+    !own && (record.is_done() || !record.epochs.is_empty())
 }
 
 /// Whether a digest that a file says is that of its content.

@@ -3,7 +3,9 @@
 use std::path::Path;
 
 use np_data::{DataSet, Identity};
-use np_record::{DataInfo, Kind, ModelInfo, Outcome, Phases, PlannedRun, Provenance, Record, SCHEMA, SEMANTICS, Store};
+use np_record::{
+    DataInfo, Kind, ModelInfo, Outcome, Phases, PlannedRun, Provenance, Record, SCHEMA, Store, semantics_of,
+};
 
 use crate::{
     arithmetic::{arithmetic, going_on},
@@ -207,7 +209,7 @@ fn record(run: &PlannedRun, trained: Trained, provenance: Provenance) -> Record 
     let mut record = Record {
         schema: SCHEMA,
         id: run.id.clone(),
-        semantics: SEMANTICS,
+        semantics: semantics_of(&run.config),
         config: run.config.clone(),
         data,
         model,

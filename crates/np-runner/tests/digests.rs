@@ -1,6 +1,6 @@
 //! Runs have the bits that are written here, on every x86-64 CPU with AVX2 and FMA: other caches, other instruction sets beyond, another maker.
 //!
-//! `digests.tsv` holds the digest of each arm's results. It changes where the arithmetic changes, together with `np_record::SEMANTICS`. Optimizers over
+//! `digests.tsv` holds the digest of each arm's results. It changes where the arithmetic changes, together with `np_record::semantics_of`. Optimizers over
 //! decompositions of matrices (Shampoo, SOAP, K-FAC) are not among them: `np_core::Rule::portable` says why.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]

@@ -74,7 +74,7 @@ pub enum StoreError {
         got: String,
     },
     /// A file without a digest of its whole, and none is published for it.
-    #[error("`{}` is a {kind} without `{field}`: nobody can tell whether it was changed{}", path.display(), again())]
+    #[error("`{}` is a {kind} without `{field}`: nobody can tell whether it was changed\nhint: {}", path.display(), earlier(*kind))]
     NoDigest {
         /// The file.
         path: PathBuf,
@@ -82,6 +82,26 @@ pub enum StoreError {
         kind: Kind,
         /// The key that is missing.
         field: &'static str,
+    },
+    /// A record with other results than were published for its run, which gives the same bits whoever makes it.
+    #[error("`{}` has other results than were published for the run `{id}`: `result_sha256` is `{got}`, and not `{expected}`{}", path.display(), again())]
+    OtherResult {
+        /// The file.
+        path: PathBuf,
+        /// The run's id.
+        id: String,
+        /// The published digest.
+        expected: String,
+        /// The digest of what the file holds.
+        got: String,
+    },
+    /// A folder, a pipe, or a link that leads nowhere, in a file's place. Nothing is read from it.
+    #[error("`{}` is no regular file, and no {kind}{}", path.display(), again())]
+    NotRegular {
+        /// What is there.
+        path: PathBuf,
+        /// What was expected there.
+        kind: Kind,
     },
     /// A record that would be refused when read again.
     #[error("record `{id}` is not written: `{field}` is `{expected}`, its content gives `{got}`")]
@@ -110,6 +130,16 @@ fn again() -> &'static str {
     "\nhint: `np run` sets it aside and makes it anew"
 }
 
+/// What mends a file that lacks what later versions write.
+fn earlier(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Plan => "`np run` sets it aside and makes it anew",
+        Kind::Record => {
+            "made by an earlier version: its description is not under a digest; `np run` sets it aside and trains the run anew, that version still reads it"
+        }
+    }
+}
+
 impl StoreError {
     /// Whether the file itself is the trouble, so that it may be set aside and made anew; not where the system refuses, or where the file is of a
     /// newer version.
@@ -120,7 +150,9 @@ impl StoreError {
             | Self::WrongName { .. }
             | Self::OtherRun { .. }
             | Self::Digest { .. }
-            | Self::NoDigest { .. } => true,
+            | Self::NoDigest { .. }
+            | Self::OtherResult { .. }
+            | Self::NotRegular { .. } => true,
             Self::Io { .. } | Self::NewerSchema { .. } | Self::Unsealed { .. } | Self::BadName { .. } => false,
         }
     }

@@ -22,9 +22,10 @@ pub(crate) fn plan(runs: Vec<PlannedRun>) -> Plan {
         question: "does it learn?".into(),
         scale: "quick".into(),
         selection: None,
-        spec_sha256: "00".repeat(32),
+        // printf 'a: 1' | sha256sum
+        spec_sha256: "16c3c6d78678d53d39ab2c7a5a7bc4596567b46a1a57000a2d707334f779b824".into(),
         overrides: Vec::new(),
-        spec: None,
+        spec: Some("a: 1".into()),
         runs,
         plan_sha256: None,
     }

@@ -2,6 +2,7 @@
 
 mod common;
 mod compare;
+mod forged;
 mod select;
 mod store;
 mod tables;

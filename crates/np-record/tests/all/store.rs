@@ -230,6 +230,7 @@ fn every_part_of_a_file_is_under_a_digest() {
         put(&store, &one.id, &edited);
         let error = store.read_record(&one.id).unwrap_err();
         assert!(matches!(error, StoreError::NoDigest { field: "record_sha256", .. }), "{error}");
+        assert!(error.to_string().contains("hint: made by an earlier version: its description is not under a digest"));
     }
     // Keys may stand in any order.
     let turned: serde_json::Map<_, _> = sound.as_object().unwrap().clone().into_iter().rev().collect();
@@ -242,7 +243,7 @@ fn every_part_of_a_file_is_under_a_digest() {
     let text = fs::read_to_string(&path).unwrap();
     fs::write(&path, text.replace("\"arm\": \"full\"", "\"arm\": \"half\"")).unwrap();
     assert!(matches!(store.read_plan("fig2-sanity"), Err(StoreError::Digest { field: "plan_sha256", .. })));
-    let with_text = Plan { spec: Some("a: 1".into()), ..asked };
+    let with_text = Plan { spec: Some("a: 2".into()), ..asked };
     store.write_plan(&with_text).unwrap();
     assert!(matches!(store.read_plan("fig2-sanity"), Err(StoreError::Digest { field: "spec_sha256", .. })));
 }

@@ -90,7 +90,7 @@ pub(crate) fn experiment(name: &str, spec: &str) -> (Plan, Vec<Record>) {
             spec_sha256,
             overrides: Vec::new(),
             selection: None,
-            spec: None,
+            spec: Some(spec.into()),
             runs,
             plan_sha256: None,
         },
