@@ -41,6 +41,24 @@ fn rows_stay_rows_and_columns_columns() {
     assert_eq!(import_set(DataName::Cifar10, dir.path(), &dir.path().join("data")).unwrap(), set);
 }
 
+#[cfg(unix)]
+#[test]
+fn a_link_that_was_planted_is_not_written_through() {
+    let dir = tempfile::tempdir().unwrap();
+    write(&dir.path().join("train.parquet"), &pngs(10));
+    write(&dir.path().join("test.parquet"), &pngs(2));
+    let victim = dir.path().join("victim");
+    fs::write(&victim, "precious").unwrap();
+    let folder = dir.path().join("data/cifar10");
+    fs::create_dir_all(&folder).unwrap();
+    for name in ["data_batch_1.partial", "test_batch.partial", "data_batch_2.bin"] {
+        std::os::unix::fs::symlink(&victim, folder.join(name)).unwrap();
+    }
+    import_set(DataName::Cifar10, dir.path(), &dir.path().join("data")).unwrap();
+    assert_eq!(fs::read_to_string(&victim).unwrap(), "precious");
+    assert!(fs::symlink_metadata(folder.join("data_batch_2.bin")).unwrap().is_file(), "replaced, not followed");
+}
+
 #[test]
 fn a_jpeg_makes_the_set_a_variant() {
     let mut rows = pngs(5);

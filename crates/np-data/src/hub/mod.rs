@@ -234,11 +234,17 @@ fn decode(bytes: &[u8], shape: [usize; 3]) -> Result<(ImageFormat, Vec<u8>), Ref
     }
 }
 
-/// Writes a file under another name, then gives it its own.
+/// Writes a file under another name, then gives it its own. The other name is one that nobody can guess, of a file that is created anew: a link that was
+/// planted there is not followed.
 fn write(path: &Path, bytes: &[u8]) -> Result<(), Error> {
     let failed = |source| Error::Write { path: path.to_path_buf(), source };
-    let partial = path.with_extension("partial");
-    let mut file = File::create(&partial).map_err(failed)?;
-    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(failed)?;
-    fs::rename(&partial, path).map_err(failed)
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(".np-").suffix(".partial");
+    // For all that the mask lets in, as any file; a temporary one is its owner's alone.
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
+    let mut file = builder.tempfile_in(folder).map_err(failed)?;
+    file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(failed)?;
+    file.persist(path).map(drop).map_err(|error| failed(error.error))
 }
