@@ -126,6 +126,12 @@ pub(crate) fn load(folder: &Path) -> Result<(Split, Split), Error> {
     Ok((train, test))
 }
 
+/// Whether a folder has any of the six files.
+pub(crate) fn any(folder: &Path) -> bool {
+    let there = |file: &&str| folder.join(file).exists() || folder.join(ARCHIVE_FOLDER).join(file).exists();
+    TRAIN_FILES.iter().chain([&TEST_FILE]).any(there)
+}
+
 fn find(folder: &Path, file: &str) -> Result<PathBuf, Error> {
     let looked_for = vec![file.to_owned(), format!("{ARCHIVE_FOLDER}/{file}")];
     match looked_for.iter().map(|name| folder.join(name)).find(|path| path.exists()) {

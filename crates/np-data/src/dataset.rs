@@ -96,7 +96,8 @@ impl DataSet {
     ///
     /// [`Source::Mini`] is embedded and ignores `data_dir`. [`Source::Full`] reads a folder:
     /// `DIR/{mnist,fashion-mnist}/{train,t10k}-{images-idx3,labels-idx1}-ubyte`, with or without `.gz`, plain or gzip, also with a dot or an
-    /// underscore for a hyphen, as on Kaggle, and in a folder `raw` or of the file's own name;
+    /// underscore for a hyphen, as on Kaggle, and in a folder `raw` or of the file's own name; the set's folder may be spelled otherwise too, see
+    /// [`folder_of`];
     /// `DIR/cifar10/{data_batch_1,…,data_batch_5,test_batch}.bin`, or these in `DIR/cifar10/cifar-10-batches-bin/`. It doesn't ask
     /// for every published example, so that a folder may hold fewer, or others: [`identity`](Self::identity) tells, and the title.
     ///
@@ -163,9 +164,11 @@ impl Error {
                 let set = example.split('/').next().unwrap_or_default();
                 *found == "nothing" && path.ends_with(set) && path.parent().is_some_and(Path::is_dir)
             }
-            Self::MissingFile { looked_for, .. } => {
+            Self::MissingFile { folder, looked_for, .. } => {
                 let first = DataName::ALL.map(DataName::example_file);
-                looked_for.iter().any(|file| first.contains(&file.as_str()))
+                // One file of a set is something of it.
+                let there = spelling::any(folder) || cifar::any(folder);
+                looked_for.iter().any(|file| first.contains(&file.as_str())) && !there
             }
             _ => false,
         }
@@ -178,9 +181,22 @@ struct Loaded {
     idx: Idx,
 }
 
+/// The folder of a set in a data folder: of its name, or else of that name in another spelling, such as torchvision's `FashionMNIST`: case, hyphens and
+/// underscores do not matter. Where there is none, what it would be called.
+pub fn folder_of(name: DataName, data_dir: &Path) -> PathBuf {
+    let plain = data_dir.join(name.as_str());
+    if plain.exists() {
+        return plain;
+    }
+    let bare = |name: &str| name.to_ascii_lowercase().replace(['-', '_'], "");
+    let spelled = |other: &str| bare(other) == bare(name.as_str());
+    let found = spelling::entries(data_dir).into_iter().find(|(other, path)| spelled(other) && path.is_dir());
+    found.map_or(plain, |(_, path)| path)
+}
+
 fn folder(name: DataName, data_dir: Option<&Path>) -> Result<PathBuf, Error> {
     let root = data_dir.ok_or(Error::NoFolder { name })?;
-    let folder = root.join(name.as_str());
+    let folder = folder_of(name, root);
     for path in [root, &folder] {
         if !path.is_dir() {
             let found = if path.exists() { "a file" } else { "nothing" };

@@ -57,7 +57,7 @@ pub(crate) fn foreign(path: &Path, expected: String, start: &[u8], packed: bool)
     let remedy = if what.contains("pointer") {
         "fetch the file itself, with `git lfs pull` where it was cloned, or from its download address"
     } else if what.contains("gzip") && packed {
-        "it was compressed twice: `gunzip` it once"
+        "it was compressed more than once: `gunzip` it until it is no gzip stream"
     } else if what.contains("archive") || what.contains("stream") {
         "unpack it, and put what it holds there"
     } else {

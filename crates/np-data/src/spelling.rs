@@ -30,6 +30,12 @@ pub(crate) fn find(folder: &Path, part: Part, kind: Kind) -> Option<PathBuf> {
     found.or_else(|| published.into_iter().find(|path| path.exists()))
 }
 
+/// Whether a folder has any of the four files.
+pub(crate) fn any(folder: &Path) -> bool {
+    let kinds = [Kind::Images, Kind::Labels];
+    [Part::Train, Part::Test].into_iter().any(|part| kinds.into_iter().any(|kind| find(folder, part, kind).is_some()))
+}
+
 /// A name in the published spelling, without `.gz`.
 fn spelling(name: &str) -> String {
     let name = name.to_ascii_lowercase();
@@ -37,7 +43,7 @@ fn spelling(name: &str) -> String {
 }
 
 /// What a folder holds, by name.
-fn entries(folder: &Path) -> Vec<(String, PathBuf)> {
+pub(crate) fn entries(folder: &Path) -> Vec<(String, PathBuf)> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let mut entries: Vec<_> =
         entries.filter_map(|entry| Some((entry.file_name().into_string().ok()?, entry.path()))).collect();

@@ -172,7 +172,7 @@ fn what_is_no_data_file_is_told_by_what_it_looks_like() {
         (
             gzip(&gzip(&images(3))),
             "a gzip stream, inside of a gzip stream",
-            "hint: it was compressed twice: `gunzip` it",
+            "hint: it was compressed more than once: `gunzip` it until it is no gzip stream",
         ),
         (b"PK\x03\x04\x14\0\0\0".to_vec(), "a zip archive", "hint: unpack it"),
         (gzip(&[&[b'x'; 257][..], b"ustar  \0"].concat()), "a tar archive, inside of a gzip stream", "hint: unpack it"),
@@ -221,8 +221,45 @@ fn other_spellings_of_the_names_are_the_same_files() {
         fs::write(dir.path().join("mnist").join(format!("{LABELS}.gz")), idx::encode(&[3], &[9, 9, 9])).unwrap();
         assert_eq!(load(dir.path()).unwrap().train.labels, [9; 3]);
     }
+    // torchvision's own tree, `MNIST/raw/…`, and other spellings of the set's folder.
+    for folder in ["MNIST/raw", "Mnist", "mnist_"] {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join(folder)).unwrap();
+        for (name, bytes) in NAMES.iter().zip(&bytes) {
+            fs::write(dir.path().join(folder).join(name), bytes).unwrap();
+        }
+        assert_eq!(load(dir.path()).unwrap(), reference, "{folder}");
+    }
+    let dir = tempfile::tempdir().unwrap();
+    for (folder, name) in [("FashionMNIST", DataName::FashionMnist), ("fashion_mnist", DataName::FashionMnist)] {
+        let path = dir.path().join(folder);
+        fs::create_dir(&path).unwrap();
+        assert_eq!(np_data::folder_of(name, dir.path()), path);
+        fs::remove_dir(&path).unwrap();
+    }
+    assert_eq!(np_data::folder_of(DataName::Mnist, dir.path()), dir.path().join("mnist"), "where there is none");
     // An archive is not the file that it holds.
     let dir = healthy();
     fs::rename(dir.path().join("mnist").join(IMAGES), dir.path().join("mnist").join(format!("{IMAGES}.zip"))).unwrap();
     assert!(matches!(load(dir.path()), Err(Error::MissingFile { .. })));
+}
+
+/// What is known of a published set stands in for one of which there is nothing, and for no other.
+#[test]
+fn a_set_with_one_file_is_not_absent() {
+    let dir = healthy();
+    let folder = dir.path().join("mnist");
+    fs::remove_file(folder.join(IMAGES)).unwrap();
+    let error = load(dir.path()).unwrap_err();
+    assert!(!error.is_absence() && error.to_string().contains(IMAGES), "{error}");
+    for file in fs::read_dir(&folder).unwrap() {
+        fs::remove_file(file.unwrap().path()).unwrap();
+    }
+    assert!(load(dir.path()).unwrap_err().is_absence());
+    let cifar = dir.path().join("cifar10");
+    fs::create_dir(&cifar).unwrap();
+    let load = || DataSet::load(DataName::Cifar10, Source::Full, Some(dir.path())).unwrap_err();
+    assert!(load().is_absence());
+    fs::write(cifar.join("test_batch.bin"), [0; 3073]).unwrap();
+    assert!(!load().is_absence());
 }
