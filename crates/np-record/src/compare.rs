@@ -3,12 +3,14 @@
 //! A [`Comparison`] holds the numbers, unrounded; [`Comparison::render`] turns them into text. Nothing is dropped silently: runs that
 //! diverged, failed, or are missing are counted in every group and named in its warnings.
 
+mod alike;
 mod metric;
 mod pooled;
 mod profile;
 mod render;
 mod target;
 
+pub use alike::{Likeness, likenesses, note_likenesses};
 pub use metric::{Metric, UnknownMetric};
 pub use pooled::pooled;
 pub use profile::{Cost, Problem, profile};
@@ -22,7 +24,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::stats::{self, Bootstrap, FlipMethod, Interval, SignFlip};
-use crate::{Outcome, PlannedRun, Record};
+use crate::{Epoch, Outcome, PlannedRun, Record};
 
 /// The level that warnings speak of.
 const LEVEL: f64 = 0.05;
@@ -98,10 +100,12 @@ pub struct Group {
     pub arm: ArmSummary,
     /// What it is compared with.
     pub baseline: ArmSummary,
-    /// arm − baseline over the seeds that both have; `None` if there is no such seed, or if both arms have the same runs.
+    /// arm − baseline over the seeds that both have; `None` if there is no such seed, or if both arms have the same runs or the same results.
     pub difference: Option<Difference>,
     /// Whether both arms have the same configuration, and so the same runs.
     pub identical: bool,
+    /// Whether their configurations differ, and every pair of their records has the same epochs to the bit. That is no result either, and gets no test.
+    pub same_results: bool,
     /// What a reader must know before believing the difference.
     pub warnings: Vec<String>,
 }
@@ -142,6 +146,9 @@ pub struct Difference {
     pub smallest_p: f64,
 }
 
+/// A run's id, and the epochs of its record.
+type Made<'a> = (&'a String, Option<&'a [Epoch]>);
+
 /// Digest and configuration of what a run was trained on.
 type DataOf<'a> = (&'a String, Option<&'a Value>);
 
@@ -168,8 +175,8 @@ impl Comparison {
             }
         }
         let mut groups: Vec<(BTreeMap<String, Value>, [ArmSummary; 2])> = Vec::new();
-        // Ids by seed, of each side, group by group; and what is to be said of their data.
-        let mut ids: Vec<[BTreeMap<u64, &String>; 2]> = Vec::new();
+        // Runs by seed, of each side, group by group; and what is to be said of their data.
+        let mut ids: Vec<[BTreeMap<u64, Made>; 2]> = Vec::new();
         let mut remarks: Vec<BTreeSet<String>> = Vec::new();
         // What the first run of each side was trained on, group by group.
         let mut data: Vec<[Option<DataOf>; 2]> = Vec::new();
@@ -186,7 +193,7 @@ impl Comparison {
                 remarks.push(BTreeSet::new());
                 groups.len() - 1
             });
-            ids[at][side].insert(run.seed, &run.id);
+            ids[at][side].insert(run.seed, (&run.id, record.as_ref().map(|record| record.epochs.as_slice())));
             remarks[at].extend(record.as_ref().and_then(|r| r.data.standing.remark(&r.data.title)));
             data[at][side].get_or_insert((&run.data_digest, run.config.get("data")));
             if !groups[at].1[side].add(run.seed, record.as_ref(), metric) {
@@ -267,15 +274,20 @@ impl ArmSummary {
 fn group(
     axes: BTreeMap<String, Value>,
     [arm, baseline]: [ArmSummary; 2],
-    [own, rival]: &[BTreeMap<u64, &String>; 2],
+    [own, rival]: &[BTreeMap<u64, Made>; 2],
     bootstrap: &Bootstrap,
 ) -> Group {
     let (arm, baseline) = (arm.summed_up(), baseline.summed_up());
     // A run against itself differs by nothing, which is no result.
-    let same = |seed: &u64| own.contains_key(seed) && own.get(seed) == rival.get(seed);
+    let same = |seed: &u64| own.get(seed).zip(rival.get(seed)).is_some_and(|(own, rival)| own.0 == rival.0);
     let identical = own.keys().any(same) && own.keys().filter(|seed| rival.contains_key(seed)).all(same);
     let mut pairs = stats::paired_differences(&arm.values, &baseline.values);
     pairs.retain(|(seed, _)| !same(seed));
+    let alike = |seed: &u64| own.get(seed).zip(rival.get(seed)).is_some_and(|(own, rival)| own.1 == rival.1);
+    let same_results = !pairs.is_empty() && pairs.iter().all(|(seed, _)| alike(seed));
+    if same_results {
+        pairs.clear();
+    }
     let differences: Vec<f64> = pairs.iter().map(|(_, d)| *d).collect();
     let difference = stats::mean(&differences).zip(stats::sign_flip(&differences)).map(|(mean, test)| Difference {
         mean,
@@ -286,7 +298,7 @@ fn group(
         smallest_p: stats::smallest_p(differences.len()),
         values: pairs.into_iter().collect(),
     });
-    Group { axes, arm, baseline, difference, identical, warnings: Vec::new() }
+    Group { axes, arm, baseline, difference, identical, same_results, warnings: Vec::new() }
 }
 
 fn warnings(group: &Group, names: [&str; 2], metric: Metric, bootstrap: &Bootstrap) -> Vec<String> {
@@ -310,6 +322,7 @@ fn warnings(group: &Group, names: [&str; 2], metric: Metric, bootstrap: &Bootstr
         None if group.identical => {
             out.push(format!("`{}`: same configuration as `{}`, nothing to compare", names[0], names[1]));
         }
+        None if group.same_results => out.push(alike::SAME_RESULTS.into()),
         None => out.push("no seed is finished in both arms: nothing to compare".into()),
         Some(difference) => {
             if !unpaired.is_empty() {

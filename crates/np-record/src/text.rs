@@ -2,11 +2,15 @@
 
 use std::borrow::Cow;
 
-/// Whether a character moves a terminal's cursor, breaks a line, or changes the order in which others are read, instead of being seen.
+/// Whether a character moves a terminal's cursor, breaks a line, changes the order in which others are read, or has no width, so that two names with
+/// and without it look alike, instead of being seen.
 #[must_use]
 pub fn is_hidden(c: char) -> bool {
     c.is_control()
-        || matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}' | '\u{feff}')
+        || matches!(c,
+            '\u{ad}' | '\u{61c}' | '\u{115f}' | '\u{1160}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{2064}' | '\u{2066}'..='\u{2069}' | '\u{3164}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}'
+            | '\u{e0000}'..='\u{e007f}')
 }
 
 /// `text` on one line, with an escape (`\n`, `\u{1b}`) in place of every [hidden](is_hidden) character.
@@ -105,6 +109,33 @@ mod tests {
         assert!(matches!(visible("plain ü – 漢"), Cow::Borrowed(_)));
         assert_eq!(visible("a\tb\r\n\u{7f}\u{9b}\u{202e}"), r"a\tb\r\n\u{7f}\u{9b}\u{202e}");
         assert_eq!(visible_lines("a\tb\n\u{1b}]0;x\u{7}"), "a\tb\n\\u{1b}]0;x\\u{7}");
+    }
+
+    #[test]
+    fn what_has_no_width_is_spelled_out() {
+        // Soft hyphen, Hangul fillers, Mongolian vowel separator, zero-width marks, invisible operators, annotations, tags.
+        let first_and_last = [
+            '\u{ad}',
+            '\u{115f}',
+            '\u{1160}',
+            '\u{180e}',
+            '\u{200b}',
+            '\u{200d}',
+            '\u{2060}',
+            '\u{2064}',
+            '\u{3164}',
+            '\u{fff9}',
+            '\u{fffb}',
+            '\u{e0000}',
+            '\u{e007f}',
+        ];
+        for c in first_and_last {
+            assert_eq!(visible(&format!("a{c}")), format!("a\\u{{{:x}}}", u32::from(c)));
+        }
+        assert_eq!(visible_json("\"a\u{e0041}\""), "\"a\\udb40\\udc41\"", "a pair of surrogates");
+        for c in ['\u{115e}', '\u{1161}', '\u{200a}', '\u{2065}', '\u{3163}', '\u{fffc}', '\u{e0080}'] {
+            assert!(!is_hidden(c), "{c:?}");
+        }
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Comparisons of made-up runs: pairing, counting, warning, printing.
 
 use crate::common::{record, run, sealed};
-use np_record::compare::{CompareError, Comparison, Format, Metric, Question, pooled};
+use np_record::compare::{CompareError, Comparison, Format, Metric, Question, likenesses, pooled};
 use np_record::stats::Bootstrap;
 use np_record::{Outcome, PlannedRun, Record, Standing};
 use serde_json::{Value, json};
@@ -196,6 +196,49 @@ fn arms_of_the_same_runs_are_no_result() {
     runs.extend([differs, rival]);
     let comparison = Comparison::new(ask(Metric::FinalTestAccuracy), &runs).unwrap();
     assert_eq!(comparison.groups[0].difference.as_ref().unwrap().values.len(), 1, "pairs of one run are none");
+}
+
+#[test]
+fn arms_that_differ_in_nothing_that_acts_are_no_result() {
+    // Two values of an axis; at the second the configurations differ and the results do not.
+    let mut runs = [arms(&[("k", json!(1))]), arms(&[("k", json!(2))])].concat();
+    for (run, record_of) in runs.iter_mut().filter(|(run, _)| run.arm == "gradient-only" && run.axes["k"] == 2) {
+        *record_of = Some(record(run, FULL[run.seed as usize - 41]));
+    }
+    let says = "the same results to the bit: these arms do not differ in anything that acts";
+    let comparison = Comparison::new(ask(Metric::FinalTestAccuracy), &runs).unwrap();
+    let [differs, same] = &comparison.groups[..] else { panic!("two groups") };
+    assert!(!differs.same_results && differs.difference.is_some());
+    assert!(same.same_results && !same.identical && same.difference.is_none());
+    assert_eq!(comparison.family, 1, "no p, and no part of the family");
+    for format in Format::ALL {
+        assert!(comparison.render(format).contains(says), "{format}");
+    }
+    assert!(!comparison.render(Format::Text).contains("no seed is finished"));
+    let told: Vec<String> = likenesses(&runs).iter().map(ToString::to_string).collect();
+    assert_eq!(told, [format!("`gradient-only` and `full` at `k` = `2`: {says}")]);
+    // One number apart in one seed, and not in the last epoch: arms that act.
+    let (_, last) = runs.last_mut().unwrap();
+    let last = last.as_mut().unwrap();
+    last.epochs[0].train_loss = f64::from_bits(last.epochs[0].train_loss.to_bits() + 1);
+    let comparison = Comparison::new(ask(Metric::FinalTestAccuracy), &runs).unwrap();
+    assert!(comparison.groups[1].difference.is_some() && likenesses(&runs).is_empty());
+}
+
+#[test]
+fn arms_that_are_the_same_at_one_value_of_an_axis_are_told_by_it() {
+    let mut runs = [arms(&[("k", json!(1))]), arms(&[("k", json!(2))])].concat();
+    let ids: Vec<String> = runs.iter().filter(|(run, _)| run.arm == "full").map(|(run, _)| run.id.clone()).collect();
+    let mut of = runs.iter_mut().filter(|(run, _)| run.arm == "gradient-only");
+    of.by_ref().take(3).zip(&ids).for_each(|((run, record), id)| {
+        run.id.clone_from(id);
+        *record = None;
+    });
+    let told = |runs: &Runs| likenesses(runs).iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(told(&runs), ["`gradient-only`: same configuration as `full` at `k` = `1`, nothing to compare"]);
+    let mut of = runs.iter_mut().filter(|(run, _)| run.arm == "gradient-only");
+    of.by_ref().zip(&ids).for_each(|((run, _), id)| run.id.clone_from(id));
+    assert_eq!(told(&runs), ["`gradient-only`: same configuration as `full`, nothing to compare"]);
 }
 
 #[test]
