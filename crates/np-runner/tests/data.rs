@@ -155,3 +155,23 @@ fn np_data_verify_of_a_folder_that_is_not_there_is_an_error() {
     fs::create_dir(lab.path("empty")).unwrap();
     lab.good(&["data", "verify", "--data-dir", "empty"]);
 }
+
+/// Nobody can tell whether 60,000 images in CIFAR-10's form are CIFAR-10, whose digest is not known here.
+#[test]
+fn as_many_images_as_cifar10_has_are_not_called_whole() {
+    let lab = lab();
+    let folder = lab.path("data/cifar10");
+    fs::create_dir_all(&folder).unwrap();
+    let made_up: Vec<u8> = (0..10_000_u32).flat_map(|i| [vec![(i % 10) as u8], vec![i as u8; 3072]].concat()).collect();
+    for file in ["data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5", "test_batch"] {
+        fs::write(folder.join(format!("{file}.bin")), &made_up).unwrap();
+    }
+    let output = lab.np(&["data", "verify", "--data-dir", "data"]);
+    let (verdict, said) = (text(&output.stdout), text(&output.stderr));
+    let says = "cifar10 full: unverified: its digest is not a published one that is known here (";
+    assert!(verdict.contains(says) && !verdict.contains("whole"), "{verdict}");
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("1 data set unverified"), "{said}");
+    let (list, _) = lab.good(&["data", "list", "--data-dir", "data"]);
+    assert!(list.contains("50000 + 10000, unverified"), "{list}");
+}
