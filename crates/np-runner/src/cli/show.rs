@@ -153,7 +153,8 @@ fn readable(record: &Record) -> String {
         ("commit", commit),
         ("versions", versions.join(", ")),
     ] {
-        let _ = writeln!(text, "{name:9}{value}");
+        // A field is one line, whoever wrote it: what it holds begins no other.
+        let _ = writeln!(text, "{name:9}{}", np_record::visible(&value));
     }
     let config = serde_yaml::to_string(&record.config).unwrap_or_default();
     let _ = write!(text, "\n{config}\n");
@@ -188,8 +189,11 @@ fn readable(record: &Record) -> String {
     text.push_str(&table(&header, &header, &rows));
     if let Some(last) = record.last().filter(|last| !last.diagnostics.is_empty()) {
         let _ = writeln!(text, "\ndiagnostics of epoch {}", last.epoch);
-        let rows: Vec<Vec<String>> =
-            last.diagnostics.iter().map(|(name, value)| vec![name.clone(), format!("{value:.6}")]).collect();
+        let rows: Vec<Vec<String>> = last
+            .diagnostics
+            .iter()
+            .map(|(name, value)| vec![np_record::visible(name).into_owned(), format!("{value:.6}")])
+            .collect();
         text.push_str(&table(&["", " "], &[" "], &rows));
     }
     let sum = |phase: fn(&np_record::Phases) -> f64| human(record.timing.iter().map(phase).sum());

@@ -1,7 +1,7 @@
 //! Text and tables as HTML. maud escapes whatever is spliced in.
 
 use maud::{Markup, html};
-use np_record::{Column, Edge, Table};
+use np_record::{Column, Edge, Table, visible};
 
 /// Text in which back-ticks mark code, as in messages and Markdown. One that is not closed stays as it is.
 pub(super) fn inline(text: &str) -> Markup {
@@ -31,8 +31,9 @@ pub(super) fn table(table: &Table, id: &str) -> Markup {
                     @for row in &table.rows {
                         tr {
                             @for (place, &i) in columns.iter().enumerate() {
-                                @if place < names { th scope="row" { (row[i].text) } }
-                                @else { td class=[edge(&table.columns[i])] { (row[i].text) } }
+                                @let text = visible(&row[i].text);
+                                @if place < names { th scope="row" { (text) } }
+                                @else { td class=[edge(&table.columns[i])] { (text) } }
                             }
                         }
                     }
@@ -42,8 +43,9 @@ pub(super) fn table(table: &Table, id: &str) -> Markup {
         @if !table.notes.is_empty() {
             ul.notes {
                 @for note in &table.notes {
+                    @let note = visible(note);
                     @if let Some(warning) = note.strip_prefix("warning: ") { li.warning { (inline(warning)) } }
-                    @else { li { (inline(note)) } }
+                    @else { li { (inline(&note)) } }
                 }
             }
         }
