@@ -27,9 +27,19 @@ pub(crate) fn axes(
     options: &[String],
 ) -> Result<Vec<Axis>> {
     let mut axes: Vec<Axis> = Vec::new();
-    let mut add = |axis: Axis| match axes.iter_mut().find(|old| old.key == axis.key) {
-        Some(old) => *old = axis,
-        None => axes.push(axis),
+    let mut add = |axis: Axis| -> Result<()> {
+        match axes.iter_mut().find(|old| old.key == axis.key) {
+            Some(old) => {
+                // An option has the last word over the file, and over no other option.
+                if let (Origin::Option(earlier), Origin::Option(option)) = (&old.origin, &axis.origin) {
+                    let fault = Fault::new(Place::Option(option.clone()), format!("`{earlier}` sweeps this key too"));
+                    return Err(fault.key(axis.key).hint("say all its values in one `--sweep`").into());
+                }
+                *old = axis;
+            }
+            None => axes.push(axis),
+        }
+        Ok(())
     };
     for (at, key, values) in
         sweeps.iter().flat_map(|(at, sweep)| sweep.iter().map(move |(key, values)| (at, key, values)))
@@ -42,7 +52,7 @@ pub(crate) fn axes(
         };
         known_part(key, place())?;
         check(values, &place(), &path.join("."))?;
-        add(Axis { key: key.clone(), values: values.clone(), origin: tree.origin(&path) });
+        add(Axis { key: key.clone(), values: values.clone(), origin: tree.origin(&path) })?;
     }
     for text in options {
         let option = format!("--sweep {text}");
@@ -51,7 +61,7 @@ pub(crate) fn axes(
         known_part(key, place.clone())?;
         let Value::Array(values) = snippet(&format!("[{list}]"), &place)? else { continue };
         check(&values, &place, key)?;
-        add(Axis { key: key.to_owned(), values, origin: Origin::Option(option) });
+        add(Axis { key: key.to_owned(), values, origin: Origin::Option(option) })?;
     }
     Ok(axes)
 }

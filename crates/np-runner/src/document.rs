@@ -18,6 +18,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     error::{Error, Fault, Place, Result},
+    explain,
     merge::merge,
 };
 
@@ -116,17 +117,12 @@ fn parse(text: &str, place: &dyn Fn(Option<(usize, usize)>) -> Place) -> Result<
     let mut marks = Walk::new(place).walk(text)?;
     let tree: serde_yaml::Value = serde_yaml::from_str(text).map_err(|error| {
         let at = error.location().map(|l| (l.line(), l.column()));
-        Fault::new(place(at), format!("not valid YAML: {}", without_place(&error.to_string())))
+        Fault::new(place(at), explain::of_yaml(&error.to_string()))
     })?;
     let tree = merge(tree, &mut KeyPath::new(), &mut marks, place)?;
     let near = |path: &[String]| place((0..=path.len()).rev().find_map(|n| marks.get(&path[..n]).copied()));
     let value = to_json(tree, &mut Vec::new(), &near)?;
     Ok((value, marks))
-}
-
-/// `message` without its closing `at line 3 column 4`, which the place already says.
-fn without_place(message: &str) -> &str {
-    message.split(" at line ").next().unwrap_or(message)
 }
 
 fn to_json(

@@ -102,6 +102,20 @@ impl Complaint {
     }
 }
 
+/// What the reader of YAML says, in our words where its own are of Rust's types.
+pub(crate) fn of_yaml(text: &str) -> String {
+    match text.split('`').nth(1).filter(|_| text.contains("` as u128") || text.contains("` as i128")) {
+        // It is valid YAML, and a number that no key takes.
+        Some(number) => format!("expected a whole number from {} to {}, got `{number}`", i64::MIN, u64::MAX),
+        None => format!("not valid YAML: {}", without_place(text)),
+    }
+}
+
+/// `message` without its closing `at line 3 column 4`, which the place already says.
+fn without_place(message: &str) -> &str {
+    message.split(" at line ").next().unwrap_or(message)
+}
+
 /// What serde expected, without the names of Rust's types.
 fn in_words(expected: &str) -> String {
     match expected {

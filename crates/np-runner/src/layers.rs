@@ -12,7 +12,7 @@ use crate::{
     config::RunConfig,
     document::{Document, KeyPath},
     error::{Error, Fault, Place, Problem, Result, list},
-    explain::{read, refuse},
+    explain::{read, refuse, show},
     spec::SpecRun,
     tree::{Origin, Tree, is_choice, spelled, split},
 };
@@ -158,6 +158,41 @@ pub(crate) fn lay(mut tree: Tree, mut rest: Vec<Said<'_>>, document: &Document) 
         laid.push((said, values));
     }
     Ok(tree)
+}
+
+/// Values that an arm says itself and that an axis of the file replaces in every one of its runs, a sentence each. What an option replaces is meant to be.
+pub(crate) fn swept_away(arm: &str, own: &Tree, base: &Tree, axes: &[Axis], runs: &[SpecRun]) -> Vec<String> {
+    let mut leaves = Vec::new();
+    leaves_of(&own.value, &mut KeyPath::new(), &mut leaves);
+    let lost = leaves.into_iter().filter_map(|(path, value)| {
+        let same = |other: &Value| match (value.as_f64(), other.as_f64()) {
+            (Some(own), Some(other)) => own == other,
+            _ => value.is_object() || *other == *value,
+        };
+        let kept = |run: &SpecRun| run.tree.get(&path).is_some_and(same);
+        let option = |run: &SpecRun| matches!(run.tree.origin(&path), Origin::Option(_));
+        if runs.iter().any(|run| kept(run) || option(run)) {
+            return None;
+        }
+        let axis = axes.iter().find(|axis| meet(&base.resolve(&split(&axis.key)), &path))?;
+        let (key, value, axis) = (path.join("."), show(value), &axis.key);
+        Some(format!("arm `{arm}`: no run has its own `{key}`, {value}: the axis `{axis}` does not list it"))
+    });
+    lost.collect()
+}
+
+/// The values in a tree that are no maps, or empty ones, with their paths.
+fn leaves_of<'a>(value: &'a Value, path: &mut KeyPath, leaves: &mut Vec<(KeyPath, &'a Value)>) {
+    match value {
+        Value::Object(map) if !map.is_empty() => {
+            for (key, inner) in map {
+                path.push(key.clone());
+                leaves_of(inner, path, leaves);
+                path.pop();
+            }
+        }
+        leaf => leaves.push((path.clone(), leaf)),
+    }
 }
 
 /// The paths at which a value that is laid at `path` says something itself; of a choice, its kind too.

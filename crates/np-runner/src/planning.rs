@@ -9,7 +9,7 @@ use std::{
 };
 
 use np_data::{DataName, DataSet, Identity, Source, known_digest};
-use np_record::{Plan, PlannedRun, SCHEMA, Store};
+use np_record::{Plan, PlannedRun, Record, SCHEMA, Store, compare::likenesses};
 use sha2::{Digest, Sha256};
 
 use crate::{
@@ -116,7 +116,7 @@ pub fn plan_assuming(request: &Request, data_dir: Option<&Path>, assumed: &Assum
     let spec = Spec::load(request)?;
     let mut digests = BTreeMap::new();
     let (mut runs, mut examples, mut operations, mut memory) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    let (mut unread, mut warnings, mut foreign) = (None, Vec::new(), Vec::new());
+    let (mut unread, mut warnings, mut foreign) = (None, spec.warnings.clone(), Vec::new());
     let mut drawn = BTreeMap::new();
     for run in &spec.runs {
         let key = (run.config.data.name, run.config.data.source);
@@ -202,9 +202,9 @@ pub fn plan_assuming(request: &Request, data_dir: Option<&Path>, assumed: &Assum
         plan_sha256: None,
     }
     .sealed();
-    for (arm, earlier) in plan.twins() {
-        warnings.push(format!("`{arm}`: same configuration as `{earlier}`, nothing to compare"));
-    }
+    // By their ids alone: whether records are the same is for a comparison to say.
+    let unmade: Vec<(PlannedRun, Option<Record>)> = plan.runs.iter().map(|run| (run.clone(), None)).collect();
+    warnings.extend(likenesses(&unmade).iter().map(ToString::to_string));
     Ok(Planned { plan, examples, operations, memory, unread, foreign, warnings, launcher: spec.launcher })
 }
 
@@ -213,11 +213,16 @@ pub fn plan_assuming(request: &Request, data_dir: Option<&Path>, assumed: &Assum
 /// # Errors
 /// A fault if the data is another.
 pub(crate) fn of_stored(plan: Plan, file: &Path, data_dir: Option<&Path>) -> Result<Planned> {
-    let mut foreign = Vec::new();
+    let (mut foreign, mut unread) = (Vec::new(), None);
     for ((name, source), digest) in Assumed::of(&plan).digests {
         let (at_hand, remark) = match DataSet::load(name, source, data_dir) {
             Ok(set) => (set.digest.clone(), standing(set.identity).remark(&set.title)),
             Err(error) if error.is_absence() => {
+                let text = error.to_string();
+                let (problem, hint) = text.split_once("\nhint: ").unwrap_or((&text, ""));
+                let hint = Some(hint.to_owned()).filter(|hint| !hint.is_empty());
+                let fault = Fault::new(Place::File(file.to_owned(), None), problem).hint_if(hint);
+                unread.get_or_insert(Box::new(fault));
                 let identity = Identity::of(name, source, &digest, None);
                 (digest.clone(), standing(identity).remark(&identity.title(name, source, None, &digest)))
             }
@@ -237,7 +242,7 @@ pub(crate) fn of_stored(plan: Plan, file: &Path, data_dir: Option<&Path>) -> Res
     }
     let (examples, operations, memory) = (Vec::new(), Vec::new(), Vec::new());
     let launcher = LauncherConfig::default();
-    Ok(Planned { plan, examples, operations, memory, unread: None, foreign, warnings: Vec::new(), launcher })
+    Ok(Planned { plan, examples, operations, memory, unread, foreign, warnings: Vec::new(), launcher })
 }
 
 /// The plan's name: the experiment's, and with overrides `NAME.HASH`, so that the plan of the file as written stays.

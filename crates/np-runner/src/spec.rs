@@ -19,7 +19,7 @@ use crate::{
     error::{Fault, Place, Problem, Result, suggest},
     explain::{read, refuse, show},
     launch::LauncherConfig,
-    layers::Layers,
+    layers::{Layers, swept_away},
     seeds::{Seeds, seeds},
     tree::Tree,
 };
@@ -83,6 +83,8 @@ pub(crate) struct Spec {
     pub(crate) overrides: Vec<String>,
     /// How launchers are to run it; no part of any run.
     pub(crate) launcher: LauncherConfig,
+    /// What is allowed and hardly meant, a line each.
+    pub(crate) warnings: Vec<String>,
     /// In the order of arms, axes, seeds.
     pub(crate) runs: Vec<SpecRun>,
 }
@@ -155,7 +157,7 @@ impl Spec {
         let sets = sets(&request.set)?;
         let mut runs = Vec::new();
         let mut seen = BTreeSet::new();
-        let mut swept = Vec::new();
+        let (mut swept, mut warnings) = (Vec::new(), Vec::new());
         for arm in arms(&head, &tree, document, request)? {
             let own = head.arms[&arm]
                 .get("sweep")
@@ -174,9 +176,11 @@ impl Spec {
         for (arm, axes) in swept {
             let mut base = tree.pick(&PARTS);
             let patch = tree.part(&["arms".into(), arm.clone()]);
-            if let Some(patch) = patch.filter(|patch| patch.value.is_object()) {
-                base.overlay(&[], patch.pick(&PARTS));
+            let own = patch.filter(|patch| patch.value.is_object()).map(|patch| patch.pick(&PARTS));
+            if let Some(own) = &own {
+                base.overlay(&[], own.clone());
             }
+            let first = runs.len();
             for values in grid(&axes) {
                 let layers = Layers { arm: &arm, base: &base, axes: &axes, values: &values, sets: &sets };
                 for &seed in &seeds {
@@ -188,11 +192,14 @@ impl Spec {
                     }
                 }
             }
+            if let Some(own) = own {
+                warnings.extend(swept_away(&arm, &own, &base, &axes, &runs[first..]));
+            }
         }
         let request = Request { seeds: request.seeds.clone().filter(|_| seeds != head.seeds.0), ..request.clone() };
         let (document, overrides) = (document.clone(), request.overrides());
         let (name, question, selection) = (head.name, head.question, head.selection);
-        Ok(Self { name, question, selection, document, overrides, launcher, runs })
+        Ok(Self { name, question, selection, document, overrides, launcher, warnings, runs })
     }
 }
 

@@ -313,3 +313,83 @@ fn a_plan_reads_its_own_records_and_few_others() {
     let (_, said) = lab.good(&["plan", "tiny.yaml", "--seeds", "1,2,3"]);
     assert!(said.contains("2 runs to train: about "), "the pace of its own records: {said}");
 }
+
+#[test]
+fn a_named_folder_without_the_set_is_said_and_one_with_a_part_of_it_refused() {
+    let lab = lab_of_full();
+    foreign(&lab.path("one/fashion-mnist"), 0);
+    lab.good(&["run", "tiny.yaml", "--data-dir", "one"]);
+    fs::create_dir_all(lab.path("empty/fashion-mnist")).unwrap();
+    let says = "warning: not of the data folder that is named: ";
+    let (_, said) = lab.good(&["status", "tiny.yaml", "--data-dir", "empty"]);
+    assert!(said.contains(says) && said.contains("empty/fashion-mnist"), "{said}");
+    for command in ["compare", "report"] {
+        let (_, said) = lab.good(&[command, "records/quick/plans/tiny.json", "--data-dir", "empty"]);
+        assert!(said.contains(says), "{said}");
+        let (_, said) = lab.good(&[command, "records/quick/plans/tiny.json"]);
+        assert!(!said.contains(says), "{said}");
+    }
+    // Three files of four are not nothing.
+    fs::remove_file(lab.path("one/fashion-mnist/train-images-idx3-ubyte")).unwrap();
+    for file in ["tiny.yaml", "records/quick/plans/tiny.json"] {
+        let output = lab.np(&["compare", file, "--data-dir", "one"]);
+        let said = text(&output.stderr);
+        assert!(!output.status.success() && said.contains("train-images-idx3-ubyte"), "{file}: {said}");
+    }
+}
+
+#[test]
+fn every_table_says_of_foreign_data_and_of_arms_that_do_not_differ() {
+    // `rounding` acts on half precision alone, and one rate of two is the same.
+    let alike = "  same: {optimizer: {sgd: {lr: 0.05, momentum: 0.9}}, options: {rounding: compensated}}\n";
+    let lab = Lab::new(
+        TINY.replace("data: {name: mnist, source: mini, fraction: 0.05}", "data: {name: mnist, source: full}") + alike,
+    );
+    foreign(&lab.path("data/mnist"), 0);
+    let with = |args: &[&str]| lab.good(&[args, &["--data-dir", "data", "--seeds", "1"]].concat());
+    with(&["run", "tiny.yaml"]);
+    let same = "the same results to the bit: these arms do not differ in anything that acts";
+    for table in [&["--target", "0.05"][..], &["--profile"], &["--costs"], &["--iqm"], &["--against", "sgd"]] {
+        let (out, _) = with(&[&["compare", "tiny.yaml"], table].concat());
+        assert!(out.contains(same) && out.contains("warning: custom data in mnist (digest "), "{table:?}: {out}");
+    }
+    with(&["report", "tiny.yaml", "--out", "page.html"]);
+    assert!(fs::read_to_string(lab.path("page.html")).unwrap().contains(same));
+    let (_, said) = lab.good(&["status", "--store", "records/quick"]);
+    assert!(said.contains("; data: custom data in mnist (digest "), "{said}");
+    let output =
+        lab.np(&["compare", "tiny.yaml", "--data-dir", "data", "--seeds", "1", "--arm", "sgd", "--arm", "same"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).contains("`sgd` and `same`: the same results to the bit"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn arms_that_are_the_same_at_one_value_are_warned_of_at_plan() {
+    let arms = TINY.split("arms:").next().unwrap();
+    let text =
+        "arms: {a: {sweep: {optimizer.lr: [0.1, 0.2]}}, b: {sweep: {optimizer.lr: [0.1, 0.3]}}}\noptimizer: sgd\n";
+    let (_, said) = Lab::new(format!("{arms}{text}")).good(&["plan", "tiny.yaml"]);
+    assert!(
+        said.contains("warning: `b`: same configuration as `a` at `optimizer.lr` = `0.1`, nothing to compare"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_reason_cannot_pass_for_a_line_of_its_own() {
+    let lab = Lab::new(TINY);
+    lab.good(&["run", "tiny.yaml", "--seeds", "1", "--arm", "sgd"]);
+    let mut record: np_record::Record = serde_json::from_value(lab.records("records/quick")[0].clone()).unwrap();
+    record.outcome = np_record::Outcome::Failed { reason: "x\ndata     Fashion-MNIST, 60000".into() };
+    let store = np_record::Store::open(lab.path("records/quick")).unwrap();
+    fs::remove_file(store.record_path(&record.id).unwrap()).unwrap();
+    (record.epochs, record.timing, record.optimizer) = (Vec::new(), Vec::new(), None);
+    record.result_sha256 = record.digest_result();
+    store.write_record(&record).unwrap();
+    let (shown, _) = lab.good(&["show", &record.id, "--store", "records/quick"]);
+    assert_eq!(shown.lines().filter(|line| line.starts_with("data ")).count(), 1, "{shown}");
+    assert!(shown.contains(r"failed: x\ndata     Fashion-MNIST"), "{shown}");
+    lab.good(&["report", "tiny.yaml", "--seeds", "1", "--arm", "sgd"]);
+    let page = fs::read_to_string(lab.path("report.html")).unwrap();
+    assert!(page.contains(r"failed: x\ndata     Fashion-MNIST"), "{page}");
+}

@@ -280,3 +280,87 @@ fn a_report_goes_where_it_is_sent() {
     assert!(fs::symlink_metadata(lab.path("link.html")).unwrap().is_symlink());
     assert_eq!(fs::read_to_string(lab.path("page.html")).unwrap(), page);
 }
+
+#[test]
+fn a_number_beyond_all_ranges_is_told_the_range() {
+    // 2^64, one more than the largest seed.
+    let said = refused(&Lab::new(TINY.replace("[1, 2]", "[18446744073709551616]")), &["plan", "tiny.yaml"]);
+    let range = "expected a whole number from -9223372036854775808 to 18446744073709551615, got `18446744073709551616`";
+    assert!(said.contains(range) && !said.contains("u128") && !said.contains("YAML value"), "{said}");
+}
+
+#[test]
+fn what_looks_like_nothing_is_refused_in_names() {
+    for c in ['\u{200b}', '\u{ad}', '\u{3164}', '\u{2063}', '\u{e0041}'] {
+        let said = refused(&Lab::new(format!("{TINY}  sgd{c}: {{optimizer: sgd}}\n")), &["plan", "tiny.yaml"]);
+        assert!(said.contains(&format!("\\u{{{:x}}}", u32::from(c))) && !said.contains(c), "{said}");
+    }
+}
+
+/// A plan has its runs, its scale and its store.
+#[test]
+fn what_would_change_a_plan_is_refused() {
+    let lab = Lab::new(TINY);
+    lab.good(&["run", "tiny.yaml"]);
+    let plan = "records/quick/plans/tiny.json";
+    for option in [
+        ["--seeds", "1"],
+        ["--set", "optimizer.lr=0.5"],
+        ["--sweep", "optimizer.lr=0.5"],
+        ["--arm", "sgd"],
+        ["--scale", "paper"],
+        ["--store", "other"],
+    ] {
+        for command in ["compare", "report"] {
+            let said = refused(&lab, &[&[command, plan][..], &option].concat());
+            let says = format!(
+                "error: `{}`: `{plan}` is a plan, and what it holds cannot be changed\n  hint: ",
+                option.join(" ")
+            );
+            assert!(said.starts_with(&says), "{command}: {said}");
+        }
+        if option[0] != "--store" {
+            let said = refused(&lab, &[&["status", "--store", "records/quick"][..], &option].concat());
+            assert!(said.contains("there is no experiment that it is about\n  hint: "), "{said}");
+        }
+    }
+    lab.good(&["compare", plan]);
+    lab.good(&["status", "--store", "records/quick"]);
+}
+
+#[test]
+fn a_key_that_two_options_sweep_is_refused() {
+    let lab = Lab::new(format!("{TINY}sweep: {{train.epochs: [1, 2]}}\n"));
+    let said = refused(&lab, &["plan", "tiny.yaml", "--sweep", "optimizer.lr=1,2", "--sweep", "optimizer.lr=3"]);
+    let says = "`--sweep optimizer.lr=3`: `optimizer.lr`: `--sweep optimizer.lr=1,2` sweeps this key too\n  hint: ";
+    assert!(said.contains(says), "{said}");
+    // Over the file an option has the last word: two arms, two seeds, one value.
+    assert_eq!(plan(&lab, &["--sweep", "train.epochs=1"])["runs"].as_array().unwrap().len(), 4);
+}
+
+#[test]
+fn a_value_of_an_arm_that_an_axis_sweeps_away_is_warned_of() {
+    let swept = |arm: &str, axis: &str| Lab::new(format!("{TINY}  own: {arm}\nsweep: {axis}\n"));
+    let says = "warning: arm `own`: no run has its own `optimizer.sgd.lr`, `0.7`: the axis `";
+    let arm = "{optimizer: {sgd: {lr: 0.7}}}";
+    for axis in ["{optimizer.lr: [0.1, 0.2]}", "{optimizer.sgd.lr: [0.1]}"] {
+        let lab = match axis.contains("sgd") {
+            true => Lab::new(format!("{}  own: {arm}\nsweep: {axis}\n", TINY.split("  full:").next().unwrap())),
+            false => swept(arm, axis),
+        };
+        let (_, said) = lab.good(&["plan", "tiny.yaml"]);
+        assert!(said.contains(says), "{axis}: {said}");
+    }
+    // Listed; said by nobody but an option; or of another key.
+    let (_, said) = swept(arm, "{optimizer.lr: [0.1, 0.7]}").good(&["plan", "tiny.yaml"]);
+    assert!(!said.contains("arm `own`"), "{said}");
+    let (_, said) = swept(arm, "{train.epochs: [1]}").good(&["plan", "tiny.yaml", "--sweep", "optimizer.lr=0.1,0.2"]);
+    assert!(!said.contains("arm `own`"), "{said}");
+    // Said where it is run, too.
+    let lab = swept("{train: {epochs: 9}, optimizer: sgd}", "{train.epochs: [1]}");
+    let (_, said) = lab.good(&["run", "tiny.yaml", "--seeds", "1", "--arm", "own"]);
+    assert!(
+        said.contains("warning: arm `own`: no run has its own `train.epochs`, `9`: the axis `train.epochs` does"),
+        "{said}"
+    );
+}

@@ -6,8 +6,8 @@ use clap::{Args as ClapArgs, ValueEnum, builder::PossibleValuesParser};
 use np_record::{
     Table,
     compare::{
-        Comparison, Cost, Format, Metric, Problem, Question, Target, pooled, profile, time_to_target,
-        time_to_target_table,
+        Comparison, Cost, Format, Group, Metric, Problem, Question, Target, note_likenesses, pooled, profile,
+        time_to_target, time_to_target_table,
     },
     select::{Budget, Selection, Split},
     stats::Bootstrap,
@@ -129,9 +129,18 @@ pub(super) fn compare(args: &Args) -> Result<ExitCode> {
         return Err(fault.hint("several go with `--profile` only; else compare them one by one").into());
     };
     if args.costs {
-        // It has no place for remarks.
-        source.selection.iter().flat_map(Selection::remarks).for_each(|remark| say!("{remark}"));
-        print(&crate::costs::render(&crate::costs::costs(&source.runs), format))?;
+        let mut notes = Table::default();
+        remark(&mut notes, source);
+        let mut text = crate::costs::render(&crate::costs::costs(&source.runs), format);
+        match format {
+            Format::Text | Format::Markdown if !notes.notes.is_empty() => {
+                text += &notes.notes.iter().map(|note| format!("\n{note}")).collect::<String>();
+                text.push('\n');
+            }
+            Format::Csv | Format::Json => notes.notes.iter().for_each(|note| say!("{note}")),
+            _ => {}
+        }
+        print(&text)?;
         return Ok(ExitCode::SUCCESS);
     }
     if args.configurations {
@@ -158,8 +167,14 @@ pub(super) fn compare(args: &Args) -> Result<ExitCode> {
     comparisons(args, source, metric, format)
 }
 
-/// Says in a table's notes how its runs were selected.
+/// Says in a table's notes what its runs were trained on, which arms do not differ, and how they were selected.
 fn remark(table: &mut Table, source: &Source) {
+    for remark in source.foreign.iter().map(|remark| format!("warning: {remark}")) {
+        if !table.notes.contains(&remark) {
+            table.notes.push(remark);
+        }
+    }
+    note_likenesses(table, &source.runs);
     table.notes.extend(source.selection.iter().flat_map(Selection::remarks));
     // Warnings before the rest.
     table.notes.sort_by_key(|note| !note.starts_with("warning: "));
@@ -262,9 +277,14 @@ fn comparisons(args: &Args, source: &Source, metric: Metric, format: Format) -> 
     }
     print(&text)?;
     if parts.iter().flat_map(|part| &part.groups).all(|group| group.difference.is_none()) {
-        let twins = parts.iter().filter(|part| part.groups.iter().any(|group| group.identical));
-        let names: Vec<String> =
-            twins.map(|part| format!("`{}`: same configuration as `{}`", part.arm, part.baseline)).collect();
+        let twins = parts.iter().filter_map(|part| {
+            let (arm, other) = (&part.arm, &part.baseline);
+            let identical = || format!("`{arm}`: same configuration as `{other}`");
+            let same = || format!("`{arm}` and `{other}`: the same results to the bit");
+            let any = |test: fn(&Group) -> bool| part.groups.iter().any(test);
+            any(|group| group.identical).then(identical).or_else(|| any(|group| group.same_results).then(same))
+        });
+        let names: Vec<String> = twins.collect();
         if !names.is_empty() {
             say!(
                 "{}, nothing to compare\n  hint: `np plan {}` shows the ids of their runs",

@@ -27,7 +27,6 @@ use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use np_record::{PlannedRun, Store};
 
 use crate::{
-    Planned,
     error::{Error, Result},
     keeper::Every,
     provenance::Caller,
@@ -274,8 +273,8 @@ impl ExperimentArgs {
 }
 
 /// What the first line of a plan or a run says of data that is not the published set of its name; nothing of one that is.
-fn on_foreign(planned: &Planned) -> String {
-    match planned.foreign.as_slice() {
+fn on_foreign(foreign: &[String]) -> String {
+    match foreign {
         [] => String::new(),
         remarks => format!("; data: {}", remarks.join("; ")),
     }

@@ -58,7 +58,7 @@ pub(super) fn plan(args: &Args) -> Result<ExitCode> {
     print(&table(&header, &["seed", "time"], &rows))?;
 
     let todo = missing(plan, &store)?;
-    let on = on_foreign(&planned);
+    let on = on_foreign(&planned.foreign);
     say!("{} ({}), records in `{}`{on}", plan.experiment, plan.scale, short(store.root()));
     say_refused(&refused);
     for warning in &planned.warnings {

@@ -157,7 +157,7 @@ fn introduce(planned: &Planned, store: &Store, todo: &[usize]) {
         plan.scale,
         count(plan.runs.len(), "run"),
         short(store.root()),
-        on_foreign(planned)
+        on_foreign(&planned.foreign)
     );
     say_refused(&store.records_of(plan).refused);
     for warning in warnings {

@@ -13,7 +13,7 @@ use crate::{
     error::{Error, Fault, Place, Result},
     planning::of_stored,
     rebuild,
-    say::say_refused,
+    say::{say, say_refused},
     spec::{Request, default_store},
 };
 
@@ -56,7 +56,9 @@ pub(super) fn read(
     tuned: &[String],
     budget: Budget,
 ) -> Result<Source> {
-    let (store, Planned { plan, foreign, .. }) = find(file, overrides, place)?;
+    let (store, planned) = find(file, overrides, place)?;
+    say_unread(&planned, place);
+    let Planned { plan, foreign, .. } = planned;
     let Reading { runs: all, refused: unused } = store.records_of(&plan);
     say_refused(&unused);
     if all.iter().all(|(_, record)| record.is_none()) {
@@ -100,12 +102,36 @@ pub(super) fn refused(place: Place, error: &dyn std::fmt::Display) -> Error {
 /// The runs that answer `file`, with their store: those of a plan file, or else those that `np plan` would show.
 fn find(file: &Path, overrides: &OverrideArgs, place: &PlaceArgs) -> Result<(Store, Planned)> {
     if file.extension().is_some_and(|extension| extension == "json") {
+        refuse_changes(file, overrides, place)?;
         return stored(file, place);
     }
     let request = overrides.request(file);
     let store = Store::open(folder(&request, place))?;
     let planned = asked(&request, place.data_dir.as_deref(), &store, false)?;
     Ok((store, planned))
+}
+
+/// A plan has its runs, its scale and its store: nothing about them can be asked for otherwise.
+fn refuse_changes(file: &Path, overrides: &OverrideArgs, place: &PlaceArgs) -> Result<()> {
+    let scale = overrides.scale.iter().map(|scale| format!("--scale {scale}"));
+    let store = place.store.iter().map(|store| format!("--store {}", store.display()));
+    let Some(option) = overrides.request(file).overrides().into_iter().chain(scale).chain(store).next() else {
+        return Ok(());
+    };
+    let text = format!("`{}` is a plan, and what it holds cannot be changed", file.display());
+    let hint = "leave the option out, or name the experiment's YAML file instead of the plan";
+    Err(Fault::new(Place::Option(option), text).hint(hint).into())
+}
+
+/// Says that a data folder was named and does not have the set, so that something else stands in for it.
+pub(super) fn say_unread(planned: &Planned, place: &PlaceArgs) {
+    if let Some(fault) = planned.unread.as_ref().filter(|_| place.data_dir.is_some()) {
+        let text = fault.to_string();
+        let why = text.lines().next().unwrap_or_default();
+        say!(
+            "warning: not of the data folder that is named: {why}; runs are those of the published data, or of an earlier plan"
+        );
+    }
 }
 
 /// Whether the store has a plan of the same runs on other data.

@@ -1,15 +1,19 @@
 //! `np status`: how it is with every run, whoever trains it.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
 use clap::{Args as ClapArgs, builder::PossibleValuesParser};
-use np_record::{Plan, Store, compare::Format};
+use np_record::{Store, compare::Format};
 
-use super::{OverrideArgs, PlaceArgs, print, short, show::stores};
+use super::{OverrideArgs, PlaceArgs, on_foreign, print, short, show::stores, source::say_unread};
 use crate::{
-    asked,
-    error::{Error, Result},
+    Planned, asked,
+    error::{Error, Fault, Place, Result},
     launch::slurm::Queue,
+    planning::of_stored,
     rebuild,
     say::say,
     spec::default_store,
@@ -44,10 +48,10 @@ pub(super) fn status(args: &Args) -> Result<ExitCode> {
             say!("note: the queue is not known: {}", super::told(&error.to_string()));
             None
         });
-        for plan in plans {
+        for Planned { plan, foreign, .. } in plans {
             let of_plan = status_of(&plan, &store, queue.as_ref())?;
             let (name, scale, folder) = (&plan.experiment, &plan.scale, short(store.root()));
-            said.push(format!("{name} ({scale}): {}, records in `{folder}`", totals(&of_plan)));
+            said.push(format!("{name} ({scale}): {}, records in `{folder}`{}", totals(&of_plan), on_foreign(&foreign)));
             rows.extend(of_plan);
         }
     }
@@ -59,13 +63,19 @@ pub(super) fn status(args: &Args) -> Result<ExitCode> {
 }
 
 /// The plans to look at, by store.
-fn plans(args: &Args) -> Result<Vec<(Store, Vec<Plan>)>> {
+fn plans(args: &Args) -> Result<Vec<(Store, Vec<Planned>)>> {
     if let Some(file) = &args.file {
         let request = args.overrides.request(file);
         let folder = args.place.store.clone().unwrap_or_else(|| default_store(file, request.scale()));
         let store = Store::open(folder)?;
-        let plan = asked(&request, args.place.data_dir.as_deref(), &store, true)?.plan;
-        return Ok(vec![(store, vec![plan])]);
+        let planned = asked(&request, args.place.data_dir.as_deref(), &store, true)?;
+        say_unread(&planned, &args.place);
+        return Ok(vec![(store, vec![planned])]);
+    }
+    let scale = args.overrides.scale.iter().map(|scale| format!("--scale {scale}"));
+    if let Some(option) = args.overrides.request(Path::new("")).overrides().into_iter().chain(scale).next() {
+        let fault = Fault::new(Place::Option(option), "there is no experiment that it is about");
+        return Err(fault.hint("name the experiment's YAML file as well, or leave the option out").into());
     }
     let folders = args.place.store.clone().map_or_else(stores, |folder| vec![folder]);
     let all = |folder| {
@@ -74,7 +84,11 @@ fn plans(args: &Args) -> Result<Vec<(Store, Vec<Plan>)>> {
         for name in store.plans()? {
             let read = store.read_plan(&name).map_err(Error::from);
             let checked = read.and_then(|plan| {
-                plan.map(|plan| rebuild::check(&plan, &store.plan_path(&name)?).map(|()| plan)).transpose()
+                let Some(plan) = plan else { return Ok(None) };
+                let path = store.plan_path(&name)?;
+                rebuild::check(&plan, &path)?;
+                // What it was trained on, whatever is at hand now.
+                of_stored(plan, &path, None).map(Some)
             });
             // One that cannot be used keeps no other from being shown.
             match checked {

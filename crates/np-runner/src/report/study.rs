@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use maud::{Markup, PreEscaped, html};
 use np_record::{
-    Outcome,
-    compare::{Comparison, Metric, Question, pooled},
+    Outcome, Table,
+    compare::{Comparison, Metric, Question, note_likenesses, pooled},
     select::{Runs, Selection},
     stats::Bootstrap,
+    visible,
 };
 
 use super::{
@@ -77,7 +78,7 @@ pub(super) fn section(study: &Study, drawn: &[figures::Figure], all: &[(&str, &[
                 Err(why) => { p.soft { "No comparison: " (inline(why)) } }
             }
             @if arms.len() > 1 {
-                (table(&pooled(&study.runs, &arms[0], metric, &Bootstrap::default()), &id("pooled")))
+                (table(&of_all(study, &arms[0], metric), &id("pooled")))
             }
             h3 { "Runs" }
             p.soft { "Configuration and provenance, by arm" @if study.all.iter().any(|(run, _)| !run.axes.is_empty()) { " and axes" } ". "
@@ -85,11 +86,11 @@ pub(super) fn section(study: &Study, drawn: &[figures::Figure], all: &[(&str, &[
             @for (place, group) in groups(&study.all).iter().enumerate() {
                 @let (common, own) = provenance(group);
                 details {
-                    summary { strong { (group[0].0.arm) } @if !group[0].0.axes.is_empty() { ", " (settings(&group[0].0.axes)) } }
+                    summary { strong { (visible(&group[0].0.arm)) } @if !group[0].0.axes.is_empty() { ", " (visible(&settings(&group[0].0.axes))) } }
                     pre { code { (configuration(&group[0].0.config)) } }
                     @if own.rows.is_empty() { p.soft { "No record yet." } }
                     @else {
-                        dl { @for (key, value) in &common { dt { (key) } dd { (value) } } }
+                        dl { @for (key, value) in &common { dt { (visible(key)) } dd { (visible(value)) } } }
                         (table(&own, &id(&format!("runs-{place}"))))
                     }
                 }
@@ -98,14 +99,14 @@ pub(super) fn section(study: &Study, drawn: &[figures::Figure], all: &[(&str, &[
             dl {
                 dt { "experiment" } dd { code { (study.file) } ", scale " code { (study.plan.scale) } }
                 dt { "its text" } dd { "SHA-256 " code { (study.plan.spec_sha256) } }
-                @if !study.plan.overrides.is_empty() { dt { "changed by" } dd { code { (study.plan.overrides.join(" ")) } } }
-                @for (what, values) in sources(&study.all) { dt { (what) } dd { (values.join("; ")) } }
+                @if !study.plan.overrides.is_empty() { dt { "changed by" } dd { code { (visible(&study.plan.overrides.join(" "))) } } }
+                @for (what, values) in sources(&study.all) { dt { (what) } dd { (visible(&values.join("; "))) } }
             }
             p { "Trained by the first command, where a record is missing; compared by the second" @if !redraws.is_empty() { "; figures drawn by the rest" } ":" }
             pre { code {
-                "np run " (study.file) " --scale " (study.plan.scale) @for option in &study.plan.overrides { " " (option) } "\n"
-                "np compare " (study.file) " --scale " (study.plan.scale) @for option in &study.plan.overrides { " " (option) }
-                @for command in &redraws { "\n" (command) }
+                "np run " (study.file) " --scale " (study.plan.scale) @for option in &study.plan.overrides { " " (visible(option)) } "\n"
+                "np compare " (study.file) " --scale " (study.plan.scale) @for option in &study.plan.overrides { " " (visible(option)) }
+                @for command in &redraws { "\n" (visible(command)) }
             } }
         }
     }
@@ -135,6 +136,13 @@ fn compared(study: &Study, arms: &[String], metric: Metric) -> Result<Vec<Compar
         parts.iter_mut().for_each(|part| part.warn(&caveat));
     }
     Ok(parts)
+}
+
+/// The arms over all problems, with a note of those that do not differ.
+fn of_all(study: &Study, baseline: &str, metric: Metric) -> Table {
+    let mut table = pooled(&study.runs, baseline, metric, &Bootstrap::default());
+    note_likenesses(&mut table, &study.runs);
+    table
 }
 
 /// `18 runs: 17 finished, 1 diverged`
