@@ -197,6 +197,26 @@ fn a_program_that_was_planted_is_never_run() {
     assert!(!owned.exists());
 }
 
+/// What is looked at and what is run is one file, which nobody else can write.
+#[test]
+fn a_program_that_is_exchanged_while_a_task_looks_at_it_is_never_run() {
+    let cluster = Cluster::new(TINY);
+    cluster.np(&RUN);
+    let (owned, planted, program) = (cluster.lab.path("owned"), cluster.lab.path("planted"), copy(&cluster));
+    fs::write(&planted, format!("#!/bin/sh\ntouch '{}'\n", owned.display())).unwrap();
+    // Whoever waits for the very moment: after the digest, before the start.
+    let look = cluster.lab.path("bin/sha256sum");
+    let text = format!("#!/bin/sh\nPATH=/usr/bin:/bin sha256sum\ncp '{}' '{}'\n", planted.display(), program.display());
+    fs::write(&look, text).unwrap();
+    for path in [&planted, &look] {
+        fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    assert!(cluster.task(0).wait_with_output().unwrap().status.success());
+    assert!(!owned.exists());
+    assert_eq!(fs::read(&program).unwrap(), fs::read(&planted).unwrap(), "it was exchanged");
+    assert_eq!(cluster.lab.records("a store").len(), 1);
+}
+
 #[test]
 fn a_tasks_notes_are_not_written_through_links() {
     let cluster = Cluster::new(TINY);

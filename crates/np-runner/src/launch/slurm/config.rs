@@ -58,10 +58,12 @@ impl std::fmt::Display for Amount {
 }
 
 /// Options of `sbatch` that are the launcher's own, by their long names.
-const OWN: [&str; 15] = [
+const OWN: [&str; 18] = [
     "array",
     "chdir",
+    "clusters",
     "comment",
+    "error",
     "help",
     "job-name",
     "no-requeue",
@@ -73,12 +75,13 @@ const OWN: [&str; 15] = [
     "test-only",
     "usage",
     "version",
+    "wait",
     "wrap",
 ];
 
 /// The letters of those that have one, and letters of options that take no value, so that another option may follow in the same word.
-const OWN_LETTERS: [char; 6] = ['a', 'D', 'h', 'J', 'o', 'V'];
-const FLAGS: [char; 8] = ['H', 'I', 'k', 'O', 'Q', 's', 'v', 'W'];
+const OWN_LETTERS: [char; 9] = ['a', 'D', 'e', 'h', 'J', 'M', 'o', 'V', 'W'];
+const FLAGS: [char; 7] = ['H', 'I', 'k', 'O', 'Q', 's', 'v'];
 
 /// Whether an option of `sbatch` is the launcher's own, however it is written: a long name may be cut short (`--wra`), letters may stand together
 /// (`-Ha0-3`).
@@ -166,6 +169,17 @@ mod tests {
             ("-a0-3", "an option that is not the launcher's own"),
             ("-HJname", "an option that is not the launcher's own"),
             ("-o/dev/null", "an option that is not the launcher's own"),
+            // It would keep `sbatch` until the array has ended; part the messages from the log; submit where nobody looks for it.
+            ("--wait", "an option that is not the launcher's own"),
+            ("--wai", "an option that is not the launcher's own"),
+            ("-W", "an option that is not the launcher's own"),
+            ("-HW", "an option that is not the launcher's own"),
+            ("--error=e.log", "an option that is not the launcher's own"),
+            ("--err=e.log", "an option that is not the launcher's own"),
+            ("-ee.log", "an option that is not the launcher's own"),
+            ("--clusters=all", "an option that is not the launcher's own"),
+            ("--cluster=all", "an option that is not the launcher's own"),
+            ("-Mall", "an option that is not the launcher's own"),
             ("constraint=a", "an option as one word, `--name=value`"),
             ("--constraint a", "an option as one word, `--name=value`"),
         ] {

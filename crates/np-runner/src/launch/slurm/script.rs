@@ -56,8 +56,26 @@ pass() {
 trap 'requeue=yes; pass USR2' USR2
 trap 'pass TERM' TERM INT
 
-# Others may write into a store: no program is run but the one that was submitted.
-found=$( (sha256sum || shasum -a 256) 2>/dev/null <"$program")
+# Others may write into a store: no program is run but the one that was submitted. What is checked is a copy that is this user's alone, and the copy is run.
+private=
+clean() { if [ -n "$private" ]; then rm -rf "$private"; fi; }
+trap clean EXIT
+for place in "${TMPDIR:-/tmp}" /tmp "$HOME"; do
+    private=$(mktemp -d "$place/np.XXXXXXXXXX" 2>/dev/null) || continue
+    copy=$private/np
+    if cat "$program" >"$copy" && chmod 700 "$copy"; then
+        found=$( (sha256sum || shasum -a 256) 2>/dev/null <"$copy")
+        # A place from which nothing may be executed is passed over.
+        if [ "${found%% *}" != "$digest" ] || [ -x "$copy" ]; then break; fi
+    fi
+    clean
+    private=
+done
+if [ -z "$private" ]; then
+    say "$program could not be copied to a folder of this task's own, from which it can be executed"
+    printf 'the program could not be copied, task %s\n' "$task" | note "$crash"
+    exit 126
+fi
 if [ "${found%% *}" != "$digest" ]; then
     say "$program is not the program that was submitted, its digest is ${found%% *}: the same np run submits it anew"
     printf 'the copy of the program was changed, task %s\n' "$task" | note "$crash"
@@ -67,7 +85,7 @@ fi
 threads=${threads:-${SLURM_CPUS_PER_TASK:-1}}
 for variable in "${environment[@]}"; do export "${variable//THREADS_OF_RUN/$threads}"; done
 unset RUST_BACKTRACE RUST_LIB_BACKTRACE
-"$program" exec "$plan" "${places[SLURM_ARRAY_TASK_ID]}" --id "$run" --store "$store" --plans "$plans" --threads "$threads" \
+"$copy" exec "$plan" "${places[SLURM_ARRAY_TASK_ID]}" --id "$run" --store "$store" --plans "$plans" --threads "$threads" \
     "${arguments[@]}" </dev/null &
 worker=$!
 # For a signal that came before there was a worker to pass it on to.
@@ -82,6 +100,7 @@ while :; do
     if [ "$now" != 127 ]; then code=$now; fi
     if [ "$signals" = "$seen" ]; then break; fi
 done
+clean
 
 # Warned before the worker could listen, it dies of the signal.
 if [ "$requeue" = yes ] && [ "$code" -gt 128 ] && [ "$code" != 130 ]; then code=$stalled; fi
