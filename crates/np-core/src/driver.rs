@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use candle_core::backprop::GradStore;
 use candle_core::{Tensor, Var};
 
+use crate::accumulate;
 use crate::cpu;
 use crate::error::check;
 use crate::gradients::{self, Verdict};
@@ -179,12 +180,12 @@ impl<R: Rule> Driver<R> {
             if self.options.non_finite == NonFinite::Error {
                 gradients::judge(&self.slots, &found, &self.options, |shape| self.rule.squares_of(shape))?;
             }
-            gradients::accumulate(&mut self.slots, &found, calls)?;
+            accumulate::accumulate(&mut self.slots, &found, calls)?;
             self.calls += 1;
             if self.calls < calls {
                 return Ok(self.done(StepReport { outcome: StepOutcome::Accumulated, ..StepReport::default() }));
             }
-            found = gradients::accumulated(&self.slots, 1.0)?;
+            found = accumulate::accumulated(&self.slots, 1.0)?;
         }
         self.step_found(found)
     }
@@ -200,7 +201,7 @@ impl<R: Rule> Driver<R> {
         }
         self.ready()?;
         let share = self.calls as f64 / self.options.accumulate.0.get() as f64;
-        let found = gradients::accumulated(&self.slots, share)?;
+        let found = accumulate::accumulated(&self.slots, share)?;
         let report = self.step_found(found);
         self.told(report)
     }
@@ -217,7 +218,7 @@ impl<R: Rule> Driver<R> {
         };
         if self.calls > 0 {
             self.calls = 0;
-            gradients::settle(&mut self.slots)?;
+            accumulate::settle(&mut self.slots)?;
         }
         report.map(|report| self.done(report))
     }

@@ -61,6 +61,7 @@
 #[macro_use]
 mod documented;
 
+mod accumulate;
 mod adabelief;
 mod adadelta;
 mod adafactor;

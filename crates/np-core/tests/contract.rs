@@ -359,7 +359,7 @@ fn a_ready_hybrid_takes_steps_of_its_bases_size() {
         let mut optimizer = OptimizerConfig::NeuroPlastic(config).build(vec![("w".into(), w.clone())]).unwrap();
         let mut grads = GradStore::default();
         grads.insert(w.as_tensor(), tensor(&[40, 50], 4, DType::F32));
-        let _ = optimizer.step(&grads).unwrap();
+        optimizer.step(&grads).unwrap();
         let squares = (w.as_tensor() - before).unwrap().sqr().unwrap().sum_all().unwrap();
         f64::from(squares.to_scalar::<f32>().unwrap()).sqrt()
     };

@@ -56,7 +56,7 @@ fn chain<T: Number>(a: &[T], b: &[T], first: Option<T>) -> T {
             Some(sum) => a.fma(*b, sum),
         });
     }
-    sum.unwrap_or(T::default())
+    sum.unwrap_or_default()
 }
 
 /// Sums in `lanes` lanes of the part of a and b that fills them, by lane.
