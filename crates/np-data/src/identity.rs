@@ -5,6 +5,7 @@
 
 use crate::digest::{CIFAR10_JPEG, known_digest};
 use crate::name::{DataName, Source};
+use crate::note::is_word;
 
 /// Whether a data set is the published one of its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -30,6 +31,22 @@ impl Identity {
             None if examples.is_none_or(|examples| examples == name.examples()) => Self::Unverified,
             _ => Self::Custom,
         }
+    }
+
+    /// Of a set that is not at hand, as name, source and digest tell, and what it is called then. What is `told` of it is believed where nobody knows
+    /// better: that an unknown set is another one, and the variant in its name.
+    pub fn of_told(name: DataName, source: Source, digest: &str, told: (Self, &str)) -> (Self, String) {
+        let identity = match Self::of(name, source, digest, None) {
+            Self::Unverified if told.0 == Self::Custom => Self::Custom,
+            identity => identity,
+        };
+        let called = |variant: Option<&str>| identity.title(name, source, variant, digest);
+        let plain = called(None);
+        let mut words = told.1.split('(').skip(1).filter_map(|rest| rest.split([',', ')']).next());
+        let is_named = |word: &str| is_word(word) && called(Some(word)) == told.1;
+        let is_known = identity == Self::Published;
+        let title = words.find(|word| !is_known && is_named(word)).map(|word| called(Some(word)));
+        (identity, title.unwrap_or(plain))
     }
 
     /// The name that a figure shows; `variant` is what an import says of the pixels (`JPEG`).
@@ -74,6 +91,32 @@ mod tests {
             );
             assert_eq!(Identity::of(name, Source::Mini, full, None), Identity::Custom);
         }
+    }
+
+    #[test]
+    fn what_is_told_of_a_set_is_believed_where_nobody_knows_better() {
+        let told = |name, digest: &str, identity, title: &str| {
+            Identity::of_told(name, Source::Full, digest, (identity, title))
+        };
+        let (known, other) = (known_digest(DataName::Mnist, Source::Full).unwrap(), "0123456789abcdef".repeat(4));
+        let mnist = (Identity::Published, "MNIST".to_owned());
+        for (identity, title) in [(Identity::Custom, "Fashion-MNIST"), (Identity::Published, "MNIST (JPEG)")] {
+            assert_eq!(told(DataName::Mnist, known, identity, title), mnist);
+        }
+        let custom = (Identity::Custom, "custom data in mnist (digest 0123456789ab)".to_owned());
+        assert_eq!(told(DataName::Mnist, &other, Identity::Published, "MNIST"), custom);
+        assert_eq!(told(DataName::Mnist, &other, Identity::Custom, &custom.1), custom);
+        for identity in [Identity::Unverified, Identity::Custom] {
+            for variant in [None, Some("JPEG"), Some("digest9"), Some("d")] {
+                let title = identity.title(DataName::Cifar10, Source::Full, variant, &other);
+                assert_eq!(told(DataName::Cifar10, &other, identity, &title), (identity, title));
+            }
+            let plain = identity.title(DataName::Cifar10, Source::Full, None, &other);
+            for forged in ["CIFAR-10", "", "CIFAR-10 (", "CIFAR-10 (JPEG) (verified)", "é"] {
+                assert_eq!(told(DataName::Cifar10, &other, identity, forged), (identity, plain.clone()));
+            }
+        }
+        assert_eq!(told(DataName::Cifar10, &other, Identity::Published, "CIFAR-10").0, Identity::Unverified);
     }
 
     #[test]

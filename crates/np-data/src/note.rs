@@ -68,7 +68,8 @@ impl Note {
     }
 }
 
-fn is_word(text: &str) -> bool {
+/// Whether a text can name a variant.
+pub(crate) fn is_word(text: &str) -> bool {
     (1..=16).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric())
 }
 

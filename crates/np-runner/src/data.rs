@@ -1,7 +1,7 @@
 //! The data of a run: which set, which of its examples, in which shape, varied how.
 
 use np_data::{Amount, Augmentation, DataName, Identity, Layout, Preparation, Sampling, Selection, Source};
-use np_record::Standing;
+use np_record::{Record, Standing};
 use serde::{Deserialize, Serialize};
 
 use crate::config::OutOfRange;
@@ -45,6 +45,23 @@ pub(crate) fn standing(identity: Identity) -> Standing {
         Identity::Unverified => Standing::Unverified,
         Identity::Custom => Standing::Custom,
     }
+}
+
+/// What a record says of its data, as configuration and digest tell it: its own words are under no digest but one that whoever edits it can write
+/// anew. Those of a configuration that is not one of this version stay.
+pub(crate) fn described(mut record: Record) -> Record {
+    let read = |pointer| record.config.pointer(pointer).cloned().unwrap_or_default();
+    let name = serde_json::from_value::<DataName>(read("/data/name"));
+    let (Ok(name), Ok(source)) = (name, serde_json::from_value::<Source>(read("/data/source"))) else { return record };
+    let data = &mut record.data;
+    let told = match data.standing {
+        Standing::Published => Identity::Published,
+        Standing::Unverified => Identity::Unverified,
+        Standing::Custom => Identity::Custom,
+    };
+    let (identity, title) = Identity::of_told(name, source, &data.digest, (told, &data.title));
+    (data.name, data.title, data.standing) = (name.to_string(), title, standing(identity));
+    record
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {

@@ -169,7 +169,7 @@ pub(crate) struct Figure {
 
 /// Runs the command. A figure that cannot be drawn keeps no other from being drawn.
 pub(crate) fn run(options: &Options, root: &Path) -> Result<()> {
-    let workspace = Workspace { root: root.to_path_buf(), scale: options.scale };
+    let workspace = Workspace { root: root.to_path_buf(), scale: options.scale, ask: Workspace::planned };
     let folder = options.out.clone().unwrap_or_else(|| root.join("figures").join(options.scale.to_string()));
     let mut numbers = if options.only.is_empty() { Number::ALL.to_vec() } else { options.only.clone() };
     numbers.sort();

@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, btree_map::Entry};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::{Mutex, PoisonError};
 
 use anyhow::{Context as _, Result, bail};
-use np_data::{DATA_DIR_ENV, DataName, DataSet, Source, known_digest};
-use np_record::{Outcome, Plan, Reading, Store};
+use np_data::{DATA_DIR_ENV, DataName, DataSet, Identity, Source, known_digest};
+use np_record::{Outcome, Plan, Reading, Record, Standing, Store};
 
 use super::Scale;
 use super::runs::Runs;
@@ -19,6 +20,8 @@ pub(crate) struct Workspace {
     pub(crate) root: PathBuf,
     /// Which records.
     pub(crate) scale: Scale,
+    /// Who says which runs an experiment has: [`Workspace::planned`].
+    pub(crate) ask: fn(&Self, &str) -> Result<Plan>,
 }
 
 /// What a look at an experiment's records gives.
@@ -61,6 +64,12 @@ impl Workspace {
         if plan.scale != self.scale.to_string() {
             return Ok(Found::NotAll(format!("the plan is of scale `{}`", plan.scale)));
         }
+        // A published plan, which has no digest of its own, is what was published. A digest can be written anew after an edit.
+        if plan.plan_sha256.is_some() && !plan.agrees_with(&(self.ask)(self, name)?) {
+            return Ok(Found::NotAll(format!(
+                "the plan `{name}` is not the one that `np plan` makes of the experiment"
+            )));
+        }
         if let Some(other) = on_other_data(&plan)? {
             return Ok(Found::NotAll(other));
         }
@@ -76,7 +85,7 @@ impl Workspace {
                     Outcome::Failed { reason } => {
                         return Ok(Found::NotAll(format!("run `{}` failed: {reason}", run.id)));
                     }
-                    Outcome::Finished | Outcome::Diverged { .. } => runs.push((run, record)),
+                    Outcome::Finished | Outcome::Diverged { .. } => runs.push((run, described(record))),
                 },
             }
         }
@@ -104,18 +113,53 @@ impl Workspace {
         self.np(&arguments)
     }
 
-    fn np(&self, arguments: &[String]) -> Result<()> {
+    /// The plan of an experiment as `np` makes it now.
+    pub(crate) fn planned(&self, name: &str) -> Result<Plan> {
+        command::json_of(&mut self.command(&["plan".into(), format!("experiments/{name}.yaml"), "--json".into()]))
+    }
+
+    /// `np` with these words, at the scale.
+    fn command(&self, arguments: &[String]) -> Command {
         let mut np = command::cargo(&self.root, &["run", "--bin", "np", "--"]);
         if data_dir().is_none() {
             np.env_remove(DATA_DIR_ENV);
         }
-        let status =
-            np.args(arguments).args(["--scale", &self.scale.to_string()]).status().context("cannot start cargo")?;
+        np.args(arguments).args(["--scale", &self.scale.to_string()]);
+        np
+    }
+
+    fn np(&self, arguments: &[String]) -> Result<()> {
+        let status = self.command(arguments).status().context("cannot start cargo")?;
         if !status.success() {
             bail!("`np {} --scale {}` ended with {status}", arguments.join(" "), self.scale);
         }
         Ok(())
     }
+}
+
+/// A record with what its configuration and its digest say of its data, whatever it says itself.
+fn described(mut record: Record) -> Record {
+    let Some((name, source)) = data_of(&record.config) else { return record };
+    let data = &mut record.data;
+    let told = match data.standing {
+        Standing::Published => Identity::Published,
+        Standing::Unverified => Identity::Unverified,
+        Standing::Custom => Identity::Custom,
+    };
+    let (identity, title) = Identity::of_told(name, source, &data.digest, (told, &data.title));
+    let standing = match identity {
+        Identity::Published => Standing::Published,
+        Identity::Unverified => Standing::Unverified,
+        Identity::Custom => Standing::Custom,
+    };
+    (data.name, data.title, data.standing) = (name.to_string(), title, standing);
+    record
+}
+
+/// The data set of a configuration; `None` for one that `np` would not make.
+fn data_of(config: &serde_json::Value) -> Option<(DataName, Source)> {
+    let read = |pointer| config.pointer(pointer).cloned().unwrap_or_default();
+    Some((serde_json::from_value(read("/data/name")).ok()?, serde_json::from_value(read("/data/source")).ok()?))
 }
 
 /// The data folder, if one is named and there.
@@ -130,9 +174,7 @@ fn on_other_data(plan: &Plan) -> Result<Option<String>> {
     static AT_HAND: Mutex<BTreeMap<(DataName, Source), Option<String>>> = Mutex::new(BTreeMap::new());
     let mut at_hand = AT_HAND.lock().unwrap_or_else(PoisonError::into_inner);
     for run in &plan.runs {
-        let read = |pointer| run.config.pointer(pointer).cloned().unwrap_or_default();
-        let name = serde_json::from_value::<DataName>(read("/data/name"));
-        let (Ok(name), Ok(source)) = (name, serde_json::from_value::<Source>(read("/data/source"))) else { continue };
+        let Some((name, source)) = data_of(&run.config) else { continue };
         let digest = match at_hand.entry((name, source)) {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(new) => new.insert(match DataSet::digest_of(name, source, data_dir().as_deref()) {
@@ -160,7 +202,7 @@ mod tests {
     #[test]
     fn trains_only_what_is_missing_or_out_of_date() {
         let dir = tempfile::tempdir().unwrap();
-        let workspace = Workspace { root: dir.path().to_path_buf(), scale: Scale::Quick };
+        let workspace = Workspace { root: dir.path().to_path_buf(), scale: Scale::Quick, ask: made_up };
         let store = Store::open(dir.path().join("experiments/records/quick")).unwrap();
         let trained = Cell::new(0);
         let made = |spec: &str| {
@@ -198,10 +240,54 @@ mod tests {
         );
     }
 
+    /// What the experiment is, whatever stands in the store.
+    fn made_up(workspace: &Workspace, name: &str) -> Result<Plan> {
+        let spec = fs::read_to_string(workspace.root.join("experiments").join(format!("{name}.yaml")))?;
+        Ok(experiment(name, &spec).0)
+    }
+
+    #[test]
+    fn a_plan_with_other_arms_is_refused_whatever_its_digest_says() {
+        let dir = tempfile::tempdir().unwrap();
+        let workspace = Workspace { root: dir.path().to_path_buf(), scale: Scale::Quick, ask: made_up };
+        write_spec(dir.path(), "fig2-sanity", "a: 1\n");
+        let store = Store::open(dir.path().join("experiments/records/quick")).unwrap();
+        let (plan, records) = experiment("fig2-sanity", "a: 1\n");
+        records.iter().for_each(|record| store.write_record(record).unwrap());
+        let (mut turned, mut cut) = (plan.clone(), plan.clone());
+        turned.runs.iter_mut().for_each(|run| {
+            run.arm = if run.arm == "full" { "gradient-only" } else { "full" }.into();
+        });
+        cut.runs.retain(|run| run.seed != plan.runs[0].seed);
+        for forged in [turned, cut] {
+            store.write_plan(&forged).unwrap();
+            let message = workspace.obtain("fig2-sanity", &|reason| bail!("{reason}")).unwrap_err().to_string();
+            assert_eq!(message, "the plan `fig2-sanity` is not the one that `np plan` makes of the experiment");
+        }
+        store.write_plan(&plan).unwrap();
+        workspace.obtain("fig2-sanity", &|_| bail!("all there")).unwrap();
+    }
+
+    #[test]
+    fn a_data_set_is_called_what_its_digest_says() {
+        let (_, mut records) = experiment("fig2-sanity", "a: 1\n");
+        let mut record = records.remove(0);
+        record.config = serde_json::json!({"data": {"name": "fashion-mnist", "source": "mini"}});
+        record.data.digest = known_digest(DataName::FashionMnist, Source::Mini).unwrap().into();
+        (record.data.name, record.data.title) = ("mnist".into(), "MNIST".into());
+        let data = described(record.clone()).data;
+        let title = DataName::FashionMnist.title(Source::Mini);
+        assert_eq!((data.name.as_str(), data.title.as_str()), ("fashion-mnist", title));
+        record.data.digest = "0123456789abcdef".repeat(4);
+        let data = described(record).data;
+        assert_eq!(data.title, "custom data in fashion-mnist (digest 0123456789ab)");
+        assert_eq!(data.standing, Standing::Custom);
+    }
+
     #[test]
     fn a_failed_run_is_tried_again_and_then_told() {
         let dir = tempfile::tempdir().unwrap();
-        let workspace = Workspace { root: dir.path().to_path_buf(), scale: Scale::Quick };
+        let workspace = Workspace { root: dir.path().to_path_buf(), scale: Scale::Quick, ask: made_up };
         write_spec(dir.path(), "fig2-sanity", "a: 1\n");
         let store = Store::open(dir.path().join("experiments/records/quick")).unwrap();
         let (plan, mut records) = experiment("fig2-sanity", "a: 1\n");
@@ -216,7 +302,7 @@ mod tests {
     #[test]
     fn what_was_edited_is_named_and_not_drawn() {
         let dir = tempfile::tempdir().unwrap();
-        let workspace = Workspace { root: dir.path().to_path_buf(), scale: Scale::Quick };
+        let workspace = Workspace { root: dir.path().to_path_buf(), scale: Scale::Quick, ask: made_up };
         write_spec(dir.path(), "fig2-sanity", "a: 1\n");
         let store = Store::open(dir.path().join("experiments/records/quick")).unwrap();
         let (plan, records) = experiment("fig2-sanity", "a: 1\n");

@@ -39,7 +39,10 @@ pub(crate) struct Numbers {
 
 impl Numbers {
     pub(crate) fn new(root: &Path, scale: Scale) -> Self {
-        Self { workspace: Workspace { root: root.to_path_buf(), scale }, evidence: OnceCell::new() }
+        Self {
+            workspace: Workspace { root: root.to_path_buf(), scale, ask: Workspace::planned },
+            evidence: OnceCell::new(),
+        }
     }
 
     /// The runs of an experiment; all of them must be there.

@@ -11,6 +11,7 @@ use np_record::{Outcome, Record, Store};
 
 use super::{print, print_json, short};
 use crate::{
+    data::described,
     error::{Fault, Place, Result},
     say::{count, say},
     screen::human,
@@ -67,7 +68,7 @@ fn find(args: &Args) -> Result<(Store, Record)> {
     match found.as_slice() {
         [(store, id)] => {
             let record = store.read_record(id)?.ok_or_else(|| Fault::new(place(), "the record has gone"))?;
-            Ok((store.clone(), record))
+            Ok((store.clone(), described(record)))
         }
         [] => {
             let looked: Vec<String> = folders.iter().map(|folder| format!("`{}`", short(folder))).collect();

@@ -10,6 +10,7 @@ use np_record::{
 use super::{OverrideArgs, PlaceArgs};
 use crate::{
     Planned, asked,
+    data::described,
     error::{Error, Fault, Place, Result},
     planning::of_stored,
     rebuild,
@@ -61,6 +62,7 @@ pub(super) fn read(
     let Planned { plan, foreign, .. } = planned;
     let Reading { runs: all, refused: unused } = store.records_of(&plan);
     say_refused(&unused);
+    let all: Runs = all.into_iter().map(|(run, record)| (run, record.map(described))).collect();
     if all.iter().all(|(_, record)| record.is_none()) {
         let fault = Fault::new(Place::File(file.to_owned(), None), "none of its runs has a record yet");
         let hint = match on_other_data(&plan, &store) {
