@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use np_record::{Store, write_atomic};
+use np_record::{Store, read_regular, write_atomic};
 
 use crate::{
     error::{Error, Result},
@@ -140,8 +140,12 @@ impl Keeper {
         (self.epochs, self.began) = (0, 0);
         for suffix in ["", ".before"] {
             let path = self.path(suffix);
-            let bytes = match fs::read(&path) {
-                Ok(bytes) => bytes,
+            let bytes = match read_regular(&path) {
+                Ok(Some(bytes)) => bytes,
+                Ok(None) => {
+                    self.set_aside(&path, &Error::Snapshot("it is no regular file".into()), say)?;
+                    continue;
+                }
                 Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
                 Err(error) => {
                     say(format!("a snapshot cannot be read: {}", Error::io(path)(error)))?;

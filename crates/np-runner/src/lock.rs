@@ -37,13 +37,17 @@ fn is_without_locks(error: &io::Error) -> bool {
     error.kind() == io::ErrorKind::Unsupported
 }
 
-/// Opens a run's lock file, which is made if need be; a link in its place is an error, and not followed.
+/// Opens a run's lock file, which is made if need be; a link in its place is an error, and not followed, nor is a pipe waited for.
 fn open(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.create(true).append(true);
     #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, libc::O_NOFOLLOW);
-    options.open(path)
+    std::os::unix::fs::OpenOptionsExt::custom_flags(&mut options, libc::O_NOFOLLOW | libc::O_NONBLOCK);
+    let opened = options.open(path);
+    match fs::symlink_metadata(path) {
+        Ok(about) if !about.is_file() => Err(io::Error::other("it is no regular file, remove it")),
+        _ => opened,
+    }
 }
 
 impl Lock {
@@ -94,6 +98,10 @@ impl Lock {
     /// Whether another process has the lock of run `id`. Nothing is written, so that a store which is only to be read can be asked.
     pub(crate) fn is_held(store: &Store, id: &str) -> Result<bool> {
         let path = store.root().join("locks").join(format!("{id}.lock"));
+        // What is no file is nobody's lock, and a pipe would be waited for.
+        if fs::symlink_metadata(&path).is_ok_and(|about| !about.is_file()) {
+            return Ok(false);
+        }
         match File::open(&path) {
             Ok(file) => Ok(matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
@@ -170,6 +178,23 @@ mod tests {
         std::os::unix::fs::symlink(&victim, dir.path().join("locks/a.lock")).unwrap();
         assert!(Lock::take(&store, "a").is_err());
         assert!(!victim.exists(), "nothing is made where the link leads");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_pipe_in_the_place_of_a_lock_is_named_and_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let path = dir.path().join("locks/a.lock");
+        fs::create_dir(dir.path().join("locks")).unwrap();
+        assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
+        let said = Lock::take(&store, "a").unwrap_err().to_string();
+        assert!(said.contains("a.lock") && said.contains("it is no regular file, remove it"), "{said}");
+        assert!(!Lock::is_held(&store, "a").unwrap());
+        // Somebody who listens makes it no lock.
+        let _reader = OpenOptions::new().read(true).write(true).open(&path).unwrap();
+        assert!(Lock::take(&store, "a").is_err());
+        assert!(path.exists());
     }
 
     #[test]

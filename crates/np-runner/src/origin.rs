@@ -9,7 +9,7 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-use np_record::{Plan, Store, write_atomic};
+use np_record::{Plan, Store, read_regular, write_atomic};
 
 use crate::error::{Fault, Place, Result};
 
@@ -18,15 +18,22 @@ fn note(store: &Store, plan: &Plan) -> PathBuf {
     store.root().join("files").join(&plan.experiment)
 }
 
+/// A note's text, if it is one.
+fn read(note: &Path) -> Option<String> {
+    String::from_utf8(read_regular(note).ok()??).ok()
+}
+
 /// Refuses a plan that would replace that of another file.
 ///
 /// # Errors
-/// A fault that names the other file; those of reading plans.
+/// A fault that names the other file.
 pub(crate) fn check(store: &Store, plan: &Plan, file: &Path) -> Result<()> {
-    let Ok(text) = fs::read_to_string(note(store, plan)) else { return Ok(()) };
+    let Some(text) = read(&note(store, plan)) else { return Ok(()) };
     let Ok(other) = fs::canonicalize(store.root().join(text.trim_end())) else { return Ok(()) };
     let same = fs::canonicalize(file).is_ok_and(|file| file == other);
-    if same || store.read_plan(&plan.experiment)?.is_none_or(|old| old.spec_sha256 == plan.spec_sha256) {
+    // One that cannot be read is replaced by nobody, or set aside as damaged.
+    let old = store.read_plan(&plan.experiment).ok().flatten();
+    if same || old.is_none_or(|old| old.spec_sha256 == plan.spec_sha256) {
         return Ok(());
     }
     let folder = store.root().display();
@@ -42,7 +49,7 @@ pub(crate) fn keep(store: &Store, plan: &Plan, file: &Path) {
     };
     let path = note(store, plan);
     if let Some(text) = between(&root, &file).to_str().map(|way| format!("{way}\n"))
-        && fs::read_to_string(&path).ok().as_ref() != Some(&text)
+        && read(&path).as_ref() != Some(&text)
     {
         let _ = write_atomic(&path, text.as_bytes());
     }

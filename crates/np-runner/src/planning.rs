@@ -9,7 +9,7 @@ use std::{
 };
 
 use np_data::{DataName, DataSet, Identity, Source, known_digest};
-use np_record::{Plan, PlannedRun, Record, SCHEMA, Store, compare::likenesses};
+use np_record::{Plan, PlannedRun, SCHEMA, Store, StoreError, compare::likenesses};
 use sha2::{Digest, Sha256};
 
 use crate::{
@@ -300,23 +300,21 @@ fn published((name, source): (DataName, Source), assumed: &Assumed) -> Option<Kn
     Some(Known { digest: digest.to_owned(), labels, test, remark: remark.filter(|_| digest != UNKNOWN) })
 }
 
-/// The runs of `plan` that have no finished record in `store`, each id once, by their place in the plan. A damaged record is none.
-///
-/// # Errors
-/// Those of reading records that are not damage: the system refuses, or a record is of a newer version.
-pub fn missing(plan: &Plan, store: &Store) -> Result<Vec<usize>> {
+/// The runs of `plan` that have no finished record in `store`, each id once, by their place in the plan. A damaged record is none; a run whose record
+/// cannot be read for another reason is left out, see [`blocked`].
+#[must_use]
+pub fn missing(plan: &Plan, store: &Store) -> Vec<usize> {
     let mut seen = BTreeSet::new();
-    let mut missing = Vec::new();
-    for (index, run) in plan.runs.iter().enumerate() {
-        if !seen.insert(&run.id) {
-            continue;
-        }
-        match store.record_of(run) {
-            Ok(Some(record)) if record.is_done() => {}
-            Ok(_) => missing.push(index),
-            Err(error) if error.is_damage() => missing.push(index),
-            Err(error) => return Err(error.into()),
-        }
-    }
-    Ok(missing)
+    let is_missing = |run: &PlannedRun| match store.record_of(run) {
+        Ok(record) => record.is_none_or(|record| !record.is_done()),
+        Err(error) => error.is_damage(),
+    };
+    let new = plan.runs.iter().enumerate().filter(|(_, run)| seen.insert(&run.id));
+    new.filter(|(_, run)| is_missing(run)).map(|(index, _)| index).collect()
+}
+
+/// Runs that can be neither used nor trained: the system refuses their records, or these are of a newer version, and no damage to be set aside.
+#[must_use]
+pub(crate) fn blocked(refused: &[StoreError]) -> usize {
+    refused.iter().filter(|error| !error.is_damage()).count()
 }

@@ -146,6 +146,8 @@ impl Snapshot {
 
     /// Completed epochs of run `id` in the file at `path`, from its beginning alone: its digest is not checked.
     pub(crate) fn peek(path: &Path, id: &str) -> Option<usize> {
+        // A pipe would be waited for.
+        std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file)?;
         let mut file = BufReader::new(File::open(path).ok()?);
         let mut first = Vec::new();
         // A damaged file may have no end of a line at all.

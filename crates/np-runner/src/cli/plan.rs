@@ -10,6 +10,7 @@ use crate::{
     Costs, Planned, Share, UNKNOWN, asked, cores,
     error::Result,
     missing, origin,
+    planning::blocked,
     say::{count, say, say_refused},
     screen::human,
     seeds,
@@ -57,7 +58,7 @@ pub(super) fn plan(args: &Args) -> Result<ExitCode> {
     let header: Vec<&str> = ["id", "arm"].into_iter().chain(axes.iter().map(String::as_str)).chain(tail).collect();
     print(&table(&header, &["seed", "time"], &rows))?;
 
-    let todo = missing(plan, &store)?;
+    let todo = missing(plan, &store);
     let on = on_foreign(&planned.foreign);
     say!("{} ({}), records in `{}`{on}", plan.experiment, plan.scale, short(store.root()));
     say_refused(&refused);
@@ -69,9 +70,19 @@ pub(super) fn plan(args: &Args) -> Result<ExitCode> {
     if let Some(memory) = memory {
         say!("memory of a run: {}", memory.in_words());
     }
+    let (left_out, mut code) = (blocked(&refused), ExitCode::SUCCESS);
+    if left_out > 0 {
+        say!(
+            "{} left out: what stands in the place of a record cannot be used, and is not set aside",
+            count(left_out, "run")
+        );
+        code = ExitCode::FAILURE;
+    }
     if todo.is_empty() {
-        say!("nothing to train: every run has its record");
-        return Ok(ExitCode::SUCCESS);
+        if left_out == 0 {
+            say!("nothing to train: every run has its record");
+        }
+        return Ok(code);
     }
     let cost: Option<f64> = todo.iter().map(|&index| costs.of_run(&plan.runs[index], examples[index])).sum();
     let jobs = Share::of(cores(), todo.len(), None, None).jobs;
@@ -94,7 +105,7 @@ pub(super) fn plan(args: &Args) -> Result<ExitCode> {
         };
         say!("{ids}; to train, {}", super::told(&fault.to_string()));
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(code)
 }
 
 fn row(axes: &[String], run: &PlannedRun, record: &Option<Record>, examples: usize, costs: &Costs) -> Vec<String> {

@@ -12,6 +12,7 @@ use crate::{
     error::{Fault, Place, Result},
     keeper::clear,
     missing, origin,
+    planning::blocked,
     provenance::Caller,
     results,
     say::{count, say, say_refused},
@@ -51,17 +52,19 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
     let data_dir = args.experiment.place.data_dir.as_deref();
     let store = args.experiment.store()?;
     let planned = asked(&request, data_dir, &store, false)?;
-    let todo = missing(&planned.plan, &store)?;
+    let todo = missing(&planned.plan, &store);
     let open: BTreeSet<&str> = todo.iter().map(|&index| planned.plan.runs[index].id.as_str()).collect();
     clear(&store, planned.plan.runs.iter().map(|run| run.id.as_str()).filter(|id| !open.contains(id)));
     if let Some(fault) = planned.unread.clone().filter(|_| !todo.is_empty()) {
         return Err(fault.into());
     }
     origin::check(&store, &planned.plan, &request.file)?;
-    keep_plan(&planned.plan, &store)?;
-    origin::keep(&store, &planned.plan, &request.file);
+    let kept = keep_plan(&planned.plan, &store)?;
+    if kept {
+        origin::keep(&store, &planned.plan, &request.file);
+    }
     let (jobs, threads) = (args.jobs.map(usize::from), args.threads.map(usize::from));
-    introduce(&planned, &store, &todo);
+    let left_out = introduce(&planned, &store, &todo);
     if args.launcher == Launcher::Slurm && !todo.is_empty() {
         return submit(args, &planned, &store, &todo);
     }
@@ -85,21 +88,34 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
         tally = launch.train(&todo, &mut Screen::new(todo.len()))?;
     }
     print(&results(&planned.plan, &store))?;
-    Ok(conclude(&planned.plan, &store, &tally))
+    let code = conclude(&planned.plan, &store, &tally);
+    if left_out > 0 {
+        say!(
+            "{} left out: what stands in the place of a record cannot be used, and is not set aside",
+            count(left_out, "run")
+        );
+    }
+    let is_whole = kept && left_out == 0;
+    Ok(if code == ExitCode::SUCCESS && !is_whole { ExitCode::FAILURE } else { code })
 }
 
 /// Puts the plan into the store, unless it is there. A damaged one in its place is set aside; one that says the same and lacks but its
-/// text stays as it is.
-fn keep_plan(plan: &Plan, store: &Store) -> Result<()> {
+/// text stays as it is. Whether it is there: what cannot be read, and is not damage, keeps its place and no run from being trained.
+fn keep_plan(plan: &Plan, store: &Store) -> Result<bool> {
     match store.read_plan(&plan.experiment) {
-        Ok(Some(kept)) if kept.agrees_with(plan) => return Ok(()),
+        Ok(Some(kept)) if kept.agrees_with(plan) => return Ok(true),
         Err(error) if error.is_damage() => {
             let aside = store.set_aside(Kind::Plan, &plan.experiment)?;
             say!("note: set aside as `{}`: {}", short(&aside), first_line(&error.to_string()));
         }
-        kept => drop(kept?),
+        Ok(_) => {}
+        Err(error) => {
+            say!("warning: the plan is not kept: {}", super::told(&error.to_string()));
+            return Ok(false);
+        }
     }
-    Ok(store.write_plan(plan)?)
+    store.write_plan(plan)?;
+    Ok(true)
 }
 
 /// Who asks for the runs, for their records.
@@ -148,8 +164,8 @@ fn submit(args: &Args, planned: &Planned, store: &Store, todo: &[usize]) -> Resu
     Ok(ExitCode::SUCCESS)
 }
 
-/// Says what the experiment is, and whether there is something to do.
-fn introduce(planned: &Planned, store: &Store, todo: &[usize]) {
+/// Says what the experiment is, and whether there is something to do; how many runs are left out.
+fn introduce(planned: &Planned, store: &Store, todo: &[usize]) -> usize {
     let Planned { plan, warnings, .. } = planned;
     say!(
         "{} ({}): {}, records in `{}`{}",
@@ -159,13 +175,16 @@ fn introduce(planned: &Planned, store: &Store, todo: &[usize]) {
         short(store.root()),
         on_foreign(&planned.foreign)
     );
-    say_refused(&store.records_of(plan).refused);
+    let refused = store.records_of(plan).refused;
+    say_refused(&refused);
     for warning in warnings {
         say!("warning: {warning}");
     }
-    if todo.is_empty() {
+    let left_out = blocked(&refused);
+    if todo.is_empty() && left_out == 0 {
         say!("nothing to train: every run has its record");
     }
+    left_out
 }
 
 /// Says how long it will take here.
@@ -192,7 +211,7 @@ fn conclude(plan: &Plan, store: &Store, tally: &Tally) -> ExitCode {
     for (index, reason) in &tally.failed {
         say!("failed: {} ({}): {reason}", label(&plan.runs[*index]), plan.runs[*index].id);
     }
-    let left = missing(plan, store).map_or(0, |left| left.len());
+    let left = missing(plan, store).len();
     if tally.ending == Ending::FirstFailure {
         say!(
             "stopped at the first failure: {} done, {left} left\n  hint: once the reason is mended, the same command goes on",
