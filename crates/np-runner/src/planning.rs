@@ -9,7 +9,7 @@ use std::{
 };
 
 use np_data::{DataName, DataSet, Identity, Source, known_digest};
-use np_record::{Plan, PlannedRun, SCHEMA, Store, StoreError, compare::likenesses};
+use np_record::{Plan, PlannedRun, Record, SCHEMA, Store, StoreError, compare::likenesses};
 use sha2::{Digest, Sha256};
 
 use crate::{
