@@ -7,7 +7,7 @@ use crate::cpu;
 use crate::float::{BLOCK, Element};
 use crate::matrix::Real;
 use crate::slot::{State, compute_dtype};
-use crate::{Apply, Decay, Float, Result, Work, gradients, pass};
+use crate::{Apply, Decay, Float, Result, Work, gradients, pass, range};
 
 /// One parameter, as a host rule sees it.
 pub(crate) struct Whole<'a, T> {
@@ -63,7 +63,7 @@ fn directions_here(rule: &impl HostRule, work: &mut [Work<'_>]) -> Result<Vec<Ap
     let norms = gradients::norms(work)?;
     for (w, norm) in work.iter().zip(norms) {
         if rule.squares(&w.slot.dims()) {
-            gradients::squarable(&w.slot.name, w.slot.var.dtype(), norm)?;
+            range::squarable(&w.slot.name, w.slot.var.dtype(), norm)?;
         }
         rule.check(w, norm)?;
     }

@@ -97,6 +97,7 @@ mod options;
 mod pass;
 mod prodigy;
 mod radam;
+mod range;
 mod rate;
 mod registry;
 mod rmsprop;

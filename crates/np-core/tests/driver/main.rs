@@ -7,6 +7,7 @@ mod common;
 mod decay;
 mod flush;
 mod groups;
+mod large;
 mod rates;
 mod reports;
 mod rounding;
