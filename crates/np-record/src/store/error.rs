@@ -174,9 +174,9 @@ fn hint(refusal: &io::Error) -> &'static str {
 /// The two kinds of files in a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// A [`Plan`], in `plans/`.
+    /// A [`crate::Plan`], in `plans/`.
     Plan,
-    /// A [`Record`], in `runs/`.
+    /// A [`crate::Record`], in `runs/`.
     Record,
 }
 
