@@ -1,6 +1,6 @@
 //! Matrix products whose bits are a function of the operands and their shapes alone.
 //!
-//! [`matmul`] and [`matmul_here`] compute C ← s·A·B or C ← C + s·A·B over the `gemm` crate, in `f32` and `f64`. `gemm` cuts the inner
+//! [`matmul()`] and [`matmul_here`] compute C ← s·A·B or C ← C + s·A·B over the `gemm` crate, in `f32` and `f64`. `gemm` cuts the inner
 //! dimension by the sizes of the caches that it finds, and sums a few shapes in as many lanes as the instruction set has, so that the
 //! same product has other bits on another machine. Here the inner dimension is cut first, into pieces that `gemm` never cuts again
 //! (`matmul.rs`), and the few shapes are summed in a fixed number of lanes (`dots.rs`).
@@ -27,7 +27,7 @@ pub use matrix::{Matrix, ShapeError};
 pub trait Real:
     sealed::Sealed + Copy + Default + From<u8> + Send + Sync + PartialEq + std::fmt::Debug + 'static
 {
-    /// Lanes in which [`matmul`] sums where both operands lie in sequence along the inner dimension.
+    /// Lanes in which [`matmul()`] sums where both operands lie in sequence along the inner dimension.
     const LANES: usize;
 
     /// a·b + c, rounded once.

@@ -40,10 +40,10 @@ pub fn matmul<T: Real>(
     matmul_on(dst, mode, scale, lhs, rhs, threads)
 }
 
-/// As [`matmul`], on this thread alone: for products that are parts of a parallel loop.
+/// As [`matmul()`], on this thread alone: for products that are parts of a parallel loop.
 ///
 /// # Errors
-/// Those of [`matmul`].
+/// Those of [`matmul()`].
 pub fn matmul_here<T: Real>(
     dst: &mut [T],
     mode: Destination,
