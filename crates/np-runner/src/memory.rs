@@ -221,8 +221,8 @@ mod tests {
         let shampoo = json!({"model": {"mlp": {"hidden": [1_000_000], "dropout": 0.1}}, "optimizer": {"shampoo": {"max_dim": 2_000_000}}});
         let fault = Memory::of(&config(shampoo), MNIST).unwrap_err();
         assert_eq!(fault.expected, "an optimizer whose state takes 1.1 TB at the most");
-        // Twice the square of the 10⁶ rows, of the bias as well, at 4 bytes, and what is small beside it.
-        assert_eq!(fault.got, "16 TB");
+        // Twice the square of 10⁶, at 4 bytes, of each tensor that has this dimension (two weights and a bias), and what is small beside it.
+        assert_eq!(fault.got, "24 TB");
         let huge =
             json!({"optimizer": {"lbfgs": {"history": u64::MAX}}, "train": {"epochs": u32::MAX, "batch_size": 1}});
         let fault = Memory::of(&config(huge), Examples { train: usize::MAX, ..MNIST }).unwrap_err();

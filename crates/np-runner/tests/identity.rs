@@ -230,7 +230,8 @@ fn an_edited_record_is_named_and_left_out_and_made_anew() {
         {
             let (_, said) = lab.good(args);
             let line = said.lines().find(|line| line.starts_with("warning: not used: ")).unwrap_or_default();
-            assert!(line.contains(&name) && said.contains("  hint: `np run`"), "{what}: {args:?}: {said}");
+            let hint = said.lines().any(|line| line.starts_with("  hint: ") && line.contains("`np run`"));
+            assert!(line.contains(&name) && hint, "{what}: {args:?}: {said}");
         }
         assert_eq!(lab.np(&["show", ids[0], "--store", "records/quick"]).status.code(), Some(1), "{what}");
         let (_, said) = lab.good(&["run", "tiny.yaml"]);
