@@ -65,10 +65,13 @@ impl Default for AsgdConfig {
     }
 }
 
-/// What a tensor's step needs: λ, ηₜ, weight of the new θ in the average.
+/// What a tensor's step needs: λ, ηₜ and the weight of the new θ in the average; and whether that is 1, so that the average starts anew, whatever it was.
 #[doc(hidden)]
 #[derive(Debug, Clone, Copy)]
-pub struct Scalars<T>([T; 3]);
+pub struct Scalars<T> {
+    numbers: [T; 3],
+    anew: bool,
+}
 
 impl Elementwise for AsgdConfig {
     const KIND: &'static str = "asgd";
@@ -106,7 +109,8 @@ impl Elementwise for AsgdConfig {
 
     fn scalars<T: Number>(&self, at: &mut At<'_>) -> Scalars<T> {
         let averaged = (at.t.saturating_sub(1) as f64 - self.t0).max(1.0);
-        Scalars([self.lambda, self.step_size(at), 1.0 / averaged].map(T::from_f64))
+        let numbers = [self.lambda, self.step_size(at), 1.0 / averaged].map(T::from_f64);
+        Scalars { numbers, anew: averaged <= 1.0 }
     }
 
     #[inline(always)]
@@ -114,11 +118,10 @@ impl Elementwise for AsgdConfig {
         if N < 1 {
             return (g, state);
         }
-        let [lambda, step, weight] = k.0;
+        let [lambda, step, weight] = k.numbers;
         let u = g + lambda * theta;
         let next = theta - step * u;
-        // A weight of 1 starts the average anew, whatever it was.
-        state[0] = T::select_lt(weight, T::ONE, state[0] + weight * (next - state[0]), next);
+        state[0] = if k.anew { next } else { state[0] + weight * (next - state[0]) };
         (u, state)
     }
 

@@ -1,4 +1,4 @@
-//! Recorded formulas: evaluated on the host they have the bits of the vectorised loops.
+//! Recorded formulas: evaluated on the host they have the bits of the vectorised loops, and as kernels a text of their own.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -6,6 +6,7 @@ mod common;
 use candle_core::DType;
 use common::{gradients, parameters, variants};
 use np_core::traced::Outcome;
+use np_core::traced::cuda::Storage;
 use np_core::{Backend, OptimizerConfig, Options};
 
 /// Parameters and state after twelve steps, every number's bits.
@@ -58,5 +59,44 @@ fn every_elementwise_kind_is_traced() {
     for config in OptimizerConfig::defaults() {
         let traced = config.trace(Outcome::Step);
         assert_ne!(traced.is_some(), coupled.contains(&config.kind()), "{}", config.kind());
+    }
+}
+
+/// The text of a kernel, of its first step.
+fn kernel(json: &str, storage: Storage) -> String {
+    let config: OptimizerConfig = serde_json::from_str(json).unwrap();
+    config.trace(Outcome::Step).unwrap().expression.kernel(storage)
+}
+
+/// The texts were read once, line by line, against the formulas in the documentation of the two.
+#[test]
+fn kernels_of_sgd_and_adamw_are_as_read() {
+    let sgd = kernel(r#"{"sgd": {"momentum": 0.9, "weight_decay": 0.1}}"#, Storage::F32);
+    assert_eq!(sgd, include_str!("kernels/sgd.cu"), "\n{sgd}");
+    let adamw = kernel("\"adamw\"", Storage::F32);
+    assert_eq!(adamw, include_str!("kernels/adamw.cu"), "\n{adamw}");
+}
+
+/// One compiled kernel serves every step, rate and strength of decay; what is another formula is another kernel.
+#[test]
+fn a_kernel_is_its_formula() {
+    let adamw = kernel("\"adamw\"", Storage::F32);
+    for other in [r#"{"lr": 0.3}"#, r#"{"weight_decay": 0}"#, r#"{"beta1": 0.5, "beta2": 0.7, "eps": 0.1}"#] {
+        assert_eq!(kernel(&format!("{{\"adamw\": {other}}}"), Storage::F32), adamw, "{other}");
+    }
+    let others = [
+        kernel(r#"{"adamw": {"amsgrad": true}}"#, Storage::F32),
+        kernel("\"adamw\"", Storage::F64),
+        kernel("\"adamw\"", Storage::Bf16),
+        kernel(r#"{"adam": {"weight_decay": 0.1}}"#, Storage::F32),
+    ];
+    others.iter().for_each(|other| assert_ne!(*other, adamw));
+    assert_eq!(kernel("\"adam\"", Storage::F32), adamw);
+    for config in OptimizerConfig::defaults() {
+        let Some(traced) = config.trace(Outcome::Step) else { continue };
+        assert_eq!(traced.arguments.len(), traced.expression.arguments(), "{}", config.kind());
+        for storage in Storage::ALL {
+            assert!(traced.expression.kernel(storage).contains("np_step("), "{} in {storage:?}", config.kind());
+        }
     }
 }

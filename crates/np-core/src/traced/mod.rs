@@ -2,10 +2,11 @@
 //!
 //! A formula is generic over its [`Number`](crate::Number). Given numbers, it computes; given [symbols](symbol), it leaves an [`Expression`] behind: every
 //! operation once, in the order of the text. Numbers that it made of `f64` values (β, ε, bias corrections, η) are **arguments** of the expression, so that
-//! one expression serves all steps. It is evaluated on [tensors], or element by element on the [host](interpret).
+//! one expression serves all steps. It is evaluated on [tensors], element by element on the [host](interpret), or written down as a [kernel for CUDA](cuda).
 //!
 //! Which formulas there are is not known here: `elementwise` has its own recorded.
 
+pub mod cuda;
 pub(crate) mod interpret;
 pub(crate) mod symbol;
 pub(crate) mod tensors;
