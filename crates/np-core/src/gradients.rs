@@ -11,7 +11,7 @@ use crate::float::{BLOCK, Element};
 use crate::options::{Clip, NonFinite, Options, Training};
 use crate::range::{most, squarable};
 use crate::slot::{GradientMap, Slot, compute_dtype};
-use crate::{Error, Float, Number, Result, Work};
+use crate::{Error, Float, Result, Work};
 
 /// Gradients as checked, one a slot; none where the loss does not depend on the parameter or it is frozen.
 pub(crate) fn find(slots: &[Slot], grads: &GradStore) -> Result<Vec<Option<Tensor>>> {
@@ -123,13 +123,13 @@ pub(crate) fn squares_fit(work: &[Work<'_>]) -> Result<()> {
 
 /// Whether the size of any finite number is above `limit`.
 fn any_beyond<E: Element>(xs: &[E], limit: f64) -> bool {
-    let limit = <E::Compute as Number>::from_f64(limit);
+    let limit = <E::Compute as Float>::from_f64(limit);
     let mut beyond = vec![false; xs.len().div_ceil(CHUNK)];
     cpu::for_each(
         xs.chunks(CHUNK).zip(&mut beyond).collect(),
         #[inline(always)]
         |(chunk, beyond): (&[E], &mut bool)| {
-            let mut wide = [<E::Compute as Number>::ZERO; BLOCK];
+            let mut wide = [<E::Compute as Float>::ZERO; BLOCK];
             for block in chunk.chunks(BLOCK) {
                 let mut found = false;
                 for x in E::read(block, &mut wide) {
@@ -256,7 +256,7 @@ fn square_sum_of<E: Element, const SCALED: bool>(xs: &[E], scale: f64) -> f64 {
         jobs,
         #[inline(always)]
         |(chunk, sum): (&[E], &mut f64)| {
-            let mut wide = [<E::Compute as Number>::ZERO; BLOCK];
+            let mut wide = [<E::Compute as Float>::ZERO; BLOCK];
             let mut lanes = [0.0; LANES];
             for block in chunk.chunks(BLOCK) {
                 for xs in E::read(block, &mut wide).chunks(LANES) {
