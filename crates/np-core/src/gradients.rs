@@ -9,7 +9,7 @@ use half::{bf16, f16};
 use crate::cpu::{self, CHUNK};
 use crate::float::{BLOCK, Element};
 use crate::options::{Clip, NonFinite, Options, Training};
-use crate::range::{most, squarable};
+use crate::range::squarable;
 use crate::slot::{GradientMap, Slot, compute_dtype};
 use crate::{Error, Float, Result, Work};
 
@@ -85,61 +85,6 @@ fn finite(name: &str, sum: f64) -> Result<()> {
     }
     let (expected, got) = ("finite numbers".to_string(), format!("numbers whose squares sum to {sum}"));
     Err(Error::Gradient { name: name.to_string(), expected, got })
-}
-
-/// `Ok` unless a finite number of a gradient, as mapped, has a square that its type does not hold, or squares of the kind whose sum double
-/// precision does not; else an error that names the parameter. Numbers that are not finite are left to the policy.
-pub(crate) fn squares_fit(work: &[Work<'_>]) -> Result<()> {
-    for w in work.iter().filter(|w| w.grad.elem_count() > 0) {
-        let most = match (w.grad.dtype(), w.grad.device().is_cpu()) {
-            (DType::F32 | DType::BF16, true) => most(DType::F32),
-            // Sums are taken in the type itself.
-            (dtype, _) => most(dtype) / (w.grad.elem_count() as f64).sqrt(),
-        };
-        let limit = most / w.map.scale;
-        if w.map.limit <= most || w.grad.dtype() == DType::F16 {
-            continue;
-        }
-        let (storage, layout) = w.grad.storage_and_layout();
-        let beyond = match (&*storage, w.grad.dtype()) {
-            (Storage::Cpu(data), DType::F64) => any_beyond(cpu::slice::<f64>(data, layout)?, limit),
-            (Storage::Cpu(data), DType::BF16) => any_beyond(cpu::slice::<bf16>(data, layout)?, limit),
-            (Storage::Cpu(data), _) => any_beyond(cpu::slice::<f32>(data, layout)?, limit),
-            _ => {
-                let size = w.grad.abs()?;
-                let beyond = (size.gt(limit)? * size.lt(f64::INFINITY)?)?;
-                beyond.to_dtype(DType::F32)?.sum_all()?.to_scalar::<f32>()? > 0.0
-            }
-        };
-        if beyond {
-            let dtype = compute_dtype(w.grad.dtype()).as_str();
-            let expected = format!("numbers up to {most:.1e}, their squares being kept in {dtype}");
-            let got = "larger ones; hint: `clip` gradients, or scale the loss down".to_string();
-            return Err(Error::Gradient { name: w.slot.name.clone(), expected, got });
-        }
-    }
-    Ok(())
-}
-
-/// Whether the size of any finite number is above `limit`.
-fn any_beyond<E: Element>(xs: &[E], limit: f64) -> bool {
-    let limit = <E::Compute as Float>::from_f64(limit);
-    let mut beyond = vec![false; xs.len().div_ceil(CHUNK)];
-    cpu::for_each(
-        xs.chunks(CHUNK).zip(&mut beyond).collect(),
-        #[inline(always)]
-        |(chunk, beyond): (&[E], &mut bool)| {
-            let mut wide = [<E::Compute as Float>::ZERO; BLOCK];
-            for block in chunk.chunks(BLOCK) {
-                let mut found = false;
-                for x in E::read(block, &mut wide) {
-                    found |= (x.abs() > limit) & x.is_finite();
-                }
-                *beyond |= found;
-            }
-        },
-    );
-    beyond.contains(&true)
 }
 
 /// ‖g‖ over all gradients together.

@@ -13,7 +13,7 @@ use super::{Diagnostics, Memory, NeuroPlasticConfig, RuleKind, base, cpu, tensor
 use crate::apply::{Seeing, apply_all};
 use crate::options::Plasticity;
 use crate::slot::State;
-use crate::{Apply, Layer, Result, StepContext, Work, gradients};
+use crate::{Apply, Layer, Result, StepContext, Work};
 
 /// What a step's formulation depends on beyond its tensors, worked out once.
 struct Plan<'a> {
@@ -78,8 +78,6 @@ pub(super) fn directions(
         _ => (1.0, true),
     };
     let plan = Plan { config, gate: config.coefficient.gate(cx), kappa, phase };
-    // Before anything moves, that of a base neither.
-    gradients::squares_fit(work)?;
     let watch = if cx.diagnostics { Watch::Diagnostics } else { Watch::Step };
     let based = match config.formulation.other() {
         Some(base) => base::directions(base, cx, work, config.weight_decay, &mut memory.base)?,
