@@ -7,7 +7,7 @@ use crate::cpu::{self, CHUNK};
 use crate::float::{BLOCK, Element};
 use crate::options::Training;
 use crate::slot::{Slot, compute_dtype};
-use crate::{Float, Result};
+use crate::{Number, Result};
 
 /// Adds 1/n of each gradient to what has been accumulated.
 pub(crate) fn accumulate(slots: &mut [Slot], found: &[Option<Tensor>], n: usize) -> Result<()> {
@@ -71,7 +71,7 @@ struct AddScaled<E: Element> {
 
 impl<E: Element> AddScaled<E> {
     fn new(weight: f64) -> Self {
-        Self { weight: <E::Compute as Float>::from_f64(weight) }
+        Self { weight: <E::Compute as Number>::from_f64(weight) }
     }
 }
 
@@ -88,7 +88,7 @@ impl<E: Element> InplaceOp2 for AddScaled<E> {
             sum.chunks_mut(CHUNK).zip(g.chunks(CHUNK)).collect(),
             #[inline(always)]
             |(sum, g): (&mut [E::Compute], &[E])| {
-                let mut wide = [<E::Compute as Float>::ZERO; BLOCK];
+                let mut wide = [<E::Compute as Number>::ZERO; BLOCK];
                 for (sum, g) in sum.chunks_mut(BLOCK).zip(g.chunks(BLOCK)) {
                     let g = E::read(g, &mut wide);
                     sum.iter_mut().zip(g).for_each(|(sum, g)| *sum += weight * *g);

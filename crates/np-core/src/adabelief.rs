@@ -1,12 +1,11 @@
 //! AdaBelief: Adam that divides by how far gradients stray from their average.
 
-use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
 use crate::average::{Average, correction};
 use crate::error::{fraction, not_negative, positive};
 use crate::neuroplastic::DecayKind;
-use crate::{At, Buffer, Decay, Driver, Elementwise, Float, Result};
+use crate::{At, Buffer, Decay, Driver, Elementwise, Number, Result};
 
 optimizer! {
     /// AdaBelief: large steps where a gradient is what its average said, small ones where it is not.
@@ -76,7 +75,7 @@ pub struct Scalars<T> {
 impl Elementwise for AdaBeliefConfig {
     const KIND: &'static str = "adabelief";
     const COUNTS: [usize; 2] = [2, 2];
-    type Scalars<T: Float> = Scalars<T>;
+    type Scalars<T: Number> = Scalars<T>;
 
     fn validate(&self) -> Result<()> {
         not_negative("lr", self.lr)?;
@@ -110,7 +109,7 @@ impl Elementwise for AdaBeliefConfig {
         Some("first_moment")
     }
 
-    fn scalars<T: Float>(&self, at: &mut At<'_>) -> Scalars<T> {
+    fn scalars<T: Number>(&self, at: &mut At<'_>) -> Scalars<T> {
         let real = T::from_f64;
         Scalars {
             first: Average::new(self.beta1),
@@ -122,7 +121,7 @@ impl Elementwise for AdaBeliefConfig {
     }
 
     #[inline(always)]
-    fn direction<T: Float, const N: usize>(k: &Scalars<T>, _: T, g: T, mut state: [T; N]) -> (T, [T; N]) {
+    fn direction<T: Number, const N: usize>(k: &Scalars<T>, _: T, g: T, mut state: [T; N]) -> (T, [T; N]) {
         if N < 2 {
             return (g, state);
         }
@@ -131,12 +130,5 @@ impl Elementwise for AdaBeliefConfig {
         let s = k.second.of(state[1], stray * stray) + k.eps;
         (state[0], state[1]) = (m, s);
         (m * k.scale / (s.sqrt() * k.root + k.eps), state)
-    }
-
-    fn direction_tensor(k: &Scalars<f64>, _: &Tensor, g: &Tensor, state: &mut [Tensor]) -> candle_core::Result<Tensor> {
-        let [m, s, ..] = state else { return Ok(g.clone()) };
-        *m = k.first.of_tensors(m, g)?;
-        *s = (k.second.of_tensors(s, &(g - &*m)?.sqr()?)? + k.eps)?;
-        (&*m * k.scale)? / ((s.sqrt()? * k.root)? + k.eps)?
     }
 }

@@ -1,11 +1,10 @@
 //! Adadelta: steps of the size that the last steps had.
 
-use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
 use crate::average::Average;
 use crate::error::{fraction, not_negative, positive};
-use crate::{At, Buffer, Decay, DecayKind, Driver, Elementwise, Float, Result};
+use crate::{At, Buffer, Decay, DecayKind, Driver, Elementwise, Number, Result};
 
 optimizer! {
     /// Adadelta: gradients over their root mean square, times the root mean square of the steps so far.
@@ -68,7 +67,7 @@ pub struct Scalars<T>(Average<T>, T);
 impl Elementwise for AdadeltaConfig {
     const KIND: &'static str = "adadelta";
     const COUNTS: [usize; 2] = [2, 2];
-    type Scalars<T: Float> = Scalars<T>;
+    type Scalars<T: Number> = Scalars<T>;
 
     fn validate(&self) -> Result<()> {
         not_negative("lr", self.lr)?;
@@ -97,12 +96,12 @@ impl Elementwise for AdadeltaConfig {
         vec!["square_average".into(), "square_step_average".into()]
     }
 
-    fn scalars<T: Float>(&self, _: &mut At<'_>) -> Scalars<T> {
+    fn scalars<T: Number>(&self, _: &mut At<'_>) -> Scalars<T> {
         Scalars(Average::new(self.rho), T::from_f64(self.eps))
     }
 
     #[inline(always)]
-    fn direction<T: Float, const N: usize>(k: &Scalars<T>, _: T, g: T, mut state: [T; N]) -> (T, [T; N]) {
+    fn direction<T: Number, const N: usize>(k: &Scalars<T>, _: T, g: T, mut state: [T; N]) -> (T, [T; N]) {
         if N < 2 {
             return (g, state);
         }
@@ -111,14 +110,5 @@ impl Elementwise for AdadeltaConfig {
         let u = (state[1] + eps).sqrt() / (s + eps).sqrt() * g;
         (state[0], state[1]) = (s, average.of(state[1], u * u));
         (u, state)
-    }
-
-    fn direction_tensor(k: &Scalars<f64>, _: &Tensor, g: &Tensor, state: &mut [Tensor]) -> candle_core::Result<Tensor> {
-        let [s, d, ..] = state else { return Ok(g.clone()) };
-        let Scalars(average, eps) = *k;
-        *s = average.of_tensors(s, &g.sqr()?)?;
-        let u = (((&*d + eps)?.sqrt()? / (&*s + eps)?.sqrt()?)? * g)?;
-        *d = average.of_tensors(d, &u.sqr()?)?;
-        Ok(u)
     }
 }

@@ -6,7 +6,7 @@ use crate::cpu::sums::square_sum;
 use crate::error::{check, not_negative};
 use crate::host::{self, HostRule, Whole};
 use crate::matrix::Real;
-use crate::{Apply, Buffer, Decay, Driver, Float, Result, Rule, StepContext, Work};
+use crate::{Apply, Buffer, Decay, Driver, Float, Number, Result, Rule, StepContext, Work};
 
 optimizer! {
     /// Adafactor: Adam's division by a second moment of which only the means over rows and over columns are kept. The step size is relative to the
@@ -130,7 +130,7 @@ impl HostRule for AdafactorConfig {
             (_, [moment, ..]) => {
                 for (u, v) in u.iter_mut().zip(moment) {
                     *v += fresh * (*u * *u - *v);
-                    *u /= Float::max(*v, eps * eps).sqrt();
+                    *u /= Number::max(*v, eps * eps).sqrt();
                 }
             }
             _ => {}
@@ -154,10 +154,10 @@ fn factored<T: Real>(g: &mut [T], row: &mut [T], column: &mut [T], fresh: T, eps
         *c += fresh * (sum / real(rows as f64) - *c);
     }
     let mean = real(row.iter().map(|x| x.to_f64()).sum::<f64>() / rows as f64);
-    let scale = Float::max(mean, eps);
+    let scale = Number::max(mean, eps);
     for (g, row) in g.chunks_mut(cols).zip(row) {
         for (g, column) in g.iter_mut().zip(&*column) {
-            *g /= Float::max(*row * *column / scale, eps * eps).sqrt();
+            *g /= Number::max(*row * *column / scale, eps * eps).sqrt();
         }
     }
 }

@@ -1,10 +1,9 @@
 //! Adagrad: steps that shrink with the sum of squared gradients.
 
-use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{not_negative, positive};
-use crate::{At, Buffer, Decay, DecayKind, Driver, Elementwise, Float, Result};
+use crate::{At, Buffer, Decay, DecayKind, Driver, Elementwise, Number, Result};
 
 optimizer! {
     /// Adagrad: every element's step is divided by the root of the sum of its squared gradients.
@@ -66,7 +65,7 @@ pub struct Scalars<T>(T);
 impl Elementwise for AdagradConfig {
     const KIND: &'static str = "adagrad";
     const COUNTS: [usize; 2] = [1, 1];
-    type Scalars<T: Float> = Scalars<T>;
+    type Scalars<T: Number> = Scalars<T>;
 
     fn validate(&self) -> Result<()> {
         not_negative("lr", self.lr)?;
@@ -100,23 +99,17 @@ impl Elementwise for AdagradConfig {
         at.lr / (1.0 + at.t.saturating_sub(1) as f64 * self.lr_decay)
     }
 
-    fn scalars<T: Float>(&self, _: &mut At<'_>) -> Scalars<T> {
+    fn scalars<T: Number>(&self, _: &mut At<'_>) -> Scalars<T> {
         Scalars(T::from_f64(self.eps))
     }
 
     #[inline(always)]
-    fn direction<T: Float, const N: usize>(k: &Scalars<T>, _: T, g: T, mut state: [T; N]) -> (T, [T; N]) {
+    fn direction<T: Number, const N: usize>(k: &Scalars<T>, _: T, g: T, mut state: [T; N]) -> (T, [T; N]) {
         if N < 1 {
             return (g, state);
         }
         let s = state[0] + g * g;
         state[0] = s;
         (g / (s.sqrt() + k.0), state)
-    }
-
-    fn direction_tensor(k: &Scalars<f64>, _: &Tensor, g: &Tensor, state: &mut [Tensor]) -> candle_core::Result<Tensor> {
-        let [s, ..] = state else { return Ok(g.clone()) };
-        *s = (&*s + g.sqr()?)?;
-        g / (s.sqrt()? + k.0)?
     }
 }

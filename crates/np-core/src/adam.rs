@@ -1,10 +1,9 @@
 //! Adam and AdamW: one arithmetic, two kinds of weight decay.
 
-use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{check, not_negative, positive};
-use crate::{At, Buffer, Decay, Driver, Elementwise, Float, Result, tensor_ops};
+use crate::{At, Buffer, Decay, Driver, Elementwise, Number, Result};
 
 optimizer! {
     /// Adam, with coupled weight decay (L2 regularisation).
@@ -68,7 +67,7 @@ pub struct Scalars<T> {
     eps: T,
 }
 
-impl<T: Float> Scalars<T> {
+impl<T: Number> Scalars<T> {
     pub(crate) fn new(beta1: f64, beta2: f64, eps: f64, t: u64) -> Self {
         let t = i32::try_from(t).unwrap_or(i32::MAX);
         let real = T::from_f64;
@@ -106,23 +105,6 @@ impl<T: Float> Scalars<T> {
     }
 }
 
-impl Scalars<f64> {
-    /// The same on tensors.
-    pub(crate) fn direction_tensor(&self, g: &Tensor, state: &mut [Tensor]) -> candle_core::Result<Tensor> {
-        let [m, v, rest @ ..] = state else { return Ok(g.clone()) };
-        *m = ((&*m * self.beta1)? + (g * self.one_minus_beta1)?)?;
-        *v = ((&*v * self.beta2)? + (g.sqr()? * self.one_minus_beta2)?)?;
-        let second = match rest {
-            [top, ..] => {
-                *top = tensor_ops::max(top, v)?;
-                &*top
-            }
-            _ => &*v,
-        };
-        (&*m * self.correction1)? / ((second.sqrt()? * self.correction2)? + self.eps)?
-    }
-}
-
 macro_rules! adam_config {
     ($(#[$doc:meta])* $config:ident, $kind:literal, $decay:ident, $weight_decay:literal, $decay_doc:literal) => {
         hyper_parameters! {
@@ -154,7 +136,7 @@ macro_rules! adam_config {
         impl Elementwise for $config {
             const KIND: &'static str = $kind;
             const COUNTS: [usize; 2] = [2, 3];
-            type Scalars<T: Float> = Scalars<T>;
+            type Scalars<T: Number> = Scalars<T>;
 
             fn validate(&self) -> Result<()> {
                 not_negative("lr", self.lr)?;
@@ -189,22 +171,13 @@ macro_rules! adam_config {
                 Some("first_moment")
             }
 
-            fn scalars<T: Float>(&self, at: &mut At<'_>) -> Scalars<T> {
+            fn scalars<T: Number>(&self, at: &mut At<'_>) -> Scalars<T> {
                 Scalars::new(self.beta1, self.beta2, self.eps, at.t)
             }
 
             #[inline(always)]
-            fn direction<T: Float, const N: usize>(k: &Scalars<T>, _: T, g: T, state: [T; N]) -> (T, [T; N]) {
+            fn direction<T: Number, const N: usize>(k: &Scalars<T>, _: T, g: T, state: [T; N]) -> (T, [T; N]) {
                 k.direction(g, state)
-            }
-
-            fn direction_tensor(
-                k: &Scalars<f64>,
-                _: &Tensor,
-                g: &Tensor,
-                state: &mut [Tensor],
-            ) -> candle_core::Result<Tensor> {
-                k.direction_tensor(g, state)
             }
         }
     };

@@ -1,11 +1,10 @@
 //! Adamax: Adam with the largest gradient in place of the second moment.
 
-use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
 use crate::average::{Average, correction};
 use crate::error::{fraction, not_negative, positive};
-use crate::{At, Buffer, Decay, DecayKind, Driver, Elementwise, Float, Result, tensor_ops};
+use crate::{At, Buffer, Decay, DecayKind, Driver, Elementwise, Number, Result};
 
 optimizer! {
     /// Adamax: the first moment over a decaying maximum of |g|.
@@ -74,7 +73,7 @@ pub struct Scalars<T> {
 impl Elementwise for AdamaxConfig {
     const KIND: &'static str = "adamax";
     const COUNTS: [usize; 2] = [2, 2];
-    type Scalars<T: Float> = Scalars<T>;
+    type Scalars<T: Number> = Scalars<T>;
 
     fn validate(&self) -> Result<()> {
         not_negative("lr", self.lr)?;
@@ -104,7 +103,7 @@ impl Elementwise for AdamaxConfig {
         Some("first_moment")
     }
 
-    fn scalars<T: Float>(&self, at: &mut At<'_>) -> Scalars<T> {
+    fn scalars<T: Number>(&self, at: &mut At<'_>) -> Scalars<T> {
         let real = T::from_f64;
         Scalars {
             first: Average::new(self.beta1),
@@ -115,19 +114,12 @@ impl Elementwise for AdamaxConfig {
     }
 
     #[inline(always)]
-    fn direction<T: Float, const N: usize>(k: &Scalars<T>, _: T, g: T, mut state: [T; N]) -> (T, [T; N]) {
+    fn direction<T: Number, const N: usize>(k: &Scalars<T>, _: T, g: T, mut state: [T; N]) -> (T, [T; N]) {
         if N < 2 {
             return (g, state);
         }
         let (m, s) = (k.first.of(state[0], g), (k.beta2 * state[1]).max(g.abs() + k.eps));
         (state[0], state[1]) = (m, s);
         (m * k.scale / s, state)
-    }
-
-    fn direction_tensor(k: &Scalars<f64>, _: &Tensor, g: &Tensor, state: &mut [Tensor]) -> candle_core::Result<Tensor> {
-        let [m, s, ..] = state else { return Ok(g.clone()) };
-        *m = k.first.of_tensors(m, g)?;
-        *s = tensor_ops::max(&(&*s * k.beta2)?, &(g.abs()? + k.eps)?)?;
-        (&*m * k.scale)? / &*s
     }
 }

@@ -1,11 +1,10 @@
 //! Adan: Adam with an average of gradient differences.
 
-use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
 use crate::average::{Average, correction};
 use crate::error::{fraction, not_negative, positive};
-use crate::{At, Buffer, Decay, Driver, Elementwise, Float, Result};
+use crate::{At, Buffer, Decay, Driver, Elementwise, Number, Result};
 
 optimizer! {
     /// Adan: Nesterov's momentum rewritten with differences of gradients, over a second moment of both.
@@ -82,7 +81,7 @@ pub struct Scalars<T> {
 impl Elementwise for AdanConfig {
     const KIND: &'static str = "adan";
     const COUNTS: [usize; 2] = [4, 4];
-    type Scalars<T: Float> = Scalars<T>;
+    type Scalars<T: Number> = Scalars<T>;
 
     fn validate(&self) -> Result<()> {
         not_negative("lr", self.lr)?;
@@ -117,7 +116,7 @@ impl Elementwise for AdanConfig {
         Some("first_moment")
     }
 
-    fn scalars<T: Float>(&self, at: &mut At<'_>) -> Scalars<T> {
+    fn scalars<T: Number>(&self, at: &mut At<'_>) -> Scalars<T> {
         let real = T::from_f64;
         let t = at.exponent();
         Scalars {
@@ -134,7 +133,7 @@ impl Elementwise for AdanConfig {
     }
 
     #[inline(always)]
-    fn direction<T: Float, const N: usize>(k: &Scalars<T>, _: T, g: T, mut state: [T; N]) -> (T, [T; N]) {
+    fn direction<T: Number, const N: usize>(k: &Scalars<T>, _: T, g: T, mut state: [T; N]) -> (T, [T; N]) {
         if N < 4 {
             return (g, state);
         }
@@ -144,16 +143,5 @@ impl Elementwise for AdanConfig {
         let v = k.squares.of(state[2], ahead * ahead);
         (state[0], state[1], state[2], state[3]) = (m, delta, v, g);
         ((k.of_m * m + k.of_delta * delta) / (v.sqrt() * k.root + k.eps), state)
-    }
-
-    fn direction_tensor(k: &Scalars<f64>, _: &Tensor, g: &Tensor, state: &mut [Tensor]) -> candle_core::Result<Tensor> {
-        let [m, delta, v, previous, ..] = state else { return Ok(g.clone()) };
-        let d = if k.first { g.zeros_like()? } else { (g - &*previous)? };
-        *m = k.gradients.of_tensors(m, g)?;
-        *delta = k.differences.of_tensors(delta, &d)?;
-        *v = k.squares.of_tensors(v, &(g + (d * k.beta2)?)?.sqr()?)?;
-        // A copy: what accumulates gradients reuses their memory.
-        *previous = g.copy()?;
-        ((&*m * k.of_m)? + (&*delta * k.of_delta)?)? / ((v.sqrt()? * k.root)? + k.eps)?
     }
 }

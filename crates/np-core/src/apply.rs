@@ -11,7 +11,7 @@ use crate::cpu::{self, CHUNK};
 use crate::float::{BLOCK, Element};
 use crate::rounding::Rounder;
 use crate::slot::{Slot, State};
-use crate::{Decay, Float, Result, Work};
+use crate::{Decay, Number, Result, Work};
 
 /// θ ← keep·θ − factor·u.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -104,7 +104,7 @@ struct ApplyTo<'a, E: Element> {
 }
 
 fn apply<E: Element>(var: &Var, u: &[E::Compute], rounder: Rounder<'_>, how: Apply, seeing: Seeing) -> Result<f64> {
-    let real = <E::Compute as Float>::from_f64;
+    let real = <E::Compute as Number>::from_f64;
     let (keep, factor, squares) = (real(how.keep), real(how.factor), Cell::new(0.0));
     let op = ApplyTo::<E> { u, keep, factor, seeing, squares, rounder: Cell::new(rounder) };
     var.inplace_op1(&op)?;
@@ -127,7 +127,7 @@ impl<E: Element> InplaceOp1 for ApplyTo<'_, E> {
             chunks.collect(),
             #[inline(always)]
             |Chunk { theta, u, squares, mut rounder }: Chunk<'_, E>| {
-                let mut wide = [<E::Compute as Float>::ZERO; BLOCK];
+                let mut wide = [<E::Compute as Number>::ZERO; BLOCK];
                 for (i, (theta, u)) in theta.chunks_mut(BLOCK).zip(u.chunks(BLOCK)).enumerate() {
                     let rounder = rounder.part(i * BLOCK, i * BLOCK + theta.len());
                     E::edit(

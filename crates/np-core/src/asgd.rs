@@ -4,7 +4,7 @@ use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
 use crate::error::not_negative;
-use crate::{At, Buffer, Decay, Driver, Elementwise, Float, Result};
+use crate::{At, Buffer, Decay, Driver, Elementwise, Number, Result};
 
 optimizer! {
     /// Averaged SGD: descent with a falling step size, and the average of the weights from step t₀ on.
@@ -65,15 +65,18 @@ impl Default for AsgdConfig {
     }
 }
 
-/// What a tensor's step needs: λ, ηₜ, weight of the new θ in the average.
+/// What a tensor's step needs: λ, ηₜ and the weight of the new θ in the average; and whether that is 1, so that the average starts anew, whatever it was.
 #[doc(hidden)]
 #[derive(Debug, Clone, Copy)]
-pub struct Scalars<T>([T; 3]);
+pub struct Scalars<T> {
+    numbers: [T; 3],
+    anew: bool,
+}
 
 impl Elementwise for AsgdConfig {
     const KIND: &'static str = "asgd";
     const COUNTS: [usize; 2] = [1, 1];
-    type Scalars<T: Float> = Scalars<T>;
+    type Scalars<T: Number> = Scalars<T>;
 
     fn validate(&self) -> Result<()> {
         not_negative("lr", self.lr)?;
@@ -104,35 +107,22 @@ impl Elementwise for AsgdConfig {
         at.lr / (1.0 + self.lambda * at.lr * done).powf(self.power)
     }
 
-    fn scalars<T: Float>(&self, at: &mut At<'_>) -> Scalars<T> {
+    fn scalars<T: Number>(&self, at: &mut At<'_>) -> Scalars<T> {
         let averaged = (at.t.saturating_sub(1) as f64 - self.t0).max(1.0);
-        Scalars([self.lambda, self.step_size(at), 1.0 / averaged].map(T::from_f64))
+        let numbers = [self.lambda, self.step_size(at), 1.0 / averaged].map(T::from_f64);
+        Scalars { numbers, anew: averaged <= 1.0 }
     }
 
     #[inline(always)]
-    fn direction<T: Float, const N: usize>(k: &Scalars<T>, theta: T, g: T, mut state: [T; N]) -> (T, [T; N]) {
+    fn direction<T: Number, const N: usize>(k: &Scalars<T>, theta: T, g: T, mut state: [T; N]) -> (T, [T; N]) {
         if N < 1 {
             return (g, state);
         }
-        let [lambda, step, weight] = k.0;
+        let [lambda, step, weight] = k.numbers;
         let u = g + lambda * theta;
         let next = theta - step * u;
-        state[0] = if weight == T::ONE { next } else { state[0] + weight * (next - state[0]) };
+        state[0] = if k.anew { next } else { state[0] + weight * (next - state[0]) };
         (u, state)
-    }
-
-    fn direction_tensor(
-        k: &Scalars<f64>,
-        theta: &Tensor,
-        g: &Tensor,
-        state: &mut [Tensor],
-    ) -> candle_core::Result<Tensor> {
-        let [average, ..] = state else { return Ok(g.clone()) };
-        let [lambda, step, weight] = k.0;
-        let u = (g + (theta * lambda)?)?;
-        let next = (theta - (&u * step)?)?;
-        *average = if weight == 1.0 { next } else { (&*average + ((next - &*average)? * weight)?)? };
-        Ok(u)
     }
 
     fn average(&self, _: &Tensor, buffers: &[Tensor]) -> Result<Option<Tensor>> {

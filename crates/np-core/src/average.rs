@@ -2,7 +2,7 @@
 
 use candle_core::Tensor;
 
-use crate::Float;
+use crate::Number;
 
 /// a ← β a + (1 − β) x.
 #[derive(Debug, Clone, Copy)]
@@ -11,7 +11,7 @@ pub(crate) struct Average<T> {
     add: T,
 }
 
-impl<T: Float> Average<T> {
+impl<T: Number> Average<T> {
     pub(crate) fn new(beta: f64) -> Self {
         Self { keep: T::from_f64(beta), add: T::from_f64(1.0 - beta) }
     }

@@ -281,8 +281,13 @@ impl<R: Rule> Driver<R> {
     }
 
     fn update(&mut self, found: Vec<Option<Tensor>>, map: GradientMap, norm: Option<f64>) -> Result<StepReport> {
-        let cx =
-            StepContext { epoch: self.epoch, epochs: self.epochs, tensors: self.slots.len(), diagnostics: self.watch };
+        let cx = StepContext {
+            epoch: self.epoch,
+            epochs: self.epochs,
+            tensors: self.slots.len(),
+            diagnostics: self.watch,
+            backend: self.backend,
+        };
         let lr = self.effective_lr();
         let mut work: Vec<Work<'_>> = self
             .slots

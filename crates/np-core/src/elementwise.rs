@@ -1,6 +1,7 @@
 //! Optimizers that treat every element alike: they give a direction u, and θ ← θ − η·u is done for them.
 
 mod loops;
+mod trace;
 
 use std::cell::{Cell, RefCell};
 
@@ -12,13 +13,18 @@ use crate::error::check;
 use crate::float::{BLOCK, Element};
 use crate::pass;
 use crate::rounding::Rounder;
-use crate::slot::{GradientMap, State, compute_dtype};
-use crate::{Apply, Buffer, Decay, Float, Result, Rule, StepContext, Work};
-use loops::{Slices, has, update};
+use crate::slot::{GradientMap, State};
+use crate::traced::interpret::Program;
+use crate::traced::{Outcome, Traced};
+use crate::{Apply, Backend, Buffer, Decay, Number, Result, Rule, StepContext, Work};
+use loops::{Around, Slices, has, update};
+use trace::{step_tensors, trace};
+
+pub(crate) use trace::direction_on;
 
 /// An optimizer whose update of an element depends on that element's parameter, gradient and state alone.
 ///
-/// Implementing this gives a [`Rule`]: both computing paths, weight decay, threads, half precision.
+/// Implementing this gives a [`Rule`]: the vectorised loop of the CPU, tensor operations and kernels elsewhere, weight decay, threads, half precision.
 pub trait Elementwise: Clone + Send + Sync + 'static {
     /// Name in configurations and saved state.
     const KIND: &'static str;
@@ -27,7 +33,7 @@ pub trait Elementwise: Clone + Send + Sync + 'static {
     const COUNTS: [usize; 2] = [0, 4];
 
     /// What is the same for all elements of a tensor in a step, in the type that is computed in.
-    type Scalars<T: Float>: Copy + Send + Sync;
+    type Scalars<T: Number>: Copy + Send + Sync;
 
     /// See [`Rule::validate`].
     ///
@@ -53,23 +59,15 @@ pub trait Elementwise: Clone + Send + Sync + 'static {
     }
 
     /// Bias corrections and the like for a step of a tensor. What is in `at.numbers` may be moved on; this is called once a step.
-    fn scalars<T: Float>(&self, at: &mut At<'_>) -> Self::Scalars<T>;
+    fn scalars<T: Number>(&self, at: &mut At<'_>) -> Self::Scalars<T>;
 
     /// The direction u of one element, and its new state, from the parameter, its gradient (coupled decay already added) and its state: a number
     /// for each of the N buffers. It is compiled for every N in [`Elementwise::COUNTS`], so guard what indexes `state`. Mark it `#[inline(always)]`: it becomes the
     /// body of a vectorised loop.
-    fn direction<T: Float, const N: usize>(k: &Self::Scalars<T>, theta: T, g: T, state: [T; N]) -> (T, [T; N]);
-
-    /// The same on tensors, for devices other than the CPU.
     ///
-    /// # Errors
-    /// Those of candle's operations.
-    fn direction_tensor(
-        k: &Self::Scalars<f64>,
-        theta: &Tensor,
-        g: &Tensor,
-        state: &mut [Tensor],
-    ) -> candle_core::Result<Tensor>;
+    /// It is the only text of the formula. Run once with symbols, it gives the [expression](crate::traced) that other devices compute, so it may branch
+    /// only on what is the same for all elements and is no `T`: N, and flags among `k`. Between numbers, [`Number::select_lt`] chooses.
+    fn direction<T: Number, const N: usize>(k: &Self::Scalars<T>, theta: T, g: T, state: [T; N]) -> (T, [T; N]);
 
     /// See [`Rule::squares`].
     fn squares(&self) -> bool {
@@ -160,70 +158,45 @@ impl<R: Elementwise> Rule for R {
         Elementwise::average(self, theta, buffers)
     }
 
-    fn directions(&self, _: &StepContext, work: &mut [Work<'_>], (): &mut ()) -> Result<Vec<Apply>> {
-        pass::for_each(work, |w| step_one(self, w, Then::Write))
+    fn trace(&self, outcome: Outcome) -> Option<Traced> {
+        Some(trace::first(self, outcome))
     }
 
-    fn step(&self, _: &StepContext, work: &mut [Work<'_>], (): &mut ()) -> Result<()> {
+    fn directions(&self, cx: &StepContext, work: &mut [Work<'_>], (): &mut ()) -> Result<Vec<Apply>> {
+        pass::for_each(work, |w| step_one(self, w, Outcome::Direction, cx.backend))
+    }
+
+    fn step(&self, cx: &StepContext, work: &mut [Work<'_>], (): &mut ()) -> Result<()> {
         // Whole tensors go to threads in one region; the large ones are split further inside it.
-        pass::for_each(work, |w| step_one(self, w, Then::Apply)).map(|_| ())
+        pass::for_each(work, |w| step_one(self, w, Outcome::Step, cx.backend)).map(|_| ())
     }
 }
 
-/// What becomes of the direction.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Then {
-    /// θ ← keep θ − factor u
-    Apply,
-    /// It is written to the first scratch.
-    Write,
-}
-
-fn step_one<R: Elementwise>(rule: &R, w: &mut Work<'_>, then: Then) -> Result<Apply> {
+fn step_one<R: Elementwise>(rule: &R, w: &mut Work<'_>, outcome: Outcome, backend: Backend) -> Result<Apply> {
     match (&w.slot.state, w.grad.dtype()) {
-        (State::Tensors(_), _) => step_tensor(rule, w, then),
-        (State::F64(_), _) => step_cpu::<R, f64>(rule, w, then),
-        (State::F32(_), DType::F16) => step_cpu::<R, f16>(rule, w, then),
-        (State::F32(_), DType::BF16) => step_cpu::<R, bf16>(rule, w, then),
-        (State::F32(_), _) => step_cpu::<R, f32>(rule, w, then),
+        (State::Tensors(_), _) => step_tensors(rule, w, outcome),
+        (State::F64(_), _) => step_cpu::<R, f64>(rule, w, outcome, backend),
+        (State::F32(_), DType::F16) => step_cpu::<R, f16>(rule, w, outcome, backend),
+        (State::F32(_), DType::BF16) => step_cpu::<R, bf16>(rule, w, outcome, backend),
+        (State::F32(_), _) => step_cpu::<R, f32>(rule, w, outcome, backend),
     }
 }
 
-/// The rule's scalars, its decay with this parameter's strength, and what is done with u.
-fn prepare<R: Elementwise, T: Float>(rule: &R, w: &mut Work<'_>) -> (R::Scalars<T>, f64, Apply) {
-    let decay = match rule.weight_decay() {
-        Decay::Coupled(wd) => Decay::Coupled(w.weight_decay(wd)),
-        Decay::Decoupled(wd) => Decay::Decoupled(w.weight_decay(wd)),
-        Decay::Proximal(wd) => Decay::Proximal(w.weight_decay(wd)),
-        Decay::Inside(wd) => Decay::Inside(w.weight_decay(wd)),
-    };
-    let (weight_decay, coupled) = match decay {
-        Decay::Coupled(wd) => (wd, wd),
-        Decay::Decoupled(wd) | Decay::Proximal(wd) | Decay::Inside(wd) => (wd, 0.0),
-    };
-    let mut at = At { t: w.slot.steps, lr: w.lr, weight_decay, numbers: &mut w.slot.numbers };
-    let apply = Apply::new(rule.step_size(&at), decay);
-    (rule.scalars::<T>(&mut at), coupled, apply)
+/// Which step of which tensor it is.
+fn at<'a, R: Elementwise>(rule: &R, w: &'a mut Work<'_>) -> At<'a> {
+    let weight_decay = w.weight_decay(rule.weight_decay().strength());
+    At { t: w.slot.steps, lr: w.lr, weight_decay, numbers: &mut w.slot.numbers }
 }
 
-fn step_tensor<R: Elementwise>(rule: &R, w: &mut Work<'_>, then: Then) -> Result<Apply> {
-    let (k, coupled, apply) = prepare::<R, f64>(rule, w);
-    let buffers = w.slot.buffers.len();
-    if w.grad.elem_count() == 0 {
-        return Ok(apply);
-    }
-    let (theta, dtype) = (w.slot.theta()?, compute_dtype(w.grad.dtype()));
-    let State::Tensors(state) = &mut w.slot.state else { return Ok(apply) };
-    let mut g = w.map.apply_tensor(w.grad.to_dtype(dtype)?)?;
-    if coupled != 0.0 {
-        g = (g + (&theta * coupled)?)?;
-    }
-    let u = R::direction_tensor(&k, &theta, &g, &mut state[..buffers])?;
-    match then {
-        Then::Write => state[buffers] = u,
-        Then::Apply => w.slot.write(&((theta * apply.keep)? - (u * apply.factor)?)?)?,
-    }
-    Ok(apply)
+/// What is done around the rule's formula, and how the step ends.
+fn around<R: Elementwise>(rule: &R, at: &At<'_>) -> (Around<f64>, Apply) {
+    let decay = rule.weight_decay().of_strength(at.weight_decay);
+    let apply = Apply::new(rule.step_size(at), decay);
+    let coupled = match decay {
+        Decay::Coupled(wd) if wd != 0.0 => Some(wd),
+        _ => None,
+    };
+    (Around { coupled, keep: apply.keep, factor: apply.factor }, apply)
 }
 
 /// A chunk of one tensor: what one task works on.
@@ -237,6 +210,7 @@ struct Chunk<'a, E: Element> {
 /// The in-place operation that candle lends θ and g to.
 struct Step<'a, R: Elementwise, E: Element> {
     scalars: Scalars<R::Scalars<E::Compute>, E::Compute>,
+    program: Option<Program<'a, E::Compute>>,
     state: RefCell<&'a mut [Vec<E::Compute>]>,
     rounder: Cell<Rounder<'a>>,
 }
@@ -246,24 +220,35 @@ struct Step<'a, R: Elementwise, E: Element> {
 struct Scalars<K, T> {
     k: K,
     map: GradientMap,
-    coupled: T,
-    keep: T,
-    factor: T,
-    then: Then,
+    around: Around<T>,
+    outcome: Outcome,
 }
 
-fn step_cpu<R: Elementwise, E: Element>(rule: &R, w: &mut Work<'_>, then: Then) -> Result<Apply> {
-    let real = <E::Compute as Float>::from_f64;
-    let (k, coupled, apply) = prepare::<R, E::Compute>(rule, w);
+fn step_cpu<R: Elementwise, E: Element>(
+    rule: &R,
+    w: &mut Work<'_>,
+    outcome: Outcome,
+    backend: Backend,
+) -> Result<Apply> {
+    let mut at = at(rule, w);
+    let (mut around, apply) = around(rule, &at);
+    // Decay that is nothing in the type that is computed in is none.
+    around.coupled = around.coupled.filter(|wd| E::Compute::from_f64(*wd) != <E::Compute as Number>::ZERO);
+    let traced = (backend == Backend::Interpreted).then(|| {
+        // What moves on with a step does so below.
+        let mut numbers = at.numbers.to_vec();
+        trace(rule, &mut At { numbers: &mut numbers, ..at }, around, None, outcome)
+    });
+    let k = rule.scalars::<E::Compute>(&mut at);
     if w.slot.var.elem_count() == 0 {
         // Candle takes a stride of 0 for numbers that are repeated.
         return Ok(apply);
     }
-    let used = w.slot.buffers.len() + usize::from(then == Then::Write);
+    let used = w.slot.buffers.len() + usize::from(outcome == Outcome::Direction);
     let (var, state, rounder) = w.slot.rounder();
     let (state, rounder) = (RefCell::new(&mut E::buffers(state)[..used]), Cell::new(rounder));
-    let (coupled, keep, factor) = (real(coupled), real(apply.keep), real(apply.factor));
-    let op = Step::<R, E> { scalars: Scalars { k, map: w.map, coupled, keep, factor, then }, state, rounder };
+    let scalars = Scalars { k, map: w.map, around: around.cast(), outcome };
+    let op = Step::<R, E> { scalars, program: traced.as_ref().map(Traced::program), state, rounder };
     var.inplace_op2(&w.grad, &op)?;
     Ok(apply)
 }
@@ -297,11 +282,11 @@ impl<R: Elementwise, E: Element> InplaceOp2 for Step<'_, R, E> {
             rounder,
         });
         let chunks: Vec<Chunk<'_, E>> = first.into_iter().chain(rest).collect();
-        let scalars = self.scalars;
+        let (scalars, program) = (self.scalars, self.program.as_ref());
         cpu::for_each(
             chunks,
             #[inline(always)]
-            |chunk| run::<R, E>(&scalars, chunk),
+            |chunk| run::<R, E>(&scalars, program, chunk),
         );
         Ok(())
     }
@@ -309,8 +294,12 @@ impl<R: Elementwise, E: Element> InplaceOp2 for Step<'_, R, E> {
 
 /// Decay, direction and update of one chunk.
 #[inline(always)]
-fn run<R: Elementwise, E: Element>(scalars: &Scalars<R::Scalars<E::Compute>, E::Compute>, chunk: Chunk<'_, E>) {
-    let zero = <E::Compute as Float>::ZERO;
+fn run<R: Elementwise, E: Element>(
+    scalars: &Scalars<R::Scalars<E::Compute>, E::Compute>,
+    program: Option<&Program<'_, E::Compute>>,
+    chunk: Chunk<'_, E>,
+) {
+    let zero = <E::Compute as Number>::ZERO;
     let Chunk { theta, g, mut state, mut rounder } = chunk;
     let state_count = state.len();
     let (mut wide_g, mut wide_theta) = ([zero; BLOCK], [zero; BLOCK]);
@@ -330,12 +319,16 @@ fn run<R: Elementwise, E: Element>(scalars: &Scalars<R::Scalars<E::Compute>, E::
                 for (buffer, s) in buffers.iter_mut().zip(&mut state) {
                     *buffer = &mut s[at..end];
                 }
-                let out = match scalars.then {
-                    Then::Write => state_count.checked_sub(1).map(|last| std::mem::take(&mut buffers[last])),
-                    Then::Apply => None,
+                let out = match scalars.outcome {
+                    Outcome::Direction => state_count.checked_sub(1).map(|last| std::mem::take(&mut buffers[last])),
+                    Outcome::Step => None,
                 };
+                let count = state_count - usize::from(out.is_some());
+                if let Some(program) = program {
+                    return program.run(theta, g, &mut buffers[..count], out.unwrap_or_default());
+                }
                 let [a, b, c, d, _] = buffers;
-                match state_count - usize::from(out.is_some()) {
+                match count {
                     0 => {
                         if const { has::<R>(0) } {
                             update::<R, E, 0>(scalars, theta, g, [], out);

@@ -1,4 +1,4 @@
-//! The two number types that optimizers compute in, and the four that parameters are stored in.
+//! What formulas are written in, the two number types that optimizers compute in, and the four that parameters are stored in.
 
 use candle_core::{CpuStorage, DType};
 use half::{bf16, f16};
@@ -10,89 +10,84 @@ use crate::slot::{GradientMap, State};
 /// Elements in a block: what fits in the first-level cache beside its state, and the unit of conversion for half-precision parameters.
 pub(crate) const BLOCK: usize = 1024;
 
-/// A number that optimizers compute in: `f32` or `f64`.
-pub trait Float:
+/// A number that a formula is written in: `f32`, `f64`, or a symbol that records what is done with it ([`crate::traced`]).
+///
+/// There are no comparisons that give a `bool`: a symbol has none. A choice between two numbers is [`Number::select_lt`].
+pub trait Number:
     Copy
     + Send
     + Sync
-    + PartialOrd
-    + Default
     + std::fmt::Debug
     + Add<Output = Self>
     + Sub<Output = Self>
     + Mul<Output = Self>
     + Div<Output = Self>
     + Neg<Output = Self>
-    + AddAssign
     + 'static
 {
     /// 0.
     const ZERO: Self;
     /// 1.
     const ONE: Self;
-    /// Distance from 1 to the next number.
-    const EPSILON: Self;
     /// Largest finite number.
     const MAX: Self;
-    /// The nearest value to `x`.
+    /// The nearest value to `x`. To a formula it is an argument: `x` may be another at every step.
     fn from_f64(x: f64) -> Self;
-    /// Exactly `self`.
-    fn to_f64(self) -> f64;
     /// |self|.
     fn abs(self) -> Self;
     /// √self, correctly rounded.
     fn sqrt(self) -> Self;
+    /// `yes` where a < b, else `no`: also where one of them is not a number.
+    fn select_lt(a: Self, b: Self, yes: Self, no: Self) -> Self;
+
     /// −1, 0 or 1; not-a-number stays what it is.
     #[inline(always)]
     fn sign(self) -> Self {
-        if self > Self::ZERO {
-            Self::ONE
-        } else if self < Self::ZERO {
-            -Self::ONE
-        } else {
-            self
-        }
+        Self::select_lt(Self::ZERO, self, Self::ONE, Self::select_lt(self, Self::ZERO, -Self::ONE, self))
     }
-    /// Neither infinite nor not-a-number.
-    fn is_finite(self) -> bool;
-    /// The nearest number with eight bits of mantissa (bf16).
-    fn round_to_bf16(self) -> Self;
 
     /// The larger of two; `other` where `self` is not a number.
     #[inline(always)]
     fn max(self, other: Self) -> Self {
-        if self > other { self } else { other }
+        Self::select_lt(other, self, self, other)
     }
 
     /// The smaller of two; `other` where `self` is not a number.
     #[inline(always)]
     fn min(self, other: Self) -> Self {
-        if self < other { self } else { other }
+        Self::select_lt(self, other, self, other)
     }
 
     /// `self` held between `lo` and `hi`; not-a-number stays what it is, as in PyTorch's `clamp`.
     #[inline(always)]
     fn clip(self, lo: Self, hi: Self) -> Self {
-        let x = if self < lo { lo } else { self };
-        if x > hi { hi } else { x }
+        let x = Self::select_lt(self, lo, lo, self);
+        Self::select_lt(hi, x, hi, x)
     }
+}
+
+/// A number that optimizers compute in: `f32` or `f64`.
+pub trait Float: Number + PartialOrd + Default + AddAssign {
+    /// Distance from 1 to the next number.
+    const EPSILON: Self;
+    /// Exactly `self`.
+    fn to_f64(self) -> f64;
+    /// Neither infinite nor not-a-number.
+    fn is_finite(self) -> bool;
+    /// The nearest number with eight bits of mantissa (bf16).
+    fn round_to_bf16(self) -> Self;
 }
 
 macro_rules! impl_float {
     ($t:ty) => {
         #[allow(clippy::cast_possible_truncation, clippy::cast_lossless)]
-        impl Float for $t {
+        impl Number for $t {
             const ZERO: Self = 0.0;
             const ONE: Self = 1.0;
-            const EPSILON: Self = <$t>::EPSILON;
             const MAX: Self = <$t>::MAX;
             #[inline(always)]
             fn from_f64(x: f64) -> Self {
                 x as $t
-            }
-            #[inline(always)]
-            fn to_f64(self) -> f64 {
-                self as f64
             }
             #[inline(always)]
             fn abs(self) -> Self {
@@ -101,6 +96,19 @@ macro_rules! impl_float {
             #[inline(always)]
             fn sqrt(self) -> Self {
                 <$t>::sqrt(self)
+            }
+            #[inline(always)]
+            fn select_lt(a: Self, b: Self, yes: Self, no: Self) -> Self {
+                if a < b { yes } else { no }
+            }
+        }
+
+        #[allow(clippy::cast_possible_truncation, clippy::cast_lossless)]
+        impl Float for $t {
+            const EPSILON: Self = <$t>::EPSILON;
+            #[inline(always)]
+            fn to_f64(self) -> f64 {
+                self as f64
             }
             #[inline(always)]
             fn round_to_bf16(self) -> Self {

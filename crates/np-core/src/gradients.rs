@@ -11,7 +11,7 @@ use crate::float::{BLOCK, Element};
 use crate::options::{Clip, NonFinite, Options, Training};
 use crate::range::squarable;
 use crate::slot::{GradientMap, Slot, compute_dtype};
-use crate::{Error, Float, Result, Work};
+use crate::{Error, Float, Number, Result, Work};
 
 /// Gradients as checked, one a slot; none where the loss does not depend on the parameter or it is frozen.
 pub(crate) fn find(slots: &[Slot], grads: &GradStore) -> Result<Vec<Option<Tensor>>> {
@@ -201,7 +201,7 @@ fn square_sum_of<E: Element, const SCALED: bool>(xs: &[E], scale: f64) -> f64 {
         jobs,
         #[inline(always)]
         |(chunk, sum): (&[E], &mut f64)| {
-            let mut wide = [<E::Compute as Float>::ZERO; BLOCK];
+            let mut wide = [<E::Compute as Number>::ZERO; BLOCK];
             let mut lanes = [0.0; LANES];
             for block in chunk.chunks(BLOCK) {
                 for xs in E::read(block, &mut wide).chunks(LANES) {

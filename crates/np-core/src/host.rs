@@ -7,7 +7,7 @@ use crate::cpu;
 use crate::float::{BLOCK, Element};
 use crate::matrix::Real;
 use crate::slot::{State, compute_dtype};
-use crate::{Apply, Decay, Float, Result, Work, gradients, pass, range};
+use crate::{Apply, Decay, Number, Result, Work, gradients, pass, range};
 
 /// One parameter, as a host rule sees it.
 pub(crate) struct Whole<'a, T> {
@@ -96,7 +96,7 @@ fn on_cpu<E: Element<Compute: Real>>(rule: &impl HostRule, w: &mut Work<'_>) -> 
     let count = w.slot.buffers.len();
     let (buffers, scratch) = E::buffers(&mut w.slot.state).split_at_mut(count);
     let [u, work @ ..] = scratch else { return Ok(Apply { keep: 1.0, factor: 0.0 }) };
-    let zero = <E::Compute as Float>::ZERO;
+    let zero = <E::Compute as Number>::ZERO;
     let mut wide = [zero; BLOCK];
     for (u, g) in u.chunks_mut(BLOCK).zip(g.chunks(BLOCK)) {
         u.copy_from_slice(E::read_mapped(g, w.map, &mut wide));

@@ -115,6 +115,7 @@ mod state;
 mod tagged;
 mod tensor_ops;
 pub mod torch;
+pub mod traced;
 mod weights;
 
 pub use adabelief::{AdaBelief, AdaBeliefConfig};
@@ -130,7 +131,7 @@ pub use asgd::{Asgd, AsgdConfig};
 pub use driver::Driver;
 pub use elementwise::{At, Elementwise};
 pub use error::{Error, Result};
-pub use float::Float;
+pub use float::{Float, Number};
 pub use kfac::{Kfac, KfacConfig, LayerRecord};
 pub use lamb::{Lamb, LambConfig};
 pub use lars::{Lars, LarsConfig};

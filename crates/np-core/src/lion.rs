@@ -1,10 +1,9 @@
 //! Lion: the sign of an average of gradients.
 
-use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{check, not_negative};
-use crate::{At, Buffer, Decay, Driver, Elementwise, Float, Result, tensor_ops};
+use crate::{At, Buffer, Decay, Driver, Elementwise, Number, Result};
 
 optimizer! {
     /// Lion: every element moves by η, in the direction of the sign of an average of gradients.
@@ -62,7 +61,7 @@ pub struct Scalars<T>([T; 4]);
 impl Elementwise for LionConfig {
     const KIND: &'static str = "lion";
     const COUNTS: [usize; 2] = [1, 1];
-    type Scalars<T: Float> = Scalars<T>;
+    type Scalars<T: Number> = Scalars<T>;
 
     fn validate(&self) -> Result<()> {
         not_negative("lr", self.lr)?;
@@ -91,12 +90,12 @@ impl Elementwise for LionConfig {
         Some("momentum")
     }
 
-    fn scalars<T: Float>(&self, _: &mut At<'_>) -> Scalars<T> {
+    fn scalars<T: Number>(&self, _: &mut At<'_>) -> Scalars<T> {
         Scalars([self.beta1, 1.0 - self.beta1, self.beta2, 1.0 - self.beta2].map(T::from_f64))
     }
 
     #[inline(always)]
-    fn direction<T: Float, const N: usize>(k: &Scalars<T>, _: T, g: T, mut state: [T; N]) -> (T, [T; N]) {
+    fn direction<T: Number, const N: usize>(k: &Scalars<T>, _: T, g: T, mut state: [T; N]) -> (T, [T; N]) {
         if N < 1 {
             return (g, state);
         }
@@ -104,13 +103,5 @@ impl Elementwise for LionConfig {
         let u = (b1 * state[0] + c1 * g).sign();
         state[0] = b2 * state[0] + c2 * g;
         (u, state)
-    }
-
-    fn direction_tensor(k: &Scalars<f64>, _: &Tensor, g: &Tensor, state: &mut [Tensor]) -> candle_core::Result<Tensor> {
-        let [m, ..] = state else { return Ok(g.clone()) };
-        let [b1, c1, b2, c2] = k.0;
-        let u = tensor_ops::sign(&((&*m * b1)? + (g * c1)?)?)?;
-        *m = ((&*m * b2)? + (g * c2)?)?;
-        Ok(u)
     }
 }

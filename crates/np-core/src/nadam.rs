@@ -1,12 +1,11 @@
 //! NAdam: Adam with Nesterov's look-ahead.
 
-use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
 use crate::average::{Average, correction};
 use crate::error::{fraction, not_negative, positive};
 use crate::neuroplastic::DecayKind;
-use crate::{At, Buffer, Decay, Driver, Elementwise, Float, Result};
+use crate::{At, Buffer, Decay, Driver, Elementwise, Number, Result};
 
 optimizer! {
     /// NAdam: Adam whose step looks ahead along the first moment, with a momentum that warms up.
@@ -88,7 +87,7 @@ impl NAdamConfig {
 impl Elementwise for NAdamConfig {
     const KIND: &'static str = "nadam";
     const COUNTS: [usize; 2] = [2, 2];
-    type Scalars<T: Float> = Scalars<T>;
+    type Scalars<T: Number> = Scalars<T>;
 
     fn validate(&self) -> Result<()> {
         not_negative("lr", self.lr)?;
@@ -127,7 +126,7 @@ impl Elementwise for NAdamConfig {
         Some("first_moment")
     }
 
-    fn scalars<T: Float>(&self, at: &mut At<'_>) -> Scalars<T> {
+    fn scalars<T: Number>(&self, at: &mut At<'_>) -> Scalars<T> {
         let t = at.t as f64;
         let (mu, next) = (self.mu(t), self.mu(t + 1.0));
         at.numbers[0] *= mu;
@@ -144,19 +143,12 @@ impl Elementwise for NAdamConfig {
     }
 
     #[inline(always)]
-    fn direction<T: Float, const N: usize>(k: &Scalars<T>, _: T, g: T, mut state: [T; N]) -> (T, [T; N]) {
+    fn direction<T: Number, const N: usize>(k: &Scalars<T>, _: T, g: T, mut state: [T; N]) -> (T, [T; N]) {
         if N < 2 {
             return (g, state);
         }
         let (m, v) = (k.first.of(state[0], g), k.second.of(state[1], g * g));
         (state[0], state[1]) = (m, v);
         ((k.of_g * g + k.of_m * m) / (v.sqrt() * k.root + k.eps), state)
-    }
-
-    fn direction_tensor(k: &Scalars<f64>, _: &Tensor, g: &Tensor, state: &mut [Tensor]) -> candle_core::Result<Tensor> {
-        let [m, v, ..] = state else { return Ok(g.clone()) };
-        *m = k.first.of_tensors(m, g)?;
-        *v = k.second.of_tensors(v, &g.sqr()?)?;
-        ((g * k.of_g)? + (&*m * k.of_m)?)? / ((v.sqrt()? * k.root)? + k.eps)?
     }
 }

@@ -9,7 +9,7 @@ use crate::cpu::{self, CHUNK};
 use crate::float::{BLOCK, Element};
 use crate::gradients::Squares;
 use crate::slot::{State, compute_dtype};
-use crate::{Float, Result, Work};
+use crate::{Float, Number, Result, Work};
 
 /// Most tensors of state and scratch that a pass sees.
 const MOST: usize = 8;
@@ -154,7 +154,7 @@ fn run_cpu<E: Element, const S: usize>(w: &mut Work<'_>, pass: &impl Pass<S>) ->
         chunks,
         #[inline(always)]
         |mut chunk: Chunk<'_, E, S>| {
-            let zero = <E::Compute as Float>::ZERO;
+            let zero = <E::Compute as Number>::ZERO;
             let (mut wide_g, mut wide_theta) = ([zero; BLOCK], [zero; BLOCK]);
             let mut at = 0;
             while at < chunk.g.len() {

@@ -1,13 +1,11 @@
 //! RAdam: Adam whose adaptive step waits until its variance is known.
 
-use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
 use crate::average::{Average, correction};
 use crate::error::{fraction, not_negative, positive};
 use crate::neuroplastic::DecayKind;
-use crate::tensor_ops::clip;
-use crate::{At, Buffer, Decay, Driver, Elementwise, Float, Result};
+use crate::{At, Buffer, Decay, Driver, Elementwise, Number, Result};
 
 optimizer! {
     /// RAdam: momentum alone in the first steps, then Adam with a factor r that grows to 1 as the second moment has seen more gradients.
@@ -80,14 +78,14 @@ pub struct Scalars<T> {
 
 /// The largest finite number for ∞, whose product with 0 would be none.
 #[inline(always)]
-fn finite<T: Float>(x: T) -> T {
-    if x > T::MAX { T::MAX } else { x }
+fn finite<T: Number>(x: T) -> T {
+    T::select_lt(T::MAX, x, T::MAX, x)
 }
 
 impl Elementwise for RAdamConfig {
     const KIND: &'static str = "radam";
     const COUNTS: [usize; 2] = [2, 2];
-    type Scalars<T: Float> = Scalars<T>;
+    type Scalars<T: Number> = Scalars<T>;
 
     fn validate(&self) -> Result<()> {
         not_negative("lr", self.lr)?;
@@ -121,7 +119,7 @@ impl Elementwise for RAdamConfig {
         Some("first_moment")
     }
 
-    fn scalars<T: Float>(&self, at: &mut At<'_>) -> Scalars<T> {
+    fn scalars<T: Number>(&self, at: &mut At<'_>) -> Scalars<T> {
         let (c1, c2) = (correction(self.beta1, at.exponent()), correction(self.beta2, at.exponent()));
         let longest = 2.0 / (1.0 - self.beta2) - 1.0;
         let length = longest - 2.0 * at.t as f64 * (1.0 - c2) / c2;
@@ -141,20 +139,12 @@ impl Elementwise for RAdamConfig {
     }
 
     #[inline(always)]
-    fn direction<T: Float, const N: usize>(k: &Scalars<T>, _: T, g: T, mut state: [T; N]) -> (T, [T; N]) {
+    fn direction<T: Number, const N: usize>(k: &Scalars<T>, _: T, g: T, mut state: [T; N]) -> (T, [T; N]) {
         if N < 2 {
             return (g, state);
         }
         let (m, v) = (k.first.of(state[0], g), k.second.of(state[1], g * g));
         (state[0], state[1]) = (m, v);
         (m * k.scale / (k.root * finite(v.sqrt()) + k.floor), state)
-    }
-
-    fn direction_tensor(k: &Scalars<f64>, _: &Tensor, g: &Tensor, state: &mut [Tensor]) -> candle_core::Result<Tensor> {
-        let [m, v, ..] = state else { return Ok(g.clone()) };
-        *m = k.first.of_tensors(m, g)?;
-        *v = k.second.of_tensors(v, &g.sqr()?)?;
-        let most = crate::range::largest(v.dtype());
-        (&*m * k.scale)? / ((clip(&v.sqrt()?, 0.0, most)? * k.root)? + k.floor)?
     }
 }

@@ -6,6 +6,7 @@ use candle_core::{Tensor, Var};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::documented::{self, Documented};
+use crate::traced::{Outcome, Traced};
 use crate::{
     AdaBeliefConfig, AdadeltaConfig, AdafactorConfig, AdagradConfig, AdamConfig, AdamWConfig, AdamaxConfig, AdanConfig,
     AnyOptimizer, Apply, AsgdConfig, Backend, Buffer, Driver, KfacConfig, LambConfig, LarsConfig, LbfgsConfig,
@@ -113,6 +114,12 @@ macro_rules! registry {
             /// [`crate::Error::Config`] for the first hyper-parameter out of range.
             pub fn validate(&self) -> Result<()> {
                 match self { $(Self::$variant(config) => Rule::validate(config),)* }
+            }
+
+            /// See [`Rule::trace`].
+            #[must_use]
+            pub fn trace(&self, outcome: Outcome) -> Option<Traced> {
+                match self { $(Self::$variant(config) => Rule::trace(config, outcome),)* }
             }
 
             /// The kind's defaults.

@@ -1,11 +1,10 @@
 //! RMSprop: gradients over their root mean square.
 
-use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
 use crate::average::Average;
 use crate::error::{fraction, not_negative, positive};
-use crate::{At, Buffer, Decay, DecayKind, Driver, Elementwise, Float, Result, tensor_ops};
+use crate::{At, Buffer, Decay, DecayKind, Driver, Elementwise, Number, Result};
 
 optimizer! {
     /// RMSprop: gradients divided by a running root mean square, with momentum if wanted.
@@ -84,17 +83,10 @@ pub struct Scalars<T> {
     with_momentum: bool,
 }
 
-impl<T> Scalars<T> {
-    #[inline(always)]
-    fn buffers(&self) -> usize {
-        1 + usize::from(self.centered) + usize::from(self.with_momentum)
-    }
-}
-
 impl Elementwise for RmsPropConfig {
     const KIND: &'static str = "rmsprop";
     const COUNTS: [usize; 2] = [1, 3];
-    type Scalars<T: Float> = Scalars<T>;
+    type Scalars<T: Number> = Scalars<T>;
 
     fn validate(&self) -> Result<()> {
         not_negative("lr", self.lr)?;
@@ -131,7 +123,7 @@ impl Elementwise for RmsPropConfig {
         (self.momentum > 0.0).then_some("momentum")
     }
 
-    fn scalars<T: Float>(&self, _: &mut At<'_>) -> Scalars<T> {
+    fn scalars<T: Number>(&self, _: &mut At<'_>) -> Scalars<T> {
         Scalars {
             average: Average::new(self.rho),
             eps: T::from_f64(self.eps),
@@ -142,7 +134,7 @@ impl Elementwise for RmsPropConfig {
     }
 
     #[inline(always)]
-    fn direction<T: Float, const N: usize>(k: &Scalars<T>, _: T, g: T, mut state: [T; N]) -> (T, [T; N]) {
+    fn direction<T: Number, const N: usize>(k: &Scalars<T>, _: T, g: T, mut state: [T; N]) -> (T, [T; N]) {
         if N < 1 {
             return (g, state);
         }
@@ -162,25 +154,5 @@ impl Elementwise for RmsPropConfig {
             state[N - 1] = u;
         }
         (u, state)
-    }
-
-    fn direction_tensor(k: &Scalars<f64>, _: &Tensor, g: &Tensor, state: &mut [Tensor]) -> candle_core::Result<Tensor> {
-        if state.len() < k.buffers() {
-            return Ok(g.clone());
-        }
-        state[0] = k.average.of_tensors(&state[0], &g.sqr()?)?;
-        let mut square = state[0].clone();
-        if k.centered {
-            state[1] = k.average.of_tensors(&state[1], g)?;
-            let difference = (square - state[1].sqr()?)?;
-            square = tensor_ops::max(&difference.zeros_like()?, &difference)?;
-        }
-        let mut u = (g / (square.sqrt()? + k.eps)?)?;
-        if k.with_momentum {
-            let last = k.buffers() - 1;
-            u = ((&state[last] * k.momentum)? + u)?;
-            state[last] = u.clone();
-        }
-        Ok(u)
     }
 }

@@ -1,10 +1,9 @@
 //! Rprop: steps whose size adapts to whether the gradient's sign has changed.
 
-use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{check, positive};
-use crate::{At, Buffer, Decay, Driver, Elementwise, Float, Result, tensor_ops};
+use crate::{At, Buffer, Decay, Driver, Elementwise, Number, Result};
 
 optimizer! {
     /// Rprop: every element has a step size of its own, that grows while the sign of its gradient stays and shrinks when it turns.
@@ -67,7 +66,7 @@ pub struct Scalars<T>([T; 4]);
 impl Elementwise for RpropConfig {
     const KIND: &'static str = "rprop";
     const COUNTS: [usize; 2] = [2, 2];
-    type Scalars<T: Float> = Scalars<T>;
+    type Scalars<T: Number> = Scalars<T>;
 
     fn validate(&self) -> Result<()> {
         crate::error::not_negative("lr", self.lr)?;
@@ -94,40 +93,22 @@ impl Elementwise for RpropConfig {
         vec!["previous_gradient".into(), Buffer::new("step_size").filled(1.0)]
     }
 
-    fn scalars<T: Float>(&self, _: &mut At<'_>) -> Scalars<T> {
+    fn scalars<T: Number>(&self, _: &mut At<'_>) -> Scalars<T> {
         Scalars([self.shrink, self.grow, self.min_step, self.max_step].map(T::from_f64))
     }
 
     #[inline(always)]
-    fn direction<T: Float, const N: usize>(k: &Scalars<T>, _: T, g: T, mut state: [T; N]) -> (T, [T; N]) {
+    fn direction<T: Number, const N: usize>(k: &Scalars<T>, _: T, g: T, mut state: [T; N]) -> (T, [T; N]) {
         if N < 2 {
             return (g, state);
         }
         let [shrink, grow, least, most] = k.0;
         let turn = g.sign() * state[0].sign();
-        let factor = if turn > T::ZERO {
-            grow
-        } else if turn < T::ZERO {
-            shrink
-        } else {
-            T::ONE
-        };
-        let g = if turn < T::ZERO { T::ZERO } else { g };
+        let turned = T::select_lt(turn, T::ZERO, shrink, T::ONE);
+        let factor = T::select_lt(T::ZERO, turn, grow, turned);
+        let g = T::select_lt(turn, T::ZERO, T::ZERO, g);
         let step = (state[1] * factor).clip(least, most);
         (state[0], state[1]) = (g, step);
         (step * g.sign(), state)
-    }
-
-    fn direction_tensor(k: &Scalars<f64>, _: &Tensor, g: &Tensor, state: &mut [Tensor]) -> candle_core::Result<Tensor> {
-        let [previous, step, ..] = state else { return Ok(g.clone()) };
-        let [shrink, grow, least, most] = k.0;
-        let turn = (tensor_ops::sign(g)? * tensor_ops::sign(previous)?)?;
-        let (stays, turns) = (turn.gt(0f64)?, turn.lt(0f64)?);
-        let fill = |x: f64| tensor_ops::fill(g, x);
-        let factor = stays.where_cond(&fill(grow)?, &turns.where_cond(&fill(shrink)?, &fill(1.0)?)?)?;
-        // A copy: what accumulates gradients reuses their memory.
-        *previous = turns.where_cond(&g.zeros_like()?, g)?.copy()?;
-        *step = tensor_ops::clip(&(&*step * factor)?, least, most)?;
-        &*step * tensor_ops::sign(previous)?
     }
 }

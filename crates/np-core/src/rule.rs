@@ -6,7 +6,8 @@ use candle_core::Tensor;
 
 use crate::apply::{Apply, Seeing, apply_all};
 use crate::state::{Piece, Pieces};
-use crate::{Buffer, Closure, Driver, LayerRecord, Result, Work};
+use crate::traced::{Outcome, Traced};
+use crate::{Backend, Buffer, Closure, Driver, LayerRecord, Result, Work};
 
 /// The arithmetic of one optimizer: a struct of its hyper-parameters that can take a step.
 ///
@@ -69,6 +70,11 @@ pub trait Rule: Clone + Send + Sync + 'static {
     fn step(&self, cx: &StepContext, work: &mut [Work<'_>], memory: &mut Self::Memory) -> Result<()> {
         let applies = self.directions(cx, work, memory)?;
         apply_all(work, &applies, Seeing::Nothing).map(|_| ())
+    }
+
+    /// A parameter's first step as an [expression](crate::traced), for rules that treat every element alike; `None` for others.
+    fn trace(&self, _outcome: Outcome) -> Option<Traced> {
+        None
     }
 
     /// The average that stands for the parameter in evaluation, from the parameter and its buffers; none for most optimizers.
@@ -174,6 +180,8 @@ pub struct StepContext {
     pub tensors: usize,
     /// Whether diagnostics are wanted.
     pub diagnostics: bool,
+    /// How the step is computed.
+    pub backend: Backend,
 }
 
 impl StepContext {
@@ -233,4 +241,25 @@ pub enum Decay {
     Proximal(f64),
     /// The rule applies it itself.
     Inside(f64),
+}
+
+impl Decay {
+    /// wd.
+    #[must_use]
+    pub fn strength(self) -> f64 {
+        match self {
+            Self::Coupled(wd) | Self::Decoupled(wd) | Self::Proximal(wd) | Self::Inside(wd) => wd,
+        }
+    }
+
+    /// The same with another wd.
+    #[must_use]
+    pub fn of_strength(self, wd: f64) -> Self {
+        match self {
+            Self::Coupled(_) => Self::Coupled(wd),
+            Self::Decoupled(_) => Self::Decoupled(wd),
+            Self::Proximal(_) => Self::Proximal(wd),
+            Self::Inside(_) => Self::Inside(wd),
+        }
+    }
 }

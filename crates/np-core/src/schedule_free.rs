@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::average::{Average, correction};
 use crate::error::{check, fraction, not_negative, positive};
-use crate::{At, Buffer, Decay, Driver, Elementwise, Float, Result};
+use crate::{At, Buffer, Decay, Driver, Elementwise, Number, Result};
 
 optimizer! {
     /// Schedule-free AdamW: gradients are taken at a point y between the iterate z and its average x; x is what is evaluated.
@@ -139,7 +139,7 @@ struct Moves<T> {
     first: bool,
 }
 
-impl<T: Float> Moves<T> {
+impl<T: Number> Moves<T> {
     fn new(at: &mut At<'_>, beta: f64, warmup_steps: u64, r: f64, power: f64) -> Self {
         let warm = if at.t < warmup_steps { at.t as f64 / warmup_steps as f64 } else { 1.0 };
         let lr = at.lr * warm;
@@ -157,13 +157,6 @@ impl<T: Float> Moves<T> {
     fn direction(self, y: T, z: T, h: T) -> (T, T) {
         let z = if self.first { y } else { z };
         (self.c * (y - z) + self.y_step * h, z - self.z_step * h)
-    }
-}
-
-impl Moves<f64> {
-    fn direction_tensor(self, y: &Tensor, z: &Tensor, h: &Tensor) -> candle_core::Result<(Tensor, Tensor)> {
-        let z = if self.first { y } else { z };
-        Ok(((((y - z)? * self.c)? + (h * self.y_step)?)?, (z - (h * self.z_step)?)?))
     }
 }
 
@@ -191,7 +184,7 @@ pub struct Scalars<T> {
 impl Elementwise for ScheduleFreeAdamWConfig {
     const KIND: &'static str = "schedule_free_adamw";
     const COUNTS: [usize; 2] = [2, 2];
-    type Scalars<T: Float> = Scalars<T>;
+    type Scalars<T: Number> = Scalars<T>;
 
     fn validate(&self) -> Result<()> {
         not_negative("lr", self.lr)?;
@@ -232,7 +225,7 @@ impl Elementwise for ScheduleFreeAdamWConfig {
         1.0
     }
 
-    fn scalars<T: Float>(&self, at: &mut At<'_>) -> Scalars<T> {
+    fn scalars<T: Number>(&self, at: &mut At<'_>) -> Scalars<T> {
         let real = T::from_f64;
         Scalars {
             second: Average::new(self.beta2),
@@ -244,7 +237,7 @@ impl Elementwise for ScheduleFreeAdamWConfig {
     }
 
     #[inline(always)]
-    fn direction<T: Float, const N: usize>(k: &Scalars<T>, theta: T, g: T, mut state: [T; N]) -> (T, [T; N]) {
+    fn direction<T: Number, const N: usize>(k: &Scalars<T>, theta: T, g: T, mut state: [T; N]) -> (T, [T; N]) {
         if N < 2 {
             return (g, state);
         }
@@ -253,20 +246,6 @@ impl Elementwise for ScheduleFreeAdamWConfig {
         let (u, z) = k.moves.direction(theta, state[0], h);
         (state[0], state[1]) = (z, v);
         (u, state)
-    }
-
-    fn direction_tensor(
-        k: &Scalars<f64>,
-        theta: &Tensor,
-        g: &Tensor,
-        state: &mut [Tensor],
-    ) -> candle_core::Result<Tensor> {
-        let [z, v, ..] = state else { return Ok(g.clone()) };
-        *v = k.second.of_tensors(v, &g.sqr()?)?;
-        let h = ((g / ((v.sqrt()? * k.root)? + k.eps)?)? + (theta * k.weight_decay)?)?;
-        let (u, new) = k.moves.direction_tensor(theta, z, &h)?;
-        *z = new;
-        Ok(u)
     }
 
     fn average(&self, theta: &Tensor, buffers: &[Tensor]) -> Result<Option<Tensor>> {
@@ -282,7 +261,7 @@ pub struct SgdScalars<T>(Moves<T>);
 impl Elementwise for ScheduleFreeSgdConfig {
     const KIND: &'static str = "schedule_free_sgd";
     const COUNTS: [usize; 2] = [1, 1];
-    type Scalars<T: Float> = SgdScalars<T>;
+    type Scalars<T: Number> = SgdScalars<T>;
 
     fn validate(&self) -> Result<()> {
         not_negative("lr", self.lr)?;
@@ -316,30 +295,18 @@ impl Elementwise for ScheduleFreeSgdConfig {
         1.0
     }
 
-    fn scalars<T: Float>(&self, at: &mut At<'_>) -> SgdScalars<T> {
+    fn scalars<T: Number>(&self, at: &mut At<'_>) -> SgdScalars<T> {
         SgdScalars(Moves::new(at, self.momentum, self.warmup_steps, self.r, self.weight_lr_power))
     }
 
     #[inline(always)]
-    fn direction<T: Float, const N: usize>(k: &SgdScalars<T>, theta: T, g: T, mut state: [T; N]) -> (T, [T; N]) {
+    fn direction<T: Number, const N: usize>(k: &SgdScalars<T>, theta: T, g: T, mut state: [T; N]) -> (T, [T; N]) {
         if N < 1 {
             return (g, state);
         }
         let (u, z) = k.0.direction(theta, state[0], g);
         state[0] = z;
         (u, state)
-    }
-
-    fn direction_tensor(
-        k: &SgdScalars<f64>,
-        theta: &Tensor,
-        g: &Tensor,
-        state: &mut [Tensor],
-    ) -> candle_core::Result<Tensor> {
-        let [z, ..] = state else { return Ok(g.clone()) };
-        let (u, new) = k.0.direction_tensor(theta, z, g)?;
-        *z = new;
-        Ok(u)
     }
 
     fn average(&self, theta: &Tensor, buffers: &[Tensor]) -> Result<Option<Tensor>> {

@@ -1,10 +1,9 @@
 //! Stochastic gradient descent with momentum.
 
-use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{check, not_negative};
-use crate::{At, Buffer, Decay, DecayKind, Driver, Elementwise, Float, Result};
+use crate::{At, Buffer, Decay, DecayKind, Driver, Elementwise, Number, Result};
 
 optimizer! {
     /// Stochastic gradient descent, with momentum, dampening, Nesterov's look-ahead and weight decay.
@@ -72,7 +71,7 @@ pub struct Scalars<T> {
 impl Elementwise for SgdConfig {
     const KIND: &'static str = "sgd";
     const COUNTS: [usize; 2] = [0, 1];
-    type Scalars<T: Float> = Scalars<T>;
+    type Scalars<T: Number> = Scalars<T>;
 
     fn validate(&self) -> Result<()> {
         not_negative("lr", self.lr)?;
@@ -103,24 +102,18 @@ impl Elementwise for SgdConfig {
         (self.momentum > 0.0).then_some("momentum")
     }
 
-    fn scalars<T: Float>(&self, at: &mut At<'_>) -> Scalars<T> {
+    fn scalars<T: Number>(&self, at: &mut At<'_>) -> Scalars<T> {
         let fresh = if at.t == 1 { 1.0 } else { 1.0 - self.dampening };
         Scalars { momentum: T::from_f64(self.momentum), fresh: T::from_f64(fresh), nesterov: self.nesterov }
     }
 
     #[inline(always)]
-    fn direction<T: Float, const N: usize>(k: &Scalars<T>, _: T, g: T, mut state: [T; N]) -> (T, [T; N]) {
+    fn direction<T: Number, const N: usize>(k: &Scalars<T>, _: T, g: T, mut state: [T; N]) -> (T, [T; N]) {
         if N == 0 {
             return (g, state);
         }
         let b = k.momentum * state[0] + k.fresh * g;
         state[0] = b;
         (if k.nesterov { g + k.momentum * b } else { b }, state)
-    }
-
-    fn direction_tensor(k: &Scalars<f64>, _: &Tensor, g: &Tensor, state: &mut [Tensor]) -> candle_core::Result<Tensor> {
-        let Some(b) = state.first_mut() else { return Ok(g.clone()) };
-        *b = ((&*b * k.momentum)? + (g * k.fresh)?)?;
-        if k.nesterov { g + (&*b * k.momentum)? } else { Ok(b.clone()) }
     }
 }

@@ -8,7 +8,7 @@ use candle_core::{DType, Device, Storage, Tensor, Var};
 use crate::gradients::memory;
 use crate::options::{Matrix, Settings};
 use crate::rounding::COMPENSATION;
-use crate::{Error, Float, Result, Rule, tensor_ops};
+use crate::{Error, Float, Number, Result, Rule, tensor_ops};
 
 /// How steps are computed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -18,6 +18,9 @@ pub enum Backend {
     Auto,
     /// Tensor operations everywhere: what CUDA and Metal use. On the CPU it is slow, and serves to check one against the other.
     Tensors,
+    /// As `Auto`, but rules that treat every element alike have their step recorded as an [expression](crate::traced), which is evaluated element by
+    /// element on the CPU. Slow, and with the same bits: it checks what other devices' kernels are made of.
+    Interpreted,
 }
 
 /// A tensor of state that an optimizer keeps for a parameter from step to step, and saves.
@@ -180,15 +183,21 @@ pub(crate) struct GradientMap {
 impl GradientMap {
     pub(crate) const IDENTITY: Self = Self { scale: 1.0, limit: f64::INFINITY };
 
+    /// On one number.
+    #[inline(always)]
+    pub(crate) fn of<T: Number>(self, g: T) -> T {
+        let (scale, limit) = (T::from_f64(self.scale), T::from_f64(self.limit));
+        (scale * g).clip(-limit, limit)
+    }
+
     /// On a block that is computed with.
     #[inline(always)]
     pub(crate) fn apply<T: Float>(self, block: &mut [T]) {
         if self == Self::IDENTITY {
             return;
         }
-        let (scale, limit) = (T::from_f64(self.scale), T::from_f64(self.limit));
         for x in block {
-            *x = (scale * *x).clip(-limit, limit);
+            *x = self.of(*x);
         }
     }
 

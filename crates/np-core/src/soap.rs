@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{check, not_negative, positive};
 use crate::host::{self, HostRule, Whole};
 use crate::matrix::{Mode, Real, eigen, orthonormal, product, view};
-use crate::{Apply, Buffer, Decay, Driver, Float, Result, Rule, StepContext, Work};
+use crate::{Apply, Buffer, Decay, Driver, Number, Result, Rule, StepContext, Work};
 
 optimizer! {
     /// SOAP: Adam, run in the eigenbasis that Shampoo's preconditioners have along each dimension.
@@ -195,7 +195,7 @@ impl HostRule for SoapConfig {
         }
         u.copy_from_slice(m);
         turn(&modes, pairs, Turn::There, u, spare)?;
-        u.iter_mut().zip(&*v).for_each(|(u, v)| *u /= Float::sqrt(*v) + eps);
+        u.iter_mut().zip(&*v).for_each(|(u, v)| *u /= Number::sqrt(*v) + eps);
         turn(&modes, pairs, Turn::Back, u, spare)?;
 
         let follow = (t - 1).is_multiple_of(self.update_every);

@@ -1,12 +1,7 @@
-//! Operations on tensors with the outcome that [`crate::Float`]'s have on numbers, not-a-number included: candle's `sign` makes 0 of it, and what its
-//! maximum and minimum make of it depends on the device.
+//! Operations on tensors with the outcome that [`crate::Float`]'s have on numbers, not-a-number included: what candle's maximum and
+//! minimum make of it depends on the device.
 
 use candle_core::{Result, Tensor};
-
-/// −1, 0 or 1; not-a-number stays what it is.
-pub(crate) fn sign(x: &Tensor) -> Result<Tensor> {
-    x.eq(x)?.where_cond(&x.sign()?, x)
-}
 
 /// The larger of two; `b` where `a` is not a number.
 pub(crate) fn max(a: &Tensor, b: &Tensor) -> Result<Tensor> {
@@ -27,7 +22,7 @@ pub(crate) fn fill(x: &Tensor, value: f64) -> Result<Tensor> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Float;
+    use crate::Number;
     use candle_core::Device;
 
     #[test]
@@ -36,12 +31,11 @@ mod tests {
         let x = Tensor::new(&xs, &Device::Cpu).unwrap();
         let bits = |t: Tensor| t.to_vec1::<f32>().unwrap().into_iter().map(f32::to_bits).collect::<Vec<_>>();
         let of = |f: &dyn Fn(f32) -> f32| xs.iter().map(|x| f(*x).to_bits()).collect::<Vec<_>>();
-        assert_eq!(bits(sign(&x).unwrap()), of(&|x| Float::sign(x)));
         assert_eq!(bits(clip(&x, -1.0, 1.0).unwrap()), of(&|x| x.clip(-1.0, 1.0)));
         for other in [0.5, f32::NAN, f32::INFINITY] {
             let y = fill(&x, f64::from(other)).unwrap();
-            assert_eq!(bits(max(&x, &y).unwrap()), of(&|x| Float::max(x, other)));
-            assert_eq!(bits(max(&y, &x).unwrap()), of(&|x| Float::max(other, x)));
+            assert_eq!(bits(max(&x, &y).unwrap()), of(&|x| Number::max(x, other)));
+            assert_eq!(bits(max(&y, &x).unwrap()), of(&|x| Number::max(other, x)));
         }
     }
 }

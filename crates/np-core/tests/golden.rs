@@ -1,4 +1,4 @@
-//! Golden trajectories, replayed on both backends. The files in `golden/` are a few of a larger set that `np conform` reads.
+//! Golden trajectories, replayed on all backends. The files in `golden/` are a few of a larger set that `np conform` reads.
 #![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeSet;
@@ -46,7 +46,7 @@ fn every_file_within_tolerance() {
     let mut seen = 0;
     let mut failures = Vec::new();
     for path in all {
-        for backend in [Backend::Auto, Backend::Tensors] {
+        for backend in [Backend::Auto, Backend::Tensors, Backend::Interpreted] {
             let Some(report) = run(&path, backend) else { break };
             assert!(report.compared > 1000, "{}: compared only {}", path.display(), report.compared);
             let worst = report.worst.as_ref().unwrap();

@@ -1,12 +1,45 @@
 //! The loops over a span of elements, compiled for each count of buffers that a rule may ask for.
 
 use super::{Elementwise, Scalars};
-use crate::Float;
 use crate::float::{BLOCK, Element};
+use crate::{Float, Number};
 
 /// Whether a configuration may ask for `n` buffers.
 pub(super) const fn has<R: Elementwise>(n: usize) -> bool {
     R::COUNTS[0] <= n && n <= R::COUNTS[1]
+}
+
+/// What is done around a rule's formula: g ← g + wd·θ before it, θ ← keep·θ − factor·u after it.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Around<T> {
+    /// wd, where it is coupled and not 0.
+    pub(crate) coupled: Option<T>,
+    pub(crate) keep: T,
+    pub(crate) factor: T,
+}
+
+impl Around<f64> {
+    pub(super) fn cast<T: Number>(self) -> Around<T> {
+        let real = T::from_f64;
+        Around { coupled: self.coupled.map(real), keep: real(self.keep), factor: real(self.factor) }
+    }
+}
+
+impl<T: Number> Around<T> {
+    /// The gradient that the formula sees.
+    #[inline(always)]
+    pub(super) fn gradient(&self, theta: T, g: T) -> T {
+        match self.coupled {
+            Some(wd) => g + wd * theta,
+            None => g,
+        }
+    }
+
+    /// The parameter after the step.
+    #[inline(always)]
+    pub(super) fn step(&self, theta: T, u: T) -> T {
+        self.keep * theta - self.factor * u
+    }
 }
 
 /// Four buffers at most, and the scratch for u.
@@ -44,11 +77,11 @@ fn apply<R: Elementwise, T: Float, const N: usize>(
     g: &[T],
     state: [&mut [T]; N],
 ) {
-    let Scalars { keep, factor, .. } = *scalars;
+    let around = scalars.around;
     let n = theta.len();
     let (g, mut state) = (&g[..n], state.map(|buffer| &mut buffer[..n]));
     for i in 0..n {
-        theta[i] = keep * theta[i] - factor * direction::<R, T, N>(scalars, theta[i], g[i], &mut state, i);
+        theta[i] = around.step(theta[i], direction::<R, T, N>(scalars, theta[i], g[i], &mut state, i));
     }
 }
 
@@ -82,16 +115,12 @@ fn write<R: Elementwise, T: Float, const N: usize>(
 fn direction<R: Elementwise, T: Float, const N: usize>(
     scalars: &Scalars<R::Scalars<T>, T>,
     theta: T,
-    mut g: T,
+    g: T,
     state: &mut [&mut [T]; N],
     i: usize,
 ) -> T {
-    let Scalars { k, coupled, .. } = scalars;
-    if *coupled != T::ZERO {
-        g += *coupled * theta;
-    }
     let now: [T; N] = std::array::from_fn(|b| state[b][i]);
-    let (u, new) = R::direction(k, theta, g, now);
+    let (u, new) = R::direction(&scalars.k, theta, scalars.around.gradient(theta, g), now);
     for b in 0..N {
         state[b][i] = new[b];
     }

@@ -11,7 +11,7 @@ use crate::cpu::sums::square_sum;
 use crate::cpu::{self, CHUNK};
 use crate::float::{BLOCK, Element};
 use crate::slot::GradientMap;
-use crate::{Buffer, Float, Result, Work};
+use crate::{Buffer, Number, Result, Work};
 
 /// One tensor's memory.
 struct Memory<'a, E: Element> {
@@ -130,7 +130,7 @@ impl<E: Element> CpuPasses<'_, E> {
 
 #[inline(always)]
 fn run<E: Element>(mut chunk: Chunk<'_, E>, f: &impl Fn(usize, &mut Block<'_, E::Compute>, &mut Sums)) {
-    let zero = <E::Compute as Float>::ZERO;
+    let zero = <E::Compute as Number>::ZERO;
     let (mut wide_g, mut wide_theta) = ([zero; BLOCK], [zero; BLOCK]);
     let mut spare = [[zero; BLOCK]; 3];
     let mut at = 0;
@@ -150,7 +150,7 @@ fn run<E: Element>(mut chunk: Chunk<'_, E>, f: &impl Fn(usize, &mut Block<'_, E:
 impl<E: Element> Passes for CpuPasses<'_, E> {
     fn traces(&mut self) -> Result<Vec<Sums>> {
         let k = Decays::<E::Compute>::new(&self.config.traces);
-        let eps = <E::Compute as Float>::from_f64(self.config.signals.eps);
+        let eps = <E::Compute as Number>::from_f64(self.config.signals.eps);
         let base: Vec<_> = self.tensors.iter().map(|m| m.base).collect();
         let trust = matches!(&self.config.formulation, Formulation::Hybrid(h) if h.target == Target::TrustRatio);
         Ok(self.pass(

@@ -5,8 +5,9 @@ use candle_core::Tensor;
 use super::NeuroPlasticConfig;
 use super::formulation::Formulation;
 use super::passes::{AlphaSums, Combination, Modulation, Passes, Shape, Sums, Watch};
+use crate::elementwise::direction_on;
 use crate::slot::{State, compute_dtype};
-use crate::{AdamWConfig, At, Buffer, Elementwise, Result, SgdConfig, Work, tensor_ops};
+use crate::{At, Buffer, Elementwise, Result, Work, tensor_ops};
 
 /// All tensors of one type, on one device.
 pub(super) struct TensorPasses<'a, 'w, 's> {
@@ -112,10 +113,10 @@ impl Passes for TensorPasses<'_, '_, '_> {
                 let mut at = At { t: steps, lr: 0.0, weight_decay: 0.0, numbers: &mut [] };
                 let buffers = &mut state[3..x];
                 let b = match (hybrid.base.adamw(), hybrid.base.sgd()) {
-                    (Some(adamw), _) => AdamWConfig::direction_tensor(&adamw.scalars(&mut at), &theta, &g, buffers)?,
+                    (Some(adamw), _) => direction_on(&adamw, &mut at, &theta, &g, buffers)?,
                     (_, Some(sgd)) => {
                         let g = (&g + (&theta * weight_decay)?)?;
-                        SgdConfig::direction_tensor(&sgd.scalars(&mut at), &theta, &g, buffers)?
+                        direction_on(&sgd, &mut at, &theta, &g, buffers)?
                     }
                     (None, None) => state[x + 1].clone(),
                 };
