@@ -27,6 +27,9 @@ const CODE: [&str; 5] = [
     concat!("db", "g!("),
 ];
 
+/// The floors of np-core, from the ground up: a file imports from its own and from those below.
+const FLOORS: [&str; 5] = ["config", "engine", "optim", "neuroplastic", "registry"];
+
 /// Runs the command.
 pub(crate) fn run(root: &Path) -> Result<()> {
     let mut findings = Vec::new();
@@ -90,6 +93,7 @@ fn check(name: &str, text: &str) -> Vec<String> {
         if lines <= LONGEST && listed {
             findings.push(format!("{name}: listed in `LONG`, and has only {lines} lines"));
         }
+        findings.extend(upward(name, text));
         if !text.starts_with("//!") {
             findings.push(format!("{name}:1: no `//!` head: say what lives here"));
         }
@@ -100,6 +104,21 @@ fn check(name: &str, text: &str) -> Vec<String> {
     findings
 }
 
+/// Imports of np-core that run up from the file's floor, those of tests apart.
+fn upward(name: &str, text: &str) -> Vec<String> {
+    let floor_of = |path: &str| FLOORS.iter().position(|floor| path.split(['/', ':']).next() == Some(floor));
+    let Some(floor) = name.strip_prefix("crates/np-core/src/").and_then(floor_of) else { return vec![] };
+    let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+    let lines = code.lines().enumerate().filter(|(_, line)| !line.trim_start().starts_with("//"));
+    lines
+        .filter_map(|(i, line)| {
+            let up = line.split("crate::").skip(1).filter_map(floor_of).find(|other| *other > floor)?;
+            let (from, to) = (FLOORS[floor], FLOORS[up]);
+            Some(format!("{name}:{}: `{from}` stands below `{to}` and must not import from it", i + 1))
+        })
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -108,6 +127,20 @@ mod tests {
     fn a_good_file_has_no_findings() {
         assert!(check("src/lib.rs", "//! Good.\nfn main() {}\n").is_empty());
         assert!(check("README.md", "# Good\n").is_empty());
+    }
+
+    #[test]
+    fn imports_run_downwards() {
+        let engine = "crates/np-core/src/engine/driver.rs";
+        let up =
+            "//! Up.\nuse crate::config::options::Options;\nuse crate::optim::sgd::Sgd;\n/// [`crate::registry`]\n";
+        assert_eq!(
+            upward(engine, up),
+            [format!("{engine}:3: `engine` stands below `optim` and must not import from it")]
+        );
+        assert!(upward(engine, "#[cfg(test)]\nmod tests { use crate::optim::sgd::Sgd; }\n").is_empty());
+        assert!(upward("crates/np-core/src/registry/mod.rs", up).is_empty());
+        assert!(upward("crates/np-core/src/lib.rs", up).is_empty());
     }
 
     #[test]

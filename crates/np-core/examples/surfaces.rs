@@ -165,11 +165,11 @@ fn walk(surface: &Surface, config: &OptimizerConfig) -> Result<Option<Path>> {
     let mut path = vec![point(surface.start)];
     optimizer.begin_epoch(1, 1);
     for step in 0..surface.steps {
-        optimizer.at(step as f64 / surface.steps as f64);
+        optimizer.set_position(step as f64 / surface.steps as f64);
         optimizer.step_with(&mut evaluate)?;
-        optimizer.select(Weights::Averaged)?;
+        optimizer.use_weights(Weights::Averaged)?;
         path.push(point(place(&var)?));
-        optimizer.select(Weights::Trained)?;
+        optimizer.use_weights(Weights::Trained)?;
         if path.iter().any(|point| point.iter().any(|number| !number.is_finite())) {
             return Ok(None);
         }

@@ -57,7 +57,7 @@ pub enum Error {
     },
     /// Where the training stands is needed and was never said.
     #[error(
-        "`{key}` warms up from 0, but where the training stands was not said; hint: call `begin_epoch(epoch, epochs)`, or `at(position)` before each step"
+        "`{key}` warms up from 0, but where the training stands was not said; hint: call `begin_epoch(epoch, epochs)`, or `set_position(position)` before each step"
     )]
     NoPosition {
         /// The setting that needs it.

@@ -71,7 +71,7 @@ fn an_accumulation_can_be_interrupted() {
                     optimizer = build();
                     optimizer.load_state(&OptimizerState::from_safetensors(&bytes).unwrap()).unwrap();
                 }
-                optimizer.at(step as f64 / 6.0);
+                optimizer.set_position(step as f64 / 6.0);
                 optimizer.step_report(&gradients(&params, step)).unwrap();
             }
             values(&params)
@@ -163,12 +163,12 @@ fn an_evaluation_in_between_changes_no_bit() {
             let mut optimizer = config.build_on(params.clone(), backend).unwrap();
             train(optimizer.as_mut(), &params, 0..7);
             let before = values(&params);
-            optimizer.select(Weights::Averaged).unwrap();
+            optimizer.use_weights(Weights::Averaged).unwrap();
             let averaged = values(&params) != before;
             let keeps = ["schedule_free_adamw", "schedule_free_sgd"].contains(&config.kind())
                 || ["asgd averaged", "hybrid of schedule-free"].contains(&name.as_str());
             assert_eq!(averaged, keeps, "{name} in {dtype:?}");
-            optimizer.select(Weights::Trained).unwrap();
+            optimizer.use_weights(Weights::Trained).unwrap();
             assert_eq!(values(&params), before, "{name} in {dtype:?}");
             train(optimizer.as_mut(), &params, 7..12);
             assert_eq!(values(&params), trained(&config, dtype, backend), "{name} in {dtype:?}");

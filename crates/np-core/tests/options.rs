@@ -87,7 +87,7 @@ fn plasticity_off_is_the_gradient_alone() {
     let json = r#"{"neuroplastic": {"lr": 0.05, "stabilizer": {"max_update_norm": null, "rms_gain": null}}}"#;
     let plastic: OptimizerConfig = serde_json::from_str(json).unwrap();
     let sgd: OptimizerConfig = serde_json::from_str(r#"{"sgd": {"lr": 0.05}}"#).unwrap();
-    let off = after(&plastic, r#"{"groups": [{"match": "*", "plasticity": "off"}]}"#, three);
+    let off = after(&plastic, r#"{"groups": [{"match": "*", "neuroplastic": {"plasticity": "off"}}]}"#, three);
     assert_eq!(off, after(&sgd, "{}", three));
 }
 
@@ -137,10 +137,10 @@ fn options_cannot_change_in_the_middle() {
     let mut averaged = np_core::ScheduleFreeSgd::from_named(params.clone(), config).unwrap();
     averaged.step_report(&gradients(&params, 0)).unwrap();
     let state = averaged.state().unwrap();
-    averaged.select(np_core::Weights::Averaged).unwrap();
+    averaged.use_weights(np_core::Weights::Averaged).unwrap();
     let error = averaged.load_state(&state).unwrap_err().to_string();
     assert!(error.contains("expected the weights that are trained"), "{error}");
-    averaged.select(np_core::Weights::Trained).unwrap();
+    averaged.use_weights(np_core::Weights::Trained).unwrap();
     averaged.load_state(&state).unwrap();
 }
 
@@ -232,10 +232,10 @@ fn layers_can_be_named() {
     let config: OptimizerConfig = serde_json::from_str(json).unwrap();
     let by_position = after(&config, "{}", three);
     // Seven tensors: the last two are the classifier, the three before that the late blocks but for the middle one, which is in both.
-    let same = r#"{"groups": [{"match": "head.*", "layer": "classifier"}, {"match": "conv.*", "layer": "early_blocks"},
-        {"match": "nothing", "layer": "late_blocks"}]}"#;
+    let same = r#"{"groups": [{"match": "head.*", "neuroplastic": {"layer": "classifier"}}, {"match": "conv.*", "neuroplastic": {"layer": "early_blocks"}},
+        {"match": "nothing", "neuroplastic": {"layer": "late_blocks"}}]}"#;
     assert_eq!(after(&config, same, three), by_position);
-    let other = after(&config, r#"{"groups": [{"match": "conv.*", "layer": "stem"}]}"#, three);
+    let other = after(&config, r#"{"groups": [{"match": "conv.*", "neuroplastic": {"layer": "stem"}}]}"#, three);
     assert_ne!(other[0], by_position[0]);
     assert_eq!(other[6], by_position[6]);
 }
@@ -248,7 +248,7 @@ fn a_warm_up_needs_a_position() {
     let mut optimizer = sgd.build_with(params.clone(), warm, Backend::Auto).unwrap();
     let error = optimizer.step_report(&gradients(&params, 0)).unwrap_err().to_string();
     assert!(error.starts_with("`options.schedule` warms up from 0"), "{error}");
-    optimizer.at(0.5);
+    optimizer.set_position(0.5);
     assert_eq!(optimizer.step_report(&gradients(&params, 0)).unwrap().outcome, StepOutcome::Updated);
 }
 
@@ -284,7 +284,7 @@ fn schedules_scale_the_learning_rate() {
         };
         assert_eq!([1, 2, 3, 4].map(|e| at(e, &mut optimizer)), [1.0, 1.0, 0.5, 0.5], "{name}");
         let mut warm = build(&config, &params, r#"{"schedule": {"constant": {"warmup": 1}}}"#);
-        warm.at(0.25);
+        warm.set_position(0.25);
         assert_eq!(warm.effective_lr(), base * 0.25, "{name}");
     }
 }

@@ -5,7 +5,7 @@
 use std::num::NonZeroUsize;
 
 use candle_core::{DType, Device, Var};
-use np_core::{Backend, OptimizerConfig, Options};
+use np_core::{Backend, OptimizerConfig, Options, StepInput};
 use serde::{Deserialize, Serialize};
 
 use crate::{data::DataConfig, model::ModelConfig};
@@ -81,7 +81,7 @@ impl RunConfig {
         };
         let in_optimizer = |error| out_of_range(&format!("optimizer.{}", optimizer.kind()), error);
         optimizer.validate().map_err(in_optimizer)?;
-        if optimizer.build(vec![]).map_err(in_optimizer)?.observes() {
+        if optimizer.build(vec![]).map_err(in_optimizer)?.step_input() == StepInput::LayerStatistics {
             model.records(optimizer.kind())?;
         }
         options.validate().map_err(|error| out_of_range("options", error))?;

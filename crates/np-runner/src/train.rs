@@ -6,7 +6,7 @@
 use std::time::Instant;
 
 use candle_core::{Device, Tensor};
-use np_core::{Backend, Weights};
+use np_core::{Backend, StepInput, Weights};
 use np_data::{DataSet, Holdout, Pass, Preparation, Split, batches, epoch_order};
 use np_models::{Mode, Model, Recorder, loss_and_correct};
 use np_record::{DataInfo, Epoch, ModelInfo, OptimizerInfo, Outcome, Phases, Score};
@@ -87,7 +87,7 @@ pub fn train(
         let progress = snapshot.progress.clone();
         (steps, epochs, timing) = (progress.steps, progress.epochs, progress.timing);
     }
-    let recorder = optimizer.observes().then(Recorder::new);
+    let recorder = (optimizer.step_input() == StepInput::LayerStatistics).then(Recorder::new);
     let mut outcome = Outcome::Finished;
     'training: for epoch in (1..=train.epochs).skip(epochs.len()) {
         let mut clock = Clock::start();
@@ -115,11 +115,11 @@ pub fn train(
             let gradients = loss.backward()?;
             clock.lap(|phases| &mut phases.backward);
 
-            optimizer.at(f64::from(epoch - 1) + i as f64 / steps_per_epoch);
+            optimizer.set_position(f64::from(epoch - 1) + i as f64 / steps_per_epoch);
             if let Some(recorder) = &recorder {
                 observe(optimizer.as_mut(), recorder)?;
             }
-            if optimizer.searches() {
+            if optimizer.step_input() == StepInput::Closure {
                 search(optimizer.as_mut(), (score.loss, gradients), &mut || {
                     watch(News::Batch)?;
                     clock.lap(|phases| &mut phases.optimizer);
@@ -138,7 +138,7 @@ pub fn train(
         optimizer.flush()?;
         clock.lap(|phases| &mut phases.optimizer);
         // A batch norm's running statistics stay those of the weights that were trained.
-        optimizer.select(Weights::Averaged)?;
+        optimizer.use_weights(Weights::Averaged)?;
         let all: Vec<u32> = (0..).take(data.test.len()).collect();
         let mut evaluate = |split, indices: &[u32]| evaluate(model, split, indices, config, &mut batch, &device, watch);
         let test = evaluate(&data.test, &all)?;
@@ -146,7 +146,7 @@ pub fn train(
             [] => None,
             indices => Some(evaluate(&data.train, indices)?),
         };
-        optimizer.select(Weights::Trained)?;
+        optimizer.use_weights(Weights::Trained)?;
         clock.lap(|phases| &mut phases.evaluation);
 
         let diagnostics = optimizer.diagnostics().into_iter().filter(|(_, value)| value.is_finite()).collect();

@@ -2,7 +2,7 @@
 
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor, Var};
-use np_core::{AnyOptimizer, LayerRecord, OptimizerConfig, Result};
+use np_core::{AnyOptimizer, LayerRecord, OptimizerConfig, Result, StepInput};
 
 /// Widths of the MLP of the experiments.
 const WIDTHS: [usize; 4] = [784, 256, 256, 10];
@@ -119,10 +119,10 @@ impl Case {
         }
         let vars: Vec<Var> = params.iter().map(|(_, var)| var.clone()).collect();
         let mut optimizer = self.config.build(params)?;
-        optimizer.watch(self.watch);
+        optimizer.collect_diagnostics(self.watch);
         optimizer.begin_epoch(1, 1);
         let mut records = Vec::new();
-        if optimizer.observes() {
+        if optimizer.step_input() == StepInput::LayerStatistics {
             for (i, w) in WIDTHS.windows(2).enumerate() {
                 let random = |width| Tensor::randn(0f32, 1.0, (128, width), &Device::Cpu);
                 records.push(LayerRecord::linear(&format!("fc{i}"), &random(w[0])?, &(random(w[1])? * 0.01)?)?);
@@ -157,7 +157,7 @@ impl Prepared {
 
     /// One step.
     pub fn step(&mut self) -> Result<()> {
-        if self.optimizer.observes() {
+        if self.optimizer.step_input() == StepInput::LayerStatistics {
             self.optimizer.observe(&self.records)?;
         }
         self.optimizer.step_report(&self.grads).map(drop)

@@ -9,7 +9,10 @@ use safetensors::SafeTensors;
 
 use super::ConformError;
 use super::spec::Spec;
-use crate::{AnyOptimizer, Backend, OptimizerConfig, Weights};
+use crate::engine::any::AnyOptimizer;
+use crate::engine::backend::Backend;
+use crate::engine::weights::Weights;
+use crate::registry::OptimizerConfig;
 
 /// What a replay found.
 #[derive(Debug, Clone)]
@@ -212,14 +215,14 @@ fn compare_average(
     for (_, var) in params {
         trained.push(var.as_tensor().copy()?);
     }
-    optimizer.select(Weights::Averaged)?;
+    optimizer.use_weights(Weights::Averaged)?;
     for (name, var) in params {
         let place = format!("eval.{name}");
         if let Some(expected) = tensors.get(&place) {
             comparison.tensor(&place, expected, var.as_tensor())?;
         }
     }
-    optimizer.select(Weights::Trained)?;
+    optimizer.use_weights(Weights::Trained)?;
     for ((name, var), trained) in params.iter().zip(&trained) {
         let differ = trained.ne(var.as_tensor())?.to_dtype(DType::F64)?.sum_all()?.to_scalar::<f64>()?;
         // One that does not come back fails, whatever the tolerance.

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use super::ConformError;
-use crate::OptimizerConfig;
+use crate::registry::OptimizerConfig;
 use crate::torch;
 
 /// What a golden file says of itself.

@@ -7,10 +7,17 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeSeed, Error as _, IntoDeserializer, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::error::{check, positive};
-use crate::registry::AnyMemory;
-use crate::slot::{Slot, State};
-use crate::{AdamWConfig, Apply, Buffer, OptimizerConfig, Result, SgdConfig, StepContext, Work};
+use crate::engine::any_rule::AnyMemory;
+use crate::engine::apply::Apply;
+use crate::engine::buffer::Buffer;
+use crate::engine::input::StepInput;
+use crate::engine::param_state::{ParamState, State};
+use crate::engine::param_step::ParamStep;
+use crate::engine::rule::StepContext;
+use crate::error::{Result, check, positive};
+use crate::optim::BaseConfig;
+use crate::optim::adam::AdamWConfig;
+use crate::optim::sgd::SgdConfig;
 
 /// The base optimizer of a hybrid.
 ///
@@ -21,10 +28,10 @@ pub enum Base {
     Adamw(BaseAdamw),
     /// B ← momentum·B + (g + wd·θ); b = μ = B; weight decay inside the gradient and nowhere else.
     SgdMomentum(BaseSgd),
-    /// Any other optimizer of this crate, but NeuroPlastic, K-FAC and L-BFGS. b is its direction, with whatever it scales η by; μ its average of gradients, where it has
+    /// Any other optimizer of this crate whose steps need gradients alone, which those of K-FAC and L-BFGS do not. b is its direction, with whatever it scales η by; μ its average of gradients, where it has
     /// one; weight decay enters as it does there. η and wd are the hybrid's: its own `lr` must be left at its default, and its own
     /// `weight_decay` is not looked at.
-    Other(Box<OptimizerConfig>),
+    Other(Box<BaseConfig>),
 }
 
 /// AdamW as a base: its learning rate and weight decay are NeuroPlastic's.
@@ -83,7 +90,7 @@ impl<'de> Deserialize<'de> for Base {
                 Ok(match name {
                     "adamw" => Base::Adamw(BaseAdamw::default()),
                     "sgd_momentum" => Base::SgdMomentum(BaseSgd::default()),
-                    other => Base::Other(Box::new(OptimizerConfig::deserialize(other.into_deserializer())?)),
+                    other => Base::Other(Box::new(BaseConfig::deserialize(other.into_deserializer())?)),
                 })
             }
 
@@ -95,7 +102,7 @@ impl<'de> Deserialize<'de> for Base {
                     "sgd_momentum" => Base::SgdMomentum(map.next_value()?),
                     _ => {
                         let map = MapAccessDeserializer::new(Begun { name: Some(name), map });
-                        Base::Other(Box::new(OptimizerConfig::deserialize(map)?))
+                        Base::Other(Box::new(BaseConfig::deserialize(map)?))
                     }
                 })
             }
@@ -139,7 +146,7 @@ impl Base {
     }
 
     /// Any other.
-    pub(super) fn other(&self) -> Option<&OptimizerConfig> {
+    pub(super) fn other(&self) -> Option<&BaseConfig> {
         if let Self::Other(config) = self { Some(config) } else { None }
     }
 
@@ -148,7 +155,7 @@ impl Base {
         match self {
             Self::Adamw(_) => AdamWConfig::default().lr,
             Self::SgdMomentum(_) => SgdConfig::default().lr,
-            Self::Other(config) => config.learning_rate(),
+            Self::Other(config) => config.rule().learning_rate(),
         }
     }
 
@@ -159,7 +166,7 @@ impl Base {
             Self::SgdMomentum(_) => vec!["base_momentum".into()],
             Self::Other(config) => {
                 let own = |b: Buffer| Buffer { name: format!("base_{}", b.name).into(), ..b };
-                config.buffers(shape).into_iter().map(own).collect()
+                config.rule().buffers(shape).into_iter().map(own).collect()
             }
         }
     }
@@ -168,7 +175,7 @@ impl Base {
     pub(super) fn momentum(&self) -> Option<&'static str> {
         match self {
             Self::Adamw(_) | Self::SgdMomentum(_) => Some("momentum"),
-            Self::Other(config) => config.momentum(),
+            Self::Other(config) => config.rule().momentum(),
         }
     }
 
@@ -186,15 +193,13 @@ impl Base {
             }
             Self::Other(config) => {
                 let key = format!("formulation.hybrid.base.{}", config.kind());
-                use OptimizerConfig::{Kfac, Lbfgs, NeuroPlastic};
-                let fits = !matches!(**config, NeuroPlastic(_) | Kfac(_) | Lbfgs(_));
-                let expected = "an optimizer other than NeuroPlastic whose directions need gradients alone";
+                let fits = config.rule().step_input() == StepInput::Gradients;
+                let expected = "an optimizer whose directions need gradients alone";
                 check(fits, "formulation.hybrid.base", expected, config.kind())?;
-                let default = config.default_of();
                 let expected = "no value: a base takes the learning rate of its hybrid";
-                let own = config.learning_rate();
-                check(own == default.learning_rate(), &format!("{key}.lr"), expected, own)?;
-                config.validate().map_err(|e| e.below(&key))
+                let (own, default) = (config.rule().learning_rate(), config.default_learning_rate());
+                check(own == default, &format!("{key}.lr"), expected, own)?;
+                config.rule().validate().map_err(|e| e.below(&key))
             }
         }
     }
@@ -202,22 +207,22 @@ impl Base {
 
 /// The directions of `config`'s optimizer for `work`, in the scratch after x, and what it would do with them.
 pub(super) fn directions(
-    config: &OptimizerConfig,
+    config: &BaseConfig,
     cx: &StepContext,
-    work: &mut [Work<'_>],
+    work: &mut [ParamStep<'_>],
     weight_decay: f64,
     memory: &mut AnyMemory,
 ) -> Result<Vec<Apply>> {
-    let mut slots: Vec<Slot> = work.iter_mut().map(|w| lend(w.slot, weight_decay)).collect();
-    let mut inner: Vec<Work<'_>> = slots
+    let mut params: Vec<ParamState> = work.iter_mut().map(|w| lend(w.param, weight_decay)).collect();
+    let mut inner: Vec<ParamStep<'_>> = params
         .iter_mut()
         .zip(work.iter())
-        .map(|(slot, w)| Work { slot, grad: w.grad.clone(), lr: w.lr, map: w.map })
+        .map(|(param, w)| ParamStep { param, grad: w.grad.clone(), lr: w.lr, map: w.map })
         .collect();
-    let applies = config.directions(cx, &mut inner, memory);
+    let applies = config.rule().directions(cx, &mut inner, memory);
     drop(inner);
-    for (w, slot) in work.iter_mut().zip(slots) {
-        take_back(w.slot, slot);
+    for (w, param) in work.iter_mut().zip(params) {
+        take_back(w.param, param);
     }
     applies
 }
@@ -225,29 +230,29 @@ pub(super) fn directions(
 /// What comes before the base's buffers.
 pub(super) const TRACES: usize = 3;
 
-/// A slot for the base alone, with its part of the state: its buffers, b, and whatever other scratch it has.
-fn lend(slot: &mut Slot, weight_decay: f64) -> Slot {
+/// A param for the base alone, with its part of the state: its buffers, b, and whatever other scratch it has.
+fn lend(param: &mut ParamState, weight_decay: f64) -> ParamState {
     fn split<T>(all: &mut Vec<T>, buffers: usize) -> Vec<T> {
         let mut own: Vec<T> = all.drain(TRACES..buffers).collect();
         own.extend(all.drain(TRACES + 1..));
         own
     }
-    let buffers = slot.buffers.len();
-    let state = match &mut slot.state {
+    let buffers = param.buffers.len();
+    let state = match &mut param.state {
         State::F32(all) => State::F32(split(all, buffers)),
         State::F64(all) => State::F64(split(all, buffers)),
         State::Tensors(all) => State::Tensors(split(all, buffers)),
     };
-    let mut settings = slot.settings;
+    let mut settings = param.settings;
     settings.weight_decay = Some(settings.weight_decay.unwrap_or(weight_decay));
-    Slot {
-        name: slot.name.clone(),
-        var: slot.var.clone(),
-        index: slot.index,
-        steps: slot.steps,
+    ParamState {
+        name: param.name.clone(),
+        var: param.var.clone(),
+        index: param.index,
+        steps: param.steps,
         state,
-        buffers: slot.buffers[TRACES..].to_vec(),
-        numbers: std::mem::take(&mut slot.numbers),
+        buffers: param.buffers[TRACES..].to_vec(),
+        numbers: std::mem::take(&mut param.numbers),
         compensation: None,
         set_aside: None,
         loaded: None,
@@ -257,7 +262,7 @@ fn lend(slot: &mut Slot, weight_decay: f64) -> Slot {
     }
 }
 
-fn take_back(slot: &mut Slot, lent: Slot) {
+fn take_back(param: &mut ParamState, lent: ParamState) {
     fn join<T>(all: &mut Vec<T>, own: Vec<T>, buffers: usize) {
         let mut own = own.into_iter();
         let x = all.split_off(TRACES);
@@ -266,11 +271,11 @@ fn take_back(slot: &mut Slot, lent: Slot) {
         all.extend(own);
     }
     let buffers = lent.buffers.len();
-    match (&mut slot.state, lent.state) {
+    match (&mut param.state, lent.state) {
         (State::F32(all), State::F32(own)) => join(all, own, buffers),
         (State::F64(all), State::F64(own)) => join(all, own, buffers),
         (State::Tensors(all), State::Tensors(own)) => join(all, own, buffers),
         _ => {}
     }
-    slot.numbers = lent.numbers;
+    param.numbers = lent.numbers;
 }

@@ -4,8 +4,10 @@ use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
 use super::signals::Signals;
-use crate::error::{check, not_negative};
-use crate::{Float, Result, StepContext, tensor_ops};
+use crate::engine::number::Float;
+use crate::engine::rule::StepContext;
+use crate::engine::tensor_ops;
+use crate::error::{Result, check, not_negative};
 
 hyper_parameters! {
     /// How signals become a coefficient.

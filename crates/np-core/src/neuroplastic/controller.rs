@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{check, not_negative};
-use crate::{Layer, Result};
+use crate::config::plasticity::Layer;
+use crate::error::{Result, check, not_negative};
 
 hyper_parameters! {
     /// A controller of the learning rate.

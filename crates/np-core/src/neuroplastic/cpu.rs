@@ -7,11 +7,15 @@ use super::kernels::{self, BaseScalars, Block, base_update, modulate, trace};
 use super::passes::{Combination, Modulation, Passes, Sums, Watch};
 use super::traces::Decays;
 use super::{Hybrid, NeuroPlasticConfig, Target};
-use crate::cpu::sums::square_sum;
-use crate::cpu::{self, CHUNK};
-use crate::float::{BLOCK, Element};
-use crate::slot::GradientMap;
-use crate::{Buffer, Number, Result, Work};
+use crate::engine::buffer::Buffer;
+use crate::engine::cpu;
+use crate::engine::cpu::CHUNK;
+use crate::engine::cpu::sums::square_sum;
+use crate::engine::element::{BLOCK, Element};
+use crate::engine::gradient_map::GradientMap;
+use crate::engine::number::Number;
+use crate::engine::param_step::ParamStep;
+use crate::error::Result;
 
 /// One tensor's memory.
 struct Memory<'a, E: Element> {
@@ -63,16 +67,16 @@ pub(super) struct CpuPasses<'a, E: Element> {
 pub(super) fn with<E: Element, R>(
     config: &NeuroPlasticConfig,
     watch: Watch,
-    work: &mut [&mut Work<'_>],
+    work: &mut [&mut ParamStep<'_>],
     f: impl FnOnce(&mut CpuPasses<'_, E>) -> Result<R>,
 ) -> Result<R> {
     let mut held = Vec::with_capacity(work.len());
     for w in work.iter_mut() {
-        let Work { slot, grad, map, .. } = &mut **w;
-        let base = BaseScalars::new(config, slot.steps, slot.settings.weight_decay);
+        let ParamStep { param, grad, map, .. } = &mut **w;
+        let base = BaseScalars::new(config, param.steps, param.settings.weight_decay);
         let map = *map;
-        let state = slices(config, &slot.buffers, E::buffers(&mut slot.state));
-        held.push((grad.storage_and_layout(), slot.var.storage_and_layout(), state, base, map));
+        let state = slices(config, &param.buffers, E::buffers(&mut param.state));
+        held.push((grad.storage_and_layout(), param.var.storage_and_layout(), state, base, map));
     }
     let mut tensors = Vec::with_capacity(held.len());
     for ((g, g_layout), (theta, theta_layout), state, base, map) in &mut held {

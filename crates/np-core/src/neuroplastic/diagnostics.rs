@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::layers::{Position, Scope};
 use super::passes::AlphaSums;
-use crate::Layer;
+use crate::config::plasticity::Layer;
 
 /// What one tensor's step adds to the diagnostics.
 #[derive(Debug, Clone, Copy, Default)]

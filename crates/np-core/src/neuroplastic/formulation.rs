@@ -4,8 +4,9 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use super::base::{Base, BaseAdamw};
 use super::layers::Scope;
-use crate::error::{check, not_negative};
-use crate::{Decay, Result, StepContext};
+use crate::config::decay::DecayKind;
+use crate::engine::rule::StepContext;
+use crate::error::{Result, check, not_negative};
 
 /// How the coefficient enters the update.
 ///
@@ -41,38 +42,12 @@ enum Tagged {
 
 impl<'de> Deserialize<'de> for Formulation {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
-        Ok(match crate::tagged::name_or_map(deserializer)? {
+        Ok(match crate::config::tagged::name_or_map(deserializer)? {
             Tagged::Direct(x) => Self::Direct(x),
             Tagged::BoundedResidual(x) => Self::BoundedResidual(x),
             Tagged::OrthogonalResidual(x) => Self::OrthogonalResidual(x),
             Tagged::Hybrid(x) => Self::Hybrid(x),
         })
-    }
-}
-
-/// Where weight decay enters.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum DecayKind {
-    /// u ← u + wd·θ, before stabilisation. The default (published code).
-    #[default]
-    Coupled,
-    /// θ ← θ − η_eff·wd·θ, before the step.
-    Decoupled,
-}
-
-impl DecayKind {
-    /// What a configuration leaves out when it is written, where a later version brought the choice.
-    pub(crate) fn is_coupled(&self) -> bool {
-        *self == Self::Coupled
-    }
-
-    /// A decay of strength `wd`.
-    pub(crate) fn of(self, wd: f64) -> Decay {
-        match self {
-            Self::Coupled => Decay::Coupled(wd),
-            Self::Decoupled => Decay::Decoupled(wd),
-        }
     }
 }
 
@@ -271,7 +246,7 @@ impl Formulation {
     }
 
     /// A hybrid's base, if it is not one of the two that the kernels compute.
-    pub(super) fn other(&self) -> Option<&crate::OptimizerConfig> {
+    pub(super) fn other(&self) -> Option<&crate::optim::BaseConfig> {
         if let Self::Hybrid(hybrid) = self { hybrid.base.other() } else { None }
     }
 
@@ -293,7 +268,7 @@ impl Formulation {
                 not_negative("hybrid.max_ratio", x.max_ratio)?;
                 let target = x.target != Target::Momentum || x.base.momentum().is_some();
                 let expected = "a base with an average of gradients for target `momentum`";
-                let named = x.base.other().map_or("", crate::OptimizerConfig::kind);
+                let named = x.base.other().map_or("", crate::optim::BaseConfig::kind);
                 check(target, "formulation.hybrid.base", expected, named)?;
                 x.base.validate()
             }

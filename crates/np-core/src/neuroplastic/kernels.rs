@@ -8,8 +8,10 @@ use super::coefficient::Alpha;
 use super::formulation::Formulation;
 use super::passes::{AlphaSums, Combination, Modulation, Shape, Sums};
 use super::traces::Decays;
-use crate::cpu::sums::{dot, square_sum, sum};
-use crate::{At, Elementwise, Float, adam, sgd};
+use crate::engine::cpu::sums::{dot, square_sum, sum};
+use crate::engine::elementwise::{Elementwise, StepInfo};
+use crate::engine::number::Float;
+use crate::optim::{adam, sgd};
 
 /// The base optimizer's constants for a tensor's step.
 #[derive(Clone, Copy)]
@@ -29,7 +31,7 @@ impl<T: Float> BaseScalars<T> {
         if hybrid.base.other().is_some() {
             return Some(Self::Given);
         }
-        let mut at = At { t, lr: 0.0, weight_decay: 0.0, numbers: &mut [] };
+        let mut at = StepInfo { t, lr: 0.0, weight_decay: 0.0, numbers: &mut [] };
         let adamw = hybrid.base.adamw().map(|c| Self::Adamw(c.scalars(&mut at)));
         let weight_decay = T::from_f64(weight_decay.unwrap_or(config.weight_decay));
         adamw.or_else(|| hybrid.base.sgd().map(|c| Self::Sgd { k: c.scalars(&mut at), weight_decay }))

@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{Layer, Third};
+use crate::config::plasticity::{Layer, Third};
 
 /// The part of the network that a hybrid modulates.
 ///

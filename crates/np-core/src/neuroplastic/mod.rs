@@ -3,42 +3,46 @@
 //! A step is a few passes over all tensors (`passes` says which, `cpu` and `tensors` compute them), with the scalar arithmetic of
 //! the method between them (`step`).
 
-mod base;
-mod coefficient;
-mod controller;
+pub(crate) mod base;
+pub(crate) mod coefficient;
+pub(crate) mod controller;
 mod cpu;
-mod diagnostics;
-mod formulation;
+pub(crate) mod diagnostics;
+pub(crate) mod formulation;
 mod kernels;
-mod layers;
+pub(crate) mod layers;
 mod passes;
-mod signals;
-mod stabilizer;
+pub(crate) mod signals;
+pub(crate) mod stabilizer;
 mod step;
 mod tensors;
-mod traces;
+pub(crate) mod traces;
 
 use std::collections::BTreeMap;
 
 use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
+pub use crate::config::decay::DecayKind;
 pub use base::{Base, BaseAdamw, BaseSgd};
 pub use coefficient::{Coefficient, Granularity, RuleKind};
 pub use controller::{Controller, ControllerMode};
 pub use diagnostics::Diagnostics;
 pub use formulation::{
-    BoundedResidual, DecayKind, Direct, Formulation, Hybrid, OrthogonalResidual, Phase, ResidualNorm, ResidualSchedule,
-    Target,
+    BoundedResidual, Direct, Formulation, Hybrid, OrthogonalResidual, Phase, ResidualNorm, ResidualSchedule, Target,
 };
 pub use layers::Scope;
 pub use signals::{Normalization, Signals};
 pub use stabilizer::{LayerScale, RmsGain, Stabilizer};
 pub use traces::Traces;
 
-use crate::error::not_negative;
-use crate::registry::AnyMemory;
-use crate::{Apply, Buffer, Driver, OptimizerConfig, Result, Rule, StepContext, Work};
+use crate::engine::any_rule::AnyMemory;
+use crate::engine::apply::Apply;
+use crate::engine::buffer::Buffer;
+use crate::engine::driver::Driver;
+use crate::engine::param_step::ParamStep;
+use crate::engine::rule::{Rule, StepContext};
+use crate::error::{Result, not_negative};
 
 optimizer! {
     /// NeuroPlastic: a gradient step scaled, element by element, by a plasticity coefficient of three normalised signals, and held steady
@@ -185,10 +189,10 @@ impl Rule for NeuroPlasticConfig {
     }
 
     fn portable(&self) -> bool {
-        self.formulation.other().is_none_or(OptimizerConfig::portable)
+        self.formulation.other().is_none_or(|c| c.rule().portable())
     }
 
-    fn squares(&self) -> bool {
+    fn keeps_squares(&self) -> bool {
         true
     }
 
@@ -201,35 +205,35 @@ impl Rule for NeuroPlasticConfig {
     }
 
     fn numbers(&self) -> &'static [(&'static str, f64)] {
-        self.formulation.other().map_or(&[], OptimizerConfig::numbers)
+        self.formulation.other().map_or(&[], |c| c.rule().numbers())
     }
 
     fn scratch(&self) -> usize {
         match &self.formulation {
-            Formulation::Hybrid(hybrid) => 1 + hybrid.base.other().map_or(1, |c| c.scratch().max(1)),
+            Formulation::Hybrid(hybrid) => 1 + hybrid.base.other().map_or(1, |c| c.rule().scratch().max(1)),
             _ => 1,
         }
     }
 
-    fn directions(&self, cx: &StepContext, work: &mut [Work<'_>], memory: &mut Memory) -> Result<Vec<Apply>> {
+    fn directions(&self, cx: &StepContext, work: &mut [ParamStep<'_>], memory: &mut Memory) -> Result<Vec<Apply>> {
         step::directions(self, cx, work, memory)
     }
 
-    fn step(&self, cx: &StepContext, work: &mut [Work<'_>], memory: &mut Memory) -> Result<()> {
+    fn step(&self, cx: &StepContext, work: &mut [ParamStep<'_>], memory: &mut Memory) -> Result<()> {
         step::step(self, cx, work, memory)
     }
 
     fn average(&self, theta: &Tensor, buffers: &[Tensor]) -> Result<Option<Tensor>> {
-        self.formulation.other().map_or(Ok(None), |config| config.average(theta, &buffers[base::TRACES..]))
+        self.formulation.other().map_or(Ok(None), |config| config.rule().average(theta, &buffers[base::TRACES..]))
     }
 
     fn shared(&self, memory: &Memory) -> Vec<(&'static str, f64)> {
-        self.formulation.other().map_or(vec![], |config| config.shared(&memory.base))
+        self.formulation.other().map_or(vec![], |config| config.rule().shared(&memory.base))
     }
 
-    fn set_shared(&self, memory: &mut Memory, values: &[f64]) {
+    fn load_shared(&self, memory: &mut Memory, values: &[f64]) {
         if let Some(config) = self.formulation.other() {
-            config.set_shared(&mut memory.base, values);
+            config.rule().load_shared(&mut memory.base, values);
         }
     }
 

@@ -2,7 +2,7 @@
 //! in `step`, once for all backends.
 
 use super::coefficient::{Alpha, Means};
-use crate::Result;
+use crate::error::Result;
 
 /// Sums over the elements of one tensor; each pass fills in its own.
 #[derive(Debug, Clone, Copy, Default)]

@@ -2,8 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::Result;
-use crate::error::{check, positive};
+use crate::error::{Result, check, positive};
 
 hyper_parameters! {
     /// Weights of the three signals, and their normalisation.

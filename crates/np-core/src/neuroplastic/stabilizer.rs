@@ -7,8 +7,8 @@ use serde::de::{MapAccess, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::layers::Position;
-use crate::error::{check, positive};
-use crate::{Result, Third};
+use crate::config::plasticity::Third;
+use crate::error::{Result, check, positive};
 
 hyper_parameters! {
     /// Norm clip, then RMS gain; either can be switched off (`null`), which is an ablation.

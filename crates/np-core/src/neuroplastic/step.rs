@@ -6,14 +6,17 @@ use half::{bf16, f16};
 use super::base::Base;
 use super::coefficient::Alpha;
 use super::diagnostics::{Seen, SeenOrthogonal};
-use super::formulation::{BoundedResidual, DecayKind, Formulation, Hybrid, OrthogonalResidual, ResidualNorm, Target};
+use super::formulation::{BoundedResidual, Formulation, Hybrid, OrthogonalResidual, ResidualNorm, Target};
 use super::layers::Position;
 use super::passes::{Combination, Modulation, Passes, Shape, Sums, Watch};
 use super::{Diagnostics, Memory, NeuroPlasticConfig, RuleKind, base, cpu, tensors};
-use crate::apply::{Seeing, apply_all};
-use crate::options::Plasticity;
-use crate::slot::State;
-use crate::{Apply, Layer, Result, StepContext, Work};
+use crate::config::decay::DecayKind;
+use crate::config::plasticity::{Layer, Plasticity};
+use crate::engine::apply::{Apply, Seeing, apply_all};
+use crate::engine::param_state::State;
+use crate::engine::param_step::ParamStep;
+use crate::engine::rule::StepContext;
+use crate::error::Result;
 
 /// What a step's formulation depends on beyond its tensors, worked out once.
 struct Plan<'a> {
@@ -51,7 +54,7 @@ struct Update {
 pub(super) fn step(
     config: &NeuroPlasticConfig,
     cx: &StepContext,
-    work: &mut [Work<'_>],
+    work: &mut [ParamStep<'_>],
     memory: &mut Memory,
 ) -> Result<()> {
     let applies = directions(config, cx, work, memory)?;
@@ -69,7 +72,7 @@ pub(super) fn step(
 pub(super) fn directions(
     config: &NeuroPlasticConfig,
     cx: &StepContext,
-    work: &mut [Work<'_>],
+    work: &mut [ParamStep<'_>],
     memory: &mut Memory,
 ) -> Result<Vec<Apply>> {
     let (kappa, phase) = match &config.formulation {
@@ -88,14 +91,14 @@ pub(super) fn directions(
         .zip(based)
         .map(|(w, base)| Place {
             at: Position {
-                index: w.slot.index,
+                index: w.param.index,
                 of: cx.tensors,
-                rank: w.slot.var.dims().len(),
-                layer: w.slot.settings.layer,
-                third: w.slot.settings.third,
+                rank: w.param.var.dims().len(),
+                layer: w.param.settings.neuroplastic.layer,
+                third: w.param.settings.neuroplastic.third,
             },
             weight_decay: w.weight_decay(config.weight_decay),
-            plasticity: w.slot.settings.plasticity,
+            plasticity: w.param.settings.neuroplastic.plasticity.unwrap_or_default(),
             base,
             // With η = 0 nothing moves, whatever the ratio.
             ratio: if base.factor == w.lr || w.lr == 0.0 { 1.0 } else { base.factor / w.lr },
@@ -109,7 +112,7 @@ pub(super) fn directions(
             continue;
         }
         let of_members: Vec<Place> = members.iter().map(|&i| places[i]).collect();
-        let mut of_kind: Vec<&mut Work<'_>> = work.iter_mut().filter(|w| Kind::of(w) == kind).collect();
+        let mut of_kind: Vec<&mut ParamStep<'_>> = work.iter_mut().filter(|w| Kind::of(w) == kind).collect();
         let done = match kind {
             Kind::F32 => cpu::with::<f32, _>(config, watch, &mut of_kind, |passes| plan.run(&of_members, passes))?,
             Kind::F64 => cpu::with::<f64, _>(config, watch, &mut of_kind, |passes| plan.run(&of_members, passes))?,
@@ -141,8 +144,8 @@ enum Kind {
 impl Kind {
     const ALL: [Self; 6] = [Self::F32, Self::F64, Self::F16, Self::BF16, Self::Tensors32, Self::Tensors64];
 
-    fn of(w: &Work<'_>) -> Self {
-        match (&w.slot.state, w.grad.dtype()) {
+    fn of(w: &ParamStep<'_>) -> Self {
+        match (&w.param.state, w.grad.dtype()) {
             (State::Tensors(_), DType::F64) => Self::Tensors64,
             (State::Tensors(_), _) => Self::Tensors32,
             (State::F64(_), _) => Self::F64,
@@ -319,7 +322,7 @@ impl Plan<'_> {
     /// Controller → stabiliser → θ.
     fn apply(
         &self,
-        work: &mut [Work<'_>],
+        work: &mut [ParamStep<'_>],
         places: &[Place],
         updates: &[Update],
         diagnostics: &mut Diagnostics,

@@ -5,15 +5,18 @@ use candle_core::Tensor;
 use super::NeuroPlasticConfig;
 use super::formulation::Formulation;
 use super::passes::{AlphaSums, Combination, Modulation, Passes, Shape, Sums, Watch};
-use crate::elementwise::direction_on;
-use crate::slot::{State, compute_dtype};
-use crate::{At, Buffer, Elementwise, Result, Work, tensor_ops};
+use crate::engine::buffer::Buffer;
+use crate::engine::elementwise::{Elementwise, StepInfo, direction_on};
+use crate::engine::param_state::{State, compute_dtype};
+use crate::engine::param_step::ParamStep;
+use crate::engine::tensor_ops;
+use crate::error::Result;
 
 /// All tensors of one type, on one device.
 pub(super) struct TensorPasses<'a, 'w, 's> {
     config: &'a NeuroPlasticConfig,
     watch: Watch,
-    work: &'a mut [&'w mut Work<'s>],
+    work: &'a mut [&'w mut ParamStep<'s>],
 }
 
 /// A tensor's buffers, and what the passes read, in the type that is computed in.
@@ -30,7 +33,7 @@ struct View<'a> {
 }
 
 impl<'a, 'w, 's> TensorPasses<'a, 'w, 's> {
-    pub(super) fn new(config: &'a NeuroPlasticConfig, watch: Watch, work: &'a mut [&'w mut Work<'s>]) -> Self {
+    pub(super) fn new(config: &'a NeuroPlasticConfig, watch: Watch, work: &'a mut [&'w mut ParamStep<'s>]) -> Self {
         Self { config, watch, work }
     }
 
@@ -44,16 +47,16 @@ impl<'a, 'w, 's> TensorPasses<'a, 'w, 's> {
         let mut elements = Vec::new();
         for (i, w) in self.work.iter_mut().enumerate() {
             let dtype = compute_dtype(w.grad.dtype());
-            let slot = &mut *w.slot;
-            let State::Tensors(state) = &mut slot.state else { continue };
+            let param = &mut *w.param;
+            let State::Tensors(state) = &mut param.state else { continue };
             elements.push(w.grad.elem_count());
             if w.grad.elem_count() == 0 {
                 continue;
             }
             let g = w.map.apply_tensor(w.grad.to_dtype(dtype)?)?;
-            let theta = slot.var.as_detached_tensor().to_dtype(dtype)?;
-            let weight_decay = slot.settings.weight_decay.unwrap_or(self.config.weight_decay);
-            let (x, mu, steps) = (slot.buffers.len(), mu(self.config, &slot.buffers, slot.steps), slot.steps);
+            let theta = param.var.as_detached_tensor().to_dtype(dtype)?;
+            let weight_decay = param.settings.weight_decay.unwrap_or(self.config.weight_decay);
+            let (x, mu, steps) = (param.buffers.len(), mu(self.config, &param.buffers, param.steps), param.steps);
             scalars.extend(f(i, View { g, theta, state, x, mu, steps, weight_decay })?);
         }
         let filled = elements.iter().filter(|n| **n > 0).count();
@@ -78,7 +81,7 @@ impl<'a, 'w, 's> TensorPasses<'a, 'w, 's> {
 /// Which buffer holds μ of the base, and what it is multiplied with.
 fn mu(config: &NeuroPlasticConfig, buffers: &[Buffer], steps: u64) -> (usize, f64) {
     let Formulation::Hybrid(hybrid) = &config.formulation else { return (0, 1.0) };
-    let mut at = At { t: steps, lr: 0.0, weight_decay: 0.0, numbers: &mut [] };
+    let mut at = StepInfo { t: steps, lr: 0.0, weight_decay: 0.0, numbers: &mut [] };
     let scale = hybrid.base.adamw().map_or(1.0, |c| c.scalars::<f64>(&mut at).correction1());
     let found = hybrid
         .base
@@ -110,7 +113,7 @@ impl Passes for TensorPasses<'_, '_, '_> {
             let q = (state[1].abs()? / (state[2].sqrt()? + eps)?)?;
             let mut b2 = g.sqr()?.sum_all()?.zeros_like()?;
             if let Formulation::Hybrid(hybrid) = &config.formulation {
-                let mut at = At { t: steps, lr: 0.0, weight_decay: 0.0, numbers: &mut [] };
+                let mut at = StepInfo { t: steps, lr: 0.0, weight_decay: 0.0, numbers: &mut [] };
                 let buffers = &mut state[3..x];
                 let b = match (hybrid.base.adamw(), hybrid.base.sgd()) {
                     (Some(adamw), _) => direction_on(&adamw, &mut at, &theta, &g, buffers)?,

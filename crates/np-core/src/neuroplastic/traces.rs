@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::check;
-use crate::{Float, Result};
+use crate::engine::number::Float;
+use crate::error::{Result, check};
 
 hyper_parameters! {
     /// The three running averages, none with a bias correction.

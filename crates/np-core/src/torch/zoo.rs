@@ -2,12 +2,25 @@
 
 use serde::Deserialize;
 
-use crate::neuroplastic::DecayKind;
-use crate::{
-    AdaBeliefConfig, AdadeltaConfig, AdafactorConfig, AdagradConfig, AdamaxConfig, AdanConfig, AsgdConfig, Fallback,
-    LambConfig, LarsConfig, MuonConfig, MuonScale, NAdamConfig, Precision, ProdigyConfig, RAdamConfig, RmsPropConfig,
-    RpropConfig, ScheduleFreeAdamWConfig, ScheduleFreeSgdConfig, ShampooConfig, SoapConfig,
-};
+use crate::config::decay::DecayKind;
+use crate::optim::adabelief::AdaBeliefConfig;
+use crate::optim::adadelta::AdadeltaConfig;
+use crate::optim::adafactor::AdafactorConfig;
+use crate::optim::adagrad::AdagradConfig;
+use crate::optim::adamax::AdamaxConfig;
+use crate::optim::adan::AdanConfig;
+use crate::optim::asgd::AsgdConfig;
+use crate::optim::lamb::LambConfig;
+use crate::optim::lars::LarsConfig;
+use crate::optim::muon::{Fallback, MuonConfig, MuonScale, Precision};
+use crate::optim::nadam::NAdamConfig;
+use crate::optim::prodigy::ProdigyConfig;
+use crate::optim::radam::RAdamConfig;
+use crate::optim::rmsprop::RmsPropConfig;
+use crate::optim::rprop::RpropConfig;
+use crate::optim::schedule_free::{ScheduleFreeAdamWConfig, ScheduleFreeSgdConfig};
+use crate::optim::shampoo::ShampooConfig;
+use crate::optim::soap::SoapConfig;
 
 fn decay(decoupled: bool) -> DecayKind {
     if decoupled { DecayKind::Decoupled } else { DecayKind::Coupled }

@@ -73,11 +73,11 @@ fn a_flush_is_refused_where_a_step_would_be_and_one_of_nothing_never() {
     for _ in 0..3 {
         optimizer.step_report(&grads).unwrap();
     }
-    optimizer.select(Weights::Averaged).unwrap();
-    assert!(optimizer.flush().unwrap_err().to_string().contains("hint: call `select(Weights::Trained)`"));
-    optimizer.select(Weights::Trained).unwrap();
+    optimizer.use_weights(Weights::Averaged).unwrap();
+    assert!(optimizer.flush().unwrap_err().to_string().contains("hint: call `use_weights(Weights::Trained)`"));
+    optimizer.use_weights(Weights::Trained).unwrap();
     assert_eq!(optimizer.flush().unwrap().outcome, StepOutcome::Updated);
-    optimizer.select(Weights::Averaged).unwrap();
+    optimizer.use_weights(Weights::Averaged).unwrap();
     assert_eq!(optimizer.flush().unwrap().outcome, StepOutcome::Unchanged);
 }
 

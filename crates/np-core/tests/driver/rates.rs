@@ -38,9 +38,9 @@ fn a_place_in_the_training_is_checked() {
     sgd.set_options(options(r#"{"schedule": "linear"}"#)).unwrap();
     let grads = constant(&[(&w, 0.25)]);
     sgd.begin_epoch(1, 2);
-    sgd.at(1.0);
+    sgd.set_position(1.0);
     for bad in BAD {
-        sgd.at(bad);
+        sgd.set_position(bad);
         let expected = format!("`position`: expected a number of epochs ≥ 0, got `{bad}`");
         assert_eq!(sgd.step_report(&grads).unwrap_err().to_string(), expected);
     }
@@ -55,7 +55,7 @@ fn a_place_in_the_training_is_checked() {
         assert_eq!(error.lines().next(), Some(expected));
     }
     // The first of several is told, and a line search is a step too.
-    sgd.at(-1.0);
+    sgd.set_position(-1.0);
     sgd.begin_epoch(0, 0);
     let error = sgd.step_with(&mut || Ok((0.0, constant(&[(&w, 0.25)])))).unwrap_err().to_string();
     assert_eq!(error, "`position`: expected a number of epochs ≥ 0, got `-1`");

@@ -91,7 +91,7 @@ fn every_choice_resumes_to_the_bit_on_any_number_of_threads() {
                         optimizer.begin_epoch(step as usize / 3 + 1, 2);
                     }
                     if interrupted && step == 4 {
-                        optimizer.select(Weights::Averaged).unwrap();
+                        optimizer.use_weights(Weights::Averaged).unwrap();
                         let state =
                             OptimizerState::from_safetensors(&optimizer.state().unwrap().to_safetensors().unwrap());
                         optimizer = build();

@@ -25,9 +25,9 @@ fn saved_while_averaged_goes_on_from_the_trained_weights() {
             whole.try_set_learning_rate(0.01).unwrap();
             whole.begin_epoch(1, 2);
             steps(whole.as_mut(), &w, 10);
-            whole.select(Weights::Averaged).unwrap();
+            whole.use_weights(Weights::Averaged).unwrap();
             let (bytes, shown) = (whole.state().unwrap().to_safetensors().unwrap(), w.as_tensor().copy().unwrap());
-            whole.select(Weights::Trained).unwrap();
+            whole.use_weights(Weights::Trained).unwrap();
             let state = OptimizerState::from_safetensors(&bytes).unwrap();
             assert_eq!(state.tensors.contains_key("w.trained"), averages, "{name}");
 
@@ -39,8 +39,8 @@ fn saved_while_averaged_goes_on_from_the_trained_weights() {
             steps(resumed.as_mut(), &v, 10);
             assert_eq!(numbers(&v), numbers(&w), "{name}");
             // The averages are of the same weights too.
-            whole.select(Weights::Averaged).unwrap();
-            resumed.select(Weights::Averaged).unwrap();
+            whole.use_weights(Weights::Averaged).unwrap();
+            resumed.use_weights(Weights::Averaged).unwrap();
             assert_eq!(numbers(&v), numbers(&w), "{name}");
         }
     }
@@ -53,8 +53,8 @@ fn while_averaged_no_step_is_taken_and_no_state_made_of_the_average() {
     let mut optimizer = free.build(vec![("w".into(), w.clone())]).unwrap();
     steps(optimizer.as_mut(), &w, 3);
     let (state, trained) = (optimizer.state().unwrap(), numbers(&w));
-    optimizer.select(Weights::Averaged).unwrap();
-    let hint = "parameter `w`: expected the weights that are trained, got their average; hint: call `select(Weights::Trained)`";
+    optimizer.use_weights(Weights::Averaged).unwrap();
+    let hint = "parameter `w`: expected the weights that are trained, got their average; hint: call `use_weights(Weights::Trained)`";
     let grads = bowl(&w).backward().unwrap();
     assert_eq!(optimizer.step_report(&grads).unwrap_err().to_string(), hint);
     assert_eq!(optimizer.load_state(&state).unwrap_err().to_string(), hint);
@@ -62,7 +62,7 @@ fn while_averaged_no_step_is_taken_and_no_state_made_of_the_average() {
     assert_eq!(optimizer.set_options(anew.clone()).unwrap_err().to_string(), hint);
     // Other options can be changed then.
     optimizer.set_options(options(r#"{"clip": {"norm": 1}}"#)).unwrap();
-    optimizer.select(Weights::Trained).unwrap();
+    optimizer.use_weights(Weights::Trained).unwrap();
     assert_eq!(numbers(&w), trained);
     optimizer.set_options(anew).unwrap();
     optimizer.step_report(&grads).unwrap();
@@ -76,9 +76,9 @@ fn an_average_loaded_after_the_state_is_not_trained_from() {
         let w = var(&[3.0, -2.0, 0.5]);
         let mut first = config.build(vec![("w".into(), w.clone())]).unwrap();
         steps(first.as_mut(), &w, 10);
-        first.select(Weights::Averaged).unwrap();
+        first.use_weights(Weights::Averaged).unwrap();
         let (state, shown) = (first.state().unwrap(), w.as_tensor().copy().unwrap());
-        first.select(Weights::Trained).unwrap();
+        first.use_weights(Weights::Trained).unwrap();
         let trained = numbers(&w);
         steps(first.as_mut(), &w, 3);
 
@@ -86,13 +86,13 @@ fn an_average_loaded_after_the_state_is_not_trained_from() {
         let mut second = config.build(vec![("w".into(), v.clone())]).unwrap();
         second.load_state(&state).unwrap();
         v.set(&shown).unwrap();
-        let hint = "parameter `w`: expected the trained weights that `load_state` has put there, got others; hint: load parameters before the state, or call `select(Weights::Trained)`";
+        let hint = "parameter `w`: expected the trained weights that `load_state` has put there, got others; hint: load parameters before the state, or call `use_weights(Weights::Trained)`";
         let error = second.step_report(&bowl(&v).backward().unwrap()).unwrap_err().to_string();
         assert_eq!(error, hint, "{kind}");
-        assert_eq!(second.select(Weights::Averaged).unwrap_err().to_string(), hint, "{kind}");
+        assert_eq!(second.use_weights(Weights::Averaged).unwrap_err().to_string(), hint, "{kind}");
         // What is saved now has the trained weights still, and they can be put back.
         assert!(second.state().unwrap().tensors.contains_key("w.trained"), "{kind}");
-        second.select(Weights::Trained).unwrap();
+        second.use_weights(Weights::Trained).unwrap();
         assert_eq!(numbers(&v), trained, "{kind}");
         steps(second.as_mut(), &v, 3);
         assert_eq!(numbers(&v), numbers(&w), "{kind}");

@@ -1,0 +1,63 @@
+//! Weight decay: how strong, and where it enters.
+
+use serde::{Deserialize, Serialize};
+
+/// Weight decay: how strong, and where it enters.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Decay {
+    /// wd·θ is added to the gradient (L2 regularisation).
+    Coupled(f64),
+    /// θ ← θ − η·wd·θ, apart from the gradient (AdamW).
+    Decoupled(f64),
+    /// θ ← (θ − η·u)/(1 + η·wd): decay after the step, implicit (Adan).
+    Proximal(f64),
+    /// The rule applies it itself.
+    Inside(f64),
+}
+
+impl Decay {
+    /// wd.
+    #[must_use]
+    pub fn strength(self) -> f64 {
+        match self {
+            Self::Coupled(wd) | Self::Decoupled(wd) | Self::Proximal(wd) | Self::Inside(wd) => wd,
+        }
+    }
+
+    /// The same with another wd.
+    #[must_use]
+    pub fn of_strength(self, wd: f64) -> Self {
+        match self {
+            Self::Coupled(_) => Self::Coupled(wd),
+            Self::Decoupled(_) => Self::Decoupled(wd),
+            Self::Proximal(_) => Self::Proximal(wd),
+            Self::Inside(_) => Self::Inside(wd),
+        }
+    }
+}
+
+/// Where weight decay enters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DecayKind {
+    /// u ← u + wd·θ, before stabilisation. The default (published code).
+    #[default]
+    Coupled,
+    /// θ ← θ − η_eff·wd·θ, before the step.
+    Decoupled,
+}
+
+impl DecayKind {
+    /// What a configuration leaves out when it is written, where a later version brought the choice.
+    pub(crate) fn is_coupled(&self) -> bool {
+        *self == Self::Coupled
+    }
+
+    /// A decay of strength `wd`.
+    pub(crate) fn of(self, wd: f64) -> Decay {
+        match self {
+            Self::Coupled => Decay::Coupled(wd),
+            Self::Decoupled => Decay::Decoupled(wd),
+        }
+    }
+}

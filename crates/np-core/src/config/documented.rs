@@ -1,0 +1,167 @@
+//! What optimizers and their settings are documented with, for those who read it in a terminal.
+
+/// Names an optimizer, `pub type Name = Driver<Config>;`, and keeps its documentation for [`crate::OptimizerConfig::about`].
+///
+/// Settings that have settings of their own are listed after it: `"key" => Config;`.
+macro_rules! optimizer {
+    (
+        $(#[doc = $line:literal])*
+        pub type $name:ident = Driver<$config:ty>;
+        $($key:literal => $part:ty;)*
+    ) => {
+        $(#[doc = $line])*
+        pub type $name = Driver<$config>;
+
+        impl $crate::config::documented::Documented for $config {
+            const DOCUMENTATION: $crate::config::documented::Documentation = $crate::config::documented::Documentation {
+                lines: &[$($line),*],
+                parts: &[("", <$config>::SETTINGS), $(($key, <$part>::SETTINGS)),*],
+            };
+        }
+    };
+}
+
+/// Defines a struct of settings as it stands, and keeps the documentation of its fields.
+macro_rules! hyper_parameters {
+    (
+        $(#[$($outer:tt)*])*
+        pub struct $name:ident { $($(#[$($attribute:tt)*])* pub $field:ident: $type:ty,)* }
+    ) => {
+        $(#[$($outer)*])*
+        pub struct $name { $($(#[$($attribute)*])* pub $field: $type,)* }
+
+        impl $name {
+            pub(crate) const SETTINGS: $crate::config::documented::Settings =
+                &[$((stringify!($field), &[$(hyper_parameters!(@line $($attribute)*)),*])),*];
+        }
+    };
+    (@line doc = $line:literal) => { $line };
+    (@line $($other:tt)*) => { "" };
+}
+
+/// The fields of a struct, each with the lines of its documentation.
+pub(crate) type Settings = &'static [(&'static str, &'static [&'static str])];
+
+/// The documentation of a configuration's optimizer.
+#[diagnostic::on_unimplemented(
+    message = "the optimizer of `{Self}` keeps no documentation",
+    note = "name it in `optimizer! {{ pub type Name = Driver<{Self}>; }}`, and define the struct in `hyper_parameters! {{ }}`"
+)]
+pub(crate) trait Documented {
+    const DOCUMENTATION: Documentation;
+}
+
+/// What an optimizer and its settings are documented with.
+#[derive(Clone, Copy)]
+pub(crate) struct Documentation {
+    /// The optimizer's lines, as rustdoc has them.
+    pub(crate) lines: &'static [&'static str],
+    /// Its settings, and those of settings that have some, by dotted path.
+    pub(crate) parts: &'static [(&'static str, Settings)],
+}
+
+/// Names of the optimizers' types and kinds.
+type Names = [(&'static str, &'static str)];
+
+impl Documentation {
+    /// What is said of the optimizer.
+    pub(crate) fn about(self, names: &Names) -> String {
+        about(self.lines, names)
+    }
+
+    /// What is said of the setting at a dotted path.
+    pub(crate) fn of_setting(self, path: &str, names: &Names) -> Option<String> {
+        let (part, field) = path.rsplit_once('.').unwrap_or(("", path));
+        let (_, settings) = self.parts.iter().find(|(name, _)| *name == part)?;
+        let (_, lines) = settings.iter().find(|(name, _)| *name == field)?;
+        Some(about(lines, names))
+    }
+}
+
+/// Everything before the example, without rustdoc's marks: paragraphs of a line each, formulas indented.
+fn about(lines: &[&str], names: &Names) -> String {
+    let mut text = String::new();
+    let mut formula = false;
+    for line in lines {
+        let line = line.strip_prefix(' ').unwrap_or(line).trim_end();
+        match line {
+            "```text" => formula = true,
+            "```" if formula => formula = false,
+            _ if line.starts_with("```") => break,
+            "" => text.push_str(if text.ends_with("\n\n") { "" } else { "\n\n" }),
+            _ if formula => text.extend(["    ", line, "\n"]),
+            _ => {
+                text.push_str(if text.is_empty() || text.ends_with('\n') { "" } else { " " });
+                text.push_str(&without_marks(line, names));
+            }
+        }
+    }
+    let text = text.replace("\n\n\n", "\n\n");
+    text.trim_end().to_owned()
+}
+
+/// Links to an optimizer become the name it has in a file (`adam`), other links their text; \\[ → [; \*title\* → title.
+fn without_marks(line: &str, names: &Names) -> String {
+    let mut text = String::new();
+    let mut rest = line;
+    while let Some((before, link)) = rest.split_once("[`") {
+        let Some((name, after)) = link.split_once("`]") else { break };
+        let kind = names.iter().find(|(of_type, _)| *of_type == name);
+        text.extend([before, "`", kind.map_or(name, |(_, kind)| *kind), "`"]);
+        rest = match after.strip_prefix('(').and_then(|target| target.split_once(')')) {
+            Some((_, after)) => after,
+            None => after,
+        };
+    }
+    text.push_str(rest);
+    text.replace("\\[", "[").replace("\\]", "]").replace(" *", " ").replace("*, ", ", ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::registry::OptimizerConfig;
+
+    #[test]
+    fn marks_and_examples_are_left_out() {
+        let text = "Adam: see [`Lion`],\n[`max_dim`](ShampooConfig::max_dim) in \\[0, 1).\n\n```text\nm ← x\n```\n\nReference: *A Title*, 2026.\n\n```\nlet a;\n```";
+        let lines: Vec<String> = text.lines().map(|line| format!(" {line}")).collect();
+        let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+        let expected = "Adam: see `lion`, `max_dim` in [0, 1).\n\n    m ← x\n\nReference: A Title, 2026.";
+        assert_eq!(about(&lines, OptimizerConfig::NAMES), expected);
+    }
+
+    #[test]
+    fn every_optimizer_says_what_it_computes() {
+        for config in OptimizerConfig::defaults() {
+            let (kind, about) = (config.kind(), config.about());
+            assert!(about.lines().next().unwrap().len() > 20, "{kind}: {about}");
+            assert!(about.contains("\n    "), "{kind} has no formula:\n{about}");
+            assert!(about.contains("Reference"), "{kind} has no reference:\n{about}");
+            let marks = ["```", "[`", "`(", "::", "use candle", "Driver"];
+            assert!(!marks.iter().any(|mark| about.contains(mark)), "{kind}:\n{about}");
+        }
+    }
+
+    #[test]
+    fn every_setting_is_documented() {
+        fn leaves(path: &str, value: &serde_json::Value, check: &mut dyn FnMut(&str)) {
+            for (key, value) in value.as_object().into_iter().flatten() {
+                let path = format!("{path}.{key}");
+                check(path.trim_start_matches('.'));
+                leaves(&path, value, check);
+            }
+        }
+        for config in OptimizerConfig::defaults() {
+            let written = serde_json::to_value(&config).unwrap();
+            leaves("", &written[config.kind()], &mut |path| {
+                // The name of a formulation is a value, not a setting.
+                if path != "formulation.direct" {
+                    let said = config.about_setting(path);
+                    let said = said.unwrap_or_else(|| panic!("{}: `{path}` says nothing", config.kind()));
+                    assert!(said.len() > 5 && !said.contains("[`") && !said.contains("::"), "{path}: {said}");
+                }
+            });
+        }
+    }
+}

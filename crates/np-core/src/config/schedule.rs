@@ -1,0 +1,249 @@
+//! Learning-rate schedules: a factor on η as a function of how much of the training is done.
+
+use serde::{Deserialize, Deserializer, Serialize};
+
+use crate::error::{Result, check, not_negative};
+
+/// A learning-rate schedule: η at position x is the configured η times [`Schedule::factor`].
+///
+/// x counts epochs: 0 at the start of the first, E at the end of the last, fractions in between. Moved once an epoch
+/// ([`crate::Driver::begin_epoch`]) it is PyTorch's per-epoch schedule; moved every step ([`crate::Driver::set_position`]), its per-step one; a warm-up wants that, since at the start
+/// of the first epoch its factor is 0. A controller multiplies what the schedule gives.
+///
+/// ```
+/// use np_core::Schedule;
+/// let schedule: Schedule = serde_json::from_str(r#"{"cosine": {"warmup": 1, "min": 0.1}}"#)?;
+/// assert_eq!(schedule.factor(0.5, 10.0), 0.5);
+/// assert_eq!(schedule.factor(1.0, 10.0), 1.0);
+/// assert!((schedule.factor(10.0, 10.0) - 0.1).abs() < 1e-12);
+/// # Ok::<(), serde_json::Error>(())
+/// ```
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Schedule {
+    /// 1 throughout.
+    Constant(Constant),
+    /// A factor γ every so many epochs (`torch.optim.lr_scheduler.StepLR`).
+    Step(Step),
+    /// A factor γ an epoch (`ExponentialLR`).
+    Exponential(Exponential),
+    /// Half a cosine from 1 to a minimum (`CosineAnnealingLR`; Loshchilov and Hutter 2017).
+    Cosine(Cosine),
+    /// Up and down again within the training (`OneCycleLR`, two phases, cosine; Smith and Topin 2018).
+    OneCycle(OneCycle),
+    /// Warm-up, a stable phase, a straight descent (trapezoid, "warm-up–stable–decay"; Hägele et al. 2024).
+    Linear(Linear),
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Tagged {
+    Constant(Constant),
+    Step(Step),
+    Exponential(Exponential),
+    Cosine(Cosine),
+    OneCycle(OneCycle),
+    Linear(Linear),
+}
+
+impl<'de> Deserialize<'de> for Schedule {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+        Ok(match crate::config::tagged::name_or_map(deserializer)? {
+            Tagged::Constant(x) => Self::Constant(x),
+            Tagged::Step(x) => Self::Step(x),
+            Tagged::Exponential(x) => Self::Exponential(x),
+            Tagged::Cosine(x) => Self::Cosine(x),
+            Tagged::OneCycle(x) => Self::OneCycle(x),
+            Tagged::Linear(x) => Self::Linear(x),
+        })
+    }
+}
+
+macro_rules! shape {
+    ($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident = $default:expr,)* }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+        #[serde(deny_unknown_fields, default)]
+        pub struct $name { $($(#[$field_doc])* pub $field: f64,)* }
+
+        impl Default for $name {
+            fn default() -> Self {
+                Self { $($field: $default,)* }
+            }
+        }
+    };
+}
+
+shape! {
+    /// After a warm-up, 1.
+    Constant {
+        /// Epochs of linear warm-up from 0, ≥ 0. Default 0.
+        warmup = 0.0,
+    }
+}
+shape! {
+    /// γ^⌊x/every⌋.
+    Step {
+        /// Epochs of linear warm-up from 0, ≥ 0. Default 0.
+        warmup = 0.0,
+        /// Epochs between two steps, > 0. Default 30 (as in the ImageNet recipes).
+        every = 30.0,
+        /// γ > 0. Default 0.1 (PyTorch).
+        gamma = 0.1,
+    }
+}
+shape! {
+    /// γ^⌊x⌋: constant within an epoch.
+    Exponential {
+        /// Epochs of linear warm-up from 0, ≥ 0. Default 0.
+        warmup = 0.0,
+        /// γ > 0. Default 0.95.
+        gamma = 0.95,
+    }
+}
+shape! {
+    /// min + (1 − min) ½ (1 + cos(π p)), p the share done of what follows the warm-up.
+    Cosine {
+        /// Epochs of linear warm-up from 0, ≥ 0. Default 0.
+        warmup = 0.0,
+        /// The factor at the end, in [0, 1]. Default 0 (PyTorch).
+        min = 0.0,
+    }
+}
+shape! {
+    /// From `start` to 1 over the first `rise` of the training, then to `end`, both along half a cosine.
+    OneCycle {
+        /// Share of the training that rises, in (0, 1). Default 0.3 (PyTorch).
+        rise = 0.3,
+        /// The factor at the start, in [0, 1]. Default 0.04 (PyTorch's 1/25).
+        start = 0.04,
+        /// The factor at the end, in [0, 1]. Default 4·10⁻⁶ (PyTorch's start/10⁴).
+        end = 4e-6,
+    }
+}
+shape! {
+    /// 1 until `stable` of what follows the warm-up is done, then straight to `min`.
+    Linear {
+        /// Epochs of linear warm-up from 0, ≥ 0. Default 0.
+        warmup = 0.0,
+        /// Share of the rest without descent, in [0, 1). Default 0: linear decay from the start.
+        stable = 0.0,
+        /// The factor at the end, in [0, 1]. Default 0.
+        min = 0.0,
+    }
+}
+
+impl Default for Schedule {
+    fn default() -> Self {
+        Self::Constant(Constant::default())
+    }
+}
+
+impl Schedule {
+    /// Whether every setting lies in its range.
+    ///
+    /// # Errors
+    /// [`crate::Error::Config`] for the first that does not.
+    pub fn validate(&self) -> Result<()> {
+        let unit = |key: &str, x: f64| check((0.0..=1.0).contains(&x), key, "a number in [0, 1]", x);
+        not_negative("schedule.warmup", self.warmup())?;
+        match self {
+            Self::Constant(_) => Ok(()),
+            Self::Step(s) => {
+                check(s.every > 0.0, "schedule.step.every", "a number > 0", s.every)?;
+                check(s.gamma > 0.0, "schedule.step.gamma", "a number > 0", s.gamma)
+            }
+            Self::Exponential(s) => check(s.gamma > 0.0, "schedule.exponential.gamma", "a number > 0", s.gamma),
+            Self::Cosine(s) => unit("schedule.cosine.min", s.min),
+            Self::OneCycle(s) => {
+                let rise = "schedule.one_cycle.rise";
+                check(s.rise > 0.0 && s.rise < 1.0, rise, "a number in (0, 1)", s.rise)?;
+                unit("schedule.one_cycle.start", s.start)?;
+                unit("schedule.one_cycle.end", s.end)
+            }
+            Self::Linear(s) => {
+                let stable = "schedule.linear.stable";
+                check((0.0..1.0).contains(&s.stable), stable, "a number in [0, 1)", s.stable)?;
+                unit("schedule.linear.min", s.min)
+            }
+        }
+    }
+
+    /// What η is multiplied with at position `x` (epochs done, fractions allowed) of a training of `epochs`.
+    #[must_use]
+    pub fn factor(&self, x: f64, epochs: f64) -> f64 {
+        let warmup = self.warmup();
+        if x < warmup {
+            return x / warmup;
+        }
+        let share = ((x - warmup) / (epochs - warmup).max(f64::MIN_POSITIVE)).clamp(0.0, 1.0);
+        match self {
+            Self::Constant(_) => 1.0,
+            Self::Step(s) => s.gamma.powf((x / s.every).floor()),
+            Self::Exponential(s) => s.gamma.powf(x.floor()),
+            Self::Cosine(s) => cosine(1.0, s.min, share),
+            Self::OneCycle(s) if share < s.rise => cosine(s.start, 1.0, share / s.rise),
+            Self::OneCycle(s) => cosine(1.0, s.end, (share - s.rise) / (1.0 - s.rise)),
+            Self::Linear(s) => 1.0 - (1.0 - s.min) * ((share - s.stable) / (1.0 - s.stable)).max(0.0),
+        }
+    }
+
+    /// Whether the factor depends on the length of the training.
+    pub(crate) fn needs_epochs(&self) -> bool {
+        matches!(self, Self::Cosine(_) | Self::OneCycle(_) | Self::Linear(_))
+    }
+
+    /// Epochs of warm-up.
+    pub(crate) fn warmup(&self) -> f64 {
+        match self {
+            Self::Constant(Constant { warmup })
+            | Self::Step(Step { warmup, .. })
+            | Self::Exponential(Exponential { warmup, .. })
+            | Self::Cosine(Cosine { warmup, .. })
+            | Self::Linear(Linear { warmup, .. }) => *warmup,
+            Self::OneCycle(_) => 0.0,
+        }
+    }
+}
+
+/// Half a cosine from `from` to `to`.
+fn cosine(from: f64, to: f64, share: f64) -> f64 {
+    to + (from - to) * 0.5 * (1.0 + (std::f64::consts::PI * share).cos())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn factors(json: &str, epochs: f64) -> Vec<f64> {
+        let schedule: Schedule = serde_json::from_str(json).unwrap();
+        schedule.validate().unwrap();
+        (0..=4).map(|i| schedule.factor(f64::from(i) * epochs / 4.0, epochs)).collect()
+    }
+
+    #[test]
+    fn known_values() {
+        let close = |json: &str, expected: [f64; 5]| {
+            for (got, want) in factors(json, 8.0).iter().zip(expected) {
+                assert!((got - want).abs() < 1e-12, "{json}: {got} against {want}");
+            }
+        };
+        let half = std::f64::consts::FRAC_1_SQRT_2;
+        close(r#""constant""#, [1.0; 5]);
+        close(r#"{"constant": {"warmup": 4}}"#, [0.0, 0.5, 1.0, 1.0, 1.0]);
+        close(r#"{"step": {"every": 4, "gamma": 0.5}}"#, [1.0, 1.0, 0.5, 0.5, 0.25]);
+        close(r#"{"exponential": {"gamma": 0.5}}"#, [1.0, 0.25, 0.0625, 0.015625, 0.00390625]);
+        close(r#""cosine""#, [1.0, 0.5 + half / 2.0, 0.5, 0.5 - half / 2.0, 0.0]);
+        close(r#"{"linear": {"stable": 0.5}}"#, [1.0, 1.0, 1.0, 0.5, 0.0]);
+        close(r#"{"linear": {"warmup": 4, "min": 0.2}}"#, [0.0, 0.5, 1.0, 0.6, 0.2]);
+        close(r#"{"one_cycle": {"rise": 0.5, "start": 0.0, "end": 0.0}}"#, [0.0, 0.5, 1.0, 0.5, 0.0]);
+    }
+
+    #[test]
+    fn ranges_are_checked() {
+        let schedule: Schedule = serde_json::from_str(r#"{"cosine": {"min": 2}}"#).unwrap();
+        let message = schedule.validate().unwrap_err().to_string();
+        assert_eq!(message, "`schedule.cosine.min`: expected a number in [0, 1], got `2`");
+    }
+}

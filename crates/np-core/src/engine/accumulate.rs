@@ -1,0 +1,102 @@
+//! Gradients of several calls, added up for one step.
+
+use candle_core::{CpuStorage, DType, InplaceOp2, Layout, Tensor};
+use half::{bf16, f16};
+
+use crate::config::options::Training;
+use crate::engine::cpu;
+use crate::engine::cpu::CHUNK;
+use crate::engine::element::{BLOCK, Element};
+use crate::engine::number::Number;
+use crate::engine::param_state::{ParamState, compute_dtype};
+use crate::error::Result;
+
+/// Adds 1/n of each gradient to what has been accumulated.
+pub(crate) fn accumulate(params: &mut [ParamState], found: &[Option<Tensor>], n: usize) -> Result<()> {
+    let elements = found.iter().flatten().map(Tensor::elem_count).sum();
+    cpu::on_threads_if_worth(elements, || accumulate_here(params, found, n))
+}
+
+fn accumulate_here(params: &mut [ParamState], found: &[Option<Tensor>], n: usize) -> Result<()> {
+    for (param, grad) in params.iter_mut().zip(found) {
+        let Some(grad) = grad else { continue };
+        let dtype = compute_dtype(param.var.dtype());
+        if param.accumulated.is_none() {
+            param.accumulated = Some(Tensor::zeros(param.var.shape(), dtype, param.var.device())?);
+        }
+        let Some(sum) = &mut param.accumulated else { continue };
+        param.has_gradient = true;
+        if grad.elem_count() == 0 {
+            continue;
+        }
+        let weight = 1.0 / n as f64;
+        match (param.var.device().is_cpu(), grad.dtype()) {
+            (true, DType::F64) => sum.inplace_op2(grad, &AddScaled::<f64>::new(weight))?,
+            (true, DType::F16) => sum.inplace_op2(grad, &AddScaled::<f16>::new(weight))?,
+            (true, DType::BF16) => sum.inplace_op2(grad, &AddScaled::<bf16>::new(weight))?,
+            (true, _) => sum.inplace_op2(grad, &AddScaled::<f32>::new(weight))?,
+            (false, _) => *sum = (&*sum + (grad.to_dtype(dtype)? * weight)?)?.detach(),
+        }
+    }
+    Ok(())
+}
+
+/// Takes what has been accumulated, as gradients of the parameters' types, and starts again from zero once `settle` is called. `share` is how much of the calls
+/// that an update is of there have been: all of them, or fewer.
+pub(crate) fn accumulated(params: &[ParamState], share: f64) -> Result<Vec<Option<Tensor>>> {
+    let of = |param: &ParamState| match &param.accumulated {
+        // What has been frozen since stays as it is.
+        Some(sum) if param.has_gradient && param.settings.training == Training::Trained => {
+            let mean = if share == 1.0 || sum.elem_count() == 0 { sum.clone() } else { (sum / share)? };
+            Ok(Some(mean.to_dtype(param.var.dtype())?))
+        }
+        _ => Ok(None),
+    };
+    params.iter().map(of).collect()
+}
+
+/// Sets what has been accumulated to zero.
+pub(crate) fn settle(params: &mut [ParamState]) -> Result<()> {
+    for param in params {
+        param.has_gradient = false;
+        if let Some(sum) = &param.accumulated {
+            sum.zero_set()?;
+        }
+    }
+    Ok(())
+}
+
+/// s ← s + weight · g, in place.
+struct AddScaled<E: Element> {
+    weight: E::Compute,
+}
+
+impl<E: Element> AddScaled<E> {
+    fn new(weight: f64) -> Self {
+        Self { weight: <E::Compute as Number>::from_f64(weight) }
+    }
+}
+
+impl<E: Element> InplaceOp2 for AddScaled<E> {
+    fn name(&self) -> &'static str {
+        "accumulate"
+    }
+
+    fn cpu_fwd(&self, s1: &mut CpuStorage, _: &Layout, s2: &CpuStorage, l2: &Layout) -> candle_core::Result<()> {
+        let g = cpu::slice::<E>(s2, l2)?;
+        let Some(sum) = E::compute_slice_mut(s1) else { candle_core::bail!("expected a sum of the computing type") };
+        let weight = self.weight;
+        cpu::for_each(
+            sum.chunks_mut(CHUNK).zip(g.chunks(CHUNK)).collect(),
+            #[inline(always)]
+            |(sum, g): (&mut [E::Compute], &[E])| {
+                let mut wide = [<E::Compute as Number>::ZERO; BLOCK];
+                for (sum, g) in sum.chunks_mut(BLOCK).zip(g.chunks(BLOCK)) {
+                    let g = E::read(g, &mut wide);
+                    sum.iter_mut().zip(g).for_each(|(sum, g)| *sum += weight * *g);
+                }
+            },
+        );
+        Ok(())
+    }
+}

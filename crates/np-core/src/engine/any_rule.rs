@@ -1,0 +1,107 @@
+//! Rules whose kind is known at run time only.
+
+use std::any::Any;
+
+use candle_core::{Tensor, Var};
+
+use crate::config::options::Options;
+use crate::engine::any::AnyOptimizer;
+use crate::engine::apply::Apply;
+use crate::engine::backend::Backend;
+use crate::engine::buffer::Buffer;
+use crate::engine::driver::Driver;
+use crate::engine::input::StepInput;
+use crate::engine::param_step::ParamStep;
+use crate::engine::rule::{Rule, StepContext};
+use crate::engine::traced::{Outcome, Traced};
+use crate::error::Result;
+
+/// What a [`Rule`] does, behind one interface.
+pub(crate) trait AnyRule {
+    fn validate(&self) -> Result<()>;
+    fn learning_rate(&self) -> f64;
+    fn buffers(&self, shape: &[usize]) -> Vec<Buffer>;
+    fn numbers(&self) -> &'static [(&'static str, f64)];
+    fn scratch(&self) -> usize;
+    fn momentum(&self) -> Option<&'static str>;
+    fn portable(&self) -> bool;
+    fn step_input(&self) -> StepInput;
+    fn trace(&self, outcome: Outcome) -> Option<Traced>;
+    fn directions(&self, cx: &StepContext, work: &mut [ParamStep<'_>], memory: &mut AnyMemory) -> Result<Vec<Apply>>;
+    fn average(&self, theta: &Tensor, buffers: &[Tensor]) -> Result<Option<Tensor>>;
+    fn shared(&self, memory: &AnyMemory) -> Vec<(&'static str, f64)>;
+    fn load_shared(&self, memory: &mut AnyMemory, values: &[f64]);
+    fn build(&self, params: Vec<(String, Var)>, options: Options, backend: Backend) -> Result<Box<dyn AnyOptimizer>>;
+}
+
+impl<R: Rule> AnyRule for R {
+    fn validate(&self) -> Result<()> {
+        Rule::validate(self)
+    }
+    fn learning_rate(&self) -> f64 {
+        Rule::learning_rate(self)
+    }
+    fn buffers(&self, shape: &[usize]) -> Vec<Buffer> {
+        Rule::buffers(self, shape)
+    }
+    fn numbers(&self) -> &'static [(&'static str, f64)] {
+        Rule::numbers(self)
+    }
+    fn scratch(&self) -> usize {
+        Rule::scratch(self)
+    }
+    fn momentum(&self) -> Option<&'static str> {
+        Rule::momentum(self)
+    }
+    fn portable(&self) -> bool {
+        Rule::portable(self)
+    }
+    fn step_input(&self) -> StepInput {
+        Rule::step_input(self)
+    }
+    fn trace(&self, outcome: Outcome) -> Option<Traced> {
+        Rule::trace(self, outcome)
+    }
+    fn directions(&self, cx: &StepContext, work: &mut [ParamStep<'_>], memory: &mut AnyMemory) -> Result<Vec<Apply>> {
+        Rule::directions(self, cx, work, memory.of::<R>())
+    }
+    fn average(&self, theta: &Tensor, buffers: &[Tensor]) -> Result<Option<Tensor>> {
+        Rule::average(self, theta, buffers)
+    }
+    fn shared(&self, memory: &AnyMemory) -> Vec<(&'static str, f64)> {
+        match memory.0.as_ref().and_then(|held| held.downcast_ref()) {
+            Some(memory) => Rule::shared(self, memory),
+            None => Rule::shared(self, &R::Memory::default()),
+        }
+    }
+    fn load_shared(&self, memory: &mut AnyMemory, values: &[f64]) {
+        Rule::load_shared(self, memory.of::<R>(), values);
+    }
+    fn build(&self, params: Vec<(String, Var)>, options: Options, backend: Backend) -> Result<Box<dyn AnyOptimizer>> {
+        Ok(Box::new(Driver::with_backend(params, self.clone(), backend)?.with_options(options)?))
+    }
+}
+
+/// The memory of a rule whose kind is known at run time only.
+#[derive(Default)]
+pub(crate) struct AnyMemory(Option<Box<dyn Any + Send>>);
+
+impl AnyMemory {
+    /// That of `R`, fresh if there was none.
+    fn of<R: Rule>(&mut self) -> &mut R::Memory {
+        let held = self.0.get_or_insert_with(|| Box::<R::Memory>::default());
+        if !held.is::<R::Memory>() {
+            *held = Box::<R::Memory>::default();
+        }
+        match held.downcast_mut() {
+            Some(memory) => memory,
+            None => unreachable!("it has just been made one"),
+        }
+    }
+}
+
+impl std::fmt::Debug for AnyMemory {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("AnyMemory")
+    }
+}

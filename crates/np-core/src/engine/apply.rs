@@ -1,0 +1,155 @@
+//! θ ← keep·θ − factor·u, with u in a parameter's first scratch: how the steps of all rules end that are not fused into one loop.
+
+use std::cell::Cell;
+
+use candle_core::{CpuStorage, DType, InplaceOp1, Layout, Tensor, Var};
+use half::{bf16, f16};
+use rayon::prelude::*;
+
+use crate::config::decay::Decay;
+use crate::engine::cpu;
+use crate::engine::cpu::CHUNK;
+use crate::engine::cpu::sums::square_sum;
+use crate::engine::element::{BLOCK, Element};
+use crate::engine::number::Number;
+use crate::engine::param_state::{ParamState, State};
+use crate::engine::param_step::ParamStep;
+use crate::engine::rounder::Rounder;
+use crate::error::Result;
+
+/// θ ← keep·θ − factor·u.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Apply {
+    /// 1, or what a decoupled weight decay leaves.
+    pub keep: f64,
+    /// η, with whatever else the direction is scaled by.
+    pub factor: f64,
+}
+
+impl Apply {
+    /// A step of size `step` with weight decay `decay`; what is coupled or inside has been done by then.
+    #[must_use]
+    pub fn new(step: f64, decay: Decay) -> Self {
+        match decay {
+            Decay::Coupled(_) | Decay::Inside(_) => Self { keep: 1.0, factor: step },
+            Decay::Decoupled(wd) => Self { keep: 1.0 - step * wd, factor: step },
+            Decay::Proximal(wd) => Self { keep: 1.0 / (1.0 + step * wd), factor: step / (1.0 + step * wd) },
+        }
+    }
+}
+
+/// What applying looks at on its way through the parameters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Seeing {
+    /// Nothing.
+    Nothing,
+    /// Σθ², of θ as it was.
+    Squares,
+}
+
+/// Does so for all of `work`; gives Σθ² of each, if it is to be seen.
+pub(crate) fn apply_all(work: &mut [ParamStep<'_>], applies: &[Apply], seeing: Seeing) -> Result<Vec<f64>> {
+    if cpu::worth_threads(work.iter().map(|w| w.grad.elem_count()).sum()) {
+        work.par_iter_mut().zip(applies).map(|(w, how)| apply_one(w, *how, seeing)).collect()
+    } else {
+        work.iter_mut().zip(applies).map(|(w, how)| apply_one(w, *how, seeing)).collect()
+    }
+}
+
+fn apply_one(w: &mut ParamStep<'_>, how: Apply, seeing: Seeing) -> Result<f64> {
+    if w.param.var.elem_count() == 0 {
+        // Candle takes a stride of 0 for numbers that are repeated.
+        return Ok(0.0);
+    }
+    let (u, dtype) = (w.param.buffers.len(), w.grad.dtype());
+    if let State::Tensors(state) = &w.param.state {
+        let u = state[u].clone();
+        return apply_tensor(w.param, &u, how, seeing);
+    }
+    let (var, state, rounder) = w.param.rounder();
+    match (&*state, dtype) {
+        (State::F64(state), _) => apply::<f64>(var, &state[u], rounder, how, seeing),
+        (State::F32(state), DType::F16) => apply::<f16>(var, &state[u], rounder, how, seeing),
+        (State::F32(state), DType::BF16) => apply::<bf16>(var, &state[u], rounder, how, seeing),
+        (State::F32(state), _) => apply::<f32>(var, &state[u], rounder, how, seeing),
+        (State::Tensors(_), _) => Ok(0.0),
+    }
+}
+
+fn apply_tensor(param: &mut ParamState, u: &Tensor, how: Apply, seeing: Seeing) -> Result<f64> {
+    if u.elem_count() == 0 {
+        return Ok(0.0);
+    }
+    let theta = param.theta()?;
+    let squares = match seeing {
+        Seeing::Nothing => 0.0,
+        Seeing::Squares => theta.sqr()?.sum_all()?.to_dtype(DType::F64)?.to_scalar()?,
+    };
+    param.write(&((theta * how.keep)? - (u * how.factor)?)?)?;
+    Ok(squares)
+}
+
+/// What one task works on.
+struct Chunk<'a, E: Element> {
+    theta: &'a mut [E],
+    u: &'a [E::Compute],
+    squares: &'a mut f64,
+    rounder: Rounder<'a>,
+}
+
+/// The in-place operation that candle lends θ to.
+struct ApplyTo<'a, E: Element> {
+    u: &'a [E::Compute],
+    keep: E::Compute,
+    factor: E::Compute,
+    seeing: Seeing,
+    squares: Cell<f64>,
+    rounder: Cell<Rounder<'a>>,
+}
+
+fn apply<E: Element>(var: &Var, u: &[E::Compute], rounder: Rounder<'_>, how: Apply, seeing: Seeing) -> Result<f64> {
+    let real = <E::Compute as Number>::from_f64;
+    let (keep, factor, squares) = (real(how.keep), real(how.factor), Cell::new(0.0));
+    let op = ApplyTo::<E> { u, keep, factor, seeing, squares, rounder: Cell::new(rounder) };
+    var.inplace_op1(&op)?;
+    Ok(op.squares.get())
+}
+
+impl<E: Element> InplaceOp1 for ApplyTo<'_, E> {
+    fn name(&self) -> &'static str {
+        "apply"
+    }
+
+    fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> candle_core::Result<()> {
+        let theta = cpu::slice_mut::<E>(storage, layout)?;
+        let (keep, factor, seeing) = (self.keep, self.factor, self.seeing);
+        let mut squares = vec![0.0; theta.len().div_ceil(CHUNK)];
+        let rounders = self.rounder.replace(Rounder::Nearest).stretches(theta.chunks(CHUNK).map(<[E]>::len));
+        let each = theta.chunks_mut(CHUNK).zip(self.u.chunks(CHUNK)).zip(&mut squares).zip(rounders);
+        let chunks = each.map(|(((theta, u), squares), rounder)| Chunk::<'_, E> { theta, u, squares, rounder });
+        cpu::for_each(
+            chunks.collect(),
+            #[inline(always)]
+            |Chunk { theta, u, squares, mut rounder }: Chunk<'_, E>| {
+                let mut wide = [<E::Compute as Number>::ZERO; BLOCK];
+                for (i, (theta, u)) in theta.chunks_mut(BLOCK).zip(u.chunks(BLOCK)).enumerate() {
+                    let rounder = rounder.part(i * BLOCK, i * BLOCK + theta.len());
+                    E::edit(
+                        theta,
+                        &mut wide,
+                        rounder,
+                        #[inline(always)]
+                        |theta| {
+                            if seeing == Seeing::Squares {
+                                *squares += square_sum(theta);
+                            }
+                            theta.iter_mut().zip(u).for_each(|(theta, u)| *theta = keep * *theta - factor * *u);
+                        },
+                    );
+                }
+            },
+        );
+        self.squares.set(squares.iter().sum());
+        Ok(())
+    }
+}

@@ -1,0 +1,95 @@
+//! Sums over blocks, in lanes: the same order of additions whatever the width of the machine's registers.
+//!
+//! A sum that leaves the range of the type that is computed in is worked out again in double precision, where its terms were not out of range
+//! themselves. No other sum is affected.
+
+use crate::engine::number::Float;
+
+/// Enough lanes to hide an addition's latency.
+const LANES: usize = 32;
+
+/// Σ f(x).
+#[inline(always)]
+pub(crate) fn sum<T: Float>(xs: &[T], f: impl Fn(T) -> T) -> f64 {
+    let total = in_lanes(xs, &f);
+    if total.is_finite() { total } else { again(xs, |x| f(x).to_f64()) }
+}
+
+#[inline(always)]
+fn in_lanes<T: Float>(xs: &[T], f: impl Fn(T) -> T) -> f64 {
+    let mut lanes = [T::ZERO; LANES];
+    let (body, rest) = xs.as_chunks::<LANES>();
+    for x in body {
+        for l in 0..LANES {
+            lanes[l] += f(x[l]);
+        }
+    }
+    rest.iter().zip(&mut lanes).for_each(|(x, lane)| *lane += f(*x));
+    lanes.iter().map(|x| x.to_f64()).sum()
+}
+
+/// Σ x y.
+#[inline(always)]
+pub(crate) fn dot<T: Float>(xs: &[T], ys: &[T]) -> f64 {
+    let mut lanes = [T::ZERO; LANES];
+    let ((x_body, x_rest), (y_body, y_rest)) = (xs.as_chunks::<LANES>(), ys.as_chunks::<LANES>());
+    for (x, y) in x_body.iter().zip(y_body) {
+        for l in 0..LANES {
+            lanes[l] += x[l] * y[l];
+        }
+    }
+    x_rest.iter().zip(y_rest).zip(&mut lanes).for_each(|((x, y), lane)| *lane += *x * *y);
+    let total = lanes.iter().map(|x| x.to_f64()).sum::<f64>();
+    if total.is_finite() { total } else { dot_again(xs, ys) }
+}
+
+/// Σ x².
+#[inline(always)]
+pub(crate) fn square_sum<T: Float>(xs: &[T]) -> f64 {
+    let total = in_lanes(xs, |x| x * x);
+    // 0 is what squares of small numbers are in single precision, too.
+    if total.is_finite() && total != 0.0 { total } else { again(xs, |x| x.to_f64() * x.to_f64()) }
+}
+
+#[cold]
+#[inline(never)]
+fn again<T: Float>(xs: &[T], f: impl Fn(T) -> f64) -> f64 {
+    let mut lanes = [0.0; LANES];
+    for xs in xs.chunks(LANES) {
+        lanes.iter_mut().zip(xs).for_each(|(lane, x)| *lane += f(*x));
+    }
+    lanes.iter().sum()
+}
+
+#[cold]
+#[inline(never)]
+fn dot_again<T: Float>(xs: &[T], ys: &[T]) -> f64 {
+    xs.iter().zip(ys).map(|(x, y)| x.to_f64() * y.to_f64()).sum()
+}
+
+/// ‖x‖ where Σx² is out of range even in double precision.
+#[cold]
+pub(crate) fn far_norm<T: Float>(xs: &[T]) -> f64 {
+    let largest = xs.iter().fold(0.0, |most: f64, x| most.max(x.abs().to_f64()));
+    largest * again(xs, |x| (x.to_f64() / largest).powi(2)).sqrt()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sums_out_of_range_are_worked_out_again() {
+        // Σ of n equal squares x² is n x², to the rounding of x in single precision.
+        for (n, x) in [(1000_usize, 1e30_f32), (100, 1e19), (1000, 1e-30)] {
+            let (xs, wide) = (vec![x; n], f64::from(x));
+            for total in [square_sum(&xs), dot(&xs, &xs)].into_iter().take(if x < 1.0 { 1 } else { 2 }) {
+                assert!((total / (n as f64 * wide * wide) - 1.0).abs() < 1e-12, "{n} of {x}: {total}");
+            }
+        }
+        assert!((sum(&[3e38_f32; 64], f32::abs) / (64.0 * 3e38) - 1.0).abs() < 1e-6);
+        assert_eq!(square_sum(&[0.0_f32; 70]), 0.0);
+        assert!(square_sum(&[1.0, f32::NAN]).is_nan());
+        assert_eq!(square_sum(&[1.0, f32::NEG_INFINITY]), f64::INFINITY);
+    }
+}

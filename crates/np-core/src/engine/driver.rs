@@ -1,0 +1,400 @@
+//! The driver: the one place that touches variables, gradients, names and saved state.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use candle_core::backprop::GradStore;
+use candle_core::{Tensor, Var};
+
+use crate::config::options::{NonFinite, Options, Training};
+use crate::engine::backend::Backend;
+use crate::engine::gradient_map::GradientMap;
+use crate::engine::gradients::GradientCheck;
+use crate::engine::input::{Closure, LayerRecord, Search, StepInput};
+use crate::engine::param_state::ParamState;
+use crate::engine::param_step::ParamStep;
+use crate::engine::report::{StepOutcome, StepReport};
+use crate::engine::rule::{Rule, StepContext, kept};
+use crate::engine::{accumulate, cpu, gradients};
+use crate::error::{Error, Result, check};
+
+/// An optimizer: a [`Rule`] applied to named parameters in model order.
+///
+/// ```
+/// use candle_core::{DType, Device, Var};
+/// use np_core::{AdamW, AdamWConfig};
+///
+/// # fn main() -> np_core::Result<()> {
+/// let weight = Var::zeros((2, 3), DType::F32, &Device::Cpu)?;
+/// let bias = Var::zeros(2, DType::F32, &Device::Cpu)?;
+/// let named = vec![("fc.weight".to_string(), weight), ("fc.bias".to_string(), bias)];
+/// let optimizer = AdamW::from_named(named, AdamWConfig::default())?;
+/// assert_eq!(optimizer.names().collect::<Vec<_>>(), ["fc.weight", "fc.bias"]);
+/// # Ok(())
+/// # }
+/// ```
+pub struct Driver<R: Rule> {
+    pub(crate) rule: R,
+    pub(crate) backend: Backend,
+    pub(crate) params: Vec<ParamState>,
+    pub(crate) memory: R::Memory,
+    pub(crate) options: Options,
+    pub(crate) step: u64,
+    pub(crate) absent: u64,
+    pub(crate) skipped: u64,
+    /// Calls of `step` since the last update, where gradients are accumulated.
+    pub(crate) calls: usize,
+    /// Epochs done, as the schedule counts them; none until it has been said.
+    pub(crate) position: Option<f64>,
+    pub(crate) epoch: usize,
+    pub(crate) epochs: Option<usize>,
+    pub(crate) collect_diagnostics: bool,
+    /// What the last step did.
+    pub(crate) report: Option<StepReport>,
+    /// What was refused since, by methods that cannot say so.
+    pub(crate) refused: Option<Error>,
+}
+
+impl<R: Rule> Driver<R> {
+    /// An optimizer of `params`, given in the order in which the model defines them: layer groups go by position. Buffers that are not
+    /// trained (running statistics) do not belong among them.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a hyper-parameter out of range, [`Error::Parameter`] for a parameter that is not of a floating-point type, is
+    /// not contiguous, or is given twice (by name or by variable).
+    pub fn from_named(params: Vec<(String, Var)>, rule: R) -> Result<Self> {
+        Self::with_backend(params, rule, Backend::Auto)
+    }
+
+    /// An optimizer of all variables of `variables`, by their names in alphabetical order.
+    ///
+    /// That order is the same in every run, so saved state fits; it is not the model's, so layer groups by position mean nothing: name them in
+    /// [`Options`]. A `VarMap` holds a batch norm's running statistics too; with gradients for none of them they stay as they are.
+    ///
+    /// # Errors
+    /// Those of [`Driver::from_named`].
+    pub fn from_varmap(variables: &candle_nn::VarMap, rule: R) -> Result<Self> {
+        let held = variables.data().lock().map_err(|e| candle_core::Error::Msg(format!("variables: {e}")))?;
+        let mut named: Vec<(String, Var)> = held.iter().map(|(name, var)| (name.clone(), var.clone())).collect();
+        drop(held);
+        named.sort_by(|(a, _), (b, _)| a.cmp(b));
+        Self::from_named(named, rule)
+    }
+
+    /// Like [`Driver::from_named`], with the choice of how steps are computed.
+    ///
+    /// # Errors
+    /// Those of [`Driver::from_named`].
+    pub fn with_backend(params: Vec<(String, Var)>, rule: R, backend: Backend) -> Result<Self> {
+        rule.validate()?;
+        let (mut names, mut ids) = (HashSet::new(), HashMap::new());
+        let mut states: Vec<ParamState> = Vec::with_capacity(params.len());
+        for (index, (name, var)) in params.into_iter().enumerate() {
+            let (expected, same) = ("each parameter once".to_string(), ids.insert(var.as_tensor().id(), name.clone()));
+            if let Some(first) = same {
+                let got = format!("the variable of `{first}` again; hint: give tied weights under one name");
+                return Err(Error::Parameter { name, expected, got });
+            }
+            if !names.insert(name.clone()) {
+                return Err(Error::Parameter { name, expected, got: "another variable of this name".to_string() });
+            }
+            let first = states.first().map_or_else(|| var.device().clone(), |s| s.var.device().clone());
+            if !first.same_device(var.device()) {
+                let (expected, got) =
+                    (format!("the device of the others, {:?}", first.location()), var.device().location());
+                return Err(Error::Parameter { name, expected, got: format!("{got:?}") });
+            }
+            states.push(ParamState::new(name, var, index, backend, |dims| kept(&rule, dims))?);
+        }
+        Ok(Self {
+            rule,
+            backend,
+            params: states,
+            memory: R::Memory::default(),
+            options: Options::default(),
+            step: 0,
+            absent: 0,
+            skipped: 0,
+            calls: 0,
+            position: None,
+            epoch: 1,
+            epochs: None,
+            collect_diagnostics: true,
+            report: None,
+            refused: None,
+        })
+    }
+
+    /// The same with `options` from here on: groups, clipping, accumulation, schedule.
+    ///
+    /// # Errors
+    /// Those of [`Driver::set_options`].
+    pub fn with_options(mut self, options: Options) -> Result<Self> {
+        self.set_options(options)?;
+        Ok(self)
+    }
+
+    /// Takes `options` from here on. State, counts and position stay, but the state of a parameter that becomes a matrix, or none, which begins anew.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for a setting out of range, a group that matches no parameter, or another number of calls to accumulate while some
+    /// have been; [`Error::Parameter`] for state that would have to begin anew while averaged weights are selected. Nothing has changed then.
+    pub fn set_options(&mut self, options: Options) -> Result<()> {
+        options.validate()?;
+        let (old, new) = (self.options.accumulate.0, options.accumulate.0);
+        let expected = format!("{old} until the step under way is complete");
+        check(self.calls == 0 || old == new, "options.accumulate", &expected, new)?;
+        options.fits(&self.names().collect::<Vec<_>>())?;
+        let settled = |param: &ParamState| {
+            let settings = options.of(&param.name, param.var.dims().len());
+            param.settled(settings, self.backend, |dims| kept(&self.rule, dims))
+        };
+        let settled = self.params.iter().map(settled).collect::<Result<Vec<_>>>()?;
+        self.params.iter_mut().zip(settled).for_each(|(param, settled)| param.settle(settled));
+        self.options = options;
+        Ok(())
+    }
+
+    /// One step with the gradients that `grads` holds, and what it did. A parameter without one is left untouched: no update, no decay, no change of
+    /// state. candle's method `step` ([`candle_nn::Optimizer`]) is this without the report, which [`Driver::last_report`] gives after it.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for what was refused since the last step: a learning rate, a position or an epoch. [`Error::Gradient`] where a gradient's shape or type is not its parameter's, or, if [`NonFinite::Error`](crate::NonFinite) asks for it, where one
+    /// is not finite; nothing has changed then, and what was accumulated is kept, unless it is the mean of it that was refused. [`Error::NoEpochs`] where a setting needs the number of
+    /// epochs. Errors of candle.
+    pub fn step_report(&mut self, grads: &GradStore) -> Result<StepReport> {
+        let report = self.step_on(grads);
+        self.told(report)
+    }
+
+    /// Tells the rule what became of the batch whose gradients it was given.
+    fn told(&mut self, report: Result<StepReport>) -> Result<StepReport> {
+        match report.as_ref().map(|report| report.outcome) {
+            Ok(StepOutcome::Accumulated) => R::gradients_accumulated(&mut self.memory)?,
+            Ok(StepOutcome::Skipped) | Err(_) => R::gradients_refused(&mut self.memory, self.calls == 0),
+            Ok(_) => {}
+        }
+        report
+    }
+
+    fn step_on(&mut self, grads: &GradStore) -> Result<StepReport> {
+        self.ready()?;
+        let mut found = gradients::find(&self.params, grads)?;
+        let calls = self.options.accumulate.0.get();
+        if calls > 1 {
+            if self.options.non_finite == NonFinite::Error {
+                gradients::check_gradients(&self.params, &found, &self.options, |shape| {
+                    self.rule.keeps_squares_of(shape)
+                })?;
+            }
+            accumulate::accumulate(&mut self.params, &found, calls)?;
+            self.calls += 1;
+            if self.calls < calls {
+                return Ok(self.done(StepReport { outcome: StepOutcome::Accumulated, ..StepReport::default() }));
+            }
+            found = accumulate::accumulated(&self.params, 1.0)?;
+        }
+        self.step_found(found)
+    }
+
+    /// Updates with the mean of the gradients that have been accumulated since the last update, however few calls of `step` that were: at an epoch's end,
+    /// say, where the number of batches is no multiple of `accumulate`. Nothing where there are none.
+    ///
+    /// # Errors
+    /// Those of [`Driver::step_report`].
+    pub fn flush(&mut self) -> Result<StepReport> {
+        if self.calls == 0 {
+            return Ok(StepReport { outcome: StepOutcome::Unchanged, ..StepReport::default() });
+        }
+        self.ready()?;
+        let share = self.calls as f64 / self.options.accumulate.0.get() as f64;
+        let found = accumulate::accumulated(&self.params, share)?;
+        let report = self.step_found(found);
+        self.told(report)
+    }
+
+    /// One step with gradients that are complete.
+    fn step_found(&mut self, found: Vec<Option<Tensor>>) -> Result<StepReport> {
+        let report = match gradients::check_gradients(&self.params, &found, &self.options, |shape| {
+            self.rule.keeps_squares_of(shape)
+        }) {
+            Ok(GradientCheck::Use { map, norm }) => self.update(found, map, norm),
+            Ok(GradientCheck::Skip { norm }) => {
+                self.skipped += 1;
+                Ok(StepReport { outcome: StepOutcome::Skipped, gradient_norm: Some(norm), ..StepReport::default() })
+            }
+            Err(e) => Err(e),
+        };
+        if self.calls > 0 {
+            self.calls = 0;
+            accumulate::settle(&mut self.params)?;
+        }
+        report.map(|report| self.done(report))
+    }
+
+    /// Keeps the report of a step.
+    fn done(&mut self, report: StepReport) -> StepReport {
+        self.report = Some(report);
+        report
+    }
+
+    /// One step with the loss and gradients that `closure` evaluates at the parameters as they are: once, but for optimizers with a line search
+    /// ([`crate::Lbfgs`]), which move the parameters and ask again.
+    ///
+    /// # Errors
+    /// Those of the closure, and of [`Driver::step_report`]. After an error of the closure nothing has changed.
+    pub fn step_with(&mut self, closure: &mut Closure<'_>) -> Result<StepReport> {
+        if self.rule.step_input() != StepInput::Closure {
+            let (_, grads) = closure()?;
+            return self.step_report(&grads);
+        }
+        self.ready()?;
+        let lr = self.effective_lr();
+        let mut from = Search { params: &mut self.params, options: &self.options, lr };
+        let found = self.rule.search(&mut from, closure, &mut self.memory)?;
+        let gradient_norm = Some(found.gradient_norm);
+        if found.outcome == StepOutcome::Skipped {
+            self.skipped += 1;
+            return Ok(self.done(StepReport { outcome: found.outcome, gradient_norm, ..StepReport::default() }));
+        }
+        let mut report = self.finished(&found.moved, gradient_norm);
+        (report.outcome, report.converged) = (found.outcome, found.converged);
+        if report.outcome != StepOutcome::Updated {
+            report.updated = 0;
+        }
+        Ok(self.done(report))
+    }
+
+    /// Takes records of what the layers saw of the batch whose gradients the next step will be given; [`crate::Kfac`] wants them.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] for a layer of which there is no weight, or whose record is of another size.
+    pub fn observe(&mut self, records: &[LayerRecord]) -> Result<()> {
+        self.rule.observe(&self.params, records, &mut self.memory)
+    }
+
+    /// Whether a step may be taken now: nothing refused since the last one, schedule and position known, the trained weights in place.
+    fn ready(&mut self) -> Result<()> {
+        self.refusal()?;
+        self.trains()?;
+        self.params.iter_mut().for_each(|param| param.loaded = None);
+        let key = || "options.schedule".to_string();
+        if self.epochs.is_none() && self.options.schedule.needs_epochs() {
+            return Err(Error::NoEpochs { key: key() });
+        }
+        if self.position.is_none() && self.options.schedule.warmup() > 0.0 {
+            // The factor at the start of a warm-up is 0: a training that never says where it is would never move.
+            return Err(Error::NoPosition { key: key() });
+        }
+        Ok(())
+    }
+
+    /// Counts a step of these params that was not taken by way of [`Driver::step_report`].
+    fn finished(&mut self, moved: &[usize], norm: Option<f64>) -> StepReport {
+        self.step += 1;
+        moved.iter().for_each(|&i| self.params[i].steps += 1);
+        let trained = self.params.iter().filter(|s| s.settings.training == Training::Trained).count();
+        let absent = trained - moved.len();
+        self.absent += absent as u64;
+        StepReport { updated: moved.len(), absent, gradient_norm: norm, ..StepReport::default() }
+    }
+
+    /// Backpropagates from `loss` and steps, and says what the step did. candle's method `backward_step` is this without the report.
+    ///
+    /// # Errors
+    /// Those of backpropagation and of [`Driver::step_report`].
+    pub fn backward_step_report(&mut self, loss: &Tensor) -> Result<StepReport> {
+        self.step_report(&loss.backward()?)
+    }
+
+    fn update(&mut self, found: Vec<Option<Tensor>>, map: GradientMap, norm: Option<f64>) -> Result<StepReport> {
+        let cx = StepContext {
+            epoch: self.epoch,
+            epochs: self.epochs,
+            tensors: self.params.len(),
+            diagnostics: self.collect_diagnostics,
+            backend: self.backend,
+        };
+        let lr = self.effective_lr();
+        let mut work: Vec<ParamStep<'_>> = self
+            .params
+            .iter_mut()
+            .zip(found)
+            .filter_map(|(param, grad)| {
+                grad.map(|grad| ParamStep { lr: lr * param.settings.lr_scale, param, grad, map })
+            })
+            .collect();
+        for w in &mut work {
+            w.param.steps += 1;
+        }
+        let updated = work.len();
+        let elements = work.iter().map(|w| w.grad.elem_count()).sum();
+        let (rule, memory) = (&self.rule, &mut self.memory);
+        if let Err(e) = cpu::on_threads_if_worth(elements, || rule.step(&cx, &mut work, memory)) {
+            // Bias corrections go by a tensor's steps: one that was refused is none.
+            work.iter_mut().for_each(|w| w.param.steps -= 1);
+            if matches!(e, Error::Gradient { .. }) && self.options.non_finite == NonFinite::Skip {
+                self.skipped += 1;
+                return Ok(StepReport { outcome: StepOutcome::Skipped, gradient_norm: norm, ..StepReport::default() });
+            }
+            return Err(e);
+        }
+        let frozen = self.params.iter().filter(|s| s.settings.training == Training::Frozen).count();
+        let absent = self.params.len() - updated - frozen;
+        self.step += 1;
+        self.absent += absent as u64;
+        let outcome = if updated > 0 { StepOutcome::Updated } else { StepOutcome::Unchanged };
+        let converged = updated > 0 && self.rule.converged(&self.memory);
+        Ok(StepReport { outcome, updated, absent, gradient_norm: norm, converged })
+    }
+
+    /// The rule with its hyper-parameters.
+    pub fn config(&self) -> &R {
+        &self.rule
+    }
+
+    /// What surrounds the rule.
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// What the last step did; none before the first.
+    pub fn last_report(&self) -> Option<StepReport> {
+        self.report
+    }
+
+    /// Names of the parameters, in model order.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.params.iter().map(|s| s.name.as_str())
+    }
+
+    /// Steps taken so far.
+    pub fn steps(&self) -> u64 {
+        self.step
+    }
+
+    /// How often, over all steps so far, a parameter had no gradient.
+    pub fn absent_gradients(&self) -> u64 {
+        self.absent
+    }
+
+    /// How many steps were skipped because a gradient was not finite.
+    pub fn skipped_steps(&self) -> u64 {
+        self.skipped
+    }
+
+    /// Diagnostics since [`Driver::begin_epoch`], by name; empty for optimizers that keep none.
+    pub fn diagnostics(&self) -> BTreeMap<String, f64> {
+        R::diagnostics(&self.memory)
+    }
+
+    /// Whether steps gather diagnostics (they do, at first). Without, those that cost time are absent or stale.
+    pub fn collect_diagnostics(&mut self, collect: bool) {
+        self.collect_diagnostics = collect;
+    }
+}
+
+impl<R: Rule> std::fmt::Debug for Driver<R> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}({} parameters, step {})", R::KIND, self.params.len(), self.step)
+    }
+}

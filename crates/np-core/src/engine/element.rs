@@ -1,0 +1,133 @@
+//! The four types that parameters are stored in.
+
+use candle_core::{CpuStorage, DType};
+use half::{bf16, f16};
+
+use crate::engine::gradient_map::GradientMap;
+use crate::engine::number::Float;
+use crate::engine::param_state::State;
+use crate::engine::rounder::Rounder;
+
+/// Elements in a block: what fits in the first-level cache beside its state, and the unit of conversion for half-precision parameters.
+pub(crate) const BLOCK: usize = 1024;
+
+/// How a parameter is stored: `f32` and `f64` as they are computed with, `f16` and `bf16` widened to `f32` block by block.
+pub(crate) trait Element: Copy + Send + Sync + 'static {
+    type Compute: Float;
+    const DTYPE: DType;
+    /// Most elements that [`Element::read`] and [`Element::edit`] take at once.
+    const SPAN: usize;
+    /// The buffers of a state of this kind; none if it is of another.
+    fn buffers(state: &mut State) -> &mut [Vec<Self::Compute>];
+    fn slice(storage: &CpuStorage) -> Option<&[Self]>;
+    fn slice_mut(storage: &mut CpuStorage) -> Option<&mut [Self]>;
+    /// Elements of a storage of the computing type.
+    fn compute_slice_mut(storage: &mut CpuStorage) -> Option<&mut [Self::Compute]>;
+    /// `block` (at most [`Element::SPAN`] long) as numbers to compute with, in `buffer` if they had to be widened.
+    fn read<'a>(block: &'a [Self], buffer: &'a mut [Self::Compute; BLOCK]) -> &'a [Self::Compute];
+    /// The same through `map`.
+    #[inline(always)]
+    fn read_mapped<'a>(
+        block: &'a [Self],
+        map: GradientMap,
+        buffer: &'a mut [Self::Compute; BLOCK],
+    ) -> &'a [Self::Compute] {
+        if map == GradientMap::IDENTITY {
+            return Self::read(block, buffer);
+        }
+        Self::widen(block, buffer);
+        map.apply(&mut buffer[..block.len()]);
+        &buffer[..block.len()]
+    }
+    /// `block` itself, if it is of the computing type.
+    fn same(block: &[Self]) -> Option<&[Self::Compute]>;
+    /// Copies `block` to `buffer`.
+    fn widen(block: &[Self], buffer: &mut [Self::Compute; BLOCK]);
+    /// Lets `f` change `block` in place, by way of `buffer` if it has to be widened and rounded back, as `rounder` does.
+    fn edit(
+        block: &mut [Self],
+        buffer: &mut [Self::Compute; BLOCK],
+        rounder: Rounder<'_>,
+        f: impl FnOnce(&mut [Self::Compute]),
+    );
+}
+
+macro_rules! impl_element {
+    ($t:ty, $dtype:ident) => {
+        impl Element for $t {
+            type Compute = $t;
+            const DTYPE: DType = DType::$dtype;
+            const SPAN: usize = usize::MAX / 2;
+            fn buffers(state: &mut State) -> &mut [Vec<Self::Compute>] {
+                if let State::$dtype(buffers) = state { buffers } else { &mut [] }
+            }
+            fn slice(storage: &CpuStorage) -> Option<&[Self]> {
+                if let CpuStorage::$dtype(data) = storage { Some(data) } else { None }
+            }
+            fn compute_slice_mut(storage: &mut CpuStorage) -> Option<&mut [Self::Compute]> {
+                if let CpuStorage::$dtype(data) = storage { Some(data) } else { None }
+            }
+            fn slice_mut(storage: &mut CpuStorage) -> Option<&mut [Self]> {
+                if let CpuStorage::$dtype(data) = storage { Some(data) } else { None }
+            }
+            #[inline(always)]
+            fn read<'a>(block: &'a [Self], _: &'a mut [$t; BLOCK]) -> &'a [$t] {
+                block
+            }
+            fn same(block: &[Self]) -> Option<&[$t]> {
+                Some(block)
+            }
+            #[inline(always)]
+            fn widen(block: &[Self], buffer: &mut [$t; BLOCK]) {
+                buffer[..block.len()].copy_from_slice(block);
+            }
+            #[inline(always)]
+            fn edit(block: &mut [Self], _: &mut [$t; BLOCK], _: Rounder<'_>, f: impl FnOnce(&mut [$t])) {
+                f(block);
+            }
+        }
+    };
+    ($t:ty, $dtype:ident, half) => {
+        impl Element for $t {
+            type Compute = f32;
+            const DTYPE: DType = DType::$dtype;
+            const SPAN: usize = BLOCK;
+            fn buffers(state: &mut State) -> &mut [Vec<Self::Compute>] {
+                if let State::F32(buffers) = state { buffers } else { &mut [] }
+            }
+            fn slice(storage: &CpuStorage) -> Option<&[Self]> {
+                if let CpuStorage::$dtype(data) = storage { Some(data) } else { None }
+            }
+            fn compute_slice_mut(storage: &mut CpuStorage) -> Option<&mut [Self::Compute]> {
+                if let CpuStorage::F32(data) = storage { Some(data) } else { None }
+            }
+            fn slice_mut(storage: &mut CpuStorage) -> Option<&mut [Self]> {
+                if let CpuStorage::$dtype(data) = storage { Some(data) } else { None }
+            }
+            #[inline(always)]
+            fn read<'a>(block: &'a [Self], buffer: &'a mut [f32; BLOCK]) -> &'a [f32] {
+                Self::widen(block, buffer);
+                &buffer[..block.len()]
+            }
+            fn same(_: &[Self]) -> Option<&[f32]> {
+                None
+            }
+            #[inline(always)]
+            fn widen(block: &[Self], buffer: &mut [f32; BLOCK]) {
+                buffer.iter_mut().zip(block).for_each(|(w, x)| *w = x.to_f32());
+            }
+            #[inline(always)]
+            fn edit(block: &mut [Self], buffer: &mut [f32; BLOCK], rounder: Rounder<'_>, f: impl FnOnce(&mut [f32])) {
+                let wide = &mut buffer[..block.len()];
+                wide.iter_mut().zip(block.iter()).for_each(|(w, x)| *w = x.to_f32());
+                rounder.restore(wide);
+                f(wide);
+                rounder.store(block, wide);
+            }
+        }
+    };
+}
+impl_element!(f32, F32);
+impl_element!(f64, F64);
+impl_element!(f16, F16, half);
+impl_element!(bf16, BF16, half);

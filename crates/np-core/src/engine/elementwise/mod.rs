@@ -1,0 +1,369 @@
+//! Optimizers that treat every element alike: they give a direction u, and θ ← θ − η·u is done for them.
+
+mod loops;
+mod trace;
+
+use std::cell::{Cell, RefCell};
+
+use candle_core::{CpuStorage, DType, InplaceOp2, Layout, Tensor};
+use half::{bf16, f16};
+
+use crate::config::decay::Decay;
+use crate::engine::apply::Apply;
+use crate::engine::backend::Backend;
+use crate::engine::buffer::Buffer;
+use crate::engine::cpu::CHUNK;
+use crate::engine::element::{BLOCK, Element};
+use crate::engine::gradient_map::GradientMap;
+use crate::engine::number::Number;
+use crate::engine::param_state::State;
+use crate::engine::param_step::ParamStep;
+use crate::engine::rounder::Rounder;
+use crate::engine::rule::{Rule, StepContext};
+use crate::engine::traced::interpret::Program;
+use crate::engine::traced::{Outcome, Traced};
+use crate::engine::{cpu, pass};
+use crate::error::{Result, check};
+use loops::{Around, Slices, has, update};
+use trace::{step_tensors, trace};
+
+pub(crate) use trace::direction_on;
+
+/// An optimizer whose update of an element depends on that element's parameter, gradient and state alone.
+///
+/// Implementing this gives a [`Rule`]: the vectorised loop of the CPU, tensor operations and kernels elsewhere, weight decay, threads, half precision.
+pub trait Elementwise: Clone + Send + Sync + 'static {
+    /// Name in configurations and saved state.
+    const KIND: &'static str;
+
+    /// Fewest and most buffers that a configuration may ask for: loops are compiled for these counts only.
+    const COUNTS: [usize; 2] = [0, 4];
+
+    /// What is the same for all elements of a tensor in a step, in the type that is computed in.
+    type Scalars<T: Number>: Copy + Send + Sync;
+
+    /// See [`Rule::validate`].
+    ///
+    /// # Errors
+    /// [`crate::Error::Config`] for the first hyper-parameter out of range.
+    fn validate(&self) -> Result<()>;
+    /// See [`Rule::learning_rate`].
+    fn learning_rate(&self) -> f64;
+    /// See [`Rule::set_learning_rate`].
+    fn set_learning_rate(&mut self, lr: f64);
+    /// Weight decay: where it enters, and how strong it is where no group says otherwise.
+    fn weight_decay(&self) -> Decay;
+    /// The tensors of state kept for each parameter, of its shape; as many as [`Elementwise::COUNTS`] says.
+    fn buffers(&self) -> Vec<Buffer>;
+    /// See [`Rule::numbers`].
+    fn numbers(&self) -> &'static [(&'static str, f64)] {
+        &[]
+    }
+
+    /// What u is multiplied with: η, for most optimizers.
+    fn step_size(&self, at: &StepInfo<'_>) -> f64 {
+        at.lr
+    }
+
+    /// Bias corrections and the like for a step of a tensor. What is in `at.numbers` may be moved on; this is called once a step.
+    fn scalars<T: Number>(&self, at: &mut StepInfo<'_>) -> Self::Scalars<T>;
+
+    /// The direction u of one element, and its new state, from the parameter, its gradient (coupled decay already added) and its state: a number
+    /// for each of the N buffers. It is compiled for every N in [`Elementwise::COUNTS`], so guard what indexes `state`. Mark it `#[inline(always)]`: it becomes the
+    /// body of a vectorised loop.
+    ///
+    /// It is the only text of the formula. Run once with symbols, it gives the [expression](crate::traced) that other devices compute, so it may branch
+    /// only on what is the same for all elements and is no `T`: N, and flags among `k`. Between numbers, [`Number::select_lt`] chooses.
+    fn direction<T: Number, const N: usize>(k: &Self::Scalars<T>, theta: T, g: T, state: [T; N]) -> (T, [T; N]);
+
+    /// See [`Rule::keeps_squares`].
+    fn keeps_squares(&self) -> bool {
+        false
+    }
+
+    /// See [`Rule::momentum`].
+    fn momentum(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// See [`Rule::average`].
+    ///
+    /// # Errors
+    /// Those of candle's operations.
+    fn average(&self, _theta: &Tensor, _buffers: &[Tensor]) -> Result<Option<Tensor>> {
+        Ok(None)
+    }
+}
+
+/// Which step of which tensor scalars are wanted for.
+#[derive(Debug)]
+pub struct StepInfo<'a> {
+    /// The tensor's own steps so far, this one included.
+    pub t: u64,
+    /// η: schedule and group included.
+    pub lr: f64,
+    /// wd: group included.
+    pub weight_decay: f64,
+    /// The tensor's numbers, in the order of [`Elementwise::numbers`].
+    pub numbers: &'a mut [f64],
+}
+
+impl StepInfo<'_> {
+    /// t as an exponent.
+    #[must_use]
+    pub fn exponent(&self) -> i32 {
+        i32::try_from(self.t).unwrap_or(i32::MAX)
+    }
+}
+
+/// Elements that a task works on. Longer than the chunks of what has sums: no result depends on it, and memory streams better.
+const STRETCH: usize = 4 * CHUNK;
+/// Bytes of a cache line.
+const LINE: usize = 64;
+
+impl<R: Elementwise> Rule for R {
+    const KIND: &'static str = <R as Elementwise>::KIND;
+    type Memory = ();
+
+    fn validate(&self) -> Result<()> {
+        // A fault of the rule, not of its settings, and one that would show as parameters that never move.
+        let ([fewest, most], count) = (R::COUNTS, Elementwise::buffers(self).len());
+        let expected = format!("{fewest} to {most}, 4 at most");
+        check(fewest <= count && count <= most && most <= 4, "buffers", &expected, count)?;
+        Elementwise::validate(self)
+    }
+
+    fn learning_rate(&self) -> f64 {
+        Elementwise::learning_rate(self)
+    }
+
+    fn set_learning_rate(&mut self, lr: f64) {
+        Elementwise::set_learning_rate(self, lr);
+    }
+
+    fn buffers(&self, _: &[usize]) -> Vec<Buffer> {
+        Elementwise::buffers(self)
+    }
+
+    fn numbers(&self) -> &'static [(&'static str, f64)] {
+        Elementwise::numbers(self)
+    }
+
+    fn scratch(&self) -> usize {
+        0
+    }
+
+    fn momentum(&self) -> Option<&'static str> {
+        Elementwise::momentum(self)
+    }
+
+    fn keeps_squares(&self) -> bool {
+        Elementwise::keeps_squares(self)
+    }
+
+    fn average(&self, theta: &Tensor, buffers: &[Tensor]) -> Result<Option<Tensor>> {
+        Elementwise::average(self, theta, buffers)
+    }
+
+    fn trace(&self, outcome: Outcome) -> Option<Traced> {
+        Some(trace::first(self, outcome))
+    }
+
+    fn directions(&self, cx: &StepContext, work: &mut [ParamStep<'_>], (): &mut ()) -> Result<Vec<Apply>> {
+        pass::for_each(work, |w| step_one(self, w, Outcome::Direction, cx.backend))
+    }
+
+    fn step(&self, cx: &StepContext, work: &mut [ParamStep<'_>], (): &mut ()) -> Result<()> {
+        // Whole tensors go to threads in one region; the large ones are split further inside it.
+        pass::for_each(work, |w| step_one(self, w, Outcome::Step, cx.backend)).map(|_| ())
+    }
+}
+
+fn step_one<R: Elementwise>(rule: &R, w: &mut ParamStep<'_>, outcome: Outcome, backend: Backend) -> Result<Apply> {
+    match (&w.param.state, w.grad.dtype()) {
+        (State::Tensors(_), _) => step_tensors(rule, w, outcome),
+        (State::F64(_), _) => step_cpu::<R, f64>(rule, w, outcome, backend),
+        (State::F32(_), DType::F16) => step_cpu::<R, f16>(rule, w, outcome, backend),
+        (State::F32(_), DType::BF16) => step_cpu::<R, bf16>(rule, w, outcome, backend),
+        (State::F32(_), _) => step_cpu::<R, f32>(rule, w, outcome, backend),
+    }
+}
+
+/// Which step of which tensor it is.
+fn at<'a, R: Elementwise>(rule: &R, w: &'a mut ParamStep<'_>) -> StepInfo<'a> {
+    let weight_decay = w.weight_decay(rule.weight_decay().strength());
+    StepInfo { t: w.param.steps, lr: w.lr, weight_decay, numbers: &mut w.param.numbers }
+}
+
+/// What is done around the rule's formula, and how the step ends.
+fn around<R: Elementwise>(rule: &R, at: &StepInfo<'_>) -> (Around<f64>, Apply) {
+    let decay = rule.weight_decay().of_strength(at.weight_decay);
+    let apply = Apply::new(rule.step_size(at), decay);
+    let coupled = match decay {
+        Decay::Coupled(wd) if wd != 0.0 => Some(wd),
+        _ => None,
+    };
+    (Around { coupled, keep: apply.keep, factor: apply.factor }, apply)
+}
+
+/// A chunk of one tensor: what one task works on.
+struct Chunk<'a, E: Element> {
+    theta: &'a mut [E],
+    g: &'a [E],
+    state: Vec<&'a mut [E::Compute]>,
+    rounder: Rounder<'a>,
+}
+
+/// The in-place operation that candle lends θ and g to.
+struct Step<'a, R: Elementwise, E: Element> {
+    scalars: Scalars<R::Scalars<E::Compute>, E::Compute>,
+    program: Option<Program<'a, E::Compute>>,
+    state: RefCell<&'a mut [Vec<E::Compute>]>,
+    rounder: Cell<Rounder<'a>>,
+}
+
+/// What is the same for all elements: the rule's part, and the driver's.
+#[derive(Clone, Copy)]
+struct Scalars<K, T> {
+    k: K,
+    map: GradientMap,
+    around: Around<T>,
+    outcome: Outcome,
+}
+
+fn step_cpu<R: Elementwise, E: Element>(
+    rule: &R,
+    w: &mut ParamStep<'_>,
+    outcome: Outcome,
+    backend: Backend,
+) -> Result<Apply> {
+    let mut at = at(rule, w);
+    let (mut around, apply) = around(rule, &at);
+    // Decay that is nothing in the type that is computed in is none.
+    around.coupled = around.coupled.filter(|wd| E::Compute::from_f64(*wd) != <E::Compute as Number>::ZERO);
+    let traced = (backend == Backend::Interpreted).then(|| {
+        // What moves on with a step does so below.
+        let mut numbers = at.numbers.to_vec();
+        trace(rule, &mut StepInfo { numbers: &mut numbers, ..at }, around, None, outcome)
+    });
+    let k = rule.scalars::<E::Compute>(&mut at);
+    if w.param.var.elem_count() == 0 {
+        // Candle takes a stride of 0 for numbers that are repeated.
+        return Ok(apply);
+    }
+    let used = w.param.buffers.len() + usize::from(outcome == Outcome::Direction);
+    let (var, state, rounder) = w.param.rounder();
+    let (state, rounder) = (RefCell::new(&mut E::buffers(state)[..used]), Cell::new(rounder));
+    let scalars = Scalars { k, map: w.map, around: around.cast(), outcome };
+    let op = Step::<R, E> { scalars, program: traced.as_ref().map(Traced::program), state, rounder };
+    var.inplace_op2(&w.grad, &op)?;
+    Ok(apply)
+}
+
+impl<R: Elementwise, E: Element> InplaceOp2 for Step<'_, R, E> {
+    fn name(&self) -> &'static str {
+        R::KIND
+    }
+
+    fn cpu_fwd(&self, s1: &mut CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> candle_core::Result<()> {
+        let theta = cpu::slice_mut::<E>(s1, l1)?;
+        let g = cpu::slice::<E>(s2, l2)?;
+        let mut state = self.state.borrow_mut();
+        // Of a long tensor what lies before its first whole cache line goes first, so that no vector of the rest straddles two lines: allocators
+        // that give out pages put the same few bytes before the parameter, its gradient and its state.
+        let head = if theta.len() > STRETCH { theta.as_ptr().align_offset(LINE).min(STRETCH) } else { 0 };
+        let (first, theta) = theta.split_at_mut(head);
+        let (first_g, g) = g.split_at(head);
+        let (firsts, mut buffers): (Vec<_>, Vec<_>) = state
+            .iter_mut()
+            .map(|b| b.split_at_mut(head))
+            .map(|(first, rest)| (first, rest.chunks_mut(STRETCH)))
+            .unzip();
+        let (rounder, rest) = self.rounder.replace(Rounder::Nearest).split(head);
+        let rounders = rest.stretches(theta.chunks(STRETCH).map(<[E]>::len));
+        let first = (head > 0).then_some(Chunk { theta: first, g: first_g, state: firsts, rounder });
+        let rest = theta.chunks_mut(STRETCH).zip(g.chunks(STRETCH)).zip(rounders).map(|((theta, g), rounder)| Chunk {
+            theta,
+            g,
+            state: buffers.iter_mut().filter_map(Iterator::next).collect(),
+            rounder,
+        });
+        let chunks: Vec<Chunk<'_, E>> = first.into_iter().chain(rest).collect();
+        let (scalars, program) = (self.scalars, self.program.as_ref());
+        cpu::for_each(
+            chunks,
+            #[inline(always)]
+            |chunk| run::<R, E>(&scalars, program, chunk),
+        );
+        Ok(())
+    }
+}
+
+/// Decay, direction and update of one chunk.
+#[inline(always)]
+fn run<R: Elementwise, E: Element>(
+    scalars: &Scalars<R::Scalars<E::Compute>, E::Compute>,
+    program: Option<&Program<'_, E::Compute>>,
+    chunk: Chunk<'_, E>,
+) {
+    let zero = <E::Compute as Number>::ZERO;
+    let Chunk { theta, g, mut state, mut rounder } = chunk;
+    let state_count = state.len();
+    let (mut wide_g, mut wide_theta) = ([zero; BLOCK], [zero; BLOCK]);
+    // What a gradient's map makes of it goes through a buffer.
+    let span = if scalars.map == GradientMap::IDENTITY { E::SPAN } else { BLOCK };
+    let mut at = 0;
+    while at < g.len() {
+        let end = (at + span).min(g.len());
+        let g = E::read_mapped(&g[at..end], scalars.map, &mut wide_g);
+        E::edit(
+            &mut theta[at..end],
+            &mut wide_theta,
+            rounder.part(at, end),
+            #[inline(always)]
+            |theta| {
+                let mut buffers: Slices<'_, E::Compute> = std::array::from_fn(|_| Default::default());
+                for (buffer, s) in buffers.iter_mut().zip(&mut state) {
+                    *buffer = &mut s[at..end];
+                }
+                let out = match scalars.outcome {
+                    Outcome::Direction => state_count.checked_sub(1).map(|last| std::mem::take(&mut buffers[last])),
+                    Outcome::Step => None,
+                };
+                let count = state_count - usize::from(out.is_some());
+                if let Some(program) = program {
+                    return program.run(theta, g, &mut buffers[..count], out.unwrap_or_default());
+                }
+                let [a, b, c, d, _] = buffers;
+                match count {
+                    0 => {
+                        if const { has::<R>(0) } {
+                            update::<R, E, 0>(scalars, theta, g, [], out);
+                        }
+                    }
+                    1 => {
+                        if const { has::<R>(1) } {
+                            update::<R, E, 1>(scalars, theta, g, [a], out);
+                        }
+                    }
+                    2 => {
+                        if const { has::<R>(2) } {
+                            update::<R, E, 2>(scalars, theta, g, [a, b], out);
+                        }
+                    }
+                    3 => {
+                        if const { has::<R>(3) } {
+                            update::<R, E, 3>(scalars, theta, g, [a, b, c], out);
+                        }
+                    }
+                    _ => {
+                        if const { has::<R>(4) } {
+                            update::<R, E, 4>(scalars, theta, g, [a, b, c, d], out);
+                        }
+                    }
+                }
+            },
+        );
+        at = end;
+    }
+}

@@ -1,0 +1,108 @@
+//! Formulas of element-wise rules as expressions: recorded for every step of every tensor, which costs some microseconds and gives the step's arguments.
+
+use candle_core::Tensor;
+
+use super::loops::{Around, has};
+use super::{Elementwise, StepInfo, around, at};
+use crate::engine::apply::Apply;
+use crate::engine::gradient_map::GradientMap;
+use crate::engine::param_state::State;
+use crate::engine::param_step::ParamStep;
+use crate::engine::traced::symbol::{Symbol, record};
+use crate::engine::traced::{Outcome, Traced};
+use crate::error::Result;
+
+/// The step of one element, with what is around the rule's formula; what is in `at.numbers` moves on. With `map`, the gradient goes through it first: scale and
+/// limit are arguments then.
+pub(crate) fn trace<R: Elementwise>(
+    rule: &R,
+    at: &mut StepInfo<'_>,
+    around: Around<f64>,
+    map: Option<GradientMap>,
+    outcome: Outcome,
+) -> Traced {
+    record(Elementwise::buffers(rule).len(), outcome, |theta, mut g, state| {
+        let k = rule.scalars::<Symbol>(at);
+        if let Some(map) = map {
+            g = map.of(g);
+        }
+        let around: Around<Symbol> = around.cast();
+        let (u, state) = direction::<R>(&k, theta, around.gradient(theta, g), state);
+        let result = match outcome {
+            Outcome::Step => around.step(theta, u),
+            Outcome::Direction => u,
+        };
+        (result, state)
+    })
+}
+
+fn direction<R: Elementwise>(
+    k: &R::Scalars<Symbol>,
+    theta: Symbol,
+    g: Symbol,
+    state: &[Symbol],
+) -> (Symbol, Vec<Symbol>) {
+    fn of<R: Elementwise, const N: usize>(
+        k: &R::Scalars<Symbol>,
+        theta: Symbol,
+        g: Symbol,
+        state: [Symbol; N],
+    ) -> (Symbol, Vec<Symbol>) {
+        // A formula is compiled for the counts that its rule asks for.
+        if const { has::<R>(N) } {
+            let (u, state) = R::direction(k, theta, g, state);
+            return (u, state.to_vec());
+        }
+        (g, state.to_vec())
+    }
+    match *state {
+        [] => of::<R, 0>(k, theta, g, []),
+        [a] => of::<R, 1>(k, theta, g, [a]),
+        [a, b] => of::<R, 2>(k, theta, g, [a, b]),
+        [a, b, c] => of::<R, 3>(k, theta, g, [a, b, c]),
+        [a, b, c, d, ..] => of::<R, 4>(k, theta, g, [a, b, c, d]),
+    }
+}
+
+/// The first step of a parameter, as `rule`'s own settings have it.
+pub(super) fn first<R: Elementwise>(rule: &R, outcome: Outcome) -> Traced {
+    let mut numbers: Vec<f64> = Elementwise::numbers(rule).iter().map(|(_, initial)| *initial).collect();
+    let weight_decay = rule.weight_decay().strength();
+    let mut at = StepInfo { t: 1, lr: Elementwise::learning_rate(rule), weight_decay, numbers: &mut numbers };
+    let (around, _) = around(rule, &at);
+    trace(rule, &mut at, around, Some(GradientMap::IDENTITY), outcome)
+}
+
+/// The direction on tensors, without anything around it, and the state that it moves on.
+pub(crate) fn direction_on<R: Elementwise>(
+    rule: &R,
+    at: &mut StepInfo<'_>,
+    theta: &Tensor,
+    g: &Tensor,
+    state: &mut [Tensor],
+) -> candle_core::Result<Tensor> {
+    let traced = trace(rule, at, Around::default(), None, Outcome::Direction);
+    let (u, new) = traced.on_tensors(theta, g, state)?;
+    state.clone_from_slice(&new);
+    Ok(u)
+}
+
+/// A step by tensor operations.
+pub(super) fn step_tensors<R: Elementwise>(rule: &R, w: &mut ParamStep<'_>, outcome: Outcome) -> Result<Apply> {
+    let mut at = at(rule, w);
+    let (around, apply) = around(rule, &at);
+    let traced = trace(rule, &mut at, around, None, outcome);
+    if w.grad.elem_count() == 0 {
+        return Ok(apply);
+    }
+    let (buffers, theta) = (w.param.buffers.len(), w.param.theta()?);
+    let g = w.gradient()?;
+    let State::Tensors(state) = &mut w.param.state else { return Ok(apply) };
+    let (result, new) = traced.on_tensors(&theta, &g, &state[..buffers])?;
+    state[..buffers].clone_from_slice(&new);
+    match outcome {
+        Outcome::Direction => state[buffers] = result,
+        Outcome::Step => w.param.write(&result)?,
+    }
+    Ok(apply)
+}

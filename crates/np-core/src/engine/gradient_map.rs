@@ -1,0 +1,41 @@
+//! What clipping makes of a gradient, wherever one is read.
+
+use candle_core::Tensor;
+
+use crate::engine::number::{Float, Number};
+use crate::engine::tensor_ops;
+
+/// g ← clip(scale · g, ±limit), applied wherever a gradient is read.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct GradientMap {
+    pub(crate) scale: f64,
+    pub(crate) limit: f64,
+}
+
+impl GradientMap {
+    pub(crate) const IDENTITY: Self = Self { scale: 1.0, limit: f64::INFINITY };
+
+    /// On one number.
+    #[inline(always)]
+    pub(crate) fn of<T: Number>(self, g: T) -> T {
+        let (scale, limit) = (T::from_f64(self.scale), T::from_f64(self.limit));
+        (scale * g).clip(-limit, limit)
+    }
+
+    /// On a block that is computed with.
+    #[inline(always)]
+    pub(crate) fn apply<T: Float>(self, block: &mut [T]) {
+        if self == Self::IDENTITY {
+            return;
+        }
+        for x in block {
+            *x = self.of(*x);
+        }
+    }
+
+    /// On a tensor.
+    pub(crate) fn apply_tensor(self, g: Tensor) -> candle_core::Result<Tensor> {
+        let g = if self.scale == 1.0 { g } else { (g * self.scale)? };
+        tensor_ops::clip(&g, -self.limit, self.limit)
+    }
+}

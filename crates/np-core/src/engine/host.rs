@@ -1,0 +1,136 @@
+//! Rules that need a whole parameter at once, computed in the host's memory whatever device the parameter is on.
+
+use candle_core::{DType, Storage, Tensor};
+use half::{bf16, f16};
+
+use crate::config::decay::Decay;
+use crate::engine::apply::Apply;
+use crate::engine::element::{BLOCK, Element};
+use crate::engine::matrix::Real;
+use crate::engine::number::Number;
+use crate::engine::param_state::{State, compute_dtype};
+use crate::engine::param_step::ParamStep;
+use crate::engine::{cpu, gradients, pass, range};
+use crate::error::Result;
+
+/// One parameter, as a host rule sees it.
+pub(crate) struct Whole<'a, T> {
+    /// Its shape; of one dimension where the options say that it is no matrix.
+    pub(crate) dims: &'a [usize],
+    pub(crate) theta: &'a [T],
+    /// The gradient, to become the direction.
+    pub(crate) u: &'a mut [T],
+    pub(crate) buffers: &'a mut [Vec<T>],
+    /// Scratch of the parameter's size.
+    pub(crate) work: &'a mut [Vec<T>],
+    /// Its steps so far, this one included.
+    pub(crate) t: u64,
+    pub(crate) lr: f64,
+    pub(crate) weight_decay: f64,
+}
+
+/// The arithmetic of a rule on a whole parameter.
+pub(crate) trait HostRule: Sync {
+    /// Whether the state of a parameter of this shape holds squares of gradients: those that overflow are refused.
+    fn keeps_squares(&self, _dims: &[usize]) -> bool {
+        true
+    }
+    /// Whether a step can be taken with a gradient of this norm, decay left out, beyond what [`HostRule::keeps_squares`] asks. All parameters are looked at before the
+    /// state of the first moves.
+    ///
+    /// # Errors
+    /// [`crate::Error::Gradient`] where the state would be no longer finite, [`crate::Error::Config`] where a setting does not fit the parameter.
+    fn check(&self, _w: &ParamStep<'_>, _norm: f64) -> Result<()> {
+        Ok(())
+    }
+    /// Turns the gradient into the direction, moves the buffers on, and says what to do with it.
+    ///
+    /// # Errors
+    /// Where a decomposition fails.
+    fn direct<T: Real>(&self, whole: Whole<'_, T>) -> Result<Apply>;
+    /// Strength of weight decay where no group says otherwise.
+    fn decay(&self) -> Decay;
+}
+
+/// Elements in all above which decompositions and products take longer than waking threads.
+const WORTH_THREADS: usize = 1024;
+
+/// The directions of all of `work`.
+pub(crate) fn directions(rule: &impl HostRule, work: &mut [ParamStep<'_>]) -> Result<Vec<Apply>> {
+    let elements: usize = work.iter().map(|w| w.grad.elem_count()).sum();
+    if elements > WORTH_THREADS { cpu::on_threads(|| directions_here(rule, work)) } else { directions_here(rule, work) }
+}
+
+fn directions_here(rule: &impl HostRule, work: &mut [ParamStep<'_>]) -> Result<Vec<Apply>> {
+    // A number that is not finite would stay in the sums for good, and so would a square that is not. All parameters are looked at before the state
+    // of the first moves.
+    let norms = gradients::norms(work)?;
+    for (w, norm) in work.iter().zip(norms) {
+        if rule.keeps_squares(&w.param.dims()) {
+            range::squarable(&w.param.name, w.param.var.dtype(), norm)?;
+        }
+        rule.check(w, norm)?;
+    }
+    pass::for_each(work, |w| match (&w.param.state, w.grad.dtype()) {
+        (State::Tensors(_), DType::F64) => on_tensors::<f64>(rule, w),
+        (State::Tensors(_), _) => on_tensors::<f32>(rule, w),
+        (State::F64(_), _) => on_cpu::<f64>(rule, w),
+        (State::F32(_), DType::F16) => on_cpu::<f16>(rule, w),
+        (State::F32(_), DType::BF16) => on_cpu::<bf16>(rule, w),
+        (State::F32(_), _) => on_cpu::<f32>(rule, w),
+    })
+}
+
+/// What is handed on of a param, its state apart.
+fn frame(rule: &impl HostRule, w: &ParamStep<'_>) -> (Vec<usize>, u64, f64, f64) {
+    let default = match rule.decay() {
+        Decay::Coupled(wd) | Decay::Decoupled(wd) | Decay::Proximal(wd) | Decay::Inside(wd) => wd,
+    };
+    (w.param.dims(), w.param.steps, w.lr, w.weight_decay(default))
+}
+
+fn on_cpu<E: Element<Compute: Real>>(rule: &impl HostRule, w: &mut ParamStep<'_>) -> Result<Apply> {
+    let (dims, t, lr, weight_decay) = frame(rule, w);
+    let (g, g_layout) = w.grad.storage_and_layout();
+    let (theta, theta_layout) = w.param.var.storage_and_layout();
+    let (Storage::Cpu(g), Storage::Cpu(theta)) = (&*g, &*theta) else {
+        return Err(candle_core::Error::Msg("expected tensors on the CPU".to_string()).into());
+    };
+    let (g, theta) = (cpu::slice::<E>(g, g_layout)?, cpu::slice::<E>(theta, theta_layout)?);
+    let count = w.param.buffers.len();
+    let (buffers, scratch) = E::buffers(&mut w.param.state).split_at_mut(count);
+    let [u, work @ ..] = scratch else { return Ok(Apply { keep: 1.0, factor: 0.0 }) };
+    let zero = <E::Compute as Number>::ZERO;
+    let mut wide = [zero; BLOCK];
+    for (u, g) in u.chunks_mut(BLOCK).zip(g.chunks(BLOCK)) {
+        u.copy_from_slice(E::read_mapped(g, w.map, &mut wide));
+    }
+    let widened;
+    let theta = match E::same(theta) {
+        Some(theta) => theta,
+        None => {
+            widened = theta.chunks(BLOCK).flat_map(|block| E::read(block, &mut wide).to_vec()).collect::<Vec<_>>();
+            &widened
+        }
+    };
+    rule.direct(Whole { dims: &dims, theta, u, buffers, work, t, lr, weight_decay })
+}
+
+fn on_tensors<T: Real + candle_core::WithDType>(rule: &impl HostRule, w: &mut ParamStep<'_>) -> Result<Apply> {
+    let (dims, t, lr, weight_decay) = frame(rule, w);
+    let (dtype, device) = (compute_dtype(w.grad.dtype()), w.param.var.device().clone());
+    let host = |x: &Tensor| x.to_dtype(dtype)?.flatten_all()?.to_vec1::<T>();
+    let count = w.param.buffers.len();
+    let State::Tensors(state) = &mut w.param.state else { return Ok(Apply { keep: 1.0, factor: 0.0 }) };
+    let theta = host(&w.param.var.as_detached_tensor())?;
+    let mut u = host(&w.map.apply_tensor(w.grad.to_dtype(dtype)?)?)?;
+    let mut buffers = state[..count].iter().map(host).collect::<candle_core::Result<Vec<_>>>()?;
+    let mut work: Vec<_> = state[count + 1..].iter().map(|_| vec![T::ZERO; u.len()]).collect();
+    let whole =
+        Whole { dims: &dims, theta: &theta, u: &mut u, buffers: &mut buffers, work: &mut work, t, lr, weight_decay };
+    let how = rule.direct(whole)?;
+    for (tensor, values) in state.iter_mut().zip(buffers.into_iter().chain([u])) {
+        *tensor = Tensor::from_vec(values, tensor.shape(), &device)?;
+    }
+    Ok(how)
+}

@@ -1,0 +1,33 @@
+//! What every optimizer runs on, from the bottom up: numbers and elements; a parameter's state; what computes (`cpu`, `traced`, tensor operations); passes over
+//! elements; rules, and the driver that applies them. A module here knows none that stands above it.
+
+pub(crate) mod accumulate;
+pub(crate) mod any;
+pub(crate) mod any_rule;
+pub(crate) mod apply;
+pub(crate) mod backend;
+pub(crate) mod buffer;
+pub(crate) mod candle;
+pub(crate) mod cpu;
+pub(crate) mod driver;
+pub(crate) mod element;
+pub(crate) mod elementwise;
+pub(crate) mod gradient_map;
+pub(crate) mod gradients;
+pub(crate) mod host;
+pub(crate) mod input;
+pub(crate) mod matrix;
+pub(crate) mod number;
+pub(crate) mod optimizer_state;
+pub(crate) mod param_state;
+pub(crate) mod param_step;
+pub(crate) mod pass;
+pub(crate) mod range;
+pub(crate) mod rate;
+pub(crate) mod report;
+pub(crate) mod rounder;
+pub(crate) mod rule;
+pub(crate) mod saved;
+pub(crate) mod tensor_ops;
+pub mod traced;
+pub(crate) mod weights;

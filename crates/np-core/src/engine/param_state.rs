@@ -1,0 +1,269 @@
+//! One parameter with all that an optimizer keeps for it.
+
+use std::collections::HashSet;
+
+use candle_core::{DType, Device, Storage, Tensor, Var};
+
+use crate::config::options::{Matrix, Settings};
+use crate::engine::backend::Backend;
+use crate::engine::buffer::{Buffer, COMPENSATION, Initial};
+use crate::error::{Error, Result};
+
+/// State of one parameter, in the order of [`crate::Rule::buffers`], then the scratch.
+#[derive(Debug)]
+pub(crate) enum State {
+    F32(Vec<Vec<f32>>),
+    F64(Vec<Vec<f64>>),
+    Tensors(Vec<Tensor>),
+}
+
+/// What a rule keeps of one parameter: buffers, tensors of scratch, numbers as they are before the first step.
+pub(crate) struct Kept {
+    pub(crate) buffers: Vec<Buffer>,
+    pub(crate) scratch: usize,
+    pub(crate) numbers: Vec<f64>,
+}
+
+/// A named parameter, its step count and its state.
+#[derive(Debug)]
+pub struct ParamState {
+    pub(crate) name: String,
+    pub(crate) var: Var,
+    /// Position in the model's order, from 0.
+    pub(crate) index: usize,
+    /// Steps taken with a gradient for this parameter.
+    pub(crate) steps: u64,
+    pub(crate) state: State,
+    /// What the first of `state` are; the rest is scratch.
+    pub(crate) buffers: Vec<Buffer>,
+    /// Numbers kept beside the state, in the order of [`crate::Rule::numbers`].
+    pub(crate) numbers: Vec<f64>,
+    /// What rounding has left out of the parameter, where that is kept: one buffer.
+    pub(crate) compensation: Option<State>,
+    /// What the parameter is trained with, while its average stands in its place.
+    pub(crate) set_aside: Option<Tensor>,
+    /// What `load_state` has put into the parameter, until the first step has found it there.
+    pub(crate) loaded: Option<Tensor>,
+    /// What the groups say of it.
+    pub(crate) settings: Settings,
+    /// Mean of the gradients since the last update, where gradients are accumulated; and whether there was one.
+    pub(crate) accumulated: Option<Tensor>,
+    pub(crate) has_gradient: bool,
+}
+
+/// What other settings make of a parameter: buffers, their state and numbers, where another state is kept, and the compensation, where that changes.
+pub(crate) struct Settled {
+    settings: Settings,
+    state: Option<(Vec<Buffer>, State, Vec<f64>)>,
+    compensation: Option<Option<State>>,
+}
+
+impl Settings {
+    /// The shape that rules see of a parameter.
+    fn dims(&self, var: &Var) -> Vec<usize> {
+        match self.matrix {
+            Matrix::On => var.dims().to_vec(),
+            Matrix::Off => vec![var.elem_count()],
+        }
+    }
+}
+
+/// The type that a parameter's state is kept and computed in.
+pub(crate) fn compute_dtype(dtype: DType) -> DType {
+    if dtype == DType::F64 { DType::F64 } else { DType::F32 }
+}
+
+impl State {
+    /// `buffers` as they are before the first step, and `scratch` more of the parameter's shape.
+    pub(crate) fn fresh(var: &Var, buffers: &[Buffer], scratch: usize, backend: Backend) -> Result<Self> {
+        let (dtype, device) = (compute_dtype(var.dtype()), var.device());
+        let work = Buffer::new("scratch");
+        let all = || buffers.iter().chain(std::iter::repeat_n(&work, scratch));
+        let zero = |b: &Buffer| b.initial == Initial::Value(0.0);
+        if backend == Backend::Tensors || !device.is_cpu() {
+            let tensor = |b: &Buffer| match zero(b) {
+                true => Ok(Tensor::zeros(b.dims(var.dims()), dtype, device)?),
+                false => Ok(Tensor::from_vec(b.values(var)?, b.dims(var.dims()), device)?.to_dtype(dtype)?),
+            };
+            return Ok(Self::Tensors(all().map(tensor).collect::<Result<_>>()?));
+        }
+        let count = |b: &Buffer| b.dims(var.dims()).iter().product();
+        #[allow(clippy::cast_possible_truncation)] // single precision is what is asked for
+        let single = |b: &Buffer| match zero(b) {
+            true => Ok(vec![0.0; count(b)]),
+            false => Ok(b.values(var)?.into_iter().map(|x| x as f32).collect()),
+        };
+        let double = |b: &Buffer| if zero(b) { Ok(vec![0.0; count(b)]) } else { b.values(var) };
+        Ok(match dtype {
+            DType::F64 => Self::F64(all().map(double).collect::<Result<_>>()?),
+            _ => Self::F32(all().map(single).collect::<Result<_>>()?),
+        })
+    }
+
+    /// The `buffers` as tensors on the device of `var`; copies, on the CPU.
+    pub(crate) fn tensors(&self, var: &Var, buffers: &[Buffer]) -> Result<Vec<Tensor>> {
+        let device = var.device();
+        let dims = || buffers.iter().map(|b| b.dims(var.dims()));
+        match self {
+            Self::F32(data) => data.iter().zip(dims()).map(|(x, d)| Ok(Tensor::from_slice(x, d, device)?)).collect(),
+            Self::F64(data) => data.iter().zip(dims()).map(|(x, d)| Ok(Tensor::from_slice(x, d, device)?)).collect(),
+            Self::Tensors(tensors) => Ok(tensors[..buffers.len()].to_vec()),
+        }
+    }
+
+    /// The sum of the diagonal of buffer `k`, a matrix of n rows and columns.
+    pub(crate) fn trace(&self, k: usize, n: usize) -> Result<f64> {
+        Ok(match self {
+            Self::F32(buffers) => buffers[k].iter().step_by(n + 1).map(|x| f64::from(*x)).sum(),
+            Self::F64(buffers) => buffers[k].iter().step_by(n + 1).sum(),
+            Self::Tensors(tensors) => {
+                let numbers = tensors[k].to_device(&Device::Cpu)?.to_dtype(DType::F64)?.flatten_all()?;
+                numbers.to_vec1::<f64>()?.iter().step_by(n + 1).sum()
+            }
+        })
+    }
+
+    /// Sets buffer `k` to `value`, whose shape has been checked.
+    pub(crate) fn set(&mut self, k: usize, value: &Tensor) -> Result<()> {
+        match self {
+            Self::F32(buffers) => buffers[k] = value.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?,
+            Self::F64(buffers) => buffers[k] = value.to_dtype(DType::F64)?.flatten_all()?.to_vec1()?,
+            Self::Tensors(tensors) => {
+                let (dtype, device) = (tensors[k].dtype(), tensors[k].device().clone());
+                tensors[k] = value.to_dtype(dtype)?.to_device(&device)?.copy()?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl ParamState {
+    /// A param for parameter `name`, once it has been seen that it can be optimised.
+    pub(crate) fn new(
+        name: String,
+        var: Var,
+        index: usize,
+        backend: Backend,
+        kept: impl FnOnce(&[usize]) -> Kept,
+    ) -> Result<Self> {
+        if !var.dtype().is_float() || !matches!(var.dtype(), DType::F32 | DType::F64 | DType::F16 | DType::BF16) {
+            let expected = "data type f32, f64, f16 or bf16".to_string();
+            return Err(Error::Parameter { name, expected, got: var.dtype().as_str().to_string() });
+        }
+        if !var.is_contiguous() {
+            let got = format!("strides {:?} for shape {:?}", var.stride(), var.dims());
+            return Err(Error::Parameter { name, expected: "a contiguous tensor".to_string(), got });
+        }
+        let Kept { buffers, scratch, numbers } = kept(var.dims());
+        let state = State::fresh(&var, &buffers, scratch, backend)?;
+        Ok(Self {
+            name,
+            var,
+            index,
+            steps: 0,
+            state,
+            buffers,
+            numbers,
+            compensation: None,
+            set_aside: None,
+            loaded: None,
+            settings: Settings::default(),
+            accumulated: None,
+            has_gradient: false,
+        })
+    }
+
+    /// The shape that rules go by: of one dimension where the options say that the parameter is no matrix.
+    pub(crate) fn dims(&self) -> Vec<usize> {
+        self.settings.dims(&self.var)
+    }
+
+    /// What `settings` change: state anew where another is kept.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] where that would have to be made of the average in the parameter's place.
+    pub(crate) fn settled(
+        &self,
+        settings: Settings,
+        backend: Backend,
+        kept: impl FnOnce(&[usize]) -> Kept,
+    ) -> Result<Settled> {
+        let mut state = None;
+        if self.settings.matrix != settings.matrix {
+            self.trains()?;
+            let Kept { buffers, scratch, numbers } = kept(&settings.dims(&self.var));
+            let fresh = State::fresh(&self.var, &buffers, scratch, backend)?;
+            state = Some((buffers, fresh, numbers));
+        }
+        let compensation = match (settings.rounding.compensates(self.var.dtype()), &self.compensation) {
+            (true, None) => Some(Some(State::fresh(&self.var, &[Buffer::new(COMPENSATION)], 0, backend)?)),
+            (false, Some(_)) => Some(None),
+            _ => None,
+        };
+        Ok(Settled { settings, state, compensation })
+    }
+
+    /// Takes what [`ParamState::settled`] gave.
+    pub(crate) fn settle(&mut self, settled: Settled) {
+        self.settings = settled.settings;
+        if let Some((buffers, state, numbers)) = settled.state {
+            (self.steps, self.buffers, self.state, self.numbers) = (0, buffers, state, numbers);
+        }
+        if let Some(compensation) = settled.compensation {
+            self.compensation = compensation;
+        }
+    }
+
+    /// `Ok` if the parameter holds the weights that are trained.
+    ///
+    /// # Errors
+    /// [`Error::Parameter`] while their average stands there, or where something has taken the place of those that were loaded.
+    pub(crate) fn trains(&self) -> Result<()> {
+        if self.set_aside.is_some() {
+            return Err(self.averaged());
+        }
+        let bits = |x: &Tensor| {
+            let numbers = x.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>()?;
+            Ok::<Vec<u64>, Error>(numbers.into_iter().map(f64::to_bits).collect())
+        };
+        match &self.loaded {
+            Some(loaded) if bits(loaded)? != bits(self.var.as_tensor())? => {
+                let expected = "the trained weights that `load_state` has put there".to_string();
+                let got = "others; hint: load parameters before the state, or call `use_weights(Weights::Trained)`"
+                    .to_string();
+                Err(Error::Parameter { name: self.name.clone(), expected, got })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The error of what needs the weights that are trained.
+    pub(crate) fn averaged(&self) -> Error {
+        let expected = "the weights that are trained".to_string();
+        let got = "their average; hint: call `use_weights(Weights::Trained)`".to_string();
+        Error::Parameter { name: self.name.clone(), expected, got }
+    }
+
+    /// The gradient as rules want it: of the parameter's shape and type, contiguous, without its graph.
+    ///
+    /// `parameters` is the memory of all parameters: a gradient in it would be read while it is written, and is copied.
+    pub(crate) fn checked_grad(&self, grad: &Tensor, parameters: &HashSet<*const Storage>) -> Result<Tensor> {
+        let mismatch = |expected: String, got: String| Error::Gradient { name: self.name.clone(), expected, got };
+        if grad.dims() != self.var.dims() {
+            return Err(mismatch(format!("shape {:?}", self.var.dims()), format!("shape {:?}", grad.dims())));
+        }
+        if grad.dtype() != self.var.dtype() {
+            return Err(mismatch(self.var.dtype().as_str().to_string(), grad.dtype().as_str().to_string()));
+        }
+        if parameters.contains(&memory(grad)) {
+            return Ok(grad.detach().force_contiguous()?.copy()?);
+        }
+        // An average of a gradient that still carries its graph would keep every step's graph alive.
+        Ok(grad.detach().contiguous()?)
+    }
+}
+
+/// Where a tensor's numbers are.
+pub(crate) fn memory(t: &Tensor) -> *const Storage {
+    &raw const *t.storage_and_layout().0
+}

@@ -1,0 +1,100 @@
+//! One parameter's part in a step.
+
+use candle_core::Tensor;
+
+use crate::engine::gradient_map::GradientMap;
+use crate::engine::param_state::{ParamState, compute_dtype};
+use crate::error::{Error, Result};
+
+/// One parameter's part in a step: the parameter, its gradient (detached, contiguous, checked) and its state.
+#[derive(Debug)]
+pub struct ParamStep<'a> {
+    pub(crate) param: &'a mut ParamState,
+    pub(crate) grad: Tensor,
+    /// η of this parameter: schedule and group included.
+    pub(crate) lr: f64,
+    pub(crate) map: GradientMap,
+}
+
+impl ParamStep<'_> {
+    /// The parameter's name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.param.name
+    }
+
+    /// Its steps so far, this one included.
+    #[must_use]
+    pub fn steps(&self) -> u64 {
+        self.param.steps
+    }
+
+    /// η of this parameter: schedule and group included.
+    #[must_use]
+    pub fn lr(&self) -> f64 {
+        self.lr
+    }
+
+    /// wd of this parameter, where the optimizer's is `default`.
+    #[must_use]
+    pub fn weight_decay(&self, default: f64) -> f64 {
+        self.param.settings.weight_decay.unwrap_or(default)
+    }
+
+    /// θ, in the type that is computed in (`f32` for half precision).
+    ///
+    /// # Errors
+    /// Those of candle.
+    pub fn theta(&self) -> Result<Tensor> {
+        self.param.theta()
+    }
+
+    /// The gradient, accumulated and clipped, in the type that is computed in.
+    ///
+    /// # Errors
+    /// Those of candle.
+    pub fn gradient(&self) -> Result<Tensor> {
+        Ok(self.map.apply_tensor(self.grad.to_dtype(compute_dtype(self.grad.dtype()))?)?)
+    }
+
+    /// The buffers of [`Rule::buffers`](crate::Rule::buffers), in their order; on the CPU, copies.
+    ///
+    /// # Errors
+    /// Those of candle.
+    pub fn buffers(&self) -> Result<Vec<Tensor>> {
+        self.param.state.tensors(&self.param.var, &self.param.buffers)
+    }
+
+    /// Moves buffer `k` on to `value`.
+    ///
+    /// # Errors
+    /// [`Error::State`] where there is no such buffer, or `value` is of another shape; those of candle.
+    pub fn set_buffer(&mut self, k: usize, value: &Tensor) -> Result<()> {
+        let expected = self.param.buffers.get(k).map(|buffer| buffer.dims(self.param.var.dims()));
+        self.fits(&format!("buffer {k}"), expected, value)?;
+        self.param.state.set(k, value)
+    }
+
+    /// Numbers kept beside the buffers, in the order of [`Rule::numbers`](crate::Rule::numbers).
+    pub fn numbers_mut(&mut self) -> &mut [f64] {
+        &mut self.param.numbers
+    }
+
+    /// Says that the direction is `u`: what [`Rule::directions`](crate::Rule::directions) does last, for every parameter.
+    ///
+    /// # Errors
+    /// [`Error::State`] where `u` is not of the parameter's shape; those of candle.
+    pub fn set_direction(&mut self, u: &Tensor) -> Result<()> {
+        self.fits("direction", Some(self.param.var.dims()), u)?;
+        self.param.state.set(self.param.buffers.len(), u)
+    }
+
+    fn fits(&self, entry: &str, expected: Option<&[usize]>, value: &Tensor) -> Result<()> {
+        if expected == Some(value.dims()) {
+            return Ok(());
+        }
+        let expected = expected.map_or("no such entry".to_string(), |dims| format!("shape {dims:?}"));
+        let name = format!("{}.{entry}", self.param.name);
+        Err(Error::State { name, expected, got: format!("shape {:?}", value.dims()) })
+    }
+}

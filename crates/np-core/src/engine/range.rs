@@ -1,0 +1,28 @@
+//! How large the numbers are that the types of a state hold, and whether squares of a gradient are among them.
+
+use candle_core::DType;
+
+use crate::engine::param_state::compute_dtype;
+use crate::error::{Error, Result};
+
+/// Largest norm of a gradient whose squares the state of a parameter of this type holds, with room for what a step adds to them.
+pub(crate) fn most(dtype: DType) -> f64 {
+    0.25 * largest(dtype).sqrt()
+}
+
+/// Largest number that the state of a parameter of this type holds.
+pub(crate) fn largest(dtype: DType) -> f64 {
+    if dtype == DType::F64 { f64::MAX } else { f64::from(f32::MAX) }
+}
+
+/// `Ok` if squares of a gradient of this norm can be held, else an error that names the parameter.
+pub(crate) fn squarable(name: &str, dtype: DType, norm: f64) -> Result<()> {
+    let most = most(dtype);
+    if norm > most || norm.is_nan() {
+        let dtype = compute_dtype(dtype).as_str();
+        let expected = format!("a norm of at most {most:.1e}, the squares being kept in {dtype}");
+        let got = format!("a norm of {norm:.1e}; hint: `clip` gradients, or scale the loss down");
+        return Err(Error::Gradient { name: name.to_string(), expected, got });
+    }
+    Ok(())
+}

@@ -1,0 +1,55 @@
+//! Which weights the parameters hold: those that are trained, or their average.
+
+use crate::engine::driver::Driver;
+use crate::engine::param_state::ParamState;
+use crate::engine::rule::Rule;
+use crate::error::Result;
+
+/// Which weights the parameters hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Weights {
+    /// Those that steps change.
+    #[default]
+    Trained,
+    /// Their average, for optimizers that keep one: what is evaluated and shipped.
+    Averaged,
+}
+
+impl<R: Rule> Driver<R> {
+    /// Puts what is to be evaluated, or what is to be trained, into the parameters.
+    ///
+    /// Some optimizers (schedule-free, averaged SGD) evaluate an average of the weights that they train with. For all others this does
+    /// nothing. The weights that are trained are kept aside meanwhile, and come back to the bit; [`Driver::state`] has them as well.
+    ///
+    /// # Errors
+    /// [`crate::Error::Parameter`] where other weights have taken the place of the trained ones that [`Driver::load_state`] put there; errors of candle.
+    pub fn use_weights(&mut self, weights: Weights) -> Result<()> {
+        for param in &mut self.params {
+            match weights {
+                // Candle gives an empty tensor back as it is, and refuses to set a variable to itself.
+                Weights::Averaged if param.set_aside.is_none() && param.steps > 0 && param.var.elem_count() > 0 => {
+                    param.trains()?;
+                    let theta = param.theta()?;
+                    let buffers = param.state.tensors(&param.var, &param.buffers)?;
+                    if let Some(average) = self.rule.average(&theta, &buffers)? {
+                        param.set_aside = Some(param.var.as_tensor().copy()?);
+                        param.var.set(&average.to_dtype(param.var.dtype())?)?;
+                    }
+                }
+                Weights::Trained => {
+                    if let Some(trained) = param.set_aside.as_ref().or(param.loaded.as_ref()) {
+                        param.var.set(trained)?;
+                        param.set_aside = None;
+                    }
+                }
+                Weights::Averaged => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether the parameters hold the weights that are trained.
+    pub(crate) fn trains(&self) -> Result<()> {
+        self.params.iter().try_for_each(ParamState::trains)
+    }
+}

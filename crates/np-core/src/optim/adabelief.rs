@@ -1,0 +1,137 @@
+//! AdaBelief: Adam that divides by how far gradients stray from their average.
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::decay::{Decay, DecayKind};
+use crate::engine::buffer::Buffer;
+use crate::engine::driver::Driver;
+use crate::engine::elementwise::{Elementwise, StepInfo};
+use crate::engine::number::Number;
+use crate::error::{Result, fraction, not_negative, positive};
+use crate::optim::average::{Average, correction};
+
+optimizer! {
+    /// AdaBelief: large steps where a gradient is what its average said, small ones where it is not.
+    ///
+    /// ```text
+    /// m ← β₁ m + (1 − β₁) g                    m̂ = m / (1 − β₁ᵗ)
+    /// s ← β₂ s + (1 − β₂) (g − m)² + ε         ŝ = s / (1 − β₂ᵗ)
+    /// θ ← (1 − η wd) θ − η m̂ / (√ŝ + ε)
+    /// ```
+    ///
+    /// ε is added to s in every step, and adds up there, as in the paper's listing. As the package `pytorch_optimizer` (4.1), with its defaults, of
+    /// which ε = 10⁻¹⁶ is the authors' too; without its rectified and AMSGrad forms. Reference: Zhuang et al. 2020.
+    ///
+    /// ```
+    /// # fn main() -> np_core::Result<()> {
+    /// use candle_core::{DType, Device, Var};
+    /// let w = Var::ones(3, DType::F32, &Device::Cpu)?;
+    /// let config = np_core::AdaBeliefConfig::default();
+    /// let mut adabelief = np_core::AdaBelief::from_named(vec![("w".into(), w.clone())], config)?;
+    /// let report = adabelief.step_report(&w.as_tensor().sqr()?.sum_all()?.backward()?)?;
+    /// assert_eq!(report.updated, 1);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub type AdaBelief = Driver<AdaBeliefConfig>;
+}
+
+hyper_parameters! {
+    /// Hyper-parameters of [`AdaBelief`].
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    #[serde(deny_unknown_fields, default)]
+    pub struct AdaBeliefConfig {
+        /// η, step size, ≥ 0. Default 10⁻³ (paper).
+        pub lr: f64,
+        /// β₁, decay of the first moment, in [0, 1). Default 0.9 (paper).
+        pub beta1: f64,
+        /// β₂, decay of the squared deviation, in [0, 1). Default 0.999 (paper).
+        pub beta2: f64,
+        /// ε, added to s and to √ŝ, > 0. Default 10⁻¹⁶ (the authors' code).
+        pub eps: f64,
+        /// wd, weight decay, ≥ 0. Default 0 (`pytorch_optimizer`).
+        pub weight_decay: f64,
+        /// Where weight decay enters. Default decoupled (`pytorch_optimizer`).
+        pub decay: DecayKind,
+    }
+}
+
+impl Default for AdaBeliefConfig {
+    fn default() -> Self {
+        Self { lr: 1e-3, beta1: 0.9, beta2: 0.999, eps: 1e-16, weight_decay: 0.0, decay: DecayKind::Decoupled }
+    }
+}
+
+/// What a tensor's step needs.
+#[doc(hidden)]
+#[derive(Debug, Clone, Copy)]
+pub struct Scalars<T> {
+    first: Average<T>,
+    second: Average<T>,
+    /// 1 / (1 − β₁ᵗ)
+    scale: T,
+    /// 1 / √(1 − β₂ᵗ)
+    root: T,
+    eps: T,
+}
+
+impl Elementwise for AdaBeliefConfig {
+    const KIND: &'static str = "adabelief";
+    const COUNTS: [usize; 2] = [2, 2];
+    type Scalars<T: Number> = Scalars<T>;
+
+    fn validate(&self) -> Result<()> {
+        not_negative("lr", self.lr)?;
+        fraction("beta1", self.beta1)?;
+        fraction("beta2", self.beta2)?;
+        positive("eps", self.eps)?;
+        not_negative("weight_decay", self.weight_decay)
+    }
+
+    fn learning_rate(&self) -> f64 {
+        self.lr
+    }
+
+    fn set_learning_rate(&mut self, lr: f64) {
+        self.lr = lr;
+    }
+
+    fn weight_decay(&self) -> Decay {
+        self.decay.of(self.weight_decay)
+    }
+
+    fn keeps_squares(&self) -> bool {
+        true
+    }
+
+    fn buffers(&self) -> Vec<Buffer> {
+        vec!["first_moment".into(), "deviation".into()]
+    }
+
+    fn momentum(&self) -> Option<&'static str> {
+        Some("first_moment")
+    }
+
+    fn scalars<T: Number>(&self, at: &mut StepInfo<'_>) -> Scalars<T> {
+        let real = T::from_f64;
+        Scalars {
+            first: Average::new(self.beta1),
+            second: Average::new(self.beta2),
+            scale: real(1.0 / correction(self.beta1, at.exponent())),
+            root: real(1.0 / correction(self.beta2, at.exponent()).sqrt()),
+            eps: real(self.eps),
+        }
+    }
+
+    #[inline(always)]
+    fn direction<T: Number, const N: usize>(k: &Scalars<T>, _: T, g: T, mut state: [T; N]) -> (T, [T; N]) {
+        if N < 2 {
+            return (g, state);
+        }
+        let m = k.first.of(state[0], g);
+        let stray = g - m;
+        let s = k.second.of(state[1], stray * stray) + k.eps;
+        (state[0], state[1]) = (m, s);
+        (m * k.scale / (s.sqrt() * k.root + k.eps), state)
+    }
+}

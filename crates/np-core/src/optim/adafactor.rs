@@ -1,0 +1,175 @@
+//! Adafactor: the second moment of a matrix kept as two vectors.
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::decay::Decay;
+use crate::engine::apply::Apply;
+use crate::engine::buffer::Buffer;
+use crate::engine::cpu::sums::square_sum;
+use crate::engine::driver::Driver;
+use crate::engine::host;
+use crate::engine::host::{HostRule, Whole};
+use crate::engine::matrix::Real;
+use crate::engine::number::{Float, Number};
+use crate::engine::param_step::ParamStep;
+use crate::engine::rule::{Rule, StepContext};
+use crate::error::{Result, check, not_negative};
+
+optimizer! {
+    /// Adafactor: Adam's division by a second moment of which only the means over rows and over columns are kept. The step size is relative to the
+    /// parameter's own size, and the root mean square of an update is held to d.
+    ///
+    /// ```text
+    /// β = 1 − t^decay                ρ = min(η, 1/√t)                α = ρ · max(ε₂, RMS(θ))
+    /// R ← β R + (1 − β) · (mean of g² over each row)                C ← β C + (1 − β) · (mean over each column)
+    /// V = R Cᵀ / max(mean(R), ε₁)    for a vector: V ← β V + (1 − β) g²
+    /// u = g / √max(V, ε₁²)
+    /// θ ← (1 − η wd) θ − α u / max(1, RMS(u)/d)
+    /// ```
+    ///
+    /// Rows and columns are the last two dimensions; of a convolution's weight each kernel is such a matrix. As `torch.optim.Adafactor`, with its defaults.
+    /// Half-precision parameters take single precision's ε₁, since they are computed in it; PyTorch takes their own. There is no first moment.
+    /// Reference: Shazeer and Stern 2018.
+    ///
+    /// ```
+    /// # fn main() -> np_core::Result<()> {
+    /// use candle_core::{DType, Device, Var};
+    /// let w = Var::ones((30, 20), DType::F32, &Device::Cpu)?;
+    /// let mut adafactor = np_core::Adafactor::from_named(vec![("w".into(), w.clone())], Default::default())?;
+    /// adafactor.backward_step_report(&w.as_tensor().sqr()?.sum_all()?)?;
+    /// assert_eq!(adafactor.state()?.tensors["w.row_second_moment"].dims(), [30, 1]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub type Adafactor = Driver<AdafactorConfig>;
+}
+
+hyper_parameters! {
+    /// Hyper-parameters of [`Adafactor`].
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    #[serde(deny_unknown_fields, default)]
+    pub struct AdafactorConfig {
+        /// η, largest relative step size, ≥ 0. Default 0.01 (PyTorch).
+        pub lr: f64,
+        /// Exponent of t in 1 − β, ≤ 0: how fast the averages lengthen. Default −0.8 (PyTorch).
+        pub beta2_decay: f64,
+        /// ε₁ > 0, smallest root of V. Default `null`: the distance from 1 to the next number (PyTorch).
+        pub eps1: Option<f64>,
+        /// ε₂ ≥ 0, smallest size that a parameter counts for. Default 10⁻³ (PyTorch).
+        pub eps2: f64,
+        /// d ≥ 1, largest root mean square of an update. Default 1 (PyTorch).
+        pub clip_threshold: f64,
+        /// wd, decoupled weight decay, ≥ 0. Default 0 (PyTorch).
+        pub weight_decay: f64,
+    }
+}
+
+impl Default for AdafactorConfig {
+    fn default() -> Self {
+        Self { lr: 0.01, beta2_decay: -0.8, eps1: None, eps2: 1e-3, clip_threshold: 1.0, weight_decay: 0.0 }
+    }
+}
+
+impl Rule for AdafactorConfig {
+    const KIND: &'static str = "adafactor";
+    type Memory = ();
+
+    fn validate(&self) -> Result<()> {
+        not_negative("lr", self.lr)?;
+        check(self.beta2_decay <= 0.0, "beta2_decay", "a number ≤ 0", self.beta2_decay)?;
+        if let Some(eps) = self.eps1 {
+            check(eps > 0.0, "eps1", "a number > 0, or `null`", eps)?;
+        }
+        not_negative("eps2", self.eps2)?;
+        check(self.clip_threshold >= 1.0, "clip_threshold", "a number ≥ 1", self.clip_threshold)?;
+        not_negative("weight_decay", self.weight_decay)
+    }
+
+    fn learning_rate(&self) -> f64 {
+        self.lr
+    }
+
+    fn set_learning_rate(&mut self, lr: f64) {
+        self.lr = lr;
+    }
+
+    fn buffers(&self, shape: &[usize]) -> Vec<Buffer> {
+        let [batch @ .., rows, cols] = shape else { return vec!["second_moment".into()] };
+        let of = |rows, cols| [batch, &[rows, cols]].concat();
+        vec![
+            Buffer::new("row_second_moment").shaped(of(*rows, 1)),
+            Buffer::new("column_second_moment").shaped(of(1, *cols)),
+        ]
+    }
+
+    fn keeps_squares(&self) -> bool {
+        true
+    }
+
+    fn directions(&self, _: &StepContext, work: &mut [ParamStep<'_>], (): &mut ()) -> Result<Vec<Apply>> {
+        host::directions(self, work)
+    }
+}
+
+impl HostRule for AdafactorConfig {
+    fn decay(&self) -> Decay {
+        Decay::Decoupled(self.weight_decay)
+    }
+
+    fn direct<T: Real>(&self, whole: Whole<'_, T>) -> Result<Apply> {
+        let Whole { dims, theta, u, buffers, t, lr, weight_decay, .. } = whole;
+        let keep = 1.0 - lr * weight_decay;
+        if u.is_empty() {
+            return Ok(Apply { keep, factor: 0.0 });
+        }
+        let t = t as f64;
+        let fresh = T::from_f64(t.powf(self.beta2_decay));
+        // Its square must not vanish.
+        let eps = T::from_f64(self.eps1.unwrap_or(<T as Float>::EPSILON.to_f64()).max(1.1e-19));
+        let root_mean_square = |xs: &[T]| (squares(xs) / xs.len() as f64).sqrt();
+        let alpha = self.eps2.max(root_mean_square(theta)) * lr.min(1.0 / t.sqrt());
+
+        match (dims, buffers) {
+            ([.., rows, cols], [row, column]) => {
+                let matrices = u.chunks_mut(rows * cols).zip(row.chunks_mut(*rows)).zip(column.chunks_mut(*cols));
+                matrices.for_each(|((g, row), column)| factored(g, row, column, fresh, eps));
+            }
+            (_, [moment, ..]) => {
+                for (u, v) in u.iter_mut().zip(moment) {
+                    *v += fresh * (*u * *u - *v);
+                    *u /= Number::max(*v, eps * eps).sqrt();
+                }
+            }
+            _ => {}
+        }
+        let denominator = (root_mean_square(u) / self.clip_threshold).max(1.0);
+        Ok(Apply { keep, factor: alpha / denominator })
+    }
+}
+
+/// g ← g/√V of one matrix, whose rows' and columns' means of g² move on.
+fn factored<T: Real>(g: &mut [T], row: &mut [T], column: &mut [T], fresh: T, eps: T) {
+    let real = T::from_f64;
+    let (rows, cols) = (row.len(), column.len());
+    let mut columns = vec![T::ZERO; cols];
+    for (g, row) in g.chunks(cols).zip(&mut *row) {
+        let mean = real(squares(g) / cols as f64);
+        *row += fresh * (mean - *row);
+        columns.iter_mut().zip(g).for_each(|(sum, g)| *sum += *g * *g);
+    }
+    for (c, sum) in column.iter_mut().zip(columns) {
+        *c += fresh * (sum / real(rows as f64) - *c);
+    }
+    let mean = real(row.iter().map(|x| x.to_f64()).sum::<f64>() / rows as f64);
+    let scale = Number::max(mean, eps);
+    for (g, row) in g.chunks_mut(cols).zip(row) {
+        for (g, column) in g.iter_mut().zip(&*column) {
+            *g /= Number::max(*row * *column / scale, eps * eps).sqrt();
+        }
+    }
+}
+
+/// Σx², block by block.
+fn squares<T: Real>(xs: &[T]) -> f64 {
+    xs.chunks(crate::engine::element::BLOCK).map(square_sum).sum()
+}

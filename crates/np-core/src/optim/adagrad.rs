@@ -1,0 +1,119 @@
+//! Adagrad: steps that shrink with the sum of squared gradients.
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::decay::{Decay, DecayKind};
+use crate::engine::buffer::Buffer;
+use crate::engine::driver::Driver;
+use crate::engine::elementwise::{Elementwise, StepInfo};
+use crate::engine::number::Number;
+use crate::error::{Result, not_negative, positive};
+
+optimizer! {
+    /// Adagrad: every element's step is divided by the root of the sum of its squared gradients.
+    ///
+    /// ```text
+    /// g ← g + wd·θ          (decoupled decay: θ ← (1 − η wd) θ beside the step instead, with the η of the step)
+    /// s ← s + g²
+    /// θ ← θ − η / (1 + (t − 1) γ) · g / (√s + ε)
+    /// ```
+    ///
+    /// γ is `lr_decay`. As `torch.optim.Adagrad`, with its defaults. Reference: Duchi, Hazan and Singer 2011.
+    ///
+    /// ```
+    /// # fn main() -> np_core::Result<()> {
+    /// use candle_core::{DType, Device, Var};
+    /// let w = Var::ones(3, DType::F32, &Device::Cpu)?;
+    /// let config = np_core::AdagradConfig { lr: 0.5, ..Default::default() };
+    /// let mut adagrad = np_core::Adagrad::from_named(vec![("w".into(), w.clone())], config)?;
+    /// adagrad.step_report(&w.as_tensor().sqr()?.sum_all()?.backward()?)?;
+    /// assert_eq!(w.to_vec1::<f32>()?, [0.5; 3]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub type Adagrad = Driver<AdagradConfig>;
+}
+
+hyper_parameters! {
+    /// Hyper-parameters of [`Adagrad`].
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    #[serde(deny_unknown_fields, default)]
+    pub struct AdagradConfig {
+        /// η, step size, ≥ 0. Default 10⁻² (PyTorch).
+        pub lr: f64,
+        /// γ, how fast η falls beside that, ≥ 0. Default 0 (PyTorch).
+        pub lr_decay: f64,
+        /// s before the first step, ≥ 0. Default 0 (PyTorch).
+        pub initial_sum: f64,
+        /// ε, added to √s, > 0. Default 10⁻¹⁰ (PyTorch).
+        pub eps: f64,
+        /// wd, weight decay, ≥ 0. Default 0 (PyTorch).
+        pub weight_decay: f64,
+        /// Where weight decay enters, `coupled` or `decoupled`. Default coupled (PyTorch).
+        #[serde(skip_serializing_if = "DecayKind::is_coupled")]
+        pub decay: DecayKind,
+    }
+}
+
+impl Default for AdagradConfig {
+    fn default() -> Self {
+        Self { lr: 1e-2, lr_decay: 0.0, initial_sum: 0.0, eps: 1e-10, weight_decay: 0.0, decay: DecayKind::Coupled }
+    }
+}
+
+/// What a tensor's step needs: ε.
+#[doc(hidden)]
+#[derive(Debug, Clone, Copy)]
+pub struct Scalars<T>(T);
+
+impl Elementwise for AdagradConfig {
+    const KIND: &'static str = "adagrad";
+    const COUNTS: [usize; 2] = [1, 1];
+    type Scalars<T: Number> = Scalars<T>;
+
+    fn validate(&self) -> Result<()> {
+        not_negative("lr", self.lr)?;
+        not_negative("lr_decay", self.lr_decay)?;
+        not_negative("initial_sum", self.initial_sum)?;
+        positive("eps", self.eps)?;
+        not_negative("weight_decay", self.weight_decay)
+    }
+
+    fn learning_rate(&self) -> f64 {
+        self.lr
+    }
+
+    fn set_learning_rate(&mut self, lr: f64) {
+        self.lr = lr;
+    }
+
+    fn weight_decay(&self) -> Decay {
+        self.decay.of(self.weight_decay)
+    }
+
+    fn keeps_squares(&self) -> bool {
+        true
+    }
+
+    fn buffers(&self) -> Vec<Buffer> {
+        vec![Buffer::new("squares").filled(self.initial_sum)]
+    }
+
+    fn step_size(&self, at: &StepInfo<'_>) -> f64 {
+        at.lr / (1.0 + at.t.saturating_sub(1) as f64 * self.lr_decay)
+    }
+
+    fn scalars<T: Number>(&self, _: &mut StepInfo<'_>) -> Scalars<T> {
+        Scalars(T::from_f64(self.eps))
+    }
+
+    #[inline(always)]
+    fn direction<T: Number, const N: usize>(k: &Scalars<T>, _: T, g: T, mut state: [T; N]) -> (T, [T; N]) {
+        if N < 1 {
+            return (g, state);
+        }
+        let s = state[0] + g * g;
+        state[0] = s;
+        (g / (s.sqrt() + k.0), state)
+    }
+}

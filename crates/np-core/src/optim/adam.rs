@@ -1,0 +1,199 @@
+//! Adam and AdamW: one arithmetic, two kinds of weight decay.
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::decay::Decay;
+use crate::engine::buffer::Buffer;
+use crate::engine::driver::Driver;
+use crate::engine::elementwise::{Elementwise, StepInfo};
+use crate::engine::number::Number;
+use crate::error::{Result, check, not_negative, positive};
+
+optimizer! {
+    /// Adam, with coupled weight decay (L2 regularisation).
+    ///
+    /// ```text
+    /// g ← g + wd·θ
+    /// m ← β₁ m + (1 − β₁) g          m̂ = m / (1 − β₁ᵗ)
+    /// v ← β₂ v + (1 − β₂) g²         v̂ = v / (1 − β₂ᵗ)          (AMSGrad: the largest v so far)
+    /// θ ← θ − η m̂ / (√v̂ + ε)
+    /// ```
+    ///
+    /// t counts the steps in which the tensor had a gradient. As `torch.optim.Adam`, with its defaults. References: Kingma and Ba 2015; Reddi et al. 2018 (AMSGrad).
+    ///
+    /// ```
+    /// # fn main() -> np_core::Result<()> {
+    /// use candle_core::{DType, Device, Var};
+    /// let w = Var::ones(3, DType::F32, &Device::Cpu)?;
+    /// let mut adam = np_core::Adam::from_named(vec![("w".into(), w.clone())], np_core::AdamConfig::default())?;
+    /// let report = adam.step_report(&w.as_tensor().sqr()?.sum_all()?.backward()?)?;
+    /// assert_eq!(report.absent, 0);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub type Adam = Driver<AdamConfig>;
+}
+
+optimizer! {
+    /// Adam with decoupled weight decay: θ ← θ − η·wd·θ beside Adam's step, not inside its moments.
+    ///
+    /// ```text
+    /// θ ← (1 − η wd) θ − η m̂ / (√v̂ + ε)          m̂, v̂ as in Adam
+    /// ```
+    ///
+    /// As `torch.optim.AdamW`, with its defaults (weight decay 0.01). Reference: Loshchilov and Hutter 2019.
+    ///
+    /// ```
+    /// # fn main() -> candle_core::Result<()> {
+    /// use candle_core::{DType, Device, Var};
+    /// use candle_nn::Optimizer;
+    /// let w = Var::ones(3, DType::F32, &Device::Cpu)?;
+    /// let mut adamw = np_core::AdamW::new(vec![w.clone()], np_core::AdamWConfig { lr: 0.01, ..Default::default() })?;
+    /// adamw.backward_step(&w.as_tensor().sqr()?.sum_all()?)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub type AdamW = Driver<AdamWConfig>;
+}
+
+/// What both need for a tensor's step.
+#[doc(hidden)]
+#[derive(Debug, Clone, Copy)]
+pub struct Scalars<T> {
+    beta1: T,
+    beta2: T,
+    one_minus_beta1: T,
+    one_minus_beta2: T,
+    /// 1 / (1 − β₁ᵗ)
+    correction1: T,
+    /// 1 / √(1 − β₂ᵗ)
+    correction2: T,
+    eps: T,
+}
+
+impl<T: Number> Scalars<T> {
+    pub(crate) fn new(beta1: f64, beta2: f64, eps: f64, t: u64) -> Self {
+        let t = i32::try_from(t).unwrap_or(i32::MAX);
+        let real = T::from_f64;
+        Self {
+            beta1: real(beta1),
+            beta2: real(beta2),
+            one_minus_beta1: real(1.0 - beta1),
+            one_minus_beta2: real(1.0 - beta2),
+            correction1: real(1.0 / (1.0 - beta1.powi(t))),
+            correction2: real(1.0 / (1.0 - beta2.powi(t)).sqrt()),
+            eps: real(eps),
+        }
+    }
+
+    /// 1 / (1 − β₁ᵗ), what the first moment is multiplied with to give m̂.
+    pub(crate) fn correction1(&self) -> T {
+        self.correction1
+    }
+
+    /// m̂ / (√v̂ + ε) and the new moments; the third buffer, if there is one, holds AMSGrad's largest v.
+    #[inline(always)]
+    pub(crate) fn direction<const N: usize>(&self, g: T, mut state: [T; N]) -> (T, [T; N]) {
+        if N < 2 {
+            return (g, state);
+        }
+        let m = self.beta1 * state[0] + self.one_minus_beta1 * g;
+        let v = self.beta2 * state[1] + self.one_minus_beta2 * (g * g);
+        (state[0], state[1]) = (m, v);
+        let mut top = v;
+        if N > 2 {
+            top = state[2].max(v);
+            state[2] = top;
+        }
+        (m * self.correction1 / (top.sqrt() * self.correction2 + self.eps), state)
+    }
+}
+
+macro_rules! adam_config {
+    ($(#[$doc:meta])* $config:ident, $kind:literal, $decay:ident, $weight_decay:literal, $decay_doc:literal) => {
+        hyper_parameters! {
+            $(#[$doc])*
+            #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+            #[serde(deny_unknown_fields, default)]
+            pub struct $config {
+                /// η, step size, ≥ 0. Default 10⁻³ (PyTorch).
+                pub lr: f64,
+                /// β₁, decay of the first moment, in [0, 1). Default 0.9 (PyTorch).
+                pub beta1: f64,
+                /// β₂, decay of the second moment, in [0, 1). Default 0.999 (PyTorch).
+                pub beta2: f64,
+                /// ε, added to √v̂, > 0. Default 10⁻⁸ (PyTorch).
+                pub eps: f64,
+                #[doc = $decay_doc]
+                pub weight_decay: f64,
+                /// Divide by the largest second moment so far. Default off (PyTorch).
+                pub amsgrad: bool,
+            }
+        }
+
+        impl Default for $config {
+            fn default() -> Self {
+                Self { lr: 1e-3, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: $weight_decay, amsgrad: false }
+            }
+        }
+
+        impl Elementwise for $config {
+            const KIND: &'static str = $kind;
+            const COUNTS: [usize; 2] = [2, 3];
+            type Scalars<T: Number> = Scalars<T>;
+
+            fn validate(&self) -> Result<()> {
+                not_negative("lr", self.lr)?;
+                check((0.0..1.0).contains(&self.beta1), "beta1", "a number in [0, 1)", self.beta1)?;
+                check((0.0..1.0).contains(&self.beta2), "beta2", "a number in [0, 1)", self.beta2)?;
+                positive("eps", self.eps)?;
+                not_negative("weight_decay", self.weight_decay)
+            }
+
+            fn learning_rate(&self) -> f64 {
+                self.lr
+            }
+
+            fn set_learning_rate(&mut self, lr: f64) {
+                self.lr = lr;
+            }
+
+            fn weight_decay(&self) -> Decay {
+                Decay::$decay(self.weight_decay)
+            }
+
+            fn keeps_squares(&self) -> bool {
+                true
+            }
+
+            fn buffers(&self) -> Vec<Buffer> {
+                let all = ["first_moment", "second_moment", "largest_second_moment"];
+                all[..if self.amsgrad { 3 } else { 2 }].iter().map(|name| Buffer::new(*name)).collect()
+            }
+
+            fn momentum(&self) -> Option<&'static str> {
+                Some("first_moment")
+            }
+
+            fn scalars<T: Number>(&self, at: &mut StepInfo<'_>) -> Scalars<T> {
+                Scalars::new(self.beta1, self.beta2, self.eps, at.t)
+            }
+
+            #[inline(always)]
+            fn direction<T: Number, const N: usize>(k: &Scalars<T>, _: T, g: T, state: [T; N]) -> (T, [T; N]) {
+                k.direction(g, state)
+            }
+        }
+    };
+}
+
+adam_config!(
+    /// Hyper-parameters of [`Adam`].
+    AdamConfig, "adam", Coupled, 0.0,
+    "wd, coupled weight decay, ≥ 0. Default 0 (PyTorch)."
+);
+adam_config!(
+    /// Hyper-parameters of [`AdamW`].
+    AdamWConfig, "adamw", Decoupled, 0.01,
+    "wd, decoupled weight decay, ≥ 0. Default 0.01 (PyTorch)."
+);

@@ -1,0 +1,360 @@
+//! K-FAC: the gradient, divided by a Kronecker-factored approximation of the Fisher matrix.
+
+use std::collections::HashMap;
+
+use candle_core::{DType, Device, Tensor};
+use serde::{Deserialize, Serialize};
+
+use crate::engine::apply::Apply;
+use crate::engine::buffer::Buffer;
+use crate::engine::driver::Driver;
+use crate::engine::input::{LayerRecord, StepInput};
+use crate::engine::matrix::power;
+use crate::engine::param_state::{ParamState, compute_dtype};
+use crate::engine::param_step::ParamStep;
+use crate::engine::rule::{Rule, StepContext};
+use crate::engine::{cpu, gradients};
+use crate::error::{Error, Result, check, not_negative};
+
+optimizer! {
+    /// K-FAC: the gradient times an inverse Fisher matrix, approximated layer by layer. Every linear or convolution layer moves along G⁻¹ V A⁻¹, V the gradient of
+    /// its weight and bias together.
+    ///
+    /// ```text
+    /// A ← ρ A + (1 − ρ) E[ā āᵀ]       ā: the layer's inputs and a 1          G ← ρ G + (1 − ρ) E[e eᵀ]       e: gradients of its outputs
+    /// V̂ = (G + √λ/π I)⁻¹ V (A + π √λ I)⁻¹                          π² = (tr A/dim A)/(tr G/dim G)
+    /// u = ν V̂,   ν = min(1, √(κ / (η² Σ V̂·V)))                     over all layers together
+    /// B ← μ B + u                                                  θ ← (1 − η wd) θ − η B
+    /// ```
+    ///
+    /// The statistics come from what the model's layers saw of the batch. Weight `X.weight` and bias `X.bias` belong together; what has no record (a batch norm, say) moves along its gradient. e are the gradients of the loss itself, not of one with sampled
+    /// labels: the "empirical Fisher". Inverses are found anew every [`update_every`](KfacConfig::update_every) steps, by eigendecomposition in the
+    /// host's memory. Where gradients are accumulated, the mean of the batches' statistics counts. For a convolution the expectations are sums over positions, as in KFC. References: Martens and Grosse 2015; Grosse and Martens 2016.
+    ///
+    /// ```
+    /// # fn main() -> np_core::Result<()> {
+    /// use candle_core::{DType, Device, Tensor, Var};
+    /// let weight = Var::ones((1, 2), DType::F32, &Device::Cpu)?;
+    /// let mut kfac = np_core::Kfac::from_named(vec![("fc.weight".into(), weight.clone())], Default::default())?;
+    /// let x = Tensor::new(&[[1f32, 0.], [0., 2.]], &Device::Cpu)?;
+    /// let y = x.matmul(&weight.as_tensor().t()?)?;
+    /// let loss = (y.sqr()?.mean_all()? * 0.5)?;
+    /// kfac.observe(&[np_core::LayerRecord::linear("fc", &x, &(&y * 0.5)?)?])?;
+    /// kfac.backward_step_report(&loss)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// Before each step [`Driver::observe`] takes a [`LayerRecord`] of every layer; where gradients are accumulated, those of each call before it. Saved state does not hold the
+    /// records of an accumulation under way.
+    pub type Kfac = Driver<KfacConfig>;
+}
+
+hyper_parameters! {
+    /// Hyper-parameters of [`Kfac`].
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    #[serde(deny_unknown_fields, default)]
+    pub struct KfacConfig {
+        /// η, step size, ≥ 0. Default 10⁻³ (usual in public implementations).
+        pub lr: f64,
+        /// μ, momentum, in [0, 1). Default 0.9 (paper).
+        pub momentum: f64,
+        /// ρ, decay of the statistics, in [0, 1); the k-th record weighs at least 1/k. Default 0.95 (paper).
+        pub decay: f64,
+        /// λ > 0, damping. Default 10⁻³.
+        pub damping: f64,
+        /// κ > 0, largest step in the metric of the Fisher matrix; `null`: no limit. Default 10⁻³ (usual).
+        pub kl_clip: Option<f64>,
+        /// wd, decoupled weight decay, ≥ 0. Default 0.
+        pub weight_decay: f64,
+        /// Steps between two computations of the inverses, ≥ 1. Default 10.
+        pub update_every: u64,
+    }
+}
+
+impl Default for KfacConfig {
+    fn default() -> Self {
+        let (damping, kl_clip) = (1e-3, Some(1e-3));
+        Self { lr: 1e-3, momentum: 0.9, decay: 0.95, damping, kl_clip, weight_decay: 0.0, update_every: 10 }
+    }
+}
+
+/// Records that no step has used yet.
+#[derive(Debug, Default)]
+pub struct Memory {
+    /// Of the batch whose gradients the next call of `step` is given: whether they count is known then.
+    seen: HashMap<String, LayerRecord>,
+    /// Added up by layer, and how many each sum is of: calls that accumulate have one each.
+    records: HashMap<String, (LayerRecord, f64)>,
+}
+
+impl Memory {
+    /// The batch's gradients were taken: its records count.
+    fn take_seen(&mut self) -> Result<()> {
+        for (layer, new) in self.seen.drain() {
+            let sum = match self.records.remove(&layer) {
+                None => (new, 1.0),
+                Some((sum, n)) => {
+                    let (inputs, outputs) = ((&sum.inputs + &new.inputs)?, (&sum.outputs + &new.outputs)?);
+                    (LayerRecord { layer: layer.clone(), inputs, outputs }, n + 1.0)
+                }
+            };
+            self.records.insert(layer, sum);
+        }
+        Ok(())
+    }
+}
+
+/// Takes what the layers saw of the batch whose gradients the next step will be given: all of it, or, after an error, nothing.
+fn take(params: &[ParamState], records: &[LayerRecord], memory: &mut Memory) -> Result<()> {
+    let mut taken = Vec::with_capacity(records.len());
+    for record in records {
+        let name = format!("{}.weight", record.layer);
+        let param = params.iter().find(|s| s.name == name);
+        let param = param.ok_or_else(|| Error::Parameter {
+            name: name.clone(),
+            expected: "a parameter of this name for its layer's record".to_string(),
+            got: "none".to_string(),
+        })?;
+        let dims = param.dims();
+        if dims.len() < 2 {
+            // No matrix, or not to be seen as one.
+            continue;
+        }
+        let expected = [dims[1..].iter().product::<usize>() + 1, dims[0]];
+        let got = [record.inputs.dim(0)?, record.outputs.dim(0)?];
+        if expected != got {
+            let sizes = |[inputs, outputs]: [usize; 2]| format!("{} inputs and {outputs} outputs", inputs - 1);
+            return Err(Error::Parameter { name, expected: sizes(expected), got: sizes(got) });
+        }
+        taken.push((record.layer.clone(), record.clone()));
+    }
+    memory.seen.extend(taken);
+    Ok(())
+}
+
+/// The buffers of a weight, after its momentum.
+const FACTORS: [&str; 4] = ["input_covariance", "output_covariance", "input_inverse", "output_inverse"];
+
+impl Rule for KfacConfig {
+    const KIND: &'static str = "kfac";
+    type Memory = Memory;
+
+    fn portable(&self) -> bool {
+        false
+    }
+
+    fn validate(&self) -> Result<()> {
+        not_negative("lr", self.lr)?;
+        check((0.0..1.0).contains(&self.momentum), "momentum", "a number in [0, 1)", self.momentum)?;
+        check((0.0..1.0).contains(&self.decay), "decay", "a number in [0, 1)", self.decay)?;
+        check(self.damping > 0.0 && self.damping.is_finite(), "damping", "a number > 0", self.damping)?;
+        if let Some(kappa) = self.kl_clip {
+            check(kappa > 0.0, "kl_clip", "a number > 0, or `null`", kappa)?;
+        }
+        not_negative("weight_decay", self.weight_decay)?;
+        check(self.update_every > 0, "update_every", "a number ≥ 1", self.update_every)
+    }
+
+    fn learning_rate(&self) -> f64 {
+        self.lr
+    }
+
+    fn set_learning_rate(&mut self, lr: f64) {
+        self.lr = lr;
+    }
+
+    fn buffers(&self, shape: &[usize]) -> Vec<Buffer> {
+        let mut all: Vec<Buffer> = vec!["momentum".into()];
+        if let [outputs, rest @ ..] = shape
+            && !rest.is_empty()
+        {
+            let inputs = rest.iter().product::<usize>() + 1;
+            for (name, n) in FACTORS.iter().zip([inputs, *outputs, inputs, *outputs]) {
+                all.push(Buffer::new(*name).shaped([n, n]));
+            }
+        }
+        all
+    }
+
+    fn numbers(&self) -> &'static [(&'static str, f64)] {
+        // How many records a layer has had.
+        &[("records", 0.0)]
+    }
+
+    fn momentum(&self) -> Option<&'static str> {
+        Some("momentum")
+    }
+
+    fn keeps_squares(&self) -> bool {
+        // In the product of gradients and directions.
+        true
+    }
+
+    fn step_input(&self) -> StepInput {
+        StepInput::LayerStatistics
+    }
+
+    fn observe(&self, params: &[ParamState], records: &[LayerRecord], memory: &mut Memory) -> Result<()> {
+        take(params, records, memory)
+    }
+
+    fn gradients_accumulated(memory: &mut Memory) -> Result<()> {
+        memory.take_seen()
+    }
+
+    fn gradients_refused(memory: &mut Memory, all: bool) {
+        memory.seen.clear();
+        if all {
+            memory.records.clear();
+        }
+    }
+
+    fn directions(&self, _: &StepContext, work: &mut [ParamStep<'_>], memory: &mut Memory) -> Result<Vec<Apply>> {
+        // Products of tensors wait in rayon, too.
+        cpu::on_threads(|| self.directions_here(work, memory))
+    }
+}
+
+impl KfacConfig {
+    fn directions_here(&self, work: &mut [ParamStep<'_>], memory: &mut Memory) -> Result<Vec<Apply>> {
+        gradients::norms(work)?;
+        memory.take_seen()?;
+        let mut gradients = Vec::with_capacity(work.len());
+        for w in work.iter() {
+            gradients.push(w.gradient()?);
+        }
+        let mut directions = gradients.clone();
+        let place: HashMap<String, usize> = work.iter().enumerate().map(|(i, w)| (w.param.name.clone(), i)).collect();
+        // The state changes at the end, once it is known that all of it can.
+        let mut learnt: Vec<Option<Learnt>> = (0..work.len()).map(|_| None).collect();
+        for i in 0..work.len() {
+            let Some(layer) = work[i].param.name.strip_suffix(".weight").map(str::to_string) else { continue };
+            if work[i].param.dims().len() < 2 || gradients[i].elem_count() == 0 {
+                continue;
+            }
+            if let Some((record, n)) = memory.records.get(&layer) {
+                learnt[i] = Some(self.learn(&work[i], record, 1.0 / n)?);
+            } else if work[i].param.numbers[0] == 0.0 {
+                continue;
+            }
+            let bias = place.get(&format!("{layer}.bias")).copied();
+            let kept = work[i].buffers()?;
+            let inverses = learnt[i].as_ref().and_then(|l| l.inverses.clone());
+            let inverses = inverses.unwrap_or_else(|| [kept[3].clone(), kept[4].clone()]);
+            let (u, u_bias) = precondition(&inverses, &gradients[i], bias.map(|b| &gradients[b]))?;
+            directions[i] = u;
+            if let (Some(b), Some(u)) = (bias, u_bias) {
+                directions[b] = u;
+            }
+        }
+        let scale = self.clip(work, &gradients, &directions)?;
+        let mut momenta = Vec::with_capacity(work.len());
+        for (w, direction) in work.iter().zip(directions) {
+            let momentum = &w.buffers()?[0];
+            momenta.push(match direction.elem_count() {
+                0 => direction,
+                _ => ((momentum * self.momentum)? + (direction * scale)?)?,
+            });
+            finite(w, momenta.last(), "a direction of finite numbers")?;
+        }
+
+        memory.records.clear();
+        let mut applies = Vec::with_capacity(work.len());
+        for ((w, momentum), learnt) in work.iter_mut().zip(momenta).zip(learnt) {
+            if let Some(Learnt { records, covariances, inverses }) = learnt {
+                w.param.numbers[0] = records;
+                for (k, value) in covariances.iter().chain(inverses.iter().flatten()).enumerate() {
+                    w.param.state.set(k + 1, value)?;
+                }
+            }
+            w.param.state.set(0, &momentum)?;
+            w.param.state.set(w.param.buffers.len(), &momentum)?;
+            applies.push(Apply { keep: 1.0 - w.lr * w.weight_decay(self.weight_decay), factor: w.lr });
+        }
+        Ok(applies)
+    }
+
+    /// Statistics of a weight, moved on with `share` of a record, and its inverses when it is their turn.
+    fn learn(&self, w: &ParamStep<'_>, record: &LayerRecord, share: f64) -> Result<Learnt> {
+        let records = w.param.numbers[0] + 1.0;
+        let rho = self.decay.min(1.0 - 1.0 / records);
+        let old = w.buffers()?;
+        let dtype = compute_dtype(w.grad.dtype());
+        let mean = |old: &Tensor, new: &Tensor| {
+            let new = new.to_dtype(dtype)?.to_device(w.param.var.device())?;
+            let mean = ((old * rho)? + (new * ((1.0 - rho) * share))?)?;
+            finite(w, Some(&mean), "finite statistics of its layer").map(|()| mean)
+        };
+        let covariances = [mean(&old[1], &record.inputs)?, mean(&old[2], &record.outputs)?];
+        let mut inverses = None;
+        if records == 1.0 || (records as u64).is_multiple_of(self.update_every) {
+            let host = |m: &Tensor| m.to_dtype(DType::F64)?.flatten_all()?.to_vec1::<f64>();
+            let (a, g) = (host(&covariances[0])?, host(&covariances[1])?);
+            let (na, ng) = (covariances[0].dim(0)?, covariances[1].dim(0)?);
+            let trace = |m: &[f64], n: usize| m.iter().step_by(n + 1).sum::<f64>() / n as f64;
+            let pi = (trace(&a, na) / trace(&g, ng)).sqrt();
+            // A layer whose outputs have no gradient, or whose inputs are all 0.
+            let pi = if pi.is_finite() && pi > 0.0 { pi } else { 1.0 };
+            let root = self.damping.sqrt();
+            let invert = |mut m: Vec<f64>, n: usize, damping: f64| {
+                m.iter_mut().step_by(n + 1).for_each(|x| *x += damping);
+                // The statistics' rounding may leave eigenvalues below the damping; none truly is.
+                let inverse = Tensor::from_vec(power(&m, n, -1.0, damping)?, (n, n), &Device::Cpu)?;
+                Ok::<_, Error>(inverse.to_dtype(dtype)?.to_device(w.param.var.device())?)
+            };
+            inverses = Some([invert(a, na, pi * root)?, invert(g, ng, root / pi)?]);
+        }
+        Ok(Learnt { records, covariances, inverses })
+    }
+
+    /// ν
+    fn clip(&self, work: &[ParamStep<'_>], gradients: &[Tensor], directions: &[Tensor]) -> Result<f64> {
+        let Some(kappa) = self.kl_clip else { return Ok(1.0) };
+        let mut sum = 0.0;
+        for ((w, g), u) in work.iter().zip(gradients).zip(directions).filter(|((_, g), _)| g.elem_count() > 0) {
+            let dot = (g * u)?.sum_all()?.to_dtype(DType::F64)?.to_scalar::<f64>()?;
+            sum += w.lr * w.lr * dot.abs();
+            if !sum.is_finite() {
+                let (expected, got) = ("a finite product with its direction".to_string(), format!("{dot}"));
+                return Err(Error::Gradient { name: w.param.name.clone(), expected, got });
+            }
+        }
+        Ok(if sum > kappa { (kappa / sum).sqrt() } else { 1.0 })
+    }
+}
+
+/// What a record makes of a weight's statistics.
+struct Learnt {
+    records: f64,
+    covariances: [Tensor; 2],
+    /// Where it was their turn.
+    inverses: Option<[Tensor; 2]>,
+}
+
+/// `Ok` if all of `x` is finite, else an error that names the parameter.
+fn finite(w: &ParamStep<'_>, x: Option<&Tensor>, expected: &str) -> Result<()> {
+    let Some(x) = x.filter(|x| x.elem_count() > 0) else { return Ok(()) };
+    // 0 for what is finite, and not a number for the rest.
+    let zero = (x * 0.0)?.sum_all()?.to_device(&Device::Cpu)?.to_dtype(DType::F64)?.to_scalar::<f64>()?;
+    if zero == 0.0 {
+        return Ok(());
+    }
+    let got = "some that are not; hint: `clip` gradients, or scale the loss down".to_string();
+    Err(Error::Gradient { name: w.param.name.clone(), expected: expected.to_string(), got })
+}
+
+/// G⁻¹ V A⁻¹ of a weight, and of its bias with it.
+fn precondition([a, inverse]: &[Tensor; 2], g: &Tensor, bias: Option<&Tensor>) -> Result<(Tensor, Option<Tensor>)> {
+    let (outputs, inputs) = (g.dim(0)?, a.dim(0)? - 1);
+    let flat = g.reshape((outputs, inputs))?;
+    let last = match bias {
+        Some(bias) => bias.reshape((outputs, 1))?,
+        None => Tensor::zeros((outputs, 1), g.dtype(), g.device())?,
+    };
+    let v = Tensor::cat(&[&flat, &last], 1)?;
+    let u = inverse.matmul(&v)?.matmul(a)?;
+    let weight = u.narrow(1, 0, inputs)?.contiguous()?.reshape(g.shape())?;
+    let bias = bias.map(|b| u.narrow(1, inputs, 1)?.contiguous()?.reshape(b.shape())).transpose()?;
+    Ok((weight, bias))
+}

@@ -1,0 +1,111 @@
+//! Lion: the sign of an average of gradients.
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::decay::Decay;
+use crate::engine::buffer::Buffer;
+use crate::engine::driver::Driver;
+use crate::engine::elementwise::{Elementwise, StepInfo};
+use crate::engine::number::Number;
+use crate::error::{Result, check, not_negative};
+
+optimizer! {
+    /// Lion: every element moves by η, in the direction of the sign of an average of gradients.
+    ///
+    /// ```text
+    /// u = sign(β₁ m + (1 − β₁) g)
+    /// m ← β₂ m + (1 − β₂) g
+    /// θ ← (1 − η wd) θ − η u
+    /// ```
+    ///
+    /// sign(0) = 0. Since |u| is 1, it wants a learning rate a third to a tenth of AdamW's, and a weight decay as much larger. As in the paper's
+    /// listing, with its defaults. Reference: Chen et al. 2023.
+    ///
+    /// ```
+    /// # fn main() -> np_core::Result<()> {
+    /// use candle_core::{DType, Device, Var};
+    /// let w = Var::ones(3, DType::F32, &Device::Cpu)?;
+    /// let config = np_core::LionConfig { lr: 0.5, ..Default::default() };
+    /// let mut lion = np_core::Lion::from_named(vec![("w".into(), w.clone())], config)?;
+    /// lion.step_report(&w.as_tensor().sqr()?.sum_all()?.backward()?)?;
+    /// assert_eq!(w.to_vec1::<f32>()?, [0.5; 3]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub type Lion = Driver<LionConfig>;
+}
+
+hyper_parameters! {
+    /// Hyper-parameters of [`Lion`].
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    #[serde(deny_unknown_fields, default)]
+    pub struct LionConfig {
+        /// η, step size, ≥ 0. Default 10⁻⁴ (paper).
+        pub lr: f64,
+        /// β₁, weight of the average in the direction, in [0, 1). Default 0.9 (paper).
+        pub beta1: f64,
+        /// β₂, decay of the average, in [0, 1). Default 0.99 (paper).
+        pub beta2: f64,
+        /// wd, decoupled weight decay, ≥ 0. Default 0 (paper).
+        pub weight_decay: f64,
+    }
+}
+
+impl Default for LionConfig {
+    fn default() -> Self {
+        Self { lr: 1e-4, beta1: 0.9, beta2: 0.99, weight_decay: 0.0 }
+    }
+}
+
+/// What a tensor's step needs: β₁, 1 − β₁, β₂, 1 − β₂.
+#[doc(hidden)]
+#[derive(Debug, Clone, Copy)]
+pub struct Scalars<T>([T; 4]);
+
+impl Elementwise for LionConfig {
+    const KIND: &'static str = "lion";
+    const COUNTS: [usize; 2] = [1, 1];
+    type Scalars<T: Number> = Scalars<T>;
+
+    fn validate(&self) -> Result<()> {
+        not_negative("lr", self.lr)?;
+        check((0.0..1.0).contains(&self.beta1), "beta1", "a number in [0, 1)", self.beta1)?;
+        check((0.0..1.0).contains(&self.beta2), "beta2", "a number in [0, 1)", self.beta2)?;
+        not_negative("weight_decay", self.weight_decay)
+    }
+
+    fn learning_rate(&self) -> f64 {
+        self.lr
+    }
+
+    fn set_learning_rate(&mut self, lr: f64) {
+        self.lr = lr;
+    }
+
+    fn weight_decay(&self) -> Decay {
+        Decay::Decoupled(self.weight_decay)
+    }
+
+    fn buffers(&self) -> Vec<Buffer> {
+        vec!["momentum".into()]
+    }
+
+    fn momentum(&self) -> Option<&'static str> {
+        Some("momentum")
+    }
+
+    fn scalars<T: Number>(&self, _: &mut StepInfo<'_>) -> Scalars<T> {
+        Scalars([self.beta1, 1.0 - self.beta1, self.beta2, 1.0 - self.beta2].map(T::from_f64))
+    }
+
+    #[inline(always)]
+    fn direction<T: Number, const N: usize>(k: &Scalars<T>, _: T, g: T, mut state: [T; N]) -> (T, [T; N]) {
+        if N < 1 {
+            return (g, state);
+        }
+        let [b1, c1, b2, c2] = k.0;
+        let u = (b1 * state[0] + c1 * g).sign();
+        state[0] = b2 * state[0] + c2 * g;
+        (u, state)
+    }
+}

@@ -1,0 +1,284 @@
+//! Muon: momentum, made orthogonal.
+
+use np_gemm::Destination;
+use serde::{Deserialize, Serialize};
+
+use crate::config::decay::Decay;
+use crate::engine::apply::Apply;
+use crate::engine::buffer::Buffer;
+use crate::engine::cpu::sums;
+use crate::engine::driver::Driver;
+use crate::engine::host;
+use crate::engine::host::{HostRule, Whole};
+use crate::engine::matrix::{Real, product, view};
+use crate::engine::param_step::ParamStep;
+use crate::engine::rule::{Rule, StepContext};
+use crate::error::{Result, check, not_negative, positive};
+use crate::optim::adam;
+
+optimizer! {
+    /// Muon: every matrix moves along its momentum, brought near to a matrix whose singular values are all 1. What is no matrix is AdamW's.
+    ///
+    /// ```text
+    /// M ← μ M + (1 − μ) G                       N = μ M + (1 − μ) G with Nesterov, else M
+    /// X = N/‖N‖;   five times:  A = X Xᵀ,  X ← a X + (b A + c A²) X
+    /// θ ← (1 − η wd) θ − η · √max(1, rows/columns) · X
+    /// ```
+    ///
+    /// The quintic iteration (a, b, c = 3.4445, −4.775, 2.0315) brings singular values between about 0.7 and 1.2, not to 1 exactly. A convolution's weight
+    /// is a matrix of outputs × (inputs · height · width). Vectors, and what a group's [`matrix: off`](crate::Group::matrix) says, take AdamW with
+    /// the settings under [`fallback`](MuonConfig::fallback). As `torch.optim.Muon`, with its defaults, but that PyTorch's refuses what is not a matrix. PyTorch iterates
+    /// in bf16, whatever the parameter, and so does the default here, rounding where PyTorch does; precision `full` does not. On a device it is
+    /// computed in the host's memory. Reference: Jordan et al. 2024; Liu et al. 2025 (`match_rms_adamw`).
+    ///
+    /// ```
+    /// # fn main() -> np_core::Result<()> {
+    /// use candle_core::{DType, Device, Var};
+    /// let w = Var::ones((4, 8), DType::F32, &Device::Cpu)?;
+    /// let bias = Var::ones(4, DType::F32, &Device::Cpu)?;
+    /// let named = vec![("w".into(), w.clone()), ("bias".into(), bias.clone())];
+    /// let mut muon = np_core::Muon::from_named(named, np_core::MuonConfig { lr: 0.02, ..Default::default() })?;
+    /// muon.backward_step_report(&(w.as_tensor().sqr()?.sum_all()? + bias.as_tensor().sqr()?.sum_all()?)?)?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub type Muon = Driver<MuonConfig>;
+    "fallback" => Fallback;
+}
+
+hyper_parameters! {
+    /// Hyper-parameters of [`Muon`].
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    #[serde(deny_unknown_fields, default)]
+    pub struct MuonConfig {
+        /// η, step size of matrices, ≥ 0. Default 10⁻³ (PyTorch; 0.02 is usual).
+        pub lr: f64,
+        /// wd, decoupled weight decay, ≥ 0. Default 0.1 (PyTorch).
+        pub weight_decay: f64,
+        /// μ, momentum, in [0, 1). Default 0.95 (PyTorch).
+        pub momentum: f64,
+        /// Nesterov's look-ahead. Default on (PyTorch).
+        pub nesterov: bool,
+        /// a, b, c of the iteration. Default 3.4445, −4.775, 2.0315 (PyTorch).
+        pub coefficients: [f64; 3],
+        /// Smallest ‖N‖ that is divided by, > 0. Default 10⁻⁷ (PyTorch).
+        pub eps: f64,
+        /// Iterations, below 100. Default 5 (PyTorch).
+        pub iterations: usize,
+        /// What η of a matrix is multiplied with: √max(1, rows/columns) (`original`), 0.2 √max(rows, columns) (`match_rms_adamw`) or √(rows/columns)
+        /// (`spectral_unclamped`). Default `original`.
+        pub scale: MuonScale,
+        /// What the iteration is rounded to, `bf16` or `full`: the type that is computed in. Default `bf16` (PyTorch).
+        pub precision: Precision,
+        /// AdamW for what is no matrix.
+        pub fallback: Fallback,
+    }
+}
+
+/// What η of a matrix is multiplied with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MuonScale {
+    /// √max(1, rows/columns) (Jordan).
+    #[default]
+    Original,
+    /// 0.2 √max(rows, columns): updates as large as AdamW's (Liu et al.).
+    MatchRmsAdamw,
+    /// √(rows/columns) (Bernstein).
+    SpectralUnclamped,
+}
+
+/// What Muon's iteration is rounded to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Precision {
+    /// Eight bits of mantissa after every operation.
+    #[default]
+    Bf16,
+    /// The type that is computed in.
+    Full,
+}
+
+hyper_parameters! {
+    /// AdamW, for what is no matrix.
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    #[serde(deny_unknown_fields, default)]
+    pub struct Fallback {
+        /// Its learning rate over η of the matrices, ≥ 0. Default 0.015 (Jordan: 3·10⁻⁴ beside 0.02).
+        pub lr_ratio: f64,
+        /// β₁, in [0, 1). Default 0.9 (Jordan).
+        pub beta1: f64,
+        /// β₂, in [0, 1). Default 0.95 (Jordan).
+        pub beta2: f64,
+        /// ε > 0. Default 10⁻¹⁰ (Jordan).
+        pub eps: f64,
+    }
+}
+
+impl Default for Fallback {
+    fn default() -> Self {
+        Self { lr_ratio: 0.015, beta1: 0.9, beta2: 0.95, eps: 1e-10 }
+    }
+}
+
+impl Default for MuonConfig {
+    fn default() -> Self {
+        Self {
+            lr: 1e-3,
+            weight_decay: 0.1,
+            momentum: 0.95,
+            nesterov: true,
+            coefficients: [3.4445, -4.7750, 2.0315],
+            eps: 1e-7,
+            iterations: 5,
+            scale: MuonScale::default(),
+            precision: Precision::default(),
+            fallback: Fallback::default(),
+        }
+    }
+}
+
+impl Rule for MuonConfig {
+    const KIND: &'static str = "muon";
+    type Memory = ();
+
+    fn validate(&self) -> Result<()> {
+        not_negative("lr", self.lr)?;
+        not_negative("weight_decay", self.weight_decay)?;
+        check((0.0..1.0).contains(&self.momentum), "momentum", "a number in [0, 1)", self.momentum)?;
+        positive("eps", self.eps)?;
+        for (i, c) in self.coefficients.into_iter().enumerate() {
+            check(c.is_finite(), &format!("coefficients.{i}"), "a finite number", c)?;
+        }
+        check(self.iterations < 100, "iterations", "a number below 100", self.iterations)?;
+        let Fallback { lr_ratio, beta1, beta2, eps } = self.fallback;
+        not_negative("fallback.lr_ratio", lr_ratio)?;
+        check((0.0..1.0).contains(&beta1), "fallback.beta1", "a number in [0, 1)", beta1)?;
+        check((0.0..1.0).contains(&beta2), "fallback.beta2", "a number in [0, 1)", beta2)?;
+        positive("fallback.eps", eps)
+    }
+
+    fn learning_rate(&self) -> f64 {
+        self.lr
+    }
+
+    fn set_learning_rate(&mut self, lr: f64) {
+        self.lr = lr;
+    }
+
+    fn buffers(&self, shape: &[usize]) -> Vec<Buffer> {
+        if shape.len() > 1 { vec!["momentum".into()] } else { vec!["momentum".into(), "second_moment".into()] }
+    }
+
+    fn momentum(&self) -> Option<&'static str> {
+        Some("momentum")
+    }
+
+    fn keeps_squares_of(&self, dims: &[usize]) -> bool {
+        dims.len() < 2
+    }
+
+    fn directions(&self, _: &StepContext, work: &mut [ParamStep<'_>], (): &mut ()) -> Result<Vec<Apply>> {
+        host::directions(self, work)
+    }
+}
+
+impl HostRule for MuonConfig {
+    fn decay(&self) -> Decay {
+        Decay::Decoupled(self.weight_decay)
+    }
+
+    fn keeps_squares(&self, dims: &[usize]) -> bool {
+        dims.len() < 2
+    }
+
+    fn direct<T: Real>(&self, whole: Whole<'_, T>) -> Result<Apply> {
+        let Whole { dims, u, buffers, t, lr, weight_decay, .. } = whole;
+        match (dims, buffers) {
+            ([rows, rest @ ..], [momentum]) => {
+                let cols: usize = rest.iter().product();
+                let step = lr * self.scale.of(*rows as f64, cols as f64);
+                if !u.is_empty() {
+                    self.average(u, momentum);
+                    self.orthogonalise(u, *rows, cols)?;
+                }
+                Ok(Apply { keep: 1.0 - lr * weight_decay, factor: step })
+            }
+            (_, [m, v]) => {
+                let Fallback { lr_ratio, beta1, beta2, eps } = self.fallback;
+                let k = adam::Scalars::<T>::new(beta1, beta2, eps, t);
+                for ((u, m), v) in u.iter_mut().zip(m).zip(v) {
+                    (*u, [*m, *v]) = k.direction(*u, [*m, *v]);
+                }
+                let lr = lr * lr_ratio;
+                Ok(Apply { keep: 1.0 - lr * weight_decay, factor: lr })
+            }
+            _ => Ok(Apply { keep: 1.0, factor: 0.0 }),
+        }
+    }
+}
+
+impl MuonScale {
+    fn of(self, rows: f64, cols: f64) -> f64 {
+        match self {
+            Self::Original => (rows / cols.max(1.0)).max(1.0).sqrt(),
+            Self::MatchRmsAdamw => 0.2 * rows.max(cols).sqrt(),
+            Self::SpectralUnclamped => (rows / cols.max(1.0)).sqrt(),
+        }
+    }
+}
+
+impl MuonConfig {
+    /// M moves on; u becomes N.
+    fn average<T: Real>(&self, u: &mut [T], momentum: &mut [T]) {
+        let (fresh, kept) = (T::from_f64(1.0 - self.momentum), T::from_f64(self.momentum));
+        for (u, m) in u.iter_mut().zip(momentum) {
+            *m += fresh * (*u - *m);
+            // Written from whichever end is nearer, so that it rounds as PyTorch's `lerp` does.
+            *u = match (self.nesterov, self.momentum < 0.5) {
+                (false, _) => *m,
+                (true, true) => *u + kept * (*m - *u),
+                (true, false) => *m - (*m - *u) * fresh,
+            };
+        }
+    }
+
+    fn round<T: Real>(&self, x: T) -> T {
+        match self.precision {
+            Precision::Bf16 => x.round_to_bf16(),
+            Precision::Full => x,
+        }
+    }
+
+    /// u ← X of the iteration; worked on with its shorter side as rows.
+    fn orthogonalise<T: Real>(&self, u: &mut [T], rows: usize, cols: usize) -> Result<()> {
+        let tall = rows > cols;
+        let (r, c) = if tall { (cols, rows) } else { (rows, cols) };
+        let mut x: Vec<T> = match tall {
+            true => (0..r * c).map(|k| u[(k % c) * r + k / c]).collect(),
+            false => u.to_vec(),
+        };
+        x.iter_mut().for_each(|x| *x = self.round(*x));
+        let norm = x.iter().map(|x| x.to_f64().powi(2)).sum::<f64>().sqrt();
+        let norm = if norm.is_finite() { norm } else { sums::far_norm(&x) };
+        let norm = self.round(T::from_f64(norm.max(self.eps)));
+        x.iter_mut().for_each(|x| *x = self.round(*x / norm));
+
+        let [a, b, c2] = self.coefficients.map(T::from_f64);
+        let (mut gram, mut poly, mut next) = (vec![T::ZERO; r * r], vec![T::ZERO; r * r], vec![T::ZERO; r * c]);
+        for _ in 0..self.iterations {
+            let rows = view(&x, r, c)?;
+            product(&mut gram, Destination::Overwrite, T::ONE, rows, rows.t())?;
+            gram.iter_mut().for_each(|x| *x = self.round(*x));
+            product(&mut poly, Destination::Overwrite, c2, view(&gram, r, r)?, view(&gram, r, r)?)?;
+            poly.iter_mut().zip(&gram).for_each(|(p, g)| *p = self.round(b * *g + *p));
+            product(&mut next, Destination::Overwrite, T::ONE, view(&poly, r, r)?, view(&x, r, c)?)?;
+            x.iter_mut().zip(&next).for_each(|(x, n)| *x = self.round(a * *x + *n));
+        }
+        match tall {
+            true => u.iter_mut().enumerate().for_each(|(k, u)| *u = x[(k % r) * c + k / r]),
+            false => u.copy_from_slice(&x),
+        }
+        Ok(())
+    }
+}

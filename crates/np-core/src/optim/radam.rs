@@ -1,0 +1,153 @@
+//! RAdam: Adam whose adaptive step waits until its variance is known.
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::decay::{Decay, DecayKind};
+use crate::engine::buffer::Buffer;
+use crate::engine::driver::Driver;
+use crate::engine::elementwise::{Elementwise, StepInfo};
+use crate::engine::number::Number;
+use crate::error::{Result, fraction, not_negative, positive};
+use crate::optim::average::{Average, correction};
+
+optimizer! {
+    /// RAdam: momentum alone in the first steps, then Adam with a factor r that grows to 1 as the second moment has seen more gradients.
+    ///
+    /// ```text
+    /// m ← β₁ m + (1 − β₁) g          m̂ = m / (1 − β₁ᵗ)
+    /// v ← β₂ v + (1 − β₂) g²
+    /// ρ∞ = 2/(1 − β₂) − 1            ρₜ = ρ∞ − 2 t β₂ᵗ / (1 − β₂ᵗ)
+    /// ρₜ ≤ 5:  θ ← θ − η m̂
+    /// ρₜ > 5:  θ ← θ − η r m̂ √(1 − β₂ᵗ) / (√v + ε)
+    ///          r² = (ρₜ − 4)(ρₜ − 2) ρ∞ / ((ρ∞ − 4)(ρ∞ − 2) ρₜ)
+    /// ```
+    ///
+    /// With the default β₂ the first 5 steps are momentum's. As `torch.optim.RAdam`, with its defaults; ε is added to √v before the correction, as
+    /// there. Reference: Liu et al. 2020.
+    ///
+    /// ```
+    /// # fn main() -> np_core::Result<()> {
+    /// use candle_core::{DType, Device, Var};
+    /// let w = Var::ones(3, DType::F32, &Device::Cpu)?;
+    /// let config = np_core::RAdamConfig { lr: 0.25, ..Default::default() };
+    /// let mut radam = np_core::RAdam::from_named(vec![("w".into(), w.clone())], config)?;
+    /// radam.step_report(&w.as_tensor().sqr()?.sum_all()?.backward()?)?;
+    /// assert!((w.to_vec1::<f32>()?[0] - 0.5).abs() < 1e-6); // not yet adaptive: 1 − 0.25 · 2
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub type RAdam = Driver<RAdamConfig>;
+}
+
+hyper_parameters! {
+    /// Hyper-parameters of [`RAdam`].
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    #[serde(deny_unknown_fields, default)]
+    pub struct RAdamConfig {
+        /// η, step size, ≥ 0. Default 10⁻³ (PyTorch).
+        pub lr: f64,
+        /// β₁, decay of the first moment, in [0, 1). Default 0.9 (PyTorch).
+        pub beta1: f64,
+        /// β₂, decay of the second moment, in [0, 1). Default 0.999 (PyTorch).
+        pub beta2: f64,
+        /// ε, added to √v, > 0. Default 10⁻⁸ (PyTorch).
+        pub eps: f64,
+        /// wd, weight decay, ≥ 0. Default 0 (PyTorch).
+        pub weight_decay: f64,
+        /// Where weight decay enters. Default coupled (PyTorch).
+        pub decay: DecayKind,
+    }
+}
+
+impl Default for RAdamConfig {
+    fn default() -> Self {
+        Self { lr: 1e-3, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.0, decay: DecayKind::Coupled }
+    }
+}
+
+/// What a tensor's step needs.
+#[doc(hidden)]
+#[derive(Debug, Clone, Copy)]
+pub struct Scalars<T> {
+    first: Average<T>,
+    second: Average<T>,
+    /// 1 / (1 − β₁ᵗ), with r √(1 − β₂ᵗ) where the step is adaptive.
+    scale: T,
+    /// The divisor is `root` √v + `floor`: √v + ε where the step is adaptive, 1 where it is not. Arithmetic, since a choice in its place keeps
+    /// the loop from being vectorised.
+    root: T,
+    floor: T,
+}
+
+/// The largest finite number for ∞, whose product with 0 would be none.
+#[inline(always)]
+fn finite<T: Number>(x: T) -> T {
+    T::select_lt(T::MAX, x, T::MAX, x)
+}
+
+impl Elementwise for RAdamConfig {
+    const KIND: &'static str = "radam";
+    const COUNTS: [usize; 2] = [2, 2];
+    type Scalars<T: Number> = Scalars<T>;
+
+    fn validate(&self) -> Result<()> {
+        not_negative("lr", self.lr)?;
+        fraction("beta1", self.beta1)?;
+        fraction("beta2", self.beta2)?;
+        positive("eps", self.eps)?;
+        not_negative("weight_decay", self.weight_decay)
+    }
+
+    fn learning_rate(&self) -> f64 {
+        self.lr
+    }
+
+    fn set_learning_rate(&mut self, lr: f64) {
+        self.lr = lr;
+    }
+
+    fn weight_decay(&self) -> Decay {
+        self.decay.of(self.weight_decay)
+    }
+
+    fn keeps_squares(&self) -> bool {
+        true
+    }
+
+    fn buffers(&self) -> Vec<Buffer> {
+        vec!["first_moment".into(), "second_moment".into()]
+    }
+
+    fn momentum(&self) -> Option<&'static str> {
+        Some("first_moment")
+    }
+
+    fn scalars<T: Number>(&self, at: &mut StepInfo<'_>) -> Scalars<T> {
+        let (c1, c2) = (correction(self.beta1, at.exponent()), correction(self.beta2, at.exponent()));
+        let longest = 2.0 / (1.0 - self.beta2) - 1.0;
+        let length = longest - 2.0 * at.t as f64 * (1.0 - c2) / c2;
+        let adaptive = length > 5.0;
+        let mut scale = 1.0 / c1;
+        if adaptive {
+            let over = (length - 4.0) * (length - 2.0) * longest;
+            scale *= (over / ((longest - 4.0) * (longest - 2.0) * length)).sqrt() * c2.sqrt();
+        }
+        Scalars {
+            first: Average::new(self.beta1),
+            second: Average::new(self.beta2),
+            scale: T::from_f64(scale),
+            root: T::from_f64(f64::from(u8::from(adaptive))),
+            floor: T::from_f64(if adaptive { self.eps } else { 1.0 }),
+        }
+    }
+
+    #[inline(always)]
+    fn direction<T: Number, const N: usize>(k: &Scalars<T>, _: T, g: T, mut state: [T; N]) -> (T, [T; N]) {
+        if N < 2 {
+            return (g, state);
+        }
+        let (m, v) = (k.first.of(state[0], g), k.second.of(state[1], g * g));
+        (state[0], state[1]) = (m, v);
+        (m * k.scale / (k.root * finite(v.sqrt()) + k.floor), state)
+    }
+}

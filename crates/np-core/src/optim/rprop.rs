@@ -1,0 +1,118 @@
+//! Rprop: steps whose size adapts to whether the gradient's sign has changed.
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::decay::Decay;
+use crate::engine::buffer::Buffer;
+use crate::engine::driver::Driver;
+use crate::engine::elementwise::{Elementwise, StepInfo};
+use crate::engine::number::Number;
+use crate::error::{Result, check, positive};
+
+optimizer! {
+    /// Rprop: every element has a step size of its own, that grows while the sign of its gradient stays and shrinks when it turns.
+    ///
+    /// ```text
+    /// sign(g)·sign(g′) > 0:  δ ← min(δ η₊, δmax)
+    /// sign(g)·sign(g′) < 0:  δ ← max(δ η₋, δmin),  g ← 0
+    /// θ ← θ − η δ sign(g)
+    /// g′ ← g
+    /// ```
+    ///
+    /// For full-batch gradients: a mini-batch's noise turns signs. As `torch.optim.Rprop`, with its defaults. Departures: δ is kept as a
+    /// multiple of η, 1 at first, and so are its bounds, so that a schedule scales all steps (PyTorch reads η in a tensor's first step only); and the
+    /// signs are multiplied, not the gradients, whose product can underflow to 0. It has no weight decay of its own; a group's is added to the
+    /// gradient. Reference: Riedmiller and Braun 1993, in the form without backtracking.
+    ///
+    /// ```
+    /// # fn main() -> np_core::Result<()> {
+    /// use candle_core::{DType, Device, Var};
+    /// let w = Var::ones(3, DType::F32, &Device::Cpu)?;
+    /// let config = np_core::RpropConfig { lr: 0.25, ..Default::default() };
+    /// let mut rprop = np_core::Rprop::from_named(vec![("w".into(), w.clone())], config)?;
+    /// rprop.step_report(&w.as_tensor().sqr()?.sum_all()?.backward()?)?;
+    /// assert_eq!(w.to_vec1::<f32>()?, [0.75; 3]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub type Rprop = Driver<RpropConfig>;
+}
+
+hyper_parameters! {
+    /// Hyper-parameters of [`Rprop`].
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    #[serde(deny_unknown_fields, default)]
+    pub struct RpropConfig {
+        /// η, size of the first step, ≥ 0. Default 10⁻² (PyTorch).
+        pub lr: f64,
+        /// η₋, what δ is multiplied with where the sign has turned, in (0, 1). Default 0.5 (PyTorch).
+        pub shrink: f64,
+        /// η₊, what δ is multiplied with where the sign has stayed, above 1. Default 1.2 (PyTorch).
+        pub grow: f64,
+        /// δmin, smallest step as a multiple of η, > 0. Default 10⁻⁴ (PyTorch: 10⁻⁶ at its η).
+        pub min_step: f64,
+        /// δmax, largest step as a multiple of η, ≥ `min_step`. Default 5000 (PyTorch: 50 at its η).
+        pub max_step: f64,
+    }
+}
+
+impl Default for RpropConfig {
+    fn default() -> Self {
+        Self { lr: 1e-2, shrink: 0.5, grow: 1.2, min_step: 1e-4, max_step: 5e3 }
+    }
+}
+
+/// What a tensor's step needs: η₋, η₊, δmin, δmax.
+#[doc(hidden)]
+#[derive(Debug, Clone, Copy)]
+pub struct Scalars<T>([T; 4]);
+
+impl Elementwise for RpropConfig {
+    const KIND: &'static str = "rprop";
+    const COUNTS: [usize; 2] = [2, 2];
+    type Scalars<T: Number> = Scalars<T>;
+
+    fn validate(&self) -> Result<()> {
+        crate::error::not_negative("lr", self.lr)?;
+        check(self.shrink > 0.0 && self.shrink < 1.0, "shrink", "a number in (0, 1)", self.shrink)?;
+        check(self.grow.is_finite() && self.grow > 1.0, "grow", "a number > 1", self.grow)?;
+        positive("min_step", self.min_step)?;
+        let fits = self.max_step.is_finite() && self.max_step >= self.min_step;
+        check(fits, "max_step", "a number ≥ `min_step`", self.max_step)
+    }
+
+    fn learning_rate(&self) -> f64 {
+        self.lr
+    }
+
+    fn set_learning_rate(&mut self, lr: f64) {
+        self.lr = lr;
+    }
+
+    fn weight_decay(&self) -> Decay {
+        Decay::Coupled(0.0)
+    }
+
+    fn buffers(&self) -> Vec<Buffer> {
+        vec!["previous_gradient".into(), Buffer::new("step_size").filled(1.0)]
+    }
+
+    fn scalars<T: Number>(&self, _: &mut StepInfo<'_>) -> Scalars<T> {
+        Scalars([self.shrink, self.grow, self.min_step, self.max_step].map(T::from_f64))
+    }
+
+    #[inline(always)]
+    fn direction<T: Number, const N: usize>(k: &Scalars<T>, _: T, g: T, mut state: [T; N]) -> (T, [T; N]) {
+        if N < 2 {
+            return (g, state);
+        }
+        let [shrink, grow, least, most] = k.0;
+        let turn = g.sign() * state[0].sign();
+        let turned = T::select_lt(turn, T::ZERO, shrink, T::ONE);
+        let factor = T::select_lt(T::ZERO, turn, grow, turned);
+        let g = T::select_lt(turn, T::ZERO, T::ZERO, g);
+        let step = (state[1] * factor).clip(least, most);
+        (state[0], state[1]) = (g, step);
+        (step * g.sign(), state)
+    }
+}

@@ -1,0 +1,319 @@
+//! Schedule-free AdamW and SGD: averaging in place of a learning-rate schedule.
+
+use candle_core::Tensor;
+use serde::{Deserialize, Serialize};
+
+use crate::config::decay::Decay;
+use crate::engine::buffer::Buffer;
+use crate::engine::driver::Driver;
+use crate::engine::elementwise::{Elementwise, StepInfo};
+use crate::engine::number::Number;
+use crate::error::{Result, check, fraction, not_negative, positive};
+use crate::optim::average::{Average, correction};
+
+optimizer! {
+    /// Schedule-free AdamW: gradients are taken at a point y between the iterate z and its average x; x is what is evaluated.
+    ///
+    /// ```text
+    /// v ← β₂ v + (1 − β₂) g²          h = g / (√(v / (1 − β₂ᵗ)) + ε) + wd·y
+    /// ηₜ = η min(1, t/T)              wₜ = tʳ (largest ηᵢ so far)^p          c = wₜ / Σ wᵢ
+    /// y ← (1 − c) y + c z − ηₜ (1 − β₁ (1 − c)) h
+    /// z ← z − ηₜ h
+    /// ```
+    ///
+    /// The parameters hold y in training: θ is y. For evaluation x = y + (z − y)(1 − 1/β₁) stands in their place. Leave the schedule constant; T is `warmup_steps`. As `AdamWScheduleFree` of the package `schedulefree`, with its
+    /// defaults; t, the warm-up and Σwᵢ go by the tensor's own steps, where the package counts all. Reference: Defazio et al. 2024.
+    ///
+    /// ```
+    /// # fn main() -> np_core::Result<()> {
+    /// use candle_core::{DType, Device, Var};
+    /// use np_core::{ScheduleFreeAdamW, ScheduleFreeAdamWConfig, Weights};
+    /// let w = Var::ones(3, DType::F32, &Device::Cpu)?;
+    /// let config = ScheduleFreeAdamWConfig { lr: 0.1, ..Default::default() };
+    /// let mut optimizer = ScheduleFreeAdamW::from_named(vec![("w".into(), w.clone())], config)?;
+    /// for _ in 0..50 {
+    ///     optimizer.step_report(&w.as_tensor().sqr()?.sum_all()?.backward()?)?;
+    /// }
+    /// optimizer.use_weights(Weights::Averaged)?; // evaluate, save
+    /// optimizer.use_weights(Weights::Trained)?; // go on
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
+    /// [`Driver::use_weights`] with [`Weights::Averaged`](crate::Weights) puts x there.
+    pub type ScheduleFreeAdamW = Driver<ScheduleFreeAdamWConfig>;
+}
+
+optimizer! {
+    /// Schedule-free SGD: gradients are taken at a point y between the iterate z and its average x; x is what is evaluated.
+    /// As [`ScheduleFreeAdamW`], with the gradient itself for h.
+    ///
+    /// ```text
+    /// h = g + wd·y                    ηₜ, c, y, z, x as in schedule-free AdamW, with β for β₁
+    /// ```
+    ///
+    /// As `SGDScheduleFree` of the package `schedulefree`, with its defaults. Reference: Defazio et al. 2024.
+    ///
+    /// ```
+    /// # fn main() -> np_core::Result<()> {
+    /// use candle_core::{DType, Device, Var};
+    /// use np_core::{ScheduleFreeSgd, ScheduleFreeSgdConfig};
+    /// let w = Var::ones(3, DType::F32, &Device::Cpu)?;
+    /// let config = ScheduleFreeSgdConfig { lr: 0.25, ..Default::default() };
+    /// let mut optimizer = ScheduleFreeSgd::from_named(vec![("w".into(), w.clone())], config)?;
+    /// let report = optimizer.step_report(&w.as_tensor().sqr()?.sum_all()?.backward()?)?;
+    /// assert_eq!(report.updated, 1);
+    /// assert_eq!(w.to_vec1::<f32>()?, [0.5; 3]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub type ScheduleFreeSgd = Driver<ScheduleFreeSgdConfig>;
+}
+
+hyper_parameters! {
+    /// Hyper-parameters of [`ScheduleFreeAdamW`].
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    #[serde(deny_unknown_fields, default)]
+    pub struct ScheduleFreeAdamWConfig {
+        /// η, step size, ≥ 0. Default 2.5·10⁻³ (`schedulefree`).
+        pub lr: f64,
+        /// β₁, how near to the average gradients are taken, in (0, 1). Default 0.9 (`schedulefree`).
+        pub beta1: f64,
+        /// β₂, decay of the second moment, in [0, 1). Default 0.999 (`schedulefree`).
+        pub beta2: f64,
+        /// ε, added to √v̂, > 0. Default 10⁻⁸ (`schedulefree`).
+        pub eps: f64,
+        /// wd, weight decay at y, scaled by ηₜ, ≥ 0. Default 0 (`schedulefree`).
+        pub weight_decay: f64,
+        /// T, steps over which η rises linearly. Default 0 (`schedulefree`).
+        pub warmup_steps: u64,
+        /// r, power of t in a step's weight in the average, ≥ 0. Default 0 (`schedulefree`).
+        pub r: f64,
+        /// p, power of the largest η in a step's weight, ≥ 0. Default 2 (`schedulefree`).
+        pub weight_lr_power: f64,
+    }
+}
+
+impl Default for ScheduleFreeAdamWConfig {
+    fn default() -> Self {
+        let (warmup_steps, r, weight_lr_power) = (0, 0.0, 2.0);
+        Self { lr: 2.5e-3, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.0, warmup_steps, r, weight_lr_power }
+    }
+}
+
+hyper_parameters! {
+    /// Hyper-parameters of [`ScheduleFreeSgd`].
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    #[serde(deny_unknown_fields, default)]
+    pub struct ScheduleFreeSgdConfig {
+        /// η, step size, ≥ 0. Default 1 (`schedulefree`).
+        pub lr: f64,
+        /// β, how near to the average gradients are taken, in (0, 1). Default 0.9 (`schedulefree`).
+        pub momentum: f64,
+        /// wd, coupled weight decay, ≥ 0. Default 0 (`schedulefree`).
+        pub weight_decay: f64,
+        /// T, steps over which η rises linearly. Default 0 (`schedulefree`).
+        pub warmup_steps: u64,
+        /// r, power of t in a step's weight in the average, ≥ 0. Default 0 (`schedulefree`).
+        pub r: f64,
+        /// p, power of the largest η in a step's weight, ≥ 0. Default 2 (`schedulefree`).
+        pub weight_lr_power: f64,
+    }
+}
+
+impl Default for ScheduleFreeSgdConfig {
+    fn default() -> Self {
+        Self { lr: 1.0, momentum: 0.9, weight_decay: 0.0, warmup_steps: 0, r: 0.0, weight_lr_power: 2.0 }
+    }
+}
+
+/// Σ wᵢ and the largest ηᵢ of a tensor.
+const NUMBERS: &[(&str, f64)] = &[("weight_sum", 0.0), ("largest_lr", 0.0)];
+
+/// How y and z move.
+#[derive(Debug, Clone, Copy)]
+struct Moves<T> {
+    /// c, weight of z in the new average.
+    c: T,
+    /// ηₜ (1 − β (1 − c))
+    y_step: T,
+    /// ηₜ
+    z_step: T,
+    /// A tensor's first step: z is y.
+    first: bool,
+}
+
+impl<T: Number> Moves<T> {
+    fn new(at: &mut StepInfo<'_>, beta: f64, warmup_steps: u64, r: f64, power: f64) -> Self {
+        let warm = if at.t < warmup_steps { at.t as f64 / warmup_steps as f64 } else { 1.0 };
+        let lr = at.lr * warm;
+        let [sum, largest] = at.numbers else { unreachable!("`NUMBERS` has two") };
+        *largest = largest.max(lr);
+        let weight = (at.t as f64).powf(r) * largest.powf(power);
+        *sum += weight;
+        let c = if *sum > 0.0 { weight / *sum } else { 0.0 };
+        let real = T::from_f64;
+        Self { c: real(c), y_step: real(lr * (1.0 - beta * (1.0 - c))), z_step: real(lr), first: at.t == 1 }
+    }
+
+    /// What y moves by, and the new z.
+    #[inline(always)]
+    fn direction(self, y: T, z: T, h: T) -> (T, T) {
+        let z = if self.first { y } else { z };
+        (self.c * (y - z) + self.y_step * h, z - self.z_step * h)
+    }
+}
+
+/// x = y + (z − y)(1 − 1/β)
+fn average(y: &Tensor, z: Option<&Tensor>, beta: f64) -> Result<Option<Tensor>> {
+    Ok(z.map(|z| y + ((z - y)? * (1.0 - 1.0 / beta))?).transpose()?)
+}
+
+fn open_fraction(key: &str, x: f64) -> Result<()> {
+    check(x > 0.0 && x < 1.0, key, "a number in (0, 1)", x)
+}
+
+/// What a tensor's step needs.
+#[doc(hidden)]
+#[derive(Debug, Clone, Copy)]
+pub struct Scalars<T> {
+    moves: Moves<T>,
+    second: Average<T>,
+    /// 1 / √(1 − β₂ᵗ)
+    root: T,
+    eps: T,
+    weight_decay: T,
+}
+
+impl Elementwise for ScheduleFreeAdamWConfig {
+    const KIND: &'static str = "schedule_free_adamw";
+    const COUNTS: [usize; 2] = [2, 2];
+    type Scalars<T: Number> = Scalars<T>;
+
+    fn validate(&self) -> Result<()> {
+        not_negative("lr", self.lr)?;
+        open_fraction("beta1", self.beta1)?;
+        fraction("beta2", self.beta2)?;
+        positive("eps", self.eps)?;
+        not_negative("weight_decay", self.weight_decay)?;
+        not_negative("r", self.r)?;
+        not_negative("weight_lr_power", self.weight_lr_power)
+    }
+
+    fn learning_rate(&self) -> f64 {
+        self.lr
+    }
+
+    fn set_learning_rate(&mut self, lr: f64) {
+        self.lr = lr;
+    }
+
+    fn weight_decay(&self) -> Decay {
+        // Not coupled: it must not enter v.
+        Decay::Inside(self.weight_decay)
+    }
+
+    fn keeps_squares(&self) -> bool {
+        true
+    }
+
+    fn buffers(&self) -> Vec<Buffer> {
+        vec!["z".into(), "second_moment".into()]
+    }
+
+    fn numbers(&self) -> &'static [(&'static str, f64)] {
+        NUMBERS
+    }
+
+    fn step_size(&self, _: &StepInfo<'_>) -> f64 {
+        1.0
+    }
+
+    fn scalars<T: Number>(&self, at: &mut StepInfo<'_>) -> Scalars<T> {
+        let real = T::from_f64;
+        Scalars {
+            second: Average::new(self.beta2),
+            root: real(1.0 / correction(self.beta2, at.exponent()).sqrt()),
+            eps: real(self.eps),
+            weight_decay: real(at.weight_decay),
+            moves: Moves::new(at, self.beta1, self.warmup_steps, self.r, self.weight_lr_power),
+        }
+    }
+
+    #[inline(always)]
+    fn direction<T: Number, const N: usize>(k: &Scalars<T>, theta: T, g: T, mut state: [T; N]) -> (T, [T; N]) {
+        if N < 2 {
+            return (g, state);
+        }
+        let v = k.second.of(state[1], g * g);
+        let h = g / (v.sqrt() * k.root + k.eps) + k.weight_decay * theta;
+        let (u, z) = k.moves.direction(theta, state[0], h);
+        (state[0], state[1]) = (z, v);
+        (u, state)
+    }
+
+    fn average(&self, theta: &Tensor, buffers: &[Tensor]) -> Result<Option<Tensor>> {
+        average(theta, buffers.first(), self.beta1)
+    }
+}
+
+/// What a tensor's step needs: how y and z move.
+#[doc(hidden)]
+#[derive(Debug, Clone, Copy)]
+pub struct SgdScalars<T>(Moves<T>);
+
+impl Elementwise for ScheduleFreeSgdConfig {
+    const KIND: &'static str = "schedule_free_sgd";
+    const COUNTS: [usize; 2] = [1, 1];
+    type Scalars<T: Number> = SgdScalars<T>;
+
+    fn validate(&self) -> Result<()> {
+        not_negative("lr", self.lr)?;
+        open_fraction("momentum", self.momentum)?;
+        not_negative("weight_decay", self.weight_decay)?;
+        not_negative("r", self.r)?;
+        not_negative("weight_lr_power", self.weight_lr_power)
+    }
+
+    fn learning_rate(&self) -> f64 {
+        self.lr
+    }
+
+    fn set_learning_rate(&mut self, lr: f64) {
+        self.lr = lr;
+    }
+
+    fn weight_decay(&self) -> Decay {
+        Decay::Coupled(self.weight_decay)
+    }
+
+    fn buffers(&self) -> Vec<Buffer> {
+        vec!["z".into()]
+    }
+
+    fn numbers(&self) -> &'static [(&'static str, f64)] {
+        NUMBERS
+    }
+
+    fn step_size(&self, _: &StepInfo<'_>) -> f64 {
+        1.0
+    }
+
+    fn scalars<T: Number>(&self, at: &mut StepInfo<'_>) -> SgdScalars<T> {
+        SgdScalars(Moves::new(at, self.momentum, self.warmup_steps, self.r, self.weight_lr_power))
+    }
+
+    #[inline(always)]
+    fn direction<T: Number, const N: usize>(k: &SgdScalars<T>, theta: T, g: T, mut state: [T; N]) -> (T, [T; N]) {
+        if N < 1 {
+            return (g, state);
+        }
+        let (u, z) = k.0.direction(theta, state[0], g);
+        state[0] = z;
+        (u, state)
+    }
+
+    fn average(&self, theta: &Tensor, buffers: &[Tensor]) -> Result<Option<Tensor>> {
+        average(theta, buffers.first(), self.momentum)
+    }
+}

@@ -1,0 +1,123 @@
+//! Stochastic gradient descent with momentum.
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::decay::{Decay, DecayKind};
+use crate::engine::buffer::Buffer;
+use crate::engine::driver::Driver;
+use crate::engine::elementwise::{Elementwise, StepInfo};
+use crate::engine::number::Number;
+use crate::error::{Result, check, not_negative};
+
+optimizer! {
+    /// Stochastic gradient descent, with momentum, dampening, Nesterov's look-ahead and weight decay.
+    ///
+    /// ```text
+    /// g ← g + wd·θ          (decoupled decay: θ ← (1 − η wd) θ beside the step instead, with the η of the step)
+    /// B ← μ B + (1 − τ) g          (first step of a tensor: B ← g)
+    /// u = B,  or  g + μ B with Nesterov,  or  g without momentum
+    /// θ ← θ − η u
+    /// ```
+    ///
+    /// As `torch.optim.SGD`, with its defaults but for η, which PyTorch sets to 10⁻³ and is 10⁻² here. References: Polyak 1964; Sutskever et al. 2013.
+    ///
+    /// ```
+    /// # fn main() -> np_core::Result<()> {
+    /// use candle_core::{DType, Device, Var};
+    /// let w = Var::ones(3, DType::F32, &Device::Cpu)?;
+    /// let config = np_core::SgdConfig { lr: 0.1, momentum: 0.9, ..Default::default() };
+    /// let mut sgd = np_core::Sgd::from_named(vec![("w".into(), w.clone())], config)?;
+    /// let report = sgd.step_report(&w.as_tensor().sqr()?.sum_all()?.backward()?)?;
+    /// assert_eq!(report.updated, 1);
+    /// assert_eq!(w.to_vec1::<f32>()?, [0.8; 3]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub type Sgd = Driver<SgdConfig>;
+}
+
+hyper_parameters! {
+    /// Hyper-parameters of [`Sgd`].
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    #[serde(deny_unknown_fields, default)]
+    pub struct SgdConfig {
+        /// η, step size, ≥ 0. Default 0.01 (the published baseline; PyTorch's is 10⁻³).
+        pub lr: f64,
+        /// μ, momentum, in [0, 1]. Default 0 (PyTorch).
+        pub momentum: f64,
+        /// τ, dampening, in [0, 1]: how much less of the gradient enters the momentum. Default 0 (PyTorch).
+        pub dampening: f64,
+        /// Nesterov's look-ahead; needs momentum above 0 and no dampening. Default off (PyTorch).
+        pub nesterov: bool,
+        /// wd, weight decay, ≥ 0. Default 0 (PyTorch).
+        pub weight_decay: f64,
+        /// Where weight decay enters, `coupled` or `decoupled`. Default coupled (PyTorch).
+        #[serde(skip_serializing_if = "DecayKind::is_coupled")]
+        pub decay: DecayKind,
+    }
+}
+
+impl Default for SgdConfig {
+    fn default() -> Self {
+        Self { lr: 0.01, momentum: 0.0, dampening: 0.0, nesterov: false, weight_decay: 0.0, decay: DecayKind::Coupled }
+    }
+}
+
+/// What a tensor's step needs: μ, 1 − τ (1 in a tensor's first step), and whether to look ahead.
+#[doc(hidden)]
+#[derive(Debug, Clone, Copy)]
+pub struct Scalars<T> {
+    momentum: T,
+    fresh: T,
+    nesterov: bool,
+}
+
+impl Elementwise for SgdConfig {
+    const KIND: &'static str = "sgd";
+    const COUNTS: [usize; 2] = [0, 1];
+    type Scalars<T: Number> = Scalars<T>;
+
+    fn validate(&self) -> Result<()> {
+        not_negative("lr", self.lr)?;
+        check((0.0..=1.0).contains(&self.momentum), "momentum", "a number in [0, 1]", self.momentum)?;
+        check((0.0..=1.0).contains(&self.dampening), "dampening", "a number in [0, 1]", self.dampening)?;
+        not_negative("weight_decay", self.weight_decay)?;
+        let allowed = !self.nesterov || (self.momentum > 0.0 && self.dampening == 0.0);
+        check(allowed, "nesterov", "`false` unless `momentum` > 0 and `dampening` = 0", self.nesterov)
+    }
+
+    fn learning_rate(&self) -> f64 {
+        self.lr
+    }
+
+    fn set_learning_rate(&mut self, lr: f64) {
+        self.lr = lr;
+    }
+
+    fn weight_decay(&self) -> Decay {
+        self.decay.of(self.weight_decay)
+    }
+
+    fn buffers(&self) -> Vec<Buffer> {
+        if self.momentum == 0.0 { vec![] } else { vec!["momentum".into()] }
+    }
+
+    fn momentum(&self) -> Option<&'static str> {
+        (self.momentum > 0.0).then_some("momentum")
+    }
+
+    fn scalars<T: Number>(&self, at: &mut StepInfo<'_>) -> Scalars<T> {
+        let fresh = if at.t == 1 { 1.0 } else { 1.0 - self.dampening };
+        Scalars { momentum: T::from_f64(self.momentum), fresh: T::from_f64(fresh), nesterov: self.nesterov }
+    }
+
+    #[inline(always)]
+    fn direction<T: Number, const N: usize>(k: &Scalars<T>, _: T, g: T, mut state: [T; N]) -> (T, [T; N]) {
+        if N == 0 {
+            return (g, state);
+        }
+        let b = k.momentum * state[0] + k.fresh * g;
+        state[0] = b;
+        (if k.nesterov { g + k.momentum * b } else { b }, state)
+    }
+}

@@ -1,0 +1,190 @@
+//! Shampoo: a preconditioner for each dimension of a tensor.
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::decay::Decay;
+use crate::engine::apply::Apply;
+use crate::engine::buffer::Buffer;
+use crate::engine::driver::Driver;
+use crate::engine::gradients::norm;
+use crate::engine::host;
+use crate::engine::host::{HostRule, Whole};
+use crate::engine::matrix::{Mode, Real, power, view};
+use crate::engine::param_step::ParamStep;
+use crate::engine::range::{largest, squarable};
+use crate::engine::rule::{Rule, StepContext};
+use crate::error::{Result, check, not_negative, positive};
+
+optimizer! {
+    /// Shampoo: the gradient, multiplied along each of its k dimensions with an inverse root of what it has summed up there.
+    ///
+    /// ```text
+    /// g ← g + wd·θ
+    /// L_i ← L_i + G_i G_iᵀ                    G_i: g unfolded along dimension i;  L_i = ε I at first
+    /// u = g ×₁ L₁^(−1/2k) … ×_k L_k^(−1/2k)   for a matrix: L^(−1/4) g R^(−1/4)
+    /// B ← μ B + u                             θ ← θ − η B
+    /// ```
+    ///
+    /// Roots are found anew every [`update_every`](ShampooConfig::update_every) steps, by eigendecomposition. A dimension above
+    /// [`max_dim`](ShampooConfig::max_dim) is left as it is. Held to `pytorch_optimizer`'s `Shampoo`, with its defaults; it differs where that mixes
+    /// the preconditioned update of the step before into the gradient (momentum here is an average of updates), and where it does not move at all before the first
+    /// root (here the first step has one). Reference: Gupta, Koren and Singer 2018.
+    ///
+    /// ```
+    /// # fn main() -> np_core::Result<()> {
+    /// use candle_core::{DType, Device, Var};
+    /// let w = Var::ones((4, 3), DType::F32, &Device::Cpu)?;
+    /// let mut shampoo = np_core::Shampoo::from_named(vec![("w".into(), w.clone())], Default::default())?;
+    /// shampoo.backward_step_report(&w.as_tensor().sqr()?.sum_all()?)?;
+    /// assert_eq!(shampoo.state()?.tensors["w.preconditioner_0"].dims(), [4, 4]);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub type Shampoo = Driver<ShampooConfig>;
+}
+
+hyper_parameters! {
+    /// Hyper-parameters of [`Shampoo`].
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    #[serde(deny_unknown_fields, default)]
+    pub struct ShampooConfig {
+        /// η, step size, ≥ 0. Default 10⁻³ (the reference).
+        pub lr: f64,
+        /// μ, momentum, in [0, 1). Default 0 (the reference).
+        pub momentum: f64,
+        /// wd, coupled weight decay, ≥ 0. Default 0 (the reference).
+        pub weight_decay: f64,
+        /// ε > 0, the diagonal of a preconditioner at first, and the least that an eigenvalue counts for; one that rounding hides beside the largest counts
+        /// for what can just be told from 0. Default 10⁻⁶ (the reference). A direction that no gradient has had when a root is found is
+        /// enlarged by ε^(−1/2k) until the next one: with `update_every` above 1 take 10⁻² or more.
+        pub eps: f64,
+        /// Steps between two computations of the roots, ≥ 1. Default 1 (the reference).
+        pub update_every: u64,
+        /// Largest dimension that is preconditioned, ≥ 1. Default 2048 (the reference has no limit).
+        pub max_dim: usize,
+    }
+}
+
+impl Default for ShampooConfig {
+    fn default() -> Self {
+        Self { lr: 1e-3, momentum: 0.0, weight_decay: 0.0, eps: 1e-6, update_every: 1, max_dim: 2048 }
+    }
+}
+
+impl Rule for ShampooConfig {
+    const KIND: &'static str = "shampoo";
+    type Memory = ();
+
+    fn portable(&self) -> bool {
+        false
+    }
+
+    fn validate(&self) -> Result<()> {
+        not_negative("lr", self.lr)?;
+        check((0.0..1.0).contains(&self.momentum), "momentum", "a number in [0, 1)", self.momentum)?;
+        not_negative("weight_decay", self.weight_decay)?;
+        positive("eps", self.eps)?;
+        check(self.update_every > 0, "update_every", "a number ≥ 1", self.update_every)?;
+        check(self.max_dim > 0, "max_dim", "a number ≥ 1", self.max_dim)
+    }
+
+    fn learning_rate(&self) -> f64 {
+        self.lr
+    }
+
+    fn set_learning_rate(&mut self, lr: f64) {
+        self.lr = lr;
+    }
+
+    fn buffers(&self, shape: &[usize]) -> Vec<Buffer> {
+        let mut all: Vec<Buffer> = if self.momentum > 0.0 { vec!["momentum".into()] } else { vec![] };
+        for (k, n) in shape.iter().enumerate().filter(|(_, n)| (1..=self.max_dim).contains(*n)) {
+            all.push(Buffer::new(format!("preconditioner_{k}")).shaped([*n, *n]).diagonal(self.eps));
+            all.push(Buffer::new(format!("root_{k}")).shaped([*n, *n]));
+        }
+        all
+    }
+
+    fn scratch(&self) -> usize {
+        2
+    }
+
+    fn momentum(&self) -> Option<&'static str> {
+        (self.momentum > 0.0).then_some("momentum")
+    }
+
+    fn keeps_squares(&self) -> bool {
+        true
+    }
+
+    fn directions(&self, _: &StepContext, work: &mut [ParamStep<'_>], (): &mut ()) -> Result<Vec<Apply>> {
+        host::directions(self, work)
+    }
+}
+
+impl ShampooConfig {
+    /// The dimensions that are preconditioned.
+    fn modes<'a>(&self, dims: &'a [usize]) -> impl Iterator<Item = Mode> + 'a {
+        let most = self.max_dim;
+        Mode::all(dims).filter(move |m| m.size <= most)
+    }
+
+    /// −1/2k
+    fn exponent(&self, dims: &[usize]) -> f64 {
+        -0.5 / dims.len() as f64
+    }
+}
+
+impl HostRule for ShampooConfig {
+    fn decay(&self) -> Decay {
+        Decay::Coupled(self.weight_decay)
+    }
+
+    fn check(&self, w: &ParamStep<'_>, gradient: f64) -> Result<()> {
+        let (dims, dtype) = (w.param.dims(), w.param.var.dtype());
+        let Some(mode) = self.modes(&dims).next().filter(|_| w.grad.elem_count() > 0) else { return Ok(()) };
+        // No number of a root is larger.
+        let root = self.eps.powf(self.exponent(&dims));
+        check(root <= largest(dtype), "eps", "a number whose inverse root is finite in the state's type", self.eps)?;
+        let wd = w.weight_decay(self.weight_decay);
+        let decay = if wd == 0.0 { 0.0 } else { wd * norm(&[Some(w.param.var.as_detached_tensor())])? };
+        // Every trace is what all squares so far sum to, and nothing in its matrix is larger.
+        let trace = w.param.state.trace(usize::from(self.momentum > 0.0), mode.size)?;
+        squarable(&w.param.name, dtype, trace.sqrt().hypot(gradient + decay))
+    }
+
+    fn direct<T: Real>(&self, whole: Whole<'_, T>) -> Result<Apply> {
+        let Whole { dims, theta, u, buffers, work, t, lr, weight_decay } = whole;
+        let apply = Apply { keep: 1.0, factor: lr };
+        let [spare, ..] = work else { return Ok(apply) };
+        if u.is_empty() {
+            return Ok(apply);
+        }
+        if weight_decay != 0.0 {
+            let wd = T::from_f64(weight_decay);
+            u.iter_mut().zip(theta).for_each(|(u, theta)| *u += wd * *theta);
+        }
+        let (momentum, preconditioners) = buffers.split_at_mut(usize::from(self.momentum > 0.0));
+        let modes: Vec<Mode> = self.modes(dims).collect();
+        for (mode, pair) in modes.iter().zip(preconditioners.chunks_mut(2)) {
+            let [sum, root] = pair else { continue };
+            mode.gram(sum, T::ONE, u)?;
+            if t == 1 || t.is_multiple_of(self.update_every) {
+                *root = power(sum, mode.size, self.exponent(dims), self.eps)?;
+            }
+        }
+        for (mode, pair) in modes.iter().zip(preconditioners.chunks(2)) {
+            let [_, root] = pair else { continue };
+            mode.multiply(spare, view(root, mode.size, mode.size)?, u)?;
+            u.copy_from_slice(spare);
+        }
+        if let [momentum] = momentum {
+            let mu = T::from_f64(self.momentum);
+            for (b, u) in momentum.iter_mut().zip(u) {
+                *b = mu * *b + *u;
+                *u = *b;
+            }
+        }
+        Ok(apply)
+    }
+}

@@ -1,0 +1,250 @@
+//! SOAP: Adam in the eigenbasis of Shampoo's preconditioners.
+
+use np_gemm::Destination;
+use serde::{Deserialize, Serialize};
+
+use crate::config::decay::Decay;
+use crate::engine::apply::Apply;
+use crate::engine::buffer::Buffer;
+use crate::engine::driver::Driver;
+use crate::engine::host;
+use crate::engine::host::{HostRule, Whole};
+use crate::engine::matrix::{Mode, Real, eigen, orthonormal, product, view};
+use crate::engine::number::Number;
+use crate::engine::param_step::ParamStep;
+use crate::engine::rule::{Rule, StepContext};
+use crate::error::{Result, check, not_negative, positive};
+
+optimizer! {
+    /// SOAP: Adam, run in the eigenbasis that Shampoo's preconditioners have along each dimension.
+    ///
+    /// ```text
+    /// m ← β₁ m + (1 − β₁) g                     v ← β₂ v + (1 − β₂) (g ×₁ Q₁ᵀ … ×_k Q_kᵀ)²
+    /// u = [(m ×₁ Q₁ᵀ … ×_k Q_kᵀ) / (√v + ε)] ×₁ Q₁ … ×_k Q_k
+    /// θ ← (1 − η wd) (θ − η √(1 − β₂ᵗ)/(1 − β₁ᵗ) u)
+    /// L_i ← β L_i + (1 − β) G_i G_iᵀ            Q_i: eigenvectors of L_i
+    /// ```
+    ///
+    /// A tensor's first step only starts its L and Q; t counts those after it. Q is then followed by one power iteration and a QR decomposition every
+    /// [`update_every`](SoapConfig::update_every) steps. Vectors, and dimensions above [`max_dim`](SoapConfig::max_dim), keep their own
+    /// basis: that is Adam. As `pytorch_optimizer`'s `SOAP`, with its defaults. Where a tensor has fewer elements across a dimension than along it, the first
+    /// L is singular, its null space has no basis of its own, and the reference's trajectory there is decided by rounding: those tensors agree in kind, not number
+    /// by number. Reference: Vyas et al. 2024.
+    ///
+    /// ```
+    /// # fn main() -> np_core::Result<()> {
+    /// use candle_core::{DType, Device, Var};
+    /// let w = Var::ones((4, 3), DType::F32, &Device::Cpu)?;
+    /// let mut soap = np_core::Soap::from_named(vec![("w".into(), w.clone())], Default::default())?;
+    /// soap.backward_step_report(&w.as_tensor().sqr()?.sum_all()?)?;
+    /// assert_eq!(soap.state()?.tensors["w.basis_0"].dims(), [4, 4]);
+    /// assert_eq!(w.to_vec2::<f32>()?[0], [1.0; 3]); // the first step only looks
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub type Soap = Driver<SoapConfig>;
+}
+
+hyper_parameters! {
+    /// Hyper-parameters of [`Soap`].
+    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+    #[serde(deny_unknown_fields, default)]
+    pub struct SoapConfig {
+        /// η, step size, ≥ 0. Default 3·10⁻³ (the reference).
+        pub lr: f64,
+        /// β₁, decay of the first moment, in [0, 1). Default 0.95 (the reference).
+        pub beta1: f64,
+        /// β₂, decay of the second moment, in [0, 1). Default 0.95 (the reference).
+        pub beta2: f64,
+        /// β, decay of the preconditioners, in [0, 1). Default `null`: β₂ (the reference).
+        pub shampoo_beta: Option<f64>,
+        /// ε > 0. Default 10⁻⁸ (the reference).
+        pub eps: f64,
+        /// wd, decoupled weight decay, after the step, ≥ 0. Default 0.01 (the reference).
+        pub weight_decay: f64,
+        /// Steps between two updates of the basis, ≥ 1. Default 10 (the reference).
+        pub update_every: u64,
+        /// Largest dimension that is preconditioned, ≥ 1. Default 10,000 (the reference).
+        pub max_dim: usize,
+    }
+}
+
+impl Default for SoapConfig {
+    fn default() -> Self {
+        Self {
+            lr: 3e-3,
+            beta1: 0.95,
+            beta2: 0.95,
+            shampoo_beta: None,
+            eps: 1e-8,
+            weight_decay: 0.01,
+            update_every: 10,
+            max_dim: 10_000,
+        }
+    }
+}
+
+impl SoapConfig {
+    /// The dimensions that are preconditioned.
+    fn modes(&self, dims: &[usize]) -> Vec<Mode> {
+        if dims.len() < 2 { vec![] } else { Mode::all(dims).filter(|m| (1..=self.max_dim).contains(&m.size)).collect() }
+    }
+}
+
+impl Rule for SoapConfig {
+    const KIND: &'static str = "soap";
+    type Memory = ();
+
+    fn portable(&self) -> bool {
+        false
+    }
+
+    fn validate(&self) -> Result<()> {
+        not_negative("lr", self.lr)?;
+        check((0.0..1.0).contains(&self.beta1), "beta1", "a number in [0, 1)", self.beta1)?;
+        check((0.0..1.0).contains(&self.beta2), "beta2", "a number in [0, 1)", self.beta2)?;
+        let beta = self.shampoo_beta.unwrap_or(self.beta2);
+        check((0.0..1.0).contains(&beta), "shampoo_beta", "a number in [0, 1)", beta)?;
+        positive("eps", self.eps)?;
+        not_negative("weight_decay", self.weight_decay)?;
+        check(self.update_every > 0, "update_every", "a number ≥ 1", self.update_every)?;
+        check(self.max_dim > 0, "max_dim", "a number ≥ 1", self.max_dim)
+    }
+
+    fn learning_rate(&self) -> f64 {
+        self.lr
+    }
+
+    fn set_learning_rate(&mut self, lr: f64) {
+        self.lr = lr;
+    }
+
+    fn buffers(&self, shape: &[usize]) -> Vec<Buffer> {
+        let mut all: Vec<Buffer> = vec!["first_moment".into(), "second_moment".into()];
+        for (k, n) in shape.iter().enumerate().filter(|(_, n)| shape.len() > 1 && (1..=self.max_dim).contains(*n)) {
+            all.push(Buffer::new(format!("preconditioner_{k}")).shaped([*n, *n]));
+            all.push(Buffer::new(format!("basis_{k}")).shaped([*n, *n]));
+        }
+        all
+    }
+
+    fn scratch(&self) -> usize {
+        3
+    }
+
+    fn momentum(&self) -> Option<&'static str> {
+        Some("first_moment")
+    }
+
+    fn keeps_squares(&self) -> bool {
+        true
+    }
+
+    fn directions(&self, _: &StepContext, work: &mut [ParamStep<'_>], (): &mut ()) -> Result<Vec<Apply>> {
+        host::directions(self, work)
+    }
+}
+
+/// Which way a tensor is turned.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Turn {
+    /// To the eigenbasis.
+    There,
+    /// And back.
+    Back,
+}
+
+/// Turns x, with a scratch as long.
+///
+/// # Errors
+/// Where the sizes do not fit.
+fn turn<T: Real>(modes: &[Mode], pairs: &[Vec<T>], way: Turn, x: &mut [T], spare: &mut [T]) -> Result<()> {
+    for (mode, pair) in modes.iter().zip(pairs.chunks(2)) {
+        let [_, basis] = pair else { continue };
+        let q = view(basis, mode.size, mode.size)?;
+        mode.multiply(spare, if way == Turn::There { q.t() } else { q }, x)?;
+        x.copy_from_slice(spare);
+    }
+    Ok(())
+}
+
+impl HostRule for SoapConfig {
+    fn decay(&self) -> Decay {
+        Decay::Decoupled(self.weight_decay)
+    }
+
+    fn direct<T: Real>(&self, whole: Whole<'_, T>) -> Result<Apply> {
+        let Whole { dims, u, buffers, work, t, lr, weight_decay, .. } = whole;
+        let real = T::from_f64;
+        let (Some(([m, v], pairs)), [g, spare]) = (buffers.split_first_chunk_mut::<2>(), work) else {
+            return Ok(Apply { keep: 1.0, factor: 0.0 });
+        };
+        let modes = self.modes(dims);
+        let fresh = 1.0 - self.shampoo_beta.unwrap_or(self.beta2);
+        if t == 1 || u.is_empty() {
+            for (mode, pair) in modes.iter().zip(pairs.chunks_mut(2)) {
+                let [sum, basis] = pair else { continue };
+                mode.gram(sum, real(fresh), u)?;
+                let n = mode.size;
+                let (_, vectors) = eigen(sum, n)?;
+                // The largest first.
+                *basis = (0..n * n).map(|k| real(vectors[k / n * n + (n - 1 - k % n)])).collect();
+            }
+            return Ok(Apply { keep: 1.0, factor: 0.0 });
+        }
+
+        g.copy_from_slice(u);
+        let (fresh1, fresh2, eps) = (real(1.0 - self.beta1), real(1.0 - self.beta2), real(self.eps));
+        turn(&modes, pairs, Turn::There, u, spare)?;
+        for ((v, projected), (m, g)) in v.iter_mut().zip(&*u).zip(m.iter_mut().zip(&*g)) {
+            *v += fresh2 * (*projected * *projected - *v);
+            *m += fresh1 * (*g - *m);
+        }
+        u.copy_from_slice(m);
+        turn(&modes, pairs, Turn::There, u, spare)?;
+        u.iter_mut().zip(&*v).for_each(|(u, v)| *u /= Number::sqrt(*v) + eps);
+        turn(&modes, pairs, Turn::Back, u, spare)?;
+
+        let follow = (t - 1).is_multiple_of(self.update_every);
+        for (mode, pair) in modes.iter().zip(pairs.chunks_mut(2)) {
+            let [sum, basis] = pair else { continue };
+            sum.iter_mut().for_each(|x| *x *= real(1.0 - fresh));
+            mode.gram(sum, real(fresh), g)?;
+            if follow {
+                let order = iterate(sum, basis, mode.size)?;
+                reorder(v, *mode, &order, spare);
+            }
+        }
+        let t = i32::try_from(t - 1).unwrap_or(i32::MAX);
+        let correction = (1.0 - self.beta2.powi(t)).sqrt() / (1.0 - self.beta1.powi(t));
+        let keep = 1.0 - lr * weight_decay;
+        Ok(Apply { keep, factor: keep * lr * correction })
+    }
+}
+
+/// Q ← Q of the QR decomposition of L Q, its columns in falling order of what they estimate the eigenvalues to be. Gives that order.
+///
+/// # Errors
+/// Where the sizes do not fit.
+fn iterate<T: Real>(sum: &[T], basis: &mut Vec<T>, n: usize) -> Result<Vec<usize>> {
+    let mut image = vec![T::ZERO; n * n];
+    product(&mut image, Destination::Overwrite, T::ONE, view(sum, n, n)?, view(basis, n, n)?)?;
+    let value = |j: usize| (0..n).map(|i| (basis[i * n + j] * image[i * n + j]).to_f64()).sum::<f64>();
+    let values: Vec<f64> = (0..n).map(value).collect();
+    let mut order: Vec<usize> = (0..n).collect();
+    order.sort_by(|a, b| values[*b].total_cmp(&values[*a]));
+    let sorted: Vec<T> = (0..n * n).map(|k| image[k / n * n + order[k % n]]).collect();
+    *basis = orthonormal(&sorted, n);
+    Ok(order)
+}
+
+/// v in the new order of the basis along a dimension.
+fn reorder<T: Real>(v: &mut [T], mode: Mode, order: &[usize], spare: &mut [T]) {
+    spare.copy_from_slice(v);
+    let slice = (mode.size * mode.after).max(1);
+    for (new, old) in v.chunks_mut(slice).zip(spare.chunks(slice)) {
+        for (new, from) in new.chunks_mut(mode.after).zip(order) {
+            new.copy_from_slice(&old[from * mode.after..(from + 1) * mode.after]);
+        }
+    }
+}

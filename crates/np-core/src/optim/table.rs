@@ -1,0 +1,66 @@
+//! An enum of configurations from the table of optimizers.
+
+/// Defines an enum with a variant a row, read from and written to files by the row's kind.
+macro_rules! config_enum {
+    ($(#[$doc:meta])* $name:ident; $($variant:ident = $kind:literal => $config:ty;)*) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, serde::Serialize)]
+        #[allow(clippy::large_enum_variant)] // a program holds a handful of them
+        pub enum $name {
+            $(#[doc = concat!("[`", stringify!($variant), "`](crate::", stringify!($variant), ").")] #[serde(rename = $kind)] $variant($config),)*
+        }
+
+        const _: () = {
+            /// What it is read as, once a bare name has become a map.
+            #[derive(serde::Deserialize)]
+            #[allow(clippy::large_enum_variant)]
+            enum Tagged {
+                $(#[serde(rename = $kind)] $variant($config),)*
+            }
+
+            impl<'de> serde::Deserialize<'de> for $name {
+                fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+                    Ok(match $crate::config::tagged::name_or_map(deserializer)? {
+                        $(Tagged::$variant(config) => Self::$variant(config),)*
+                    })
+                }
+            }
+        };
+
+        #[allow(dead_code)] // one enum asks less of its rows than the other
+        impl $name {
+            /// Names of the optimizers' types and kinds.
+            pub(crate) const NAMES: &'static [(&'static str, &'static str)] = &[$((stringify!($variant), $kind)),*];
+
+            /// Names of all kinds.
+            pub const KINDS: &'static [&'static str] = &[$($kind),*];
+
+            /// Each kind with its defaults.
+            #[must_use]
+            pub fn defaults() -> Vec<Self> {
+                vec![$(Self::$variant(<$config>::default())),*]
+            }
+
+            /// Name of this one's kind.
+            #[must_use]
+            pub fn kind(&self) -> &'static str {
+                match self { $(Self::$variant(_) => $kind,)* }
+            }
+
+            /// The rule that it configures.
+            pub(crate) fn rule(&self) -> &dyn $crate::engine::any_rule::AnyRule {
+                match self { $(Self::$variant(config) => config,)* }
+            }
+
+            /// η of its kind by default.
+            pub(crate) fn default_learning_rate(&self) -> f64 {
+                match self { $(Self::$variant(_) => <$config>::default().lr,)* }
+            }
+
+            /// The documentation of its optimizer and of its settings.
+            pub(crate) fn documentation(&self) -> $crate::config::documented::Documentation {
+                match self { $(Self::$variant(_) => <$config as $crate::config::documented::Documented>::DOCUMENTATION,)* }
+            }
+        }
+    };
+}

@@ -1,0 +1,92 @@
+//! From a configuration chosen at run time to an optimizer behind one interface.
+
+mod candle;
+mod size;
+
+use candle_core::Var;
+
+use crate::config::options::Options;
+use crate::engine::any::AnyOptimizer;
+use crate::engine::backend::Backend;
+use crate::engine::traced::{Outcome, Traced};
+use crate::error::Result;
+use crate::optim::optimizers;
+
+optimizers! {
+    config_enum!
+    /// Configuration of any optimizer of this crate.
+    ///
+    /// Serialises as `{name: {fields}}`; deserialises from that, fields left out taking their defaults, or from a bare `name`.
+    OptimizerConfig;
+    NeuroPlastic = "neuroplastic" => crate::neuroplastic::NeuroPlasticConfig;
+}
+
+impl OptimizerConfig {
+    /// What its optimizer computes: the sentence, formula, notes and reference of its documentation as plain text, a paragraph
+    /// a line, formulas indented.
+    #[must_use]
+    pub fn about(&self) -> String {
+        self.documentation().about(Self::NAMES)
+    }
+
+    /// Effect, range and default of a setting by its dotted path (`signals.eps`); `None` if there is none.
+    #[must_use]
+    pub fn about_setting(&self, path: &str) -> Option<String> {
+        self.documentation().of_setting(path, Self::NAMES)
+    }
+
+    /// η.
+    #[must_use]
+    pub fn learning_rate(&self) -> f64 {
+        self.rule().learning_rate()
+    }
+
+    /// See [`Rule::validate`](crate::Rule::validate).
+    ///
+    /// # Errors
+    /// [`crate::Error::Config`] for the first hyper-parameter out of range.
+    pub fn validate(&self) -> Result<()> {
+        self.rule().validate()
+    }
+
+    /// See [`Rule::trace`](crate::Rule::trace).
+    #[must_use]
+    pub fn trace(&self, outcome: Outcome) -> Option<Traced> {
+        self.rule().trace(outcome)
+    }
+
+    /// See [`Rule::portable`](crate::Rule::portable).
+    #[must_use]
+    pub fn portable(&self) -> bool {
+        self.rule().portable()
+    }
+
+    /// The optimizer, on `params` in model order.
+    ///
+    /// # Errors
+    /// Those of [`Driver::from_named`](crate::Driver::from_named).
+    pub fn build(&self, params: Vec<(String, Var)>) -> Result<Box<dyn AnyOptimizer>> {
+        self.build_on(params, Backend::Auto)
+    }
+
+    /// The optimizer, with the choice of how steps are computed.
+    ///
+    /// # Errors
+    /// Those of [`Driver::from_named`](crate::Driver::from_named).
+    pub fn build_on(&self, params: Vec<(String, Var)>, backend: Backend) -> Result<Box<dyn AnyOptimizer>> {
+        self.build_with(params, Options::default(), backend)
+    }
+
+    /// The optimizer, with what surrounds its rule.
+    ///
+    /// # Errors
+    /// Those of [`Driver::from_named`](crate::Driver::from_named) and [`Driver::with_options`](crate::Driver::with_options).
+    pub fn build_with(
+        &self,
+        params: Vec<(String, Var)>,
+        options: Options,
+        backend: Backend,
+    ) -> Result<Box<dyn AnyOptimizer>> {
+        self.rule().build(params, options, backend)
+    }
+}

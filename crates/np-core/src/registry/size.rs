@@ -1,0 +1,63 @@
+//! How much an optimizer will hold, known before there is anything to optimize.
+
+use crate::registry::OptimizerConfig;
+
+/// Numbers in single precision that one in double precision takes the place of.
+const DOUBLE: usize = 2;
+
+impl OptimizerConfig {
+    /// How many numbers, in the parameter's precision, an optimizer holds for a parameter of this shape in a training of so many steps: its
+    /// state, and the scratch memory that it keeps beside it. What it borrows for the time of a step is not counted. `None` if there is no such
+    /// number.
+    ///
+    /// ```
+    /// use np_core::{AdamConfig, OptimizerConfig};
+    ///
+    /// let adam = OptimizerConfig::Adam(AdamConfig::default());
+    /// assert_eq!(adam.numbers_held(&[10, 3], 100), Some(2 * 30), "two moments");
+    /// assert_eq!(adam.numbers_held(&[usize::MAX, 3], 100), None);
+    /// ```
+    #[must_use]
+    pub fn numbers_held(&self, shape: &[usize], steps: usize) -> Option<usize> {
+        let size = |shape: &[usize]| shape.iter().try_fold(1_usize, |size, n| size.checked_mul(*n));
+        let own = size(shape)?;
+        // Buffers may have the square of a side, and a side of one more.
+        size(&[own, 4])?;
+        let buffers = self.rule().buffers(shape);
+        let buffers = buffers.iter().map(|buffer| buffer.shape.as_deref().map_or(Some(own), size));
+        let sum = buffers.into_iter().try_fold(0_usize, |sum, size| sum.checked_add(size?))?;
+        let more = match self {
+            // Parameters and gradients as they were, and two vectors a pair of the history, which is no longer than the training.
+            Self::Lbfgs(config) => config.history.min(steps).checked_add(1)?.checked_mul(2 * DOUBLE)?,
+            _ => self.rule().scratch(),
+        };
+        sum.checked_add(own.checked_mul(more)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::optim::lbfgs::LbfgsConfig;
+    use crate::optim::shampoo::ShampooConfig;
+
+    #[test]
+    fn histories_and_squares_are_counted() {
+        let lbfgs = |history| OptimizerConfig::Lbfgs(LbfgsConfig { history, ..LbfgsConfig::default() });
+        assert_eq!(lbfgs(10).numbers_held(&[6], 1000), Some(6 * 11 * 4));
+        assert_eq!(lbfgs(usize::MAX).numbers_held(&[6], 9), Some(6 * 10 * 4));
+        let shampoo = OptimizerConfig::Shampoo(ShampooConfig { momentum: 0.0, ..ShampooConfig::default() });
+        let scratch = 2 * 15;
+        assert_eq!(shampoo.numbers_held(&[3, 5], 1), Some(2 * 9 + 2 * 25 + scratch));
+    }
+
+    #[test]
+    fn every_optimizer_answers_for_any_shape() {
+        for config in OptimizerConfig::defaults() {
+            for shape in [&[1 << 40, 1 << 40][..], &[usize::MAX], &[1 << 33, 2], &[3, 0], &[]] {
+                let _ = config.numbers_held(shape, usize::MAX);
+            }
+            assert!(config.numbers_held(&[4, 4], 10).is_some(), "{}", config.kind());
+        }
+    }
+}

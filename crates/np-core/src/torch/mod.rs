@@ -1,0 +1,363 @@
+//! Configurations under the names that PyTorch and the published PyTorch project give them.
+//!
+//! Only names and shapes of values are translated here; what each setting does is documented at ours. Deserialise one of these structs from
+//! whatever holds it, and convert.
+
+use serde::Deserialize;
+
+use crate::config::decay::DecayKind;
+use crate::neuroplastic::NeuroPlasticConfig;
+use crate::neuroplastic::base::{Base, BaseAdamw, BaseSgd};
+use crate::neuroplastic::coefficient::{Coefficient, Granularity, RuleKind};
+use crate::neuroplastic::controller::{Controller, ControllerMode};
+use crate::neuroplastic::formulation::{
+    BoundedResidual, Direct, Formulation, Hybrid, OrthogonalResidual, Phase, ResidualNorm, ResidualSchedule, Target,
+};
+use crate::neuroplastic::layers::Scope;
+use crate::neuroplastic::signals::Signals;
+use crate::neuroplastic::stabilizer::{LayerScale, RmsGain, Stabilizer};
+use crate::neuroplastic::traces::Traces;
+use crate::optim::adam::{AdamConfig, AdamWConfig};
+use crate::optim::lion::LionConfig;
+use crate::optim::sgd::SgdConfig;
+use crate::registry::OptimizerConfig;
+
+/// NeuroPlastic as the published PyTorch project writes it.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct NeuroPlastic {
+    /// η.
+    pub lr: f64,
+    /// wd.
+    pub weight_decay: f64,
+    /// Decoupled weight decay, where the formulation leaves the choice.
+    pub decoupled_weight_decay: bool,
+    /// Section `plasticity`.
+    pub plasticity: Plasticity,
+    /// Section `homeostatic`.
+    pub homeostatic: Homeostatic,
+}
+
+impl Default for NeuroPlastic {
+    fn default() -> Self {
+        let (plasticity, homeostatic) = (Plasticity::default(), Homeostatic::default());
+        Self { lr: 0.1, weight_decay: 0.0, decoupled_weight_decay: false, plasticity, homeostatic }
+    }
+}
+
+macro_rules! section {
+    ($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty = $default:expr,)* }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Deserialize)]
+        #[serde(deny_unknown_fields, default)]
+        #[allow(missing_docs)]
+        pub struct $name { $($(#[$field_doc])* pub $field: $type,)* }
+
+        impl Default for $name {
+            fn default() -> Self {
+                Self { $($field: $default,)* }
+            }
+        }
+    };
+}
+
+pub mod zoo;
+
+section! {
+    /// Section `plasticity`, with the published defaults.
+    Plasticity {
+        mode: Mode = Mode::RuleBased,
+        hybrid_base: HybridBase = HybridBase::Classic,
+        modulation_target: Target = Target::Gain,
+        layer_scope: LayerScope = LayerScope::All,
+        phase_scope: Phase = Phase::Full,
+        modulation_strength: f64 = 0.15,
+        modulation_max_ratio: f64 = 0.25,
+        lr_controller_mode: LrController = LrController::Off,
+        controller_alpha: f64 = 0.1,
+        controller_low: f64 = 0.8,
+        controller_high: f64 = 1.2,
+        base_momentum: f64 = 0.9,
+        base_beta2: f64 = 0.999,
+        base_eps: f64 = 1e-8,
+        activity_weight: f64 = 0.4,
+        gradient_weight: f64 = 0.4,
+        memory_weight: f64 = 0.2,
+        plasticity_scale: f64 = 1.0,
+        warmup_epochs: f64 = 0.0,
+        bounded_residual: bool = false,
+        residual_max_ratio: f64 = 0.5,
+        orthogonal_residual: bool = false,
+        orthogonal_lambda: f64 = 0.1,
+        orthogonal_max_ratio: f64 = 0.5,
+        orthogonal_normalization: OrthogonalNorm = OrthogonalNorm::Raw,
+        orthogonal_schedule: OrthogonalSchedule = OrthogonalSchedule::Constant,
+        orthogonal_late_start_fraction: f64 = 0.3,
+        min_alpha: f64 = 0.2,
+        max_alpha: f64 = 2.0,
+        saturation_threshold_fraction: f64 = 0.05,
+        parameterwise: bool = true,
+        eps: f64 = 1e-8,
+    }
+}
+
+section! {
+    /// Section `homeostatic`, with the published defaults.
+    Homeostatic {
+        max_update_norm: f64 = 1.0,
+        target_rms: f64 = 0.02,
+        adaptation_rate: f64 = 0.01,
+        early_target_rms_scale: f64 = 1.0,
+        middle_target_rms_scale: f64 = 1.0,
+        late_target_rms_scale: f64 = 1.0,
+        eps: f64 = 1e-8,
+    }
+}
+
+macro_rules! names {
+    ($(#[$doc:meta])* $name:ident { $($variant:ident $(= $alias:literal)?,)* }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+        #[serde(rename_all = "snake_case")]
+        #[allow(missing_docs)]
+        pub enum $name { $($(#[serde(alias = $alias)])? $variant,)* }
+    };
+}
+
+names! {
+    /// Value of `mode`.
+    Mode { RuleBased, AblationGradOnly, }
+}
+names! {
+    /// Value of `hybrid_base`.
+    HybridBase { Classic, Adamw, SgdMomentum, }
+}
+names! {
+    /// Value of `layer_scope`.
+    LayerScope { All, ConvOnly, ClassifierOnly = "head_only", EarlyBlocks = "early", LateBlocks = "late", }
+}
+names! {
+    /// Value of `lr_controller_mode`.
+    LrController { Off, Global, Layerwise, ClassifierOnly, }
+}
+names! {
+    /// Value of `orthogonal_normalization`.
+    OrthogonalNorm { Raw, MatchGradNorm, }
+}
+names! {
+    /// Value of `orthogonal_schedule`.
+    OrthogonalSchedule { Constant, Late, Cosine, }
+}
+
+impl Plasticity {
+    /// An `orthogonal_residual` wins over `bounded_residual`, and a hybrid base over both.
+    fn formulation(&self, decoupled: bool) -> Formulation {
+        let decay = if decoupled { DecayKind::Decoupled } else { DecayKind::Coupled };
+        let base = match self.hybrid_base {
+            HybridBase::Classic => None,
+            HybridBase::Adamw => {
+                let (beta1, beta2, eps) = (self.base_momentum, self.base_beta2, self.base_eps);
+                Some(Base::Adamw(BaseAdamw { beta1, beta2, eps }))
+            }
+            HybridBase::SgdMomentum => Some(Base::SgdMomentum(BaseSgd { momentum: self.base_momentum })),
+        };
+        if let Some(base) = base {
+            let scope = match self.layer_scope {
+                LayerScope::All => Scope::All,
+                LayerScope::ConvOnly => Scope::ConvOnly,
+                LayerScope::ClassifierOnly => Scope::ClassifierOnly,
+                LayerScope::EarlyBlocks => Scope::EarlyBlocks,
+                LayerScope::LateBlocks => Scope::LateBlocks,
+            };
+            return Formulation::Hybrid(Hybrid {
+                base,
+                target: self.modulation_target,
+                scope,
+                phase: self.phase_scope,
+                strength: self.modulation_strength,
+                max_ratio: self.modulation_max_ratio,
+            });
+        }
+        if self.orthogonal_residual {
+            return Formulation::OrthogonalResidual(OrthogonalResidual {
+                strength: self.orthogonal_lambda,
+                max_ratio: self.orthogonal_max_ratio,
+                norm: match self.orthogonal_normalization {
+                    OrthogonalNorm::Raw => ResidualNorm::Raw,
+                    OrthogonalNorm::MatchGradNorm => ResidualNorm::MatchGradient,
+                },
+                schedule: match self.orthogonal_schedule {
+                    OrthogonalSchedule::Constant => ResidualSchedule::Constant,
+                    OrthogonalSchedule::Late => ResidualSchedule::Late(self.orthogonal_late_start_fraction),
+                    OrthogonalSchedule::Cosine => ResidualSchedule::Cosine,
+                },
+                decay,
+            });
+        }
+        match self.bounded_residual {
+            true => Formulation::BoundedResidual(BoundedResidual { max_ratio: self.residual_max_ratio, decay }),
+            false => Formulation::Direct(Direct { decay }),
+        }
+    }
+
+    fn controller(&self) -> Option<Controller> {
+        let mode = match self.lr_controller_mode {
+            LrController::Off => return None,
+            LrController::Global => ControllerMode::Global,
+            LrController::Layerwise => ControllerMode::Layerwise,
+            LrController::ClassifierOnly => ControllerMode::ClassifierOnly,
+        };
+        let (strength, low, high) = (self.controller_alpha, self.controller_low, self.controller_high);
+        Some(Controller { mode, strength, low, high })
+    }
+}
+
+impl From<NeuroPlastic> for NeuroPlasticConfig {
+    fn from(spec: NeuroPlastic) -> Self {
+        let (p, h) = (&spec.plasticity, &spec.homeostatic);
+        let layer_scale = LayerScale {
+            early: h.early_target_rms_scale,
+            middle: h.middle_target_rms_scale,
+            late: h.late_target_rms_scale,
+        };
+        Self {
+            lr: spec.lr,
+            weight_decay: spec.weight_decay,
+            traces: Traces::default(),
+            signals: Signals {
+                activity: p.activity_weight,
+                gradient: p.gradient_weight,
+                memory: p.memory_weight,
+                eps: p.eps,
+                ..Signals::default()
+            },
+            coefficient: Coefficient {
+                rule: match p.mode {
+                    Mode::RuleBased => RuleKind::Full,
+                    Mode::AblationGradOnly => RuleKind::GradientOnly,
+                },
+                min: p.min_alpha,
+                max: p.max_alpha,
+                scale: p.plasticity_scale,
+                warmup_epochs: p.warmup_epochs,
+                granularity: if p.parameterwise { Granularity::Element } else { Granularity::Tensor },
+                saturation_threshold: p.saturation_threshold_fraction,
+            },
+            formulation: p.formulation(spec.decoupled_weight_decay),
+            controller: p.controller(),
+            stabilizer: Stabilizer {
+                max_update_norm: Some(h.max_update_norm),
+                rms_gain: Some(RmsGain { target: h.target_rms, rate: h.adaptation_rate, layer_scale }),
+                eps: h.eps,
+            },
+        }
+    }
+}
+
+/// Arguments of a `torch.optim` optimizer, by the optimizer's name.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "optimizer", content = "config")]
+pub enum TorchOptimizer {
+    /// `torch.optim.SGD`.
+    Sgd(Sgd),
+    /// `torch.optim.Adam`.
+    Adam(Adam),
+    /// `torch.optim.AdamW`.
+    Adamw(AdamW),
+    /// `timm.optim.Lion`.
+    Lion(Lion),
+    /// `torch.optim.Adafactor`.
+    Adafactor(zoo::Adafactor),
+    /// `torch.optim.Muon`.
+    Muon(zoo::Muon),
+    /// `pytorch_optimizer`'s `Shampoo`.
+    Shampoo(zoo::Shampoo),
+    /// `pytorch_optimizer`'s `SOAP`.
+    Soap(zoo::Soap),
+    /// `torch.optim.NAdam`.
+    Nadam(zoo::Nadam),
+    /// `torch.optim.RAdam`.
+    Radam(zoo::Radam),
+    /// `torch.optim.Adamax`.
+    Adamax(zoo::Adamax),
+    /// `torch.optim.Adagrad`.
+    Adagrad(zoo::Adagrad),
+    /// `torch.optim.Adadelta`.
+    Adadelta(zoo::Adadelta),
+    /// `torch.optim.RMSprop`.
+    Rmsprop(zoo::Rmsprop),
+    /// `torch.optim.Rprop`.
+    Rprop(zoo::Rprop),
+    /// `torch.optim.ASGD`.
+    Asgd(zoo::Asgd),
+    /// `pytorch_optimizer.AdaBelief`.
+    Adabelief(zoo::Adabelief),
+    /// `pytorch_optimizer.Adan`.
+    Adan(zoo::Adan),
+    /// `schedulefree.AdamWScheduleFree`.
+    ScheduleFreeAdamw(zoo::ScheduleFreeAdamw),
+    /// `schedulefree.SGDScheduleFree`.
+    ScheduleFreeSgd(zoo::ScheduleFreeSgd),
+    /// `pytorch_optimizer.Lamb`.
+    Lamb(zoo::Lamb),
+    /// `pytorch_optimizer.LARS`.
+    Lars(zoo::Lars),
+    /// `prodigyopt.Prodigy`.
+    Prodigy(zoo::Prodigy),
+}
+
+section! {
+    /// Arguments of `torch.optim.SGD`.
+    Sgd { lr: f64 = 1e-3, momentum: f64 = 0.0, dampening: f64 = 0.0, weight_decay: f64 = 0.0, nesterov: bool = false, }
+}
+section! {
+    /// Arguments of `torch.optim.Adam`.
+    Adam { lr: f64 = 1e-3, betas: [f64; 2] = [0.9, 0.999], eps: f64 = 1e-8, weight_decay: f64 = 0.0, amsgrad: bool = false, }
+}
+section! {
+    /// Arguments of `torch.optim.AdamW`.
+    AdamW { lr: f64 = 1e-3, betas: [f64; 2] = [0.9, 0.999], eps: f64 = 1e-8, weight_decay: f64 = 0.01, amsgrad: bool = false, }
+}
+
+section! {
+    /// Arguments of `timm.optim.Lion`.
+    Lion { lr: f64 = 1e-4, betas: [f64; 2] = [0.9, 0.99], weight_decay: f64 = 0.0, }
+}
+
+impl From<TorchOptimizer> for OptimizerConfig {
+    fn from(spec: TorchOptimizer) -> Self {
+        match spec {
+            TorchOptimizer::Sgd(Sgd { lr, momentum, dampening, weight_decay, nesterov }) => {
+                Self::Sgd(SgdConfig { lr, momentum, dampening, nesterov, weight_decay, decay: DecayKind::Coupled })
+            }
+            TorchOptimizer::Adam(Adam { lr, betas: [beta1, beta2], eps, weight_decay, amsgrad }) => {
+                Self::Adam(AdamConfig { lr, beta1, beta2, eps, weight_decay, amsgrad })
+            }
+            TorchOptimizer::Adamw(AdamW { lr, betas: [beta1, beta2], eps, weight_decay, amsgrad }) => {
+                Self::AdamW(AdamWConfig { lr, beta1, beta2, eps, weight_decay, amsgrad })
+            }
+            TorchOptimizer::Adafactor(arguments) => Self::Adafactor(arguments.into()),
+            TorchOptimizer::Muon(arguments) => Self::Muon(arguments.into()),
+            TorchOptimizer::Shampoo(arguments) => Self::Shampoo(arguments.into()),
+            TorchOptimizer::Soap(arguments) => Self::Soap(arguments.into()),
+            TorchOptimizer::Lion(Lion { lr, betas: [beta1, beta2], weight_decay }) => {
+                Self::Lion(LionConfig { lr, beta1, beta2, weight_decay })
+            }
+            TorchOptimizer::Nadam(arguments) => Self::NAdam(arguments.into()),
+            TorchOptimizer::Radam(arguments) => Self::RAdam(arguments.into()),
+            TorchOptimizer::Adamax(arguments) => Self::Adamax(arguments.into()),
+            TorchOptimizer::Adagrad(arguments) => Self::Adagrad(arguments.into()),
+            TorchOptimizer::Adadelta(arguments) => Self::Adadelta(arguments.into()),
+            TorchOptimizer::Rmsprop(arguments) => Self::RmsProp(arguments.into()),
+            TorchOptimizer::Rprop(arguments) => Self::Rprop(arguments.into()),
+            TorchOptimizer::Asgd(arguments) => Self::Asgd(arguments.into()),
+            TorchOptimizer::Adabelief(arguments) => Self::AdaBelief(arguments.into()),
+            TorchOptimizer::Adan(arguments) => Self::Adan(arguments.into()),
+            TorchOptimizer::ScheduleFreeAdamw(arguments) => Self::ScheduleFreeAdamW(arguments.into()),
+            TorchOptimizer::ScheduleFreeSgd(arguments) => Self::ScheduleFreeSgd(arguments.into()),
+            TorchOptimizer::Lamb(arguments) => Self::Lamb(arguments.into()),
+            TorchOptimizer::Lars(arguments) => Self::Lars(arguments.into()),
+            TorchOptimizer::Prodigy(arguments) => Self::Prodigy(arguments.into()),
+        }
+    }
+}
