@@ -57,10 +57,28 @@ fn median(values: &mut [f64]) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
 
     #[test]
     fn the_middle_counts() {
         assert_eq!([median(&mut [3.0, 1.0, 2.0]), median(&mut [])], [Some(2.0), None]);
+    }
+
+    /// What `--python` promises: a python with torch is enough.
+    #[test]
+    fn scripts_import_torch_and_what_every_python_has() {
+        let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../crates/np-models/examples");
+        for (_, _, _, script, _) in MODELS {
+            let text = std::fs::read_to_string(examples.join(script)).unwrap();
+            let lines = text.lines().map(str::trim_start);
+            let imports = lines.filter_map(|line| line.strip_prefix("import ").or_else(|| line.strip_prefix("from ")));
+            let modules: Vec<_> = imports.filter_map(|rest| rest.split([' ', '.']).next()).collect();
+            assert!(modules.contains(&"torch"), "{script}: {modules:?}");
+            for module in modules {
+                assert!(["json", "os", "sys", "time", "torch"].contains(&module), "{script}: `{module}`");
+            }
+        }
     }
 }
