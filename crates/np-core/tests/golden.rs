@@ -70,3 +70,13 @@ fn every_kind_has_a_file() {
         assert_ne!(kinds.contains(kind), excepted, "`{kind}`: carry a file, or say why there is none, but not both");
     }
 }
+
+/// `reference/golden.py` can make a file of every kind.
+#[test]
+fn every_kind_has_a_reference() {
+    let script = include_str!("reference/golden.py");
+    for kind in OptimizerConfig::KINDS {
+        let excepted = WITHOUT_A_FILE.iter().any(|(name, _)| name == kind);
+        assert_ne!(script.contains(&format!("\"{kind}\"")), excepted, "`{kind}`: give it a row in `REFERENCES`");
+    }
+}
