@@ -69,6 +69,8 @@ CASES = [
 if others:
     CASES += [
         ("lion", ALL, LOOPS, others.Lion),
+        ("yogi", ALL, LOOPS, others.Yogi),
+        ("qhadam", ALL, LOOPS, others.QHAdam),
         ("adabelief", ALL, LOOPS, others.AdaBelief),
         ("adan", ALL, LOOPS, others.Adan),
         ("lamb", ALL, LOOPS, lambda p, **form: others.Lamb(p, max_grad_norm=0.0, **form)),
