@@ -4,14 +4,18 @@
 //! diverged, failed, or are missing are counted in every group and named in its warnings.
 
 mod alike;
+mod measure;
 mod metric;
+mod planned;
 mod pooled;
 mod profile;
 mod render;
 mod target;
 
 pub use alike::{Likeness, likenesses, note_likenesses};
+pub use measure::Measure;
 pub use metric::{Metric, UnknownMetric};
+pub use planned::{Asked, Compared, Family, Pairs};
 pub use pooled::pooled;
 pub use profile::{Cost, Problem, profile};
 pub(crate) use render::axes_text;
@@ -68,7 +72,7 @@ pub struct Question {
     /// The arm that it is compared with.
     pub baseline: String,
     /// The number that each run is judged by.
-    pub metric: Metric,
+    pub metric: Measure,
     /// How intervals are made.
     pub bootstrap: Bootstrap,
 }
@@ -80,13 +84,18 @@ pub struct Comparison {
     pub arm: String,
     /// What it is compared with.
     pub baseline: String,
+    /// The name of the hypothesis, of one that has a name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
     /// The number compared.
-    pub metric: Metric,
+    pub metric: Measure,
     /// How intervals were made.
     pub bootstrap: Bootstrap,
     /// Number of p values that Holm's adjustment is made over: those of this comparison's groups, or of all that
     /// [`Comparison::adjust_together`] was given.
     pub family: usize,
+    /// Which p values these are.
+    pub family_of: Family,
     /// The groups, in the plan's order.
     pub groups: Vec<Group>,
 }
@@ -214,7 +223,8 @@ impl Comparison {
                 group.warnings.push(text);
             }
         }
-        let mut comparison = Self { arm, baseline, metric, bootstrap, family: 0, groups };
+        let mut comparison =
+            Self { arm, baseline, name: None, metric, bootstrap, family: 0, family_of: Family::default(), groups };
         Self::adjust_together([&mut comparison]);
         Ok(comparison)
     }
@@ -249,7 +259,7 @@ impl ArmSummary {
     }
 
     /// Takes up a run; `false` if its seed is there already.
-    fn add(&mut self, seed: u64, record: Option<&Record>, metric: Metric) -> bool {
+    fn add(&mut self, seed: u64, record: Option<&Record>, metric: Measure) -> bool {
         let taken = self.values.contains_key(&seed)
             || [&self.diverged, &self.failed, &self.missing].iter().any(|seeds| seeds.contains(&seed));
         match record.map(|r| (&r.outcome, metric.of(r))) {
@@ -301,7 +311,7 @@ fn group(
     Group { axes, arm, baseline, difference, identical, same_results, warnings: Vec::new() }
 }
 
-fn warnings(group: &Group, names: [&str; 2], metric: Metric, bootstrap: &Bootstrap) -> Vec<String> {
+fn warnings(group: &Group, names: [&str; 2], metric: Measure, bootstrap: &Bootstrap) -> Vec<String> {
     let mut out = Vec::new();
     for (name, side) in names.into_iter().zip([&group.arm, &group.baseline]) {
         for (what, seeds) in [("diverged", &side.diverged), ("failed", &side.failed), ("missing", &side.missing)] {

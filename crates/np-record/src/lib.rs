@@ -7,6 +7,7 @@
 //! | [`Store`] | reading and writing them, so that nothing is half written and nothing doubtful is read |
 //! | [`stats`] | mean, spread, bootstrap interval, exact sign-flip test, Holm |
 //! | [`compare`] | two arms of a plan, paired by seed; all arms pooled, against a target, as profiles: `np compare` |
+//! | [`StatedOutcome`], [`Hypothesis`] | what an experiment fixes before its runs |
 //! | [`select`] | each arm's best configuration, at an equal budget |
 //! | [`Table`] | what all of them print |
 //!
@@ -21,6 +22,7 @@ mod plan;
 mod record;
 pub mod select;
 mod semantics;
+mod stated;
 pub mod stats;
 mod store;
 mod table;
@@ -32,6 +34,7 @@ pub use record::{
     DataInfo, Epoch, Machine, ModelInfo, OptimizerInfo, Outcome, Phases, Provenance, Record, Score, Standing,
 };
 pub use semantics::{SEMANTICS, semantics_of};
+pub use stated::{Direction, EpochMetric, Hypothesis, StatedOutcome};
 pub use store::{Kind, Reading, Store, StoreError, read_regular};
 pub use table::{Cell, Column, Edge, Shown, Table};
 pub use text::{can_name, csv_field, is_hidden, visible, visible_json, visible_lines};

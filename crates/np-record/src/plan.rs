@@ -8,6 +8,7 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::select::Split;
+use crate::stated::{Hypothesis, StatedOutcome};
 
 /// The runs that an experiment file stands for, once scale, overrides and sweeps have been applied.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -28,6 +29,12 @@ pub struct Plan {
     /// The split that each arm's best configuration is selected on, where the experiment says so. No part of a run or its id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selection: Option<Split>,
+    /// The number that the runs are judged by, where the experiment fixes it. No part of a run or its id.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub outcome: Option<StatedOutcome>,
+    /// The pairs of arms that are tested on the outcome, as the experiment fixes them. No part of a run or its id.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hypotheses: Vec<Hypothesis>,
     /// The experiment file's text, from which the plan can be made again; not in plans of before it was kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spec: Option<String>,

@@ -1,17 +1,18 @@
 //! The best configuration of every arm: tried values are axes of a plan, and each arm is represented by the one that scores best.
 //!
-//! The score is the mean final accuracy over seeds, on the examples held out for validation or, as the paper does, on the test split. A
+//! The score is the mean accuracy over seeds, after the last epoch or over the last few, on the examples held out for validation or, as the paper does, on the test split. A
 //! selection is only as fair as its budget: who tries more finds more. So budgets are counted, and can be made equal.
 
 mod show;
 
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::stats::{self, SplitMix64};
-use crate::{Outcome, PlannedRun, Record};
+use crate::{Outcome, Plan, PlannedRun, Record};
 
 /// Runs of a plan, each with its record where there is one.
 pub type Runs = Vec<(PlannedRun, Option<Record>)>;
@@ -37,12 +38,14 @@ impl Split {
         }
     }
 
-    fn score(self, record: &Record) -> Option<f64> {
-        let last = record.last()?;
-        match self {
-            Split::Validation => last.validation.map(|score| score.accuracy),
-            Split::Test => Some(last.test_accuracy),
-        }
+    /// The accuracy on it, mean over so many epochs at the end.
+    fn score(self, record: &Record, last_epochs: NonZeroUsize) -> Option<f64> {
+        let from = record.epochs.len().checked_sub(last_epochs.get())?;
+        let scores = record.epochs[from..].iter().map(|epoch| match self {
+            Split::Validation => epoch.validation.map(|score| score.accuracy),
+            Split::Test => Some(epoch.test_accuracy),
+        });
+        stats::mean(&scores.collect::<Option<Vec<f64>>>()?)
     }
 }
 
@@ -57,15 +60,33 @@ pub enum Budget {
 }
 
 /// How configurations are selected.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rule {
     /// What they are judged on.
     pub split: Split,
+    /// Over how many epochs at the end of a run their accuracy is averaged. Default 1; an experiment that fixes its outcome selects by the same
+    /// average.
+    pub last_epochs: NonZeroUsize,
     /// The axes that tell the configurations of an arm apart; empty for all of `optimizer.…`, `options.…` and `train.…`. The other axes
     /// (data, model) are problems: each arm is tuned for each of them.
     pub tuned: Vec<String>,
     /// How many may compete.
     pub budget: Budget,
+}
+
+impl Default for Rule {
+    fn default() -> Self {
+        Self { split: Split::default(), last_epochs: NonZeroUsize::MIN, tuned: Vec::new(), budget: Budget::default() }
+    }
+}
+
+impl Rule {
+    /// How the runs of `plan` are selected by a split: over the epochs of its outcome, where it fixes one.
+    #[must_use]
+    pub fn of(plan: &Plan, split: Split) -> Self {
+        let last_epochs = plan.outcome.map_or(NonZeroUsize::MIN, |outcome| outcome.last_epochs);
+        Self { split, last_epochs, ..Self::default() }
+    }
 }
 
 /// Why nothing can be selected.
@@ -113,6 +134,8 @@ fn names(axes: &[String]) -> String {
 pub struct Selection {
     /// What configurations were judged on.
     pub split: Split,
+    /// Over how many epochs at the end their accuracy was averaged.
+    pub last_epochs: NonZeroUsize,
     /// The axes that told them apart.
     pub tuned: Vec<String>,
     /// Arm by arm and problem by problem, in the plan's order.
@@ -213,7 +236,7 @@ pub fn select(rule: &Rule, runs: &[(PlannedRun, Option<Record>)]) -> Result<(Sel
     }
     for (choice, members) in choices.iter_mut().zip(&members) {
         for (candidate, indices) in choice.candidates.iter_mut().zip(members) {
-            candidate.judge(rule.split, &choice.arm, indices.iter().map(|&index| &runs[index]))?;
+            candidate.judge(rule, &choice.arm, indices.iter().map(|&index| &runs[index]))?;
         }
     }
     if let Budget::Equal(seed) = rule.budget {
@@ -233,7 +256,7 @@ pub fn select(rule: &Rule, runs: &[(PlannedRun, Option<Record>)]) -> Result<(Sel
     };
     let kept = kept.into_iter().map(reduced).collect();
     let warnings = show::warnings(rule.split, &choices);
-    Ok((Selection { split: rule.split, tuned, choices, warnings }, kept))
+    Ok((Selection { split: rule.split, last_epochs: rule.last_epochs, tuned, choices, warnings }, kept))
 }
 
 /// The tuned axes of a plan's runs.
@@ -283,7 +306,7 @@ impl Candidate {
 
     fn judge<'a>(
         &mut self,
-        split: Split,
+        rule: &Rule,
         arm: &str,
         runs: impl Iterator<Item = &'a (PlannedRun, Option<Record>)>,
     ) -> Result<(), SelectError> {
@@ -295,7 +318,7 @@ impl Candidate {
             match &record.outcome {
                 Outcome::Failed { .. } => {}
                 Outcome::Diverged { .. } => self.diverged += 1,
-                Outcome::Finished => match split.score(record) {
+                Outcome::Finished => match rule.split.score(record, rule.last_epochs) {
                     None => return Err(SelectError::NoValidation { id: run.id.clone(), arm: arm.into() }),
                     Some(score) if score.is_finite() => scores.push(score),
                     Some(_) => self.diverged += 1,

@@ -41,6 +41,7 @@ mod screen;
 mod seeds;
 mod snapshot;
 mod spec;
+mod stated;
 mod status;
 mod step;
 mod stop;

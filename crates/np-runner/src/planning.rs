@@ -197,6 +197,8 @@ pub fn plan_assuming(request: &Request, data_dir: Option<&Path>, assumed: &Assum
         spec_sha256: spec.document.sha256,
         overrides,
         selection: spec.selection,
+        outcome: spec.outcome,
+        hypotheses: spec.hypotheses,
         spec: Some(spec.document.text),
         runs,
         plan_sha256: None,

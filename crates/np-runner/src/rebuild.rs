@@ -31,6 +31,8 @@ pub(crate) fn check(plan: &Plan, file: &Path) -> Result<()> {
         ("`experiment`", plan.experiment == plan_name(&spec.name, &spec.overrides)),
         ("`question`", plan.question == spec.question),
         ("`selection`", plan.selection == spec.selection),
+        ("`outcome`", plan.outcome == spec.outcome),
+        ("`hypotheses`", plan.hypotheses == spec.hypotheses),
         ("`overrides`", plan.overrides == spec.overrides),
         ("`spec_sha256`", plan.spec_sha256 == spec.document.sha256),
     ];

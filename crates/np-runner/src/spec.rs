@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use np_record::{can_name, select::Split};
+use np_record::{Hypothesis, StatedOutcome, can_name, select::Split};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -21,6 +21,7 @@ use crate::{
     launch::LauncherConfig,
     layers::{Layers, swept_away},
     seeds::{Seeds, seeds},
+    stated::{self, OutcomeSpec},
     tree::Tree,
 };
 
@@ -78,6 +79,10 @@ pub(crate) struct Spec {
     pub(crate) question: String,
     /// The split that arms are selected on, where the file says so.
     pub(crate) selection: Option<Split>,
+    /// The number that runs are judged by, where the file fixes it.
+    pub(crate) outcome: Option<StatedOutcome>,
+    /// The pairs that are tested on it, of the arms that are kept.
+    pub(crate) hypotheses: Vec<Hypothesis>,
     pub(crate) document: Document,
     /// The options that make it another experiment than the file's, as typed.
     pub(crate) overrides: Vec<String>,
@@ -122,6 +127,10 @@ struct Head {
     #[serde(default)]
     selection: Option<Split>,
     #[serde(default)]
+    outcome: Option<OutcomeSpec>,
+    #[serde(default)]
+    hypotheses: Option<Vec<Hypothesis>>,
+    #[serde(default)]
     scales: Map<String, Value>,
     #[serde(default)]
     launcher: LauncherConfig,
@@ -155,6 +164,9 @@ impl Spec {
         launcher.slurm.validate().map_err(|bad| refuse(&tree, document, &bad.key, &bad.expected, &bad.got))?;
         let seeds = seeds(&head.seeds, &tree, document, request)?;
         let sets = sets(&request.set)?;
+        let outcome = head.outcome.as_ref().map(|outcome| outcome.resolve(&tree, document)).transpose()?;
+        let pairs = head.hypotheses.as_deref().unwrap_or_default();
+        stated::check(pairs, outcome, &head.arms.keys().map(String::as_str).collect::<Vec<_>>(), &tree, document)?;
         let mut runs = Vec::new();
         let mut seen = BTreeSet::new();
         let (mut swept, mut warnings) = (Vec::new(), Vec::new());
@@ -196,10 +208,16 @@ impl Spec {
                 warnings.extend(swept_away(&arm, &own, &base, &axes, &runs[first..]));
             }
         }
+        if let Some(outcome) = outcome {
+            let trainings = runs.iter().map(|run| (run.arm.as_str(), run.config.train.epochs as usize));
+            stated::fits(outcome, trainings, &tree, document)?;
+        }
+        let kept = |arm: &String| runs.iter().any(|run| run.arm == *arm);
+        let hypotheses = pairs.iter().filter(|pair| kept(&pair.arm) && kept(&pair.against)).cloned().collect();
         let request = Request { seeds: request.seeds.clone().filter(|_| seeds != head.seeds.0), ..request.clone() };
         let (document, overrides) = (document.clone(), request.overrides());
         let (name, question, selection) = (head.name, head.question, head.selection);
-        Ok(Self { name, question, selection, document, overrides, launcher, warnings, runs })
+        Ok(Self { name, question, selection, outcome, hypotheses, document, overrides, launcher, warnings, runs })
     }
 }
 

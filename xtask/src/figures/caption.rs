@@ -4,8 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use anyhow::Result;
-use np_record::compare::{Comparison, Format, Metric, Question};
-use np_record::stats::Bootstrap;
+use np_record::compare::{Asked, Compared, Comparison, Format, Metric, Pairs};
 use np_record::{Outcome, Record};
 use serde_json::Value;
 
@@ -42,8 +41,10 @@ enum Section {
 
 /// A table, made.
 enum Table {
-    /// Arms against the full rule, one table each.
-    Comparisons(Vec<Comparison>),
+    /// Comparisons of the figure's own, one table each.
+    Made(Vec<Comparison>),
+    /// The experiment's tests; and what stands beside its outcome.
+    Tests(Box<Compared>, Option<np_record::Table>),
     /// As Markdown.
     Text(String),
 }
@@ -141,7 +142,8 @@ impl<'a> Caption<'a> {
         self
     }
 
-    /// A table that compares the full rule with every other arm.
+    /// The experiment's tests by this number: its hypotheses, averaged as its outcome says where that is of the number; and the full rule against every other
+    /// arm.
     pub(crate) fn comparison(mut self, metric: Metric) -> Self {
         self.tables.push(Section::Comparison(metric));
         self
@@ -159,25 +161,25 @@ impl<'a> Caption<'a> {
         let mut tables = Vec::new();
         for table in &self.tables {
             tables.push(match table {
-                Section::Comparison(metric) => Table::Comparisons(self.compare(*metric)?),
-                Section::Made(made) => Table::Comparisons(made.clone()),
+                Section::Comparison(metric) => self.tests(*metric)?,
+                Section::Made(made) => Table::Made(made.clone()),
                 Section::Text(text) => Table::Text(text.clone()),
                 Section::Last(quantities) => Table::Text(self.last(quantities)?),
             });
         }
-        // Whoever reads a caption looks at all of its tables: their p values are one family.
+        // What a figure compares across experiments is a family of its own; an experiment's tests have theirs.
         Comparison::adjust_together(tables.iter_mut().flat_map(|table| match table {
-            Table::Comparisons(comparisons) => comparisons.as_mut_slice(),
-            Table::Text(_) => &mut [],
+            Table::Made(comparisons) => comparisons.as_mut_slice(),
+            Table::Tests(..) | Table::Text(_) => &mut [],
         }));
         for table in &tables {
-            out.push('\n');
-            match table {
-                Table::Comparisons(comparisons) => {
-                    let texts: Vec<String> = comparisons.iter().map(|c| c.render(Format::Markdown)).collect();
-                    out.push_str(&texts.join("\n"));
-                }
-                Table::Text(text) => out.push_str(text),
+            let texts = match table {
+                Table::Made(comparisons) => rendered(comparisons),
+                Table::Tests(compared, beside) => self.tests_text(compared, beside.as_ref()),
+                Table::Text(text) => vec![text.clone()],
+            };
+            if !texts.is_empty() {
+                let _ = write!(out, "\n{}", texts.join("\n"));
             }
         }
         let _ = write!(out, "\nNotes:\n\n");
@@ -191,18 +193,35 @@ impl<'a> Caption<'a> {
         Ok(out)
     }
 
-    fn compare(&self, metric: Metric) -> Result<Vec<Comparison>> {
+    fn tests(&self, metric: Metric) -> Result<Table> {
         let arms = self.runs.arms();
-        let Some(subject) = SUBJECTS.into_iter().find(|subject| arms.iter().any(|arm| arm == subject)) else {
-            return Ok(Vec::new());
+        let subject = SUBJECTS.into_iter().find(|subject| arms.iter().any(|arm| arm == subject));
+        let outcome = self.runs.plan.outcome.map(np_record::StatedOutcome::measure);
+        let Some(pairs) = subject.map(Pairs::Of).or_else(|| outcome.map(|_| Pairs::OfFirst)) else {
+            return Ok(Table::Made(Vec::new()));
         };
         let runs: Vec<_> = self.runs.runs.iter().map(|(run, record)| (run.clone(), Some(record.clone()))).collect();
-        let mut parts = Vec::new();
-        for baseline in arms.into_iter().filter(|arm| arm != subject) {
-            let question = Question { arm: subject.into(), baseline, metric, bootstrap: Bootstrap::default() };
-            parts.push(Comparison::new(question, &runs)?);
+        let measure = outcome.filter(|outcome| outcome.metric() == metric).unwrap_or(metric.into());
+        let asked = Asked { measure: Some(measure), pairs, ..Asked::default() };
+        let compared = Compared::of(&self.runs.plan, &runs, &asked)?;
+        let beside = compared.beside(&runs)?;
+        Ok(Table::Tests(Box::new(compared), beside))
+    }
+
+    /// Tests as Markdown. That nothing was fixed beforehand is said once, in the notes, where that holds of the whole experiment.
+    fn tests_text(&self, compared: &Compared, beside: Option<&np_record::Table>) -> Vec<String> {
+        let mut texts = Vec::new();
+        if !compared.hypotheses.is_empty() {
+            texts.push(compared.heading() + "\n");
+            texts.extend(rendered(&compared.hypotheses));
         }
-        Ok(parts)
+        texts.extend(compared.untested.iter().map(|lost| format!("{lost}\n")));
+        texts.extend(beside.map(|table| table.render(Format::Markdown)));
+        if !compared.exploratory.is_empty() && self.runs.plan.outcome.is_some() {
+            texts.push(format!("{}\n", Compared::EXPLORATORY));
+        }
+        texts.extend(rendered(&compared.exploratory));
+        texts
     }
 
     fn last(&self, quantities: &[Quantity]) -> Result<String> {
@@ -243,11 +262,11 @@ impl<'a> Caption<'a> {
         };
         notes.push(format!("{what} of NeuroPlastic are the published ones, which were selected on the MNIST test set"));
         let compares = |section: &Section| matches!(section, Section::Comparison(_));
-        if self.number != 9 && self.tables.iter().any(compares) {
-            notes.push(
-                "p is adjusted over the tests of this caption alone; figure 9 adjusts over all settings and controls"
-                    .into(),
-            );
+        if self.tables.iter().any(compares) && self.runs.plan.outcome.is_none() {
+            notes.push(format!(
+                "{}; p is adjusted over the tests of this experiment by the same number; figure 9 adjusts over all settings and controls",
+                Compared::EXPLORATORY
+            ));
         }
         if !self.divergence_is_shown {
             notes.extend(self.diverged());
@@ -344,6 +363,10 @@ impl<'a> Caption<'a> {
         lines.push(format!("redraw: `cargo xtask figures --scale {} --only {}`", self.scale, self.number));
         lines
     }
+}
+
+fn rendered(comparisons: &[Comparison]) -> Vec<String> {
+    comparisons.iter().map(|comparison| comparison.render(Format::Markdown)).collect()
 }
 
 /// How long the longest run of each experiment is.

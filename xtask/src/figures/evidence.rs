@@ -295,7 +295,7 @@ impl Pool {
         let question = Question {
             arm: name(self)?,
             baseline: name(other)?,
-            metric: Metric::FinalTestAccuracy,
+            metric: Metric::FinalTestAccuracy.into(),
             bootstrap: Bootstrap::default(),
         };
         for (run, _) in &self.0 {

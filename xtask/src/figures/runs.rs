@@ -160,7 +160,7 @@ impl Runs {
     /// each of its configurations has a run that did not finish.
     pub(crate) fn selected(&self) -> Result<(Runs, Selection)> {
         let all: Vec<_> = self.runs.iter().map(|(run, record)| (run.clone(), Some(record.clone()))).collect();
-        let rule = Rule { split: self.plan.selection.unwrap_or_default(), ..Rule::default() };
+        let rule = Rule::of(&self.plan, self.plan.selection.unwrap_or_default());
         let (selection, kept) = select::select(&rule, &all)?;
         let chosen = |run: &PlannedRun| {
             selection.choices.iter().any(|c| c.arm == run.arm && c.axes == run.axes && c.chosen.is_some())

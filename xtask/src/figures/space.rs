@@ -114,7 +114,8 @@ fn against_tuned(runs: &Runs, best: &Runs) -> Result<Comparison> {
         all.extend(tuned.map(|(run, record)| (relabelled(run, baseline, label), Some(record.clone()))));
     }
     let (arm, baseline) = (arm.to_owned(), baseline.to_owned());
-    let question = Question { arm, baseline, metric: Metric::FinalTestAccuracy, bootstrap: Bootstrap::default() };
+    let question =
+        Question { arm, baseline, metric: Metric::FinalTestAccuracy.into(), bootstrap: Bootstrap::default() };
     Ok(Comparison::new(question, &all)?)
 }
 

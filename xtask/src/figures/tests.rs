@@ -7,7 +7,7 @@ use std::fs;
 use std::path::Path;
 use std::sync::LazyLock;
 
-use np_record::Outcome;
+use np_record::{EpochMetric, Hypothesis, Outcome, StatedOutcome};
 use resvg::usvg;
 use serde_json::Value;
 
@@ -265,6 +265,39 @@ fn a_diverged_run_is_drawn_as_far_as_it_came_and_told() {
         figure.table.lines().find(|line| line.starts_with(&start)).unwrap().rsplit(',').next().unwrap().to_string()
     };
     assert_eq!((n_at(3), n_at(4)), ("3".into(), "2".into()));
+}
+
+#[test]
+fn a_caption_begins_with_what_was_fixed_beforehand() {
+    let mut runs = made_up("fig2-sanity").unwrap();
+    let note = "- exploratory: not fixed in the experiment's file before its runs";
+    assert!(super::curves::sanity(Scale::Quick, &runs).unwrap().caption.contains(note), "nothing was fixed");
+    let metric = EpochMetric::TestAccuracy;
+    runs.plan.outcome =
+        Some(StatedOutcome { metric, last_epochs: 5.try_into().unwrap(), direction: metric.direction() });
+    let (arm, against) = ("full".into(), "gradient-only-matched".into());
+    runs.plan.hypotheses = vec![Hypothesis { arm, against, name: Some("the rule helps".into()) }];
+    let caption = super::curves::sanity(Scale::Quick, &runs).unwrap().caption;
+    let places = [
+        "fixed in the experiment's file before its runs: the outcome (test accuracy, mean of the last 5 epochs)",
+        "the rule helps: test accuracy, mean of the last 5 epochs (%, more is better): `full` against `gradient-only-matched`",
+        "Holm over a family of 2 comparisons\n",
+        "| final test accuracy (%) |",
+        "| final training loss (nats) |",
+        "exploratory: not fixed in the experiment's file before its runs",
+        "mean of the last 5 epochs (%, more is better): `full` against `gradient-only`",
+    ];
+    let places = places.map(|part| caption.find(part).unwrap_or_else(|| panic!("{part}\n{caption}")));
+    assert!(places.is_sorted(), "{places:?}\n{caption}");
+    // By hand: the last five epochs of a pair.
+    let late = |arm: &str| {
+        let part = runs.on("mnist").unwrap();
+        let epochs = part.arm(arm).unwrap()[&42].epochs.clone();
+        epochs[EPOCHS - 5..].iter().map(|epoch| epoch.test_accuracy).sum::<f64>() / 5.0
+    };
+    let measure = runs.plan.outcome.unwrap().measure();
+    let of = |arm: &str| measure.of(runs.on("mnist").unwrap().arm(arm).unwrap()[&42]).unwrap();
+    assert!((of("full") - late("full")).abs() < 1e-12);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::Metric;
+use super::Measure;
 use crate::stats::{Bootstrap, Interval, interquartile_mean, mean, probability_above};
 use crate::table::{Cell, Column, Table};
 use crate::{Outcome, PlannedRun, Record};
@@ -24,7 +24,13 @@ fn twins(runs: &[(PlannedRun, Option<Record>)], arm: &str, other: &str) -> bool 
 /// the `baseline`'s on the same problem, a diverged run losing against every other. Intervals are bootstrapped within each problem. What did not
 /// finish, and what an arm was not run on, is in the notes.
 #[must_use]
-pub fn pooled(runs: &[(PlannedRun, Option<Record>)], baseline: &str, metric: Metric, bootstrap: &Bootstrap) -> Table {
+pub fn pooled(
+    runs: &[(PlannedRun, Option<Record>)],
+    baseline: &str,
+    metric: impl Into<Measure>,
+    bootstrap: &Bootstrap,
+) -> Table {
+    let metric = metric.into();
     let mut problems: Vec<&BTreeMap<String, Value>> = Vec::new();
     let mut arms: Vec<&str> = Vec::new();
     for (run, _) in runs {
@@ -163,7 +169,12 @@ pub fn pooled(runs: &[(PlannedRun, Option<Record>)], baseline: &str, metric: Met
 }
 
 /// The probability of improvement, mean over the problems that both have, with its interval.
-fn improvement(own: &Values, rival: &Values, metric: Metric, bootstrap: &Bootstrap) -> Option<(f64, Option<Interval>)> {
+fn improvement(
+    own: &Values,
+    rival: &Values,
+    metric: Measure,
+    bootstrap: &Bootstrap,
+) -> Option<(f64, Option<Interval>)> {
     let both: Vec<(&[f64], &[f64])> = own
         .iter()
         .zip(rival)

@@ -99,13 +99,13 @@ impl Comparison {
         let mut header: Vec<String> = axes.iter().map(|axis| field(axis)).collect();
         let fixed = "metric,arm,baseline,n_arm,mean_arm,std_arm,diverged_arm,failed_arm,missing_arm,\
                      n_baseline,mean_baseline,std_baseline,diverged_baseline,failed_baseline,missing_baseline,\
-                     n_pairs,difference,std_difference,confidence,low,high,p,p_method,p_holm,family,smallest_p,warnings";
+                     n_pairs,difference,std_difference,confidence,low,high,p,p_method,p_holm,family,smallest_p,warnings,family_of,hypothesis";
         header.push(fixed.into());
         let mut out = header.join(",") + "\n";
         for group in &self.groups {
             let mut row: Vec<String> =
                 axes.iter().map(|axis| group.axes.get(axis).map(value_text).unwrap_or_default()).collect();
-            row.extend([self.metric.key().to_string(), self.arm.clone(), self.baseline.clone()]);
+            row.extend([self.metric.key(), self.arm.clone(), self.baseline.clone()]);
             for side in [&group.arm, &group.baseline] {
                 row.extend([side.n().to_string(), raw(side.mean), raw(side.std)]);
                 row.extend([&side.diverged, &side.failed, &side.missing].map(|seeds| seeds.len().to_string()));
@@ -118,6 +118,7 @@ impl Comparison {
             row.push(d.map(|d| method_text(d.test.method)).unwrap_or_default());
             row.extend([raw(d.map(|d| d.p_holm)), self.family.to_string(), raw(d.map(|d| d.smallest_p))]);
             row.push(group.warnings.join("; "));
+            row.extend([self.family_of.key().to_string(), self.name.clone().unwrap_or_default()]);
             let _ = writeln!(out, "{}", row.iter().map(|cell| field(cell)).collect::<Vec<_>>().join(","));
         }
         out
@@ -126,7 +127,8 @@ impl Comparison {
     fn heading(&self) -> String {
         let better = if self.metric.higher_is_better() { "more is better" } else { "less is better" };
         let (title, unit) = (self.metric.title(), self.metric.unit());
-        format!("{title} ({unit}, {better}): `{}` against `{}`, paired by seed", self.arm, self.baseline)
+        let name = self.name.as_ref().map(|name| format!("{name}: ")).unwrap_or_default();
+        format!("{name}{title} ({unit}, {better}): `{}` against `{}`, paired by seed", self.arm, self.baseline)
     }
 
     /// The axes that any group has, in order.
@@ -162,7 +164,7 @@ impl Comparison {
         rows
     }
 
-    fn summary_text(&self, side: &ArmSummary) -> String {
+    pub(super) fn summary_text(&self, side: &ArmSummary) -> String {
         let (factor, decimals) = self.metric.print();
         let mut text = match (side.mean, side.std) {
             (Some(mean), Some(std)) => format!("{:.decimals$} ± {:.decimals$}", mean * factor, std * factor),
@@ -177,7 +179,7 @@ impl Comparison {
         text
     }
 
-    fn difference_cells(&self, difference: Option<&Difference>) -> [String; 6] {
+    pub(super) fn difference_cells(&self, difference: Option<&Difference>) -> [String; 6] {
         let (factor, decimals) = self.metric.print();
         let Some(d) = difference else { return ["0", "-", "-", "-", "-", "-"].map(String::from) };
         let signed = |x: f64| format!("{:+.decimals$}", x * factor);
@@ -203,7 +205,7 @@ impl Comparison {
         let tests = self.groups.iter().filter(|g| g.difference.is_some()).count();
         let family = self.family;
         let s = if family == 1 { "" } else { "s" };
-        let whose = if family > tests { ", those of all tables here" } else { "" };
+        let whose = if family > tests { self.family_of.whose() } else { "" };
         notes.push(format!("p: two-sided sign-flip test; Holm over a family of {family} comparison{s}{whose}"));
         notes
     }

@@ -93,7 +93,11 @@ impl Selection {
 
     fn title(&self) -> String {
         let axes: Vec<String> = self.tuned.iter().map(|axis| format!("`{axis}`")).collect();
-        format!("each arm at its best {} by {} accuracy", axes.join(", "), self.split.key())
+        let over = match self.last_epochs.get() {
+            1 => String::new(),
+            n => format!(", mean of the last {n} epochs"),
+        };
+        format!("each arm at its best {} by {} accuracy{over}", axes.join(", "), self.split.key())
     }
 
     /// What must be said beside any table of the chosen runs: what was chosen, from how much, and what speaks against it.
@@ -126,11 +130,11 @@ impl Selection {
         if self.split == Split::Validation {
             notes.push("chosen on held-out training examples; the test split had no part in it".into());
         }
-        notes.push(
-            "score: mean final accuracy ± sample standard deviation over seeds, of configurations that finished for every seed; \
+        let which = if self.last_epochs.get() == 1 { "final" } else { "late" };
+        notes.push(format!(
+            "score: mean {which} accuracy ± sample standard deviation over seeds, of configurations that finished for every seed; \
              lowest to highest: the scores of all that compete"
-                .into(),
-        );
+        ));
         notes
     }
 

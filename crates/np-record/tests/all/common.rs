@@ -22,6 +22,8 @@ pub(crate) fn plan(runs: Vec<PlannedRun>) -> Plan {
         question: "does it learn?".into(),
         scale: "quick".into(),
         selection: None,
+        outcome: None,
+        hypotheses: Vec::new(),
         // printf 'a: 1' | sha256sum
         spec_sha256: "16c3c6d78678d53d39ab2c7a5a7bc4596567b46a1a57000a2d707334f779b824".into(),
         overrides: Vec::new(),

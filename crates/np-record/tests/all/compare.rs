@@ -22,7 +22,7 @@ fn arms(axes: &[(&str, Value)]) -> Runs {
 
 fn ask(metric: Metric) -> Question {
     let (arm, baseline) = ("full".into(), "gradient-only".into());
-    Question { arm, baseline, metric, bootstrap: Bootstrap::default() }
+    Question { arm, baseline, metric: metric.into(), bootstrap: Bootstrap::default() }
 }
 
 #[test]

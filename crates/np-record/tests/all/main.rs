@@ -3,6 +3,7 @@
 mod common;
 mod compare;
 mod forged;
+mod planned;
 mod select;
 mod store;
 mod tables;

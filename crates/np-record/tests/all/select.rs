@@ -55,7 +55,7 @@ fn the_chosen_runs_compare_as_if_nothing_had_been_swept() {
     assert_eq!(runs.len(), 8);
     assert!(runs.iter().all(|(run, _)| run.axes.len() == 1 && run.axes.contains_key("data.name")));
     let (arm, baseline) = ("full".into(), "sgd".into());
-    let question = Question { arm, baseline, metric: Metric::default(), bootstrap: Bootstrap::default() };
+    let question = Question { arm, baseline, metric: Metric::default().into(), bootstrap: Bootstrap::default() };
     let mut comparison = Comparison::new(question, &runs).unwrap();
     let differences: Vec<Option<f64>> =
         comparison.groups.iter().map(|g| g.difference.as_ref().map(|difference| difference.mean)).collect();

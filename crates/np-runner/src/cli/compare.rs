@@ -6,13 +6,13 @@ use clap::{Args as ClapArgs, ValueEnum, builder::PossibleValuesParser};
 use np_record::{
     Table,
     compare::{
-        Comparison, Cost, Format, Group, Metric, Problem, Question, Target, note_likenesses, pooled, profile,
-        time_to_target, time_to_target_table,
+        Asked, CompareError, Compared, Comparison, Cost, Format, Group, Measure, Metric, Pairs, Problem, Target,
+        note_likenesses, pooled, profile, time_to_target, time_to_target_table,
     },
     select::{Budget, Selection, Split},
     stats::Bootstrap,
 };
-use serde_json::json;
+use serde_json::{Map, Value, json};
 
 use super::{
     OverrideArgs, PlaceArgs, print,
@@ -25,7 +25,8 @@ use crate::{
 
 /// Compare the arms of an experiment, paired by seed: differences, intervals, exact tests
 ///
-/// Each arm is compared with one of them, `--against`: by default the first arm is, as the one in question, compared with each other one.
+/// The pairs that the file fixes under `hypotheses` come first, tested on the `outcome` that it fixes. All other tables are exploratory: each arm against
+/// one of them, `--against`, or the first arm against each other one.
 /// Where learning rates or other values were swept, `--select` puts each arm at its best configuration first.
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "Examples:
@@ -44,9 +45,9 @@ pub(super) struct Args {
     overrides: OverrideArgs,
     #[command(flatten)]
     place: PlaceArgs,
-    /// The number that runs are judged by
-    #[arg(long, default_value = Metric::default().key(), value_parser = PossibleValuesParser::new(Metric::ALL.map(Metric::key)))]
-    metric: String,
+    /// The number that runs are judged by [default: the file's `outcome`, else final-test-accuracy]
+    #[arg(long, value_parser = PossibleValuesParser::new(Metric::ALL.map(Metric::key)))]
+    metric: Option<String>,
     /// How to print it; csv and json hold raw values
     #[arg(long, default_value = Format::default().key(), value_parser = PossibleValuesParser::new(Format::ALL.map(Format::key)))]
     format: String,
@@ -115,7 +116,9 @@ pub(super) fn compare(args: &Args) -> Result<ExitCode> {
     let read = |file: &PathBuf| read(file, &args.overrides, &args.place, &choose, &args.tune, budget);
     let sources: Vec<Source> = args.sources.iter().map(read).collect::<Result<_>>()?;
     let format: Format = args.format.parse().unwrap_or_default();
-    let metric: Metric = args.metric.parse().unwrap_or_default();
+    let measure = measure(args, &sources[0]);
+    // What a run reaches on its way is looked at epoch by epoch.
+    let metric = measure.metric();
     for remark in sources.iter().flat_map(|source| &source.foreign) {
         say!("warning: {remark}");
     }
@@ -160,11 +163,18 @@ pub(super) fn compare(args: &Args) -> Result<ExitCode> {
     if args.iqm {
         let arms = source.plan.arms();
         let baseline = against(args, &arms)?.unwrap_or(arms[0]);
-        let mut table = pooled(&source.runs, baseline, metric, &Bootstrap::default());
+        let mut table = pooled(&source.runs, baseline, measure, &Bootstrap::default());
         remark(&mut table, source);
         return show(&table, format);
     }
-    comparisons(args, source, metric, format)
+    comparisons(args, source, measure, format)
+}
+
+/// The number that runs are judged by.
+fn measure(args: &Args, source: &Source) -> Measure {
+    let asked = args.metric.as_ref().and_then(|name| name.parse::<Metric>().ok()).map(Measure::from);
+    let outcome = || source.plan.outcome.map(np_record::StatedOutcome::measure);
+    asked.or_else(outcome).unwrap_or_default()
 }
 
 /// Says in a table's notes what its runs were trained on, which arms do not differ, and how they were selected.
@@ -231,15 +241,12 @@ fn profiles(args: &Args, sources: &[Source], metric: Metric, cost: Option<Profil
     profile(&problems, metric, &cost).map_err(|error| refused(place(), &error))
 }
 
-fn comparisons(args: &Args, source: &Source, metric: Metric, format: Format) -> Result<ExitCode> {
+fn comparisons(args: &Args, source: &Source, measure: Measure, format: Format) -> Result<ExitCode> {
     let Source { plan, runs, selection, .. } = source;
     let file = &args.sources[0];
     let arms = plan.arms();
-    let pairs: Vec<(&str, &str)> = match against(args, &arms)? {
-        Some(baseline) => arms.iter().filter(|arm| **arm != baseline).map(|arm| (*arm, baseline)).collect(),
-        None => arms.iter().skip(1).map(|baseline| (arms[0], *baseline)).collect(),
-    };
-    if pairs.is_empty() {
+    let pairs = against(args, &arms)?.map_or(Pairs::OfFirst, Pairs::Against);
+    if arms.len() < 2 {
         let place = Place::File(file.clone(), None);
         let fault = Fault::new(place, format!("nothing to compare: there is one arm, {}", list(&arms)));
         let hint = match args.overrides.arm.is_empty() {
@@ -248,34 +255,15 @@ fn comparisons(args: &Args, source: &Source, metric: Metric, format: Format) -> 
         };
         return Err(fault.hint(hint).into());
     }
-    let mut parts = Vec::new();
-    for (arm, baseline) in pairs {
-        let question =
-            Question { arm: arm.to_owned(), baseline: baseline.to_owned(), metric, bootstrap: Bootstrap::default() };
-        let part = Comparison::new(question, runs).map_err(|error| refused(Place::File(file.clone(), None), &error))?;
-        parts.push(part);
-    }
-    Comparison::adjust_together(&mut parts);
+    let refuse = |error: CompareError| refused(Place::File(file.clone(), None), &error);
+    let asked = Asked { measure: Some(measure), pairs, bootstrap: Bootstrap::default() };
+    let mut compared = Compared::of(plan, runs, &asked).map_err(refuse)?;
     if let Some(caveat) = selection.as_ref().and_then(Selection::caveat) {
-        parts.iter_mut().for_each(|part| part.warn(&caveat));
+        compared.warn(&caveat);
     }
-    let mut text = render(&parts, format);
-    if let Some(selection) = selection {
-        let table = selection.table();
-        text = match format {
-            Format::Text | Format::Markdown => format!("{}\n{text}", table.render(format)),
-            // One table a file: what was chosen goes to people.
-            Format::Csv => {
-                say!("{}", table.render(Format::Text));
-                text
-            }
-            Format::Json => {
-                let both = json!({ "selection": selection, "comparisons": parts });
-                np_record::visible_json(&serde_json::to_string_pretty(&both).unwrap_or_default()) + "\n"
-            }
-        };
-    }
-    print(&text)?;
+    let beside = compared.beside(runs).map_err(refuse)?;
+    print(&render(&compared, beside.as_ref(), selection.as_ref(), format))?;
+    let parts: Vec<&Comparison> = compared.all().collect();
     if parts.iter().flat_map(|part| &part.groups).all(|group| group.difference.is_none()) {
         let twins = parts.iter().filter_map(|part| {
             let (arm, other) = (&part.arm, &part.baseline);
@@ -312,17 +300,63 @@ fn comparisons(args: &Args, source: &Source, metric: Metric, format: Format) -> 
     Ok(ExitCode::SUCCESS)
 }
 
-/// One text for all comparisons: one table under one header in CSV, one array in JSON where there is more than one.
-fn render(parts: &[Comparison], format: Format) -> String {
-    let texts: Vec<String> = parts.iter().map(|part| part.render(format)).collect();
+/// One text for all: what was fixed beforehand first, then the rest; one table under one header in CSV.
+fn render(compared: &Compared, beside: Option<&Table>, selection: Option<&Selection>, format: Format) -> String {
+    let parts: Vec<&Comparison> = compared.all().collect();
+    let texts = |parts: &[Comparison]| parts.iter().map(|part| part.render(format)).collect::<Vec<_>>();
     match format {
+        Format::Text | Format::Markdown => {
+            let mut out: Vec<String> = selection.iter().map(|selection| selection.table().render(format)).collect();
+            if !compared.hypotheses.is_empty() {
+                out.push(compared.heading() + "\n");
+                out.extend(texts(&compared.hypotheses));
+            }
+            out.extend(compared.untested.iter().map(|lost| format!("warning: {lost}\n")));
+            let rest = (!compared.exploratory.is_empty()).then(|| {
+                let mut rest = vec![Compared::EXPLORATORY.to_owned() + "\n"];
+                rest.extend(texts(&compared.exploratory));
+                rest
+            });
+            let beside = beside.map(|table| table.render(format));
+            // Beside the hypotheses or, where there are none, what else is compared.
+            let (first, last) = if compared.hypotheses.is_empty() {
+                (rest, beside.map(|b| vec![b]))
+            } else {
+                (beside.map(|b| vec![b]), rest)
+            };
+            out.extend(first.into_iter().chain(last).flatten());
+            out.join("\n")
+        }
         Format::Csv => {
-            let rest = texts.iter().skip(1).flat_map(|text| text.split_inclusive('\n').skip(1));
-            texts.iter().take(1).map(String::as_str).chain(rest).collect()
+            // One table a file: what was chosen goes to people.
+            selection.iter().for_each(|selection| say!("{}", selection.table().render(Format::Text)));
+            compared.untested.iter().for_each(|lost| say!("warning: {lost}"));
+            let all: Vec<String> = parts.iter().map(|part| part.render(format)).collect();
+            let rest = all.iter().skip(1).flat_map(|text| text.split_inclusive('\n').skip(1));
+            all.iter().take(1).map(String::as_str).chain(rest).collect()
         }
-        Format::Json if texts.len() > 1 => {
-            format!("[\n{}\n]\n", texts.iter().map(|text| text.trim_end()).collect::<Vec<_>>().join(",\n"))
+        Format::Json => {
+            let whole = match (&parts[..], compared.is_outcome, selection) {
+                ([one], false, None) => json!(one),
+                (all, false, None) => json!(all),
+                (all, _, selection) => {
+                    let mut map = Map::new();
+                    if let Some(selection) = selection {
+                        map.insert("selection".into(), json!(selection));
+                    }
+                    if compared.is_outcome {
+                        map.insert("outcome".into(), json!(compared.measure));
+                        map.insert("hypotheses".into(), json!(compared.hypotheses));
+                        map.insert("untested".into(), json!(compared.untested));
+                        map.insert("beside".into(), beside.map(Table::json).unwrap_or(Value::Null));
+                        map.insert("exploratory".into(), json!(compared.exploratory));
+                    } else {
+                        map.insert("comparisons".into(), json!(all));
+                    }
+                    Value::Object(map)
+                }
+            };
+            np_record::visible_json(&serde_json::to_string_pretty(&whole).unwrap_or_default()) + "\n"
         }
-        _ => texts.join("\n"),
     }
 }

@@ -65,6 +65,10 @@ pub(super) fn plan(args: &Args) -> Result<ExitCode> {
     for warning in &planned.warnings {
         say!("warning: {warning}");
     }
+    if let Some(outcome) = plan.outcome {
+        let (title, better, count) = (outcome.measure().title(), outcome.direction, plan.hypotheses.len());
+        say!("outcome: {title}, {better} values are better; hypotheses: {count}");
+    }
     say!("seeds: {}", seeds::in_words(plan.runs.iter().map(|run| run.seed)));
     let memory = planned.memory.iter().max_by_key(|memory| memory.total());
     if let Some(memory) = memory {

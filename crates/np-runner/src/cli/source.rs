@@ -83,7 +83,7 @@ pub(super) fn read(
         }
         return Ok(Source { plan, runs: all.clone(), all, selection: None, foreign });
     };
-    let rule = Rule { split, tuned: tuned.to_vec(), budget };
+    let rule = Rule { tuned: tuned.to_vec(), budget, ..Rule::of(&plan, split) };
     let (selection, runs) = select(&rule, &all).map_err(|error| {
         let place = match choose {
             Choose::By(split) => Place::Option(format!("--select {}", split.key())),

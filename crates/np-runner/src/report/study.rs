@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use maud::{Markup, PreEscaped, html};
 use np_record::{
     Outcome, Table,
-    compare::{Comparison, Metric, Question, note_likenesses, pooled},
+    compare::{Asked, Compared, Measure, note_likenesses, pooled},
     select::{Runs, Selection},
     stats::Bootstrap,
     visible,
@@ -27,8 +27,8 @@ pub(super) fn section(study: &Study, drawn: &[figures::Figure], all: &[(&str, &[
     let name = &study.plan.experiment;
     let id = |what: &str| format!("{name}-{what}");
     let arms = arms(&study.runs);
-    let metric = Metric::default();
-    let parts = compared(study, &arms, metric);
+    let outcome = study.plan.outcome.map(np_record::StatedOutcome::measure);
+    let compared = compared(study);
     let unfinished = unfinished(&study.all);
     let redraws: Vec<&String> = drawn.iter().filter_map(|figure| figure.redraw.as_ref()).collect();
     html! {
@@ -71,14 +71,27 @@ pub(super) fn section(study: &Study, drawn: &[figures::Figure], all: &[(&str, &[
                     (table(&selection.candidates(), &id("candidates")))
                 }
             }
-            (table(&results(&study.runs), &id("results")))
-            @match &parts {
-                Ok(parts) if parts.is_empty() => { p.soft { "There is one arm, and nothing to compare it with." } }
-                Ok(parts) => { (table(&comparisons(parts), &id("comparison"))) }
+            (table(&results(&study.runs, outcome), &id("results")))
+            @match &compared {
+                _ if arms.len() < 2 => { p.soft { "There is one arm, and nothing to compare it with." } }
+                Ok((compared, beside)) => {
+                    @if !compared.hypotheses.is_empty() {
+                        p { (capital(&compared.heading())) "." }
+                        (table(&comparisons(&compared.hypotheses), &id("hypotheses")))
+                    }
+                    @if !compared.untested.is_empty() {
+                        ul.notes { @for lost in &compared.untested { li.warning { (inline(lost)) } } }
+                    }
+                    @if let Some(beside) = beside { (table(beside, &id("beside"))) }
+                    @if !compared.exploratory.is_empty() {
+                        p { (capital(Compared::EXPLORATORY)) "." }
+                        (table(&comparisons(&compared.exploratory), &id("comparison")))
+                    }
+                }
                 Err(why) => { p.soft { "No comparison: " (inline(why)) } }
             }
             @if arms.len() > 1 {
-                (table(&of_all(study, &arms[0], metric), &id("pooled")))
+                (table(&of_all(study, &arms[0], outcome.unwrap_or_default()), &id("pooled")))
             }
             h3 { "Runs" }
             p.soft { "Configuration and provenance, by arm" @if study.all.iter().any(|(run, _)| !run.axes.is_empty()) { " and axes" } ". "
@@ -123,23 +136,25 @@ fn arms(runs: &Runs) -> Vec<String> {
     arms
 }
 
-/// The first arm against each of the others; in words why not, where the plan does not allow it.
-fn compared(study: &Study, arms: &[String], metric: Metric) -> Result<Vec<Comparison>, String> {
-    let ask = |baseline: &String| {
-        let (arm, baseline) = (arms[0].clone(), baseline.clone());
-        let question = Question { arm, baseline, metric, bootstrap: Bootstrap::default() };
-        Comparison::new(question, &study.runs).map_err(|error| error.to_string())
-    };
-    let mut parts: Vec<Comparison> = arms.iter().skip(1).map(ask).collect::<Result<_, _>>()?;
-    Comparison::adjust_together(&mut parts);
+/// The hypotheses, and the first arm against each of the others, with the table beside them; in words why not, where the plan does not allow it.
+fn compared(study: &Study) -> Result<(Compared, Option<Table>), String> {
+    let made = Compared::of(&study.plan, &study.runs, &Asked::default());
+    let mut compared = made.map_err(|error| error.to_string())?;
     if let Some(caveat) = study.selection.as_ref().and_then(Selection::caveat) {
-        parts.iter_mut().for_each(|part| part.warn(&caveat));
+        compared.warn(&caveat);
     }
-    Ok(parts)
+    let beside = compared.beside(&study.runs).map_err(|error| error.to_string())?;
+    Ok((compared, beside))
+}
+
+/// A sentence of a message as one of a page.
+fn capital(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
 }
 
 /// The arms over all problems, with a note of those that do not differ.
-fn of_all(study: &Study, baseline: &str, metric: Metric) -> Table {
+fn of_all(study: &Study, baseline: &str, metric: Measure) -> Table {
     let mut table = pooled(&study.runs, baseline, metric, &Bootstrap::default());
     note_likenesses(&mut table, &study.runs);
     table

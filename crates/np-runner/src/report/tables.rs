@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use np_record::{
     Cell, Column, Outcome, Phases, PlannedRun, Record, Table,
-    compare::{Comparison, Metric},
+    compare::{Comparison, Family, Measure, Metric},
     select::Runs,
     stats,
 };
@@ -34,20 +34,31 @@ pub(super) fn axes(runs: &Runs) -> Vec<&String> {
     axes
 }
 
-/// What every arm reached on every problem, over the runs that finished.
-pub(super) fn results(runs: &Runs) -> Table {
+/// What every arm reached on every problem, over the runs that finished; by the outcome first, where one was fixed beforehand.
+pub(super) fn results(runs: &Runs, outcome: Option<Measure>) -> Table {
     let axes = axes(runs);
     let mut columns: Vec<Column> = axes.iter().map(|axis| Column::name(axis, axis)).collect();
     columns.push(Column::name("arm", "arm"));
+    let last = Metric::FinalTestAccuracy.into();
+    let outcome = outcome.filter(|outcome| *outcome != last);
+    columns.extend(outcome.map(|outcome| {
+        let title = format!("{} ({})", outcome.title(), outcome.unit());
+        Column::number(&title, &title)
+    }));
     columns.extend(
         ["test accuracy %", "test loss", "training loss", "seconds", "finished"]
             .map(|title| Column::number(title, title)),
     );
+    let measures: Vec<Measure> = outcome
+        .into_iter()
+        .chain([last])
+        .chain([Metric::FinalTestLoss, Metric::FinalTrainLoss, Metric::TrainingTime].map(Measure::from))
+        .collect();
     let rows = groups(runs).into_iter().map(|group| {
         let mut row: Vec<Cell> = axes.iter().map(|axis| Cell::axis(group[0].0.axes.get(*axis))).collect();
         let finished: Vec<&Record> =
             group.iter().filter_map(|(_, record)| record.as_ref().filter(|r| r.outcome == Outcome::Finished)).collect();
-        let spread = |metric: Metric| {
+        let spread = |metric: &Measure| {
             let values: Vec<f64> = finished.iter().filter_map(|record| metric.of(record)).collect();
             let text = match (stats::mean(&values), stats::sample_std(&values)) {
                 (Some(mean), Some(std)) => format!("{} ± {}", metric.text(mean), metric.text(std)),
@@ -57,15 +68,14 @@ pub(super) fn results(runs: &Runs) -> Table {
             Cell::printed(text)
         };
         row.push(Cell::name(&*group[0].0.arm));
-        row.extend(
-            [Metric::FinalTestAccuracy, Metric::FinalTestLoss, Metric::FinalTrainLoss, Metric::TrainingTime]
-                .map(spread),
-        );
+        row.extend(measures.iter().map(spread));
         row.push(Cell::printed(format!("{} of {}", finished.len(), group.len())));
         row
     });
     let rows = rows.collect();
-    let notes = vec!["after the last epoch; mean ± sample standard deviation over seeds; seconds of all phases".into()];
+    let but = if outcome.is_some() { ", but for the first number" } else { "" };
+    let notes =
+        vec![format!("after the last epoch{but}; mean ± sample standard deviation over seeds; seconds of all phases")];
     Table { title: "what every arm reached".into(), columns, rows, notes }
 }
 
@@ -98,6 +108,8 @@ pub(super) fn comparisons(parts: &[Comparison]) -> Table {
     columns.insert(axes, against);
     let mut rows = Vec::new();
     let mut notes: Vec<String> = Vec::new();
+    let several = parts.iter().any(|part| part.arm != parts[0].arm);
+    let of = |part: &Comparison| if several { format!("`{}` ", part.arm) } else { String::new() };
     for (part, table) in parts.iter().zip(&tables) {
         for row in &table.rows {
             let mut row = row.clone();
@@ -106,9 +118,10 @@ pub(super) fn comparisons(parts: &[Comparison]) -> Table {
         }
         for note in &table.notes {
             let everywhere = tables.iter().all(|other| other.notes.contains(note));
-            let own = note
-                .strip_prefix("warning: ")
-                .map_or_else(|| note.clone(), |warning| format!("warning: against `{}`: {warning}", part.baseline));
+            let own = note.strip_prefix("warning: ").map_or_else(
+                || note.clone(),
+                |warning| format!("warning: {}against `{}`: {warning}", of(part), part.baseline),
+            );
             let note = if everywhere { note.clone() } else { own };
             if !notes.contains(&note) {
                 notes.push(note);
@@ -117,14 +130,21 @@ pub(super) fn comparisons(parts: &[Comparison]) -> Table {
     }
     // Warnings before the rest.
     notes.sort_by_key(|note| !note.starts_with("warning: "));
-    let metric = parts[0].metric;
+    let (metric, arm) = (parts[0].metric, &parts[0].arm);
     let better = if metric.higher_is_better() { "more is better" } else { "less is better" };
-    let title = format!(
-        "{} ({}, {better}): `{}` against the others, paired by seed",
-        metric.title(),
-        metric.unit(),
-        parts[0].arm
-    );
+    let mut who = format!("`{arm}` against the others");
+    if several || parts[0].family_of == Family::Hypotheses {
+        // Pairs of their own: the arm has a column, and what is said of the pair.
+        columns[axes + 1].title = "the arm".into();
+        columns.insert(axes, Column::name("arm", "arm"));
+        let arms = parts.iter().zip(&tables).flat_map(|(part, table)| table.rows.iter().map(|_| &part.arm));
+        rows.iter_mut().zip(arms).for_each(|(row, arm)| row.insert(axes, Cell::name(&**arm)));
+        let named =
+            |part: &Comparison| Some(format!("`{}` against `{}`: {}", part.arm, part.baseline, part.name.as_ref()?));
+        notes.splice(0..0, parts.iter().filter_map(named));
+        who = "pairs of arms".into();
+    }
+    let title = format!("{} ({}, {better}): {who}, paired by seed", metric.title(), metric.unit());
     Table { title, columns, rows, notes }
 }
 

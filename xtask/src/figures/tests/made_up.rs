@@ -90,6 +90,8 @@ pub(crate) fn experiment(name: &str, spec: &str) -> (Plan, Vec<Record>) {
             spec_sha256,
             overrides: Vec::new(),
             selection: None,
+            outcome: None,
+            hypotheses: Vec::new(),
             spec: Some(spec.into()),
             runs,
             plan_sha256: None,

@@ -1,0 +1,97 @@
+//! `outcome` and `hypotheses` of an experiment file: what it fixes before its runs, checked. No part of a run or its id.
+
+use std::num::NonZeroUsize;
+
+use np_record::{Direction, EpochMetric, Hypothesis, StatedOutcome};
+use serde::Deserialize;
+
+use crate::{
+    document::Document,
+    error::{Fault, Result, suggest},
+    explain::refuse,
+    tree::Tree,
+};
+
+/// The outcome as it is written.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct OutcomeSpec {
+    metric: EpochMetric,
+    #[serde(default = "one")]
+    last_epochs: NonZeroUsize,
+    /// Follows from the metric; whoever writes it is held to that.
+    #[serde(default)]
+    direction: Option<Direction>,
+}
+
+fn one() -> NonZeroUsize {
+    NonZeroUsize::MIN
+}
+
+impl OutcomeSpec {
+    /// With every value spelled out.
+    pub(crate) fn resolve(&self, tree: &Tree, document: &Document) -> Result<StatedOutcome> {
+        let Self { metric, last_epochs, direction } = *self;
+        let own = metric.direction();
+        if let Some(got) = direction.filter(|direction| *direction != own) {
+            let expected = format!("`{own}`, as {own} values of `{metric}` are better");
+            let fault = refuse(tree, document, "outcome.direction", &expected, &got.to_string());
+            return Err(fault.hint("leave `direction` out: it follows from the metric").into());
+        }
+        Ok(StatedOutcome { metric, last_epochs, direction: own })
+    }
+}
+
+/// Refuses hypotheses that cannot be tested: without an outcome, about an arm that there is not, of an arm against itself, one pair twice.
+pub(crate) fn check(
+    pairs: &[Hypothesis],
+    outcome: Option<StatedOutcome>,
+    arms: &[&str],
+    tree: &Tree,
+    document: &Document,
+) -> Result<()> {
+    let fault = |at: &[&str], text: String| {
+        let path: Vec<String> = std::iter::once(&"hypotheses").chain(at).map(|part| (*part).to_owned()).collect();
+        Fault::new(tree.place(&path, document), text).key(path.join("."))
+    };
+    if outcome.is_none() && !pairs.is_empty() {
+        let hint = "fix the number that they are tested on, as in `outcome: {metric: test_accuracy, last_epochs: 5}`";
+        return Err(fault(&[], "there is no `outcome` to test them on".into()).hint(hint).into());
+    }
+    for (place, pair) in pairs.iter().enumerate() {
+        let at = place.to_string();
+        for (key, arm) in [("arm", &pair.arm), ("against", &pair.against)] {
+            if !arms.contains(&arm.as_str()) {
+                let fault = fault(&[&at, key], format!("there is no arm `{arm}`"));
+                return Err(fault.hint_if(suggest(arm, arms)).into());
+            }
+        }
+        if pair.arm == pair.against {
+            let fault = fault(&[&at], format!("arm `{}` is compared with itself", pair.arm));
+            return Err(fault.hint("name another arm under `against`").into());
+        }
+        if let Some(earlier) = pairs[..place].iter().position(|earlier| earlier.pairs(&pair.arm, &pair.against)) {
+            let text = format!("`{}` and `{}` are compared by `hypotheses.{earlier}` already", pair.arm, pair.against);
+            return Err(fault(&[&at], text).hint("a test is two-sided: leave one of them out").into());
+        }
+    }
+    Ok(())
+}
+
+/// Refuses an average over more epochs than a training has.
+pub(crate) fn fits<'a>(
+    outcome: StatedOutcome,
+    trainings: impl Iterator<Item = (&'a str, usize)>,
+    tree: &Tree,
+    document: &Document,
+) -> Result<()> {
+    let last = outcome.last_epochs.get();
+    let Some((arm, epochs)) = trainings.min_by_key(|(_, epochs)| *epochs).filter(|(_, epochs)| *epochs < last) else {
+        return Ok(());
+    };
+    let expected = format!("at most {epochs}, the epochs that `{arm}` is trained for");
+    let fault = refuse(tree, document, "outcome.last_epochs", &expected, &last.to_string());
+    Err(fault
+        .hint("average over fewer epochs, or raise `train.epochs`; a scale may have an `outcome` of its own")
+        .into())
+}
