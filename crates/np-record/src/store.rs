@@ -1,10 +1,14 @@
-//! The folder where plans and records live, one JSON file each, and everything that can be wrong with such a file.
+//! The folder where plans and records live, one JSON file each or packed, and everything that can be wrong with such a file.
 //!
 //! Nothing is ever half written (see [`crate::write_atomic`]) and nothing doubtful is read silently: what a reader gets has the
 //! right name, a layout it knows, and the digest that it was written with; and a record is the run that its id names. One damaged file
-//! is named and left out, and keeps no other from being read. Stores merge by copying files.
+//! is named and left out, and keeps no other from being read. Stores merge by copying files. A file that is not loose is looked for in the packs
+//! ([`pack`]); what is written is loose, until it is packed ([`packing`]).
 
+mod check;
 mod error;
+mod pack;
+mod packing;
 mod published;
 mod regular;
 
@@ -12,25 +16,32 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 pub use error::{Kind, StoreError};
+pub use packing::Packed;
 pub use regular::read_regular;
+
+use check::{check, is_held, known, rename_aside, whole};
+use pack::Packs;
 
 use crate::plan::hex_of;
 use crate::select::Runs;
-use crate::{Plan, PlannedRun, Record, SCHEMA, can_name, write_atomic};
+use crate::{Plan, PlannedRun, Record, can_name, write_atomic};
 
 /// The plans and records below one folder, by convention `experiments/records/SCALE/`:
 ///
 /// ```text
-/// plans/EXPERIMENT.json    a Plan
-/// runs/ID.json             a Record
+/// plans/EXPERIMENT.json               a Plan
+/// runs/ID.json                        a Record
+/// packs/EXPERIMENT.DIGEST.json.gz     a Plan and its Records
 /// ```
+///
+/// A loose plan comes before a packed one; a loose record does, too, and must have the results of the packed one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Store {
     root: PathBuf,
+    packs: Packs,
 }
 
 /// The runs of a plan, each with its record where there is one, and what is wrong with those that cannot be used.
@@ -59,7 +70,7 @@ impl Store {
             Err(source) if source.kind() != io::ErrorKind::NotFound => {
                 Err(StoreError::Io { action: "open", path: root, source })
             }
-            _ => Ok(Self { root }),
+            _ => Ok(Self { root, packs: Packs::default() }),
         }
     }
 
@@ -69,7 +80,7 @@ impl Store {
         &self.root
     }
 
-    /// Where the record of run `id` is or would be.
+    /// Where the record of run `id` is or would be, if it is loose.
     ///
     /// # Errors
     ///
@@ -78,7 +89,7 @@ impl Store {
         self.path(Kind::Record, id)
     }
 
-    /// Where the plan of `experiment` is or would be.
+    /// Where the plan of `experiment` is or would be, if it is loose.
     ///
     /// # Errors
     ///
@@ -94,7 +105,25 @@ impl Store {
     /// Any [`StoreError`] that names the file: unreadable, malformed, of a newer schema, under a wrong name, of another run than its id says, or
     /// changed since it was written.
     pub fn read_record(&self, id: &str) -> Result<Option<Record>> {
-        let Some((path, bytes, record)) = self.read::<Record>(Kind::Record, id)? else { return Ok(None) };
+        let Some((path, bytes)) = self.read(Kind::Record, id)? else { return Ok(None) };
+        let is_loose = !path.starts_with(pack::folder(&self.root));
+        let record = self.record_in(path.clone(), id, &bytes)?;
+        if !is_loose {
+            return Ok(Some(record));
+        }
+        // That a run failed here is no result beside one that was trained elsewhere.
+        if !record.is_done()
+            && let Some((path, bytes)) = self.packs.read(&self.root, Kind::Record, id).ok().flatten()
+        {
+            return self.record_in(path, id, &bytes).map(Some);
+        }
+        self.check_against_packs(path, &record, &bytes)?;
+        Ok(Some(record))
+    }
+
+    /// A record, if these bytes are that of run `id` in all of their parts.
+    fn record_in(&self, path: PathBuf, id: &str, bytes: &[u8]) -> Result<Record> {
+        let record: Record = known(&path, Kind::Record, bytes)?;
         if record.id != id {
             return Err(StoreError::WrongName { path, field: "id", expected: id.into(), got: record.id });
         }
@@ -109,8 +138,25 @@ impl Store {
             let (id, expected) = (record.id, expected.to_owned());
             return Err(StoreError::OtherResult { path, id, expected, got: record.result_sha256 });
         }
-        whole(&path, Kind::Record, id, &bytes, "record_sha256", record.record_sha256.as_deref(), &|| record.digest())?;
-        Ok(Some(record))
+        whole(&path, Kind::Record, id, bytes, "record_sha256", record.record_sha256.as_deref(), &|| record.digest())?;
+        Ok(record)
+    }
+
+    /// Refuses a loose record whose run has other results in a pack. Packs that cannot be looked into do not concern it.
+    fn check_against_packs(&self, path: PathBuf, record: &Record, bytes: &[u8]) -> Result<()> {
+        let Ok((holding, _)) = self.packs.holding(&self.root, Kind::Record, &record.id) else { return Ok(()) };
+        let place = pack::place(Kind::Record, &record.id);
+        let differs = |pack: &&std::sync::Arc<pack::Pack>| {
+            let packed = &pack.members[&place];
+            packed.result.as_ref() != Some(&record.result_sha256) && packed.sha256 != hex_of(bytes)
+        };
+        match holding.iter().find(differs) {
+            None => Ok(()),
+            Some(other) => {
+                let (other, id) = (other.path.join(place), record.id.clone());
+                Err(StoreError::Conflict { path, other, id })
+            }
+        }
     }
 
     /// Writes a record under its id, in place of an older one, with the digest of its whole.
@@ -134,7 +180,13 @@ impl Store {
     ///
     /// Any [`StoreError`] that names the file: unreadable, malformed, of a newer schema, under a wrong name, or changed since it was written.
     pub fn read_plan(&self, experiment: &str) -> Result<Option<Plan>> {
-        let Some((path, bytes, plan)) = self.read::<Plan>(Kind::Plan, experiment)? else { return Ok(None) };
+        let Some((path, bytes)) = self.read(Kind::Plan, experiment)? else { return Ok(None) };
+        self.plan_of(path, experiment, &bytes).map(Some)
+    }
+
+    /// A plan, if these bytes are that of `experiment` in all of their parts.
+    fn plan_of(&self, path: PathBuf, experiment: &str, bytes: &[u8]) -> Result<Plan> {
+        let plan: Plan = known(&path, Kind::Plan, bytes)?;
         if plan.experiment != experiment {
             let expected = experiment.into();
             return Err(StoreError::WrongName { path, field: "experiment", expected, got: plan.experiment });
@@ -147,8 +199,8 @@ impl Store {
             }
             None => {}
         }
-        whole(&path, Kind::Plan, experiment, &bytes, "plan_sha256", plan.plan_sha256.as_deref(), &|| plan.digest())?;
-        Ok(Some(plan))
+        whole(&path, Kind::Plan, experiment, bytes, "plan_sha256", plan.plan_sha256.as_deref(), &|| plan.digest())?;
+        Ok(plan)
     }
 
     /// Writes a plan under its experiment's name, in place of an older one, with the digest of its whole.
@@ -179,7 +231,12 @@ impl Store {
         let mut reading = Reading::default();
         for run in &plan.runs {
             let record = self.record_of(run).unwrap_or_else(|error| {
-                if !plan.runs[..reading.runs.len()].iter().any(|earlier| earlier.id == run.id) {
+                // What a damaged pack held is not known: it is named once, and not for every run that is nowhere else.
+                let is_said = match error.damaged_pack() {
+                    Some(pack) => reading.refused.iter().any(|earlier| earlier.damaged_pack() == Some(pack)),
+                    None => plan.runs[..reading.runs.len()].iter().any(|earlier| earlier.id == run.id),
+                };
+                if !is_said {
                     reading.refused.push(error);
                 }
                 None
@@ -203,18 +260,19 @@ impl Store {
         Ok(Some(record))
     }
 
-    /// Gives a damaged file another name, beside its own, so that its place is free and what it holds is not lost; the new name.
+    /// Gives a damaged file another name, beside its own, so that its place is free and what it holds is not lost; the new name. One that is packed is
+    /// taken out of its pack, which is kept under another name as it was.
     ///
     /// # Errors
     ///
     /// [`StoreError::Io`], [`StoreError::BadName`].
     pub fn set_aside(&self, kind: Kind, name: &str) -> Result<PathBuf> {
         let path = self.path(kind, name)?;
-        let named = |n: usize| path.with_extension(format!("json.damaged-{n}"));
-        let aside = (1..1000).map(named).find(|aside| aside.symlink_metadata().is_err()).unwrap_or_else(|| named(1000));
-        match fs::rename(&path, &aside) {
-            Ok(()) => Ok(aside),
-            Err(source) => Err(StoreError::Io { action: "set aside", path, source }),
+        match path.symlink_metadata() {
+            Err(e) if e.kind() == io::ErrorKind::NotFound && !pack::list(&self.root)?.is_empty() => {
+                self.set_aside_packed(kind, name)
+            }
+            _ => rename_aside(&path),
         }
     }
 
@@ -255,6 +313,7 @@ impl Store {
     fn names(&self, kind: Kind) -> Result<Vec<String>> {
         let mut names = self.listed(kind, usize::MAX)?;
         names.sort();
+        names.dedup();
         Ok(names)
     }
 
@@ -262,11 +321,11 @@ impl Store {
         let folder = self.root.join(kind.folder());
         let failed = |source| StoreError::Io { action: "list", path: folder.clone(), source };
         let entries = match fs::read_dir(&folder) {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            entries => entries.map_err(failed)?,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => None,
+            entries => Some(entries.map_err(failed)?),
         };
         let mut names = Vec::new();
-        for entry in entries {
+        for entry in entries.into_iter().flatten() {
             if names.len() >= most {
                 break;
             }
@@ -274,28 +333,31 @@ impl Store {
             let stem = file.to_str().and_then(|name| name.strip_suffix(".json"));
             names.extend(stem.filter(|stem| !stem.starts_with('.')).map(String::from));
         }
+        // A pack that cannot be looked into is named where something is asked of it.
+        for (plan, path) in pack::list(&self.root)? {
+            if names.len() >= most {
+                break;
+            }
+            match kind {
+                Kind::Plan => names.push(plan),
+                _ => {
+                    let Ok(Some(pack)) = self.packs.open(&path) else { continue };
+                    names.extend(pack.records().take(most - names.len()).map(String::from));
+                }
+            }
+        }
         Ok(names)
     }
 
-    fn read<T: DeserializeOwned>(&self, kind: Kind, name: &str) -> Result<Option<(PathBuf, Vec<u8>, T)>> {
+    /// A file's way and bytes: loose, or else packed.
+    fn read(&self, kind: Kind, name: &str) -> Result<Option<(PathBuf, Vec<u8>)>> {
         let path = self.path(kind, name)?;
-        let bytes = match read_regular(&path) {
-            Ok(Some(bytes)) => bytes,
-            Ok(None) => return Err(StoreError::NotRegular { path, kind }),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => return Err(StoreError::Io { action: "read", path, source }),
-        };
-        // The schema first: a newer layout may well have keys that ours calls malformed.
-        #[derive(Deserialize)]
-        struct Head {
-            schema: u32,
+        match read_regular(&path) {
+            Ok(Some(bytes)) => Ok(Some((path, bytes))),
+            Ok(None) => Err(StoreError::NotRegular { path, kind }),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => self.packs.read(&self.root, kind, name),
+            Err(source) => Err(StoreError::Io { action: "read", path, source }),
         }
-        let Head { schema } = parse(&path, kind, &bytes)?;
-        if schema > SCHEMA {
-            return Err(StoreError::NewerSchema { path, got: schema });
-        }
-        let value = parse(&path, kind, &bytes)?;
-        Ok(Some((path, bytes, value)))
     }
 
     fn write(&self, kind: Kind, name: &str, value: &impl Serialize) -> Result<()> {
@@ -306,45 +368,4 @@ impl Store {
         });
         written.map_err(|source| StoreError::Io { action: "write", path, source })
     }
-}
-
-/// Whether a record of a published run must have its results: not that of a run that failed, which has none; and off x86-64, where the bits may be
-/// others, not that of a machine of one's own.
-fn is_held(record: &Record) -> bool {
-    let own = !cfg!(target_arch = "x86_64") && !record.provenance.machine.os.ends_with("x86_64");
-    !own && (record.is_done() || !record.epochs.is_empty())
-}
-
-/// Whether a digest that a file says is that of its content.
-fn check(path: &Path, field: &'static str, said: &str, got: String) -> Result<()> {
-    if said == got {
-        return Ok(());
-    }
-    Err(StoreError::Digest { path: path.to_path_buf(), field, expected: said.into(), got })
-}
-
-/// Whether a file is, in all of its parts, what was written: by the digest that it carries, or else by the one that is published for it.
-fn whole(
-    path: &Path,
-    kind: Kind,
-    name: &str,
-    bytes: &[u8],
-    field: &'static str,
-    said: Option<&str>,
-    digest: &dyn Fn() -> String,
-) -> Result<()> {
-    match (said, published::digest(kind, name)) {
-        (Some(said), _) => check(path, field, said, digest()),
-        (None, Some(published)) => check(path, "the published SHA-256", published, hex_of(bytes)),
-        (None, None) => Err(StoreError::NoDigest { path: path.to_path_buf(), kind, field }),
-    }
-}
-
-fn parse<T: DeserializeOwned>(path: &Path, kind: Kind, bytes: &[u8]) -> Result<T> {
-    let malformed = |place: String, source| StoreError::Malformed { path: path.to_path_buf(), kind, place, source };
-    let mut input = serde_json::Deserializer::from_slice(bytes);
-    let value =
-        serde_path_to_error::deserialize(&mut input).map_err(|e| malformed(e.path().to_string(), e.into_inner()))?;
-    input.end().map_err(|e| malformed("end of file".into(), e))?;
-    Ok(value)
 }

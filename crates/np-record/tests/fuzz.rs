@@ -120,6 +120,52 @@ fn damaged_plans() {
 }
 
 #[test]
+fn damaged_packs() {
+    let dir = tempfile::tempdir_in(memory_folder()).unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let plan = common::plan((1..4).map(|seed| common::run("a", seed, &[("x", json!(seed))])).collect());
+    store.write_plan(&plan).unwrap();
+    let records: Vec<_> = plan.runs.iter().map(|run| common::record(run, 0.9)).collect();
+    records.iter().for_each(|record| store.write_record(record).unwrap());
+    let path = store.pack(&plan.experiment).unwrap().unwrap().path.unwrap();
+    let sound = fs::read(&path).unwrap();
+    let mut reader = std::io::BufReader::new(sound.as_slice());
+    let index: Value = serde_json::from_reader(flate2::bufread::GzDecoder::new(&mut reader)).unwrap();
+    let rest = reader.buffer().to_vec();
+    assert!(!rest.is_empty() && sound.ends_with(&rest));
+    let target =
+        Target { name: "pack", corpus: &corpus("pack"), inputs: 2_000, percent: 10, base: 1 << 18, per_byte: PER_BYTE };
+    let (inputs, good) = target.run(
+        |rng| {
+            // The index, packed again; or the bytes.
+            if rng.below(2) == 0 {
+                let mut tree = index.clone();
+                damage_tree(&mut tree, &["files", "place", "offset", "length", "size", "sha256", "result"], rng);
+                let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+                serde_json::to_writer(&mut packed, &tree).unwrap();
+                return [packed.finish().unwrap(), rest.clone()].concat();
+            }
+            let mut bytes = sound.clone();
+            damage(&mut bytes, usize::MAX, &["\u{1f}", "\u{8}", "\0\0\0"], rng);
+            bytes
+        },
+        |bytes| {
+            fs::write(&path, bytes).unwrap();
+            // Another store, which remembers no index.
+            let store = Store::open(dir.path()).unwrap();
+            let reading = store.records_of(&plan);
+            let (_, _) = (store.read_plan(&plan.experiment), store.ids());
+            // What is read is what was packed.
+            assert!(
+                reading.runs.iter().zip(&records).all(|(run, sound)| run.1.as_ref().is_none_or(|read| read == sound))
+            );
+            reading.refused.is_empty()
+        },
+    );
+    assert!(good > 0 && good < inputs, "{good}");
+}
+
+#[test]
 fn nesting_without_end_is_refused() {
     let dir = tempfile::tempdir_in(memory_folder()).unwrap();
     let store = Store::open(dir.path()).unwrap();

@@ -1,7 +1,7 @@
 //! What can be wrong with a file of a store, in words that name it and say what mends it.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::SCHEMA;
 
@@ -95,6 +95,26 @@ pub enum StoreError {
         /// The digest of what the file holds.
         got: String,
     },
+    /// A pack that is cut short or damaged; or a file in it.
+    #[error("`{}` is not a whole pack: at {what}: {source}{}", path.display(), restore())]
+    DamagedPack {
+        /// The pack, and the file in it.
+        path: PathBuf,
+        /// Its index, or a file's place.
+        what: String,
+        /// What the reader of gzip said.
+        source: io::Error,
+    },
+    /// A loose record and a packed one of a run, or two packed ones, with different results.
+    #[error("`{}` has other results of the run `{id}` than `{}`\nhint: a run has one result: remove the one that was changed; `np run` sets the first aside", path.display(), other.display())]
+    Conflict {
+        /// The one.
+        path: PathBuf,
+        /// The pack that has the other.
+        other: PathBuf,
+        /// The run's id.
+        id: String,
+    },
     /// A folder, a pipe, or a link that leads nowhere, in a file's place. Nothing is read from it.
     #[error("`{}` is no regular file, and no {kind}{}", path.display(), again())]
     NotRegular {
@@ -130,10 +150,15 @@ fn again() -> &'static str {
     "\nhint: `np run` sets it aside and makes it anew"
 }
 
+/// What mends a damaged pack.
+fn restore() -> &'static str {
+    "\nhint: copy it there again; else `np run` sets it aside and makes anew what it held"
+}
+
 /// What mends a file that lacks what later versions write.
 fn earlier(kind: Kind) -> &'static str {
     match kind {
-        Kind::Plan => "`np run` sets it aside and makes it anew",
+        Kind::Plan | Kind::Pack => "`np run` sets it aside and makes it anew",
         Kind::Record => {
             "made by an earlier version: its description is not under a digest; `np run` sets it aside and trains the run anew, that version still reads it"
         }
@@ -152,9 +177,25 @@ impl StoreError {
             | Self::Digest { .. }
             | Self::NoDigest { .. }
             | Self::OtherResult { .. }
+            | Self::DamagedPack { .. }
+            | Self::Conflict { .. }
             | Self::NotRegular { .. } => true,
             Self::Io { .. } | Self::NewerSchema { .. } | Self::Unsealed { .. } | Self::BadName { .. } => false,
         }
+    }
+}
+
+impl StoreError {
+    /// The pack that cannot be looked into, if that is the trouble.
+    pub(super) fn damaged_pack(&self) -> Option<&Path> {
+        let (Self::DamagedPack { path, .. }
+        | Self::Malformed { path, .. }
+        | Self::WrongName { path, .. }
+        | Self::NotRegular { path, .. }) = self
+        else {
+            return None;
+        };
+        path.extension().is_some_and(|extension| extension == "gz").then_some(path)
     }
 }
 
@@ -171,13 +212,15 @@ fn hint(refusal: &io::Error) -> &'static str {
     }
 }
 
-/// The two kinds of files in a store.
+/// The kinds of files in a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// A [`crate::Plan`], in `plans/`.
     Plan,
     /// A [`crate::Record`], in `runs/`.
     Record,
+    /// A plan and its records in one compressed file, in `packs/`.
+    Pack,
 }
 
 impl Kind {
@@ -185,6 +228,7 @@ impl Kind {
         match self {
             Kind::Plan => "plans",
             Kind::Record => "runs",
+            Kind::Pack => "packs",
         }
     }
 }
@@ -194,6 +238,7 @@ impl std::fmt::Display for Kind {
         f.write_str(match self {
             Kind::Plan => "plan",
             Kind::Record => "record",
+            Kind::Pack => "pack",
         })
     }
 }

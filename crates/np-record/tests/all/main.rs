@@ -3,6 +3,7 @@
 mod common;
 mod compare;
 mod forged;
+mod packs;
 mod planned;
 mod select;
 mod store;

@@ -276,13 +276,18 @@ fn published_files_are_read_as_they_are_and_not_edited() {
     let (published, dir) = (Store::open(folder).unwrap(), tempfile::tempdir().unwrap());
     let copy = Store::open(dir.path()).unwrap();
     assert!(!published.plans().unwrap().is_empty());
+    let loose = Store::open(dir.path().join("loose")).unwrap();
+    crate::packs::copied(published.root(), loose.root());
+    for name in published.plans().unwrap() {
+        loose.unpack(&name).unwrap();
+    }
     for name in published.plans().unwrap() {
         let plan = published.read_plan(&name).unwrap().unwrap();
         let reading = published.records_of(&plan);
         assert!(reading.refused.is_empty(), "{name}: {:?}", reading.refused);
         let Some((run, Some(_))) = reading.runs.first() else { panic!("{name}: no record") };
         fs::create_dir_all(dir.path().join("runs")).unwrap();
-        let text = fs::read_to_string(published.record_path(&run.id).unwrap()).unwrap();
+        let text = fs::read_to_string(loose.record_path(&run.id).unwrap()).unwrap();
         let path = copy.record_path(&run.id).unwrap();
         fs::write(&path, &text).unwrap();
         assert!(copy.read_record(&run.id).unwrap().is_some());

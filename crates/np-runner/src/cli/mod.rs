@@ -10,6 +10,7 @@ mod conform;
 mod data;
 mod import;
 mod optimizers;
+mod pack;
 mod plan;
 mod report;
 mod run;
@@ -38,7 +39,7 @@ use crate::{
 /// Trains, plans and compares the experiments of NeuroPlastic.
 ///
 /// An experiment is a YAML file: a question, arms, seeds. Each of its runs leaves one record, a JSON file named after a hash of
-/// everything that decides its numbers; a run that has a record is not trained again.
+/// everything that decides its numbers; a run that has a record, loose or packed, is not trained again.
 #[derive(Debug, Parser)]
 #[command(name = "np", version, max_term_width = 100, after_help = EXAMPLES)]
 struct Cli {
@@ -61,6 +62,8 @@ enum Command {
     Status(status::Args),
     Compare(compare::Args),
     Report(report::Args),
+    Pack(pack::Args),
+    Unpack(pack::UnpackArgs),
     Show(show::Args),
     Optimizers(optimizers::Args),
     Conform(conform::Args),
@@ -169,6 +172,8 @@ pub fn main() -> ExitCode {
         Command::Status(args) => status::status(&args),
         Command::Compare(args) => compare::compare(&args),
         Command::Report(args) => report::report(&args),
+        Command::Pack(args) => pack::pack(&args),
+        Command::Unpack(args) => pack::unpack(&args),
         Command::Show(args) => show::show(&args),
         Command::Optimizers(args) => optimizers::optimizers(&args),
         Command::Conform(args) => conform::conform(&args),

@@ -102,6 +102,10 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
 /// Puts the plan into the store, unless it is there. A damaged one in its place is set aside; one that says the same and lacks but its
 /// text stays as it is. Whether it is there: what cannot be read, and is not damage, keeps its place and no run from being trained.
 fn keep_plan(plan: &Plan, store: &Store) -> Result<bool> {
+    // Here, once, and not by every worker.
+    for (aside, error) in store.set_aside_packs()? {
+        say!("note: set aside as `{}`: {}", short(&aside), first_line(&error.to_string()));
+    }
     match store.read_plan(&plan.experiment) {
         Ok(Some(kept)) if kept.agrees_with(plan) => return Ok(true),
         Err(error) if error.is_damage() => {
