@@ -18,6 +18,7 @@
 mod atomic;
 pub mod compare;
 mod float;
+mod output;
 mod plan;
 mod record;
 pub mod select;
@@ -29,6 +30,7 @@ mod table;
 mod text;
 
 pub use atomic::{write_atomic, write_output, write_program};
+pub use output::{OutputError, OutputKind, check_output};
 pub use plan::{Plan, PlannedRun, Stale};
 pub use record::{
     DataInfo, Epoch, Machine, ModelInfo, OptimizerInfo, Outcome, Phases, Provenance, Record, Score, Standing,

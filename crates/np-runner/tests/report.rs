@@ -97,6 +97,59 @@ fn figures_that_name_the_experiment_are_taken_in() {
 }
 
 #[test]
+fn a_report_replaces_nothing_but_pages() {
+    let lab = lab(TINY);
+    let id = lab.results("records/quick").into_keys().next().unwrap();
+    let (record, plan) = (format!("records/quick/runs/{id}.json"), "records/quick/plans/tiny.json");
+    fs::write(lab.path("other.yaml"), TINY).unwrap();
+    fs::write(lab.path("notes"), "mine").unwrap();
+    let mut cases = vec![
+        ("tiny.yaml", "tiny.yaml` is what it is made from\n  hint: choose another file"),
+        (plan, "tiny.json` is in a folder of the store `"),
+        (&record, "` is in a folder of the store `"),
+        ("records/quick/runs/new.html", "` is in a folder of the store `"),
+        ("other.yaml", "other.yaml` is there already, and is no HTML page: it is not replaced\n  hint: "),
+        ("notes", "notes` is there already, and is no HTML page"),
+    ];
+    #[cfg(unix)]
+    for (to, link, says) in [
+        ("tiny.yaml", "spec.html", "tiny.yaml` is what it is made from"),
+        (plan, "plan.html", "` is in a folder of the store `"),
+        ("records/quick/runs/later.html", "later.html", "` is in a folder of the store `"),
+    ] {
+        std::os::unix::fs::symlink(to, lab.path(link)).unwrap();
+        cases.push((link, says));
+    }
+    let all = || (lab.files("records"), ["tiny.yaml", "other.yaml", "notes"].map(|name| fs::read(lab.path(name)).unwrap()));
+    let before = all();
+    for (out, says) in cases {
+        let output = lab.np(&["report", "tiny.yaml", "--out", out]);
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{out}: {said}");
+        assert!(said.contains(&format!("`--out {out}`: `")) && said.contains(says), "{out}: {said}");
+    }
+    assert_eq!(all(), before);
+    // A plan is what a page is made from, too.
+    let said = text(&lab.np(&["report", plan, "--out", plan]).stderr);
+    assert!(said.contains("tiny.json` is what it is made from"), "{said}");
+    lab.good(&["report", "tiny.yaml", "--out", "page.html"]);
+    lab.good(&["report", "tiny.yaml", "--out", "page.html"]);
+}
+
+#[test]
+fn a_folder_of_figures_that_is_not_there_is_an_error() {
+    let lab = lab(TINY);
+    for (folder, found) in [("nowhere", "nothing"), ("tiny.yaml", "a file")] {
+        let output = lab.np(&["report", "tiny.yaml", "--figures", folder]);
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        let says = format!("`--figures {folder}`: expected a folder of figures, found {found}\n  hint: ");
+        assert!(said.contains(&says), "{said}");
+        assert!(!lab.path("report.html").exists());
+    }
+}
+
+#[test]
 fn arms_with_axes_of_their_own_keep_their_columns() {
     let text = TINY.to_owned()
         + "  swept: {optimizer: {sgd: {lr: 0.05, momentum: 0.9}}, sweep: {optimizer.lr: [0.05, 0.01]}}\n  adam: {optimizer: adam}\n";

@@ -23,7 +23,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
-use np_record::write_atomic;
+use np_record::{OutputKind, check_output, write_atomic};
 
 use crate::draw::canvas::Drawing;
 use runs::Runs;
@@ -241,11 +241,21 @@ fn draw(number: Number, scale: Scale, root: &Path, runs: &[&Runs]) -> Result<Fig
     }
 }
 
-/// Writes the four files of a figure, and says which.
+/// What the files of a figure begin with. A table can begin with anything.
+const KINDS: [(&str, OutputKind); 4] = [
+    ("svg", OutputKind { name: "drawing", is: |start| start.starts_with(b"<svg") }),
+    ("png", OutputKind { name: "picture", is: |start| start.starts_with(b"\x89PNG") }),
+    ("csv", OutputKind { name: "table", is: |_| true }),
+    ("md", OutputKind { name: "caption", is: |start| start.starts_with(b"**") }),
+];
+
+/// Writes the four files of a figure, and says which; none of them in a store, or over a file of another kind.
 fn write(figure: &Figure, folder: &Path) -> Result<[PathBuf; 4]> {
     let Figure { name, drawing, table, caption } = figure;
-    let path = |extension: &str| folder.join(format!("{name}.{extension}"));
-    let paths = ["svg", "png", "csv", "md"].map(path);
+    let paths = KINDS.map(|(extension, _)| folder.join(format!("{name}.{extension}")));
+    for (path, (_, kind)) in paths.iter().zip(KINDS) {
+        check_output(path, kind, &[])?;
+    }
     let contents = [drawing.svg.as_bytes(), &drawing.png, table.as_bytes(), caption.as_bytes()];
     for (path, bytes) in paths.iter().zip(contents) {
         write_atomic(path, bytes).with_context(|| format!("cannot write `{}`", path.display()))?;

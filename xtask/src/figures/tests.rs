@@ -119,6 +119,25 @@ fn every_figure_has_its_files_and_sizes() {
 }
 
 #[test]
+fn a_figure_replaces_no_file_of_another_kind_and_goes_into_no_store() {
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    let figure = figure("fig2");
+    for folder in ["notes", "store/plans", "store/runs"] {
+        fs::create_dir_all(at(folder)).unwrap();
+    }
+    fs::write(at("notes/fig2.md"), "My notes.\n").unwrap();
+    let said = format!("{:#}", write(figure, &at("notes")).unwrap_err());
+    assert!(said.contains("fig2.md` is there already, and is no caption"), "{said}");
+    assert_eq!(fs::read(at("notes/fig2.md")).unwrap(), b"My notes.\n");
+    assert_eq!(fs::read_dir(at("notes")).unwrap().count(), 1, "none of the four is written");
+    let said = format!("{:#}", write(figure, &at("store/runs")).unwrap_err());
+    assert!(said.contains("is in a folder of the store `"), "{said}");
+    write(figure, &at("new")).unwrap();
+    write(figure, &at("new")).unwrap();
+}
+
+#[test]
 fn drawn_twice_the_bytes_are_the_same() {
     for (a, b) in FIGURES.iter().zip(draw_all()) {
         assert_eq!(a.drawing.svg, b.drawing.svg);

@@ -7,11 +7,11 @@ use std::{
 };
 
 use clap::Args as ClapArgs;
-use np_record::{Store, select::Budget, write_output};
+use np_record::{OutputKind, Store, check_output, select::Budget, write_output};
 
 use super::{
     OverrideArgs, PlaceArgs, short,
-    source::{Choose, Source, folder, read},
+    source::{Choose, Source, folder, read, refused},
 };
 use crate::{
     asked,
@@ -39,7 +39,7 @@ pub(super) struct Args {
     overrides: OverrideArgs,
     #[command(flatten)]
     place: PlaceArgs,
-    /// Where to write it; what is no regular file, such as `/dev/stdout`, is written into
+    /// Where to write it; an HTML page that is there is replaced, no other file, and what is no regular file, such as `/dev/stdout`, is written into
     #[arg(long, value_name = "FILE", default_value = "report.html")]
     out: PathBuf,
     /// Folder of figures that were drawn before, taken in where their caption names the experiment [default: `figures/SCALE` beside
@@ -50,6 +50,13 @@ pub(super) struct Args {
 
 pub(super) fn report(args: &Args) -> Result<ExitCode> {
     let files = if args.files.is_empty() { all(args)? } else { args.files.clone() };
+    let option = |name: &str, path: &Path| Place::Option(format!("{name} {}", path.display()));
+    check_output(&args.out, OutputKind::HTML, &files).map_err(|error| refused(option("--out", &args.out), &error))?;
+    if let Some(folder) = args.figures.as_ref().filter(|folder| !folder.is_dir()) {
+        let found = if folder.exists() { "a file" } else { "nothing" };
+        let fault = Fault::new(option("--figures", folder), format!("expected a folder of figures, found {found}"));
+        return Err(fault.hint("`cargo xtask figures` draws them; without the option `figures/SCALE` is looked at").into());
+    }
     let studies: Vec<Study> = files.iter().map(|file| study(args, file)).collect::<Result<_>>()?;
     let page = page(&studies);
     write_output(&args.out, page.as_bytes()).map_err(Error::io(&args.out))?;
