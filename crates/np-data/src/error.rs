@@ -69,14 +69,14 @@ pub enum Error {
         /// The first bytes, in hexadecimal, or how few there are.
         found: String,
     },
-    /// Something else in a data file's place, which is known by its first bytes.
+    /// Something else in a data file's place: no regular file, or one that is known by its first bytes.
     #[error("`{path}`: expected {expected}, found {found}\nhint: {remedy}")]
     Foreign {
         /// The file.
         path: PathBuf,
         /// What belongs there.
         expected: String,
-        /// What it looks like: an HTML page, a Git LFS pointer, an archive.
+        /// What it looks like: a pipe, an HTML page, a Git LFS pointer, an archive.
         found: String,
         /// How to come by the file.
         remedy: &'static str,

@@ -4,14 +4,13 @@
 //! are really there, and decompression stops one byte past what the header promises.
 
 use std::fmt;
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
 use flate2::read::MultiGzDecoder;
 
 use crate::error::Error;
-use crate::looks;
+use crate::{looks, regular};
 
 /// The largest payload that [`read`] accepts, in bytes (2 GiB; full MNIST has 47 MB).
 pub const MAX_PAYLOAD: u64 = 1 << 31;
@@ -68,10 +67,9 @@ pub struct Idx {
 /// Reads one IDX file, plain or gzip.
 ///
 /// # Errors
-/// [`Error::Io`] if the file can't be opened or read, else those of [`decode`].
+/// [`Error::Foreign`] if it is no regular file, [`Error::Io`] if it can't be opened or read, else those of [`decode`].
 pub fn read(path: &Path, kind: Kind) -> Result<Idx, Error> {
-    let file = File::open(path).map_err(|source| Error::Io { path: path.to_path_buf(), source })?;
-    decode(file, path, kind)
+    decode(regular::open(path)?, path, kind)
 }
 
 /// Reads one IDX stream, plain or gzip, to its end; `origin` is the name that errors give it.

@@ -52,6 +52,7 @@ mod mini;
 mod name;
 mod note;
 mod prepare;
+mod regular;
 mod sample;
 mod select;
 mod spelling;

@@ -3,11 +3,11 @@
 //! The variant goes into the title, so that no figure takes re-encoded images for the published ones; the digest shows a file
 //! that was damaged since.
 
-use std::fs;
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read as _};
 use std::path::Path;
 
 use crate::error::Error;
+use crate::regular;
 
 /// What is known of imported files.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,9 +25,13 @@ impl Note {
     /// The note in a folder; `None` if there is none.
     pub(crate) fn read(folder: &Path) -> Result<Option<Self>, Error> {
         let path = folder.join(Self::FILE);
-        match fs::read_to_string(&path) {
-            Ok(text) => Self::parse(&text, &path).map(Some),
-            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        let mut file = match regular::open(&path) {
+            Err(Error::Io { source, .. }) if source.kind() == ErrorKind::NotFound => return Ok(None),
+            opened => opened?,
+        };
+        let mut text = String::new();
+        match file.read_to_string(&mut text) {
+            Ok(_) => Self::parse(&text, &path).map(Some),
             Err(source) => Err(Error::Io { path, source }),
         }
     }

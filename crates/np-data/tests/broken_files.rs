@@ -154,11 +154,47 @@ fn missing_folders_and_files_say_where_to_put_them() {
         assert!(error.contains(part), "`{error}` lacks `{part}`");
     }
 
-    // a folder under a file's name: the operating system's own words are the source of the error
     fs::create_dir(dir.path().join("mnist").join(LABELS)).unwrap();
-    let error = load(dir.path()).unwrap_err();
-    assert!(error.to_string().contains(&format!("{LABELS}`: could not be read")), "{error}");
-    assert!(std::error::Error::source(&error).is_some());
+    let error = message(dir.path());
+    assert!(error.contains(&format!("{LABELS}`: expected a regular file, found a folder\nhint: ")), "{error}");
+}
+
+/// Whoever opens a pipe to read waits until somebody writes.
+#[cfg(unix)]
+#[test]
+fn what_is_no_regular_file_is_not_opened() {
+    let pipe = |path: &Path| {
+        let _ = fs::remove_file(path);
+        assert!(std::process::Command::new("mkfifo").arg(path).status().unwrap().success());
+    };
+    for file in [IMAGES.to_owned(), LABELS.to_owned(), "t10k-labels-idx1-ubyte.gz".to_owned()] {
+        let dir = healthy();
+        pipe(&dir.path().join("mnist").join(&file));
+        let error = message(dir.path());
+        assert!(error.contains(&format!("{file}`: expected a regular file, found a pipe\nhint: ")), "{error}");
+        assert!(!load(dir.path()).unwrap_err().is_absence(), "nothing else stands in for it");
+    }
+    // A whole file under another of its names goes before it.
+    let dir = healthy();
+    pipe(&dir.path().join("mnist").join(format!("{IMAGES}.gz")));
+    load(dir.path()).unwrap();
+    // What a link leads to counts.
+    let dir = healthy();
+    let labels = dir.path().join("mnist").join(LABELS);
+    fs::remove_file(&labels).unwrap();
+    std::os::unix::fs::symlink("/dev/zero", &labels).unwrap();
+    let error = message(dir.path());
+    assert!(error.contains("expected a regular file, found a device"), "{error}");
+
+    let dir = tempfile::tempdir().unwrap();
+    let cifar = dir.path().join("cifar10");
+    fs::create_dir(&cifar).unwrap();
+    for file in ["imported.txt", "data_batch_1.bin"] {
+        pipe(&cifar.join(file));
+        let error = DataSet::load(DataName::Cifar10, Source::Full, Some(dir.path())).unwrap_err().to_string();
+        assert!(error.contains(&format!("{file}`: expected a regular file, found a pipe\nhint: ")), "{error}");
+        fs::remove_file(cifar.join(file)).unwrap();
+    }
 }
 
 /// What a browser, a clone without its large files, or a download tool leaves in a data file's place is called by its name.

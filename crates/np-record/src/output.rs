@@ -153,7 +153,8 @@ mod tests {
         assert!(matches!(check("spec.yaml"), Err(OutputError::Source { .. })));
         assert!(matches!(check("page.html"), Err(OutputError::Source { .. })), "whatever kind it is of");
         assert!(matches!(check("other.yaml"), Err(OutputError::Other { .. })));
-        for inside in ["store/runs/a.json", "store/runs/new.html", "store/plans/x/new.html", "store/runs/deep/new.html"] {
+        for inside in ["store/runs/a.json", "store/runs/new.html", "store/plans/x/new.html", "store/runs/deep/new.html"]
+        {
             assert!(matches!(check(inside), Err(OutputError::InStore { .. })), "{inside}");
         }
         assert_eq!(fs::read(at("spec.yaml")).unwrap(), b"name: x");

@@ -6,8 +6,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
-    io::Read as _,
     path::{Path, PathBuf},
 };
 
@@ -17,7 +15,8 @@ use serde_json::{Map, Number, Value};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    error::{Error, Fault, Place, Result},
+    bytes::{LARGEST, bytes_of},
+    error::{Fault, Place, Result},
     explain,
     merge::merge,
 };
@@ -45,21 +44,7 @@ pub(crate) type Marks = BTreeMap<KeyPath, (usize, usize)>;
 impl Document {
     /// Reads `path`. Fails with a [`Fault`] if there is no such file, or if it is not YAML that JSON can hold.
     pub(crate) fn read(path: &Path) -> Result<Self> {
-        let whole = || Place::File(path.to_owned(), None);
-        let bytes = read_some(path).map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => {
-                Fault::new(whole(), "there is no such file").hint_if(neighbours(path)).into()
-            }
-            std::io::ErrorKind::IsADirectory => {
-                Fault::new(whole(), "expected a file, got a folder").hint_if(neighbours(&path.join("x"))).into()
-            }
-            _ => Error::Io { path: path.to_owned(), source: error },
-        })?;
-        if bytes.len() > LARGEST {
-            let text = format!("expected an experiment of at most {LARGEST} bytes, got more");
-            return Err(Fault::new(whole(), text).hint("name the experiment's YAML file").into());
-        }
-        Self::of(path, bytes)
+        Self::of(path, bytes_of(path)?)
     }
 
     /// The bytes of a file that goes by the name `path`.
@@ -89,21 +74,11 @@ impl Document {
     }
 }
 
-/// Bytes that a file may have, and that its values may take with every alias written out. The largest experiment here has 4,000.
-const LARGEST: usize = 1 << 20;
-
 /// What a value counts beside its text: about what its place takes.
 const VALUE: usize = 64;
 
 /// Lists and maps within one another. An experiment has less than ten.
 const DEEPEST: usize = 32;
-
-/// The bytes of a file, up to one more than it may have.
-fn read_some(path: &Path) -> std::io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    fs::File::open(path)?.take(LARGEST as u64 + 1).read_to_end(&mut bytes)?;
-    Ok(bytes)
-}
 
 const LAYOUT: &str = "an experiment has `name`, `question`, `data`, `model`, `train`, `seeds` and `arms`";
 
@@ -313,21 +288,6 @@ fn at(marker: Marker) -> (usize, usize) {
 
 fn dotted(path: &[String], key: &str) -> String {
     path.iter().map(String::as_str).chain([key]).collect::<Vec<_>>().join(".")
-}
-
-/// The experiment files in the folder of `path`, as a hint.
-fn neighbours(path: &Path) -> Option<String> {
-    let folder = match path.parent()? {
-        folder if folder.as_os_str().is_empty() => Path::new("."),
-        folder => folder,
-    };
-    let mut files: Vec<String> = fs::read_dir(folder)
-        .ok()?
-        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-        .filter(|name| name.ends_with(".yaml"))
-        .collect();
-    files.sort();
-    crate::error::suggest(&path.file_name()?.to_string_lossy(), files)
 }
 
 #[cfg(test)]

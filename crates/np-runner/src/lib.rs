@@ -14,6 +14,7 @@
 
 mod arithmetic;
 mod axes;
+mod bytes;
 pub mod cli;
 mod config;
 mod costs;

@@ -156,6 +156,42 @@ fn np_data_verify_of_a_folder_that_is_not_there_is_an_error() {
     lab.good(&["data", "verify", "--data-dir", "empty"]);
 }
 
+/// A pipe in a file's place would be waited for without end.
+#[cfg(unix)]
+#[test]
+fn a_pipe_in_a_files_place_is_refused_and_not_waited_for() {
+    let lab = Lab::new(TINY.replace("source: mini", "source: full"));
+    let pipe = |name: &str| {
+        assert!(std::process::Command::new("mkfifo").arg(lab.path(name)).status().unwrap().success());
+    };
+    common::foreign(&lab.path("data/mnist"), 1);
+    fs::remove_file(lab.path("data/mnist/t10k-labels-idx1-ubyte")).unwrap();
+    pipe("data/mnist/t10k-labels-idx1-ubyte");
+    let says = "t10k-labels-idx1-ubyte`: expected a regular file, found a pipe\n  hint: ";
+    for (args, code) in [(["data", "verify"], 1), (["plan", "tiny.yaml"], 2), (["run", "tiny.yaml"], 2)] {
+        let output = lab.np(&[&args[..], &["--data-dir", "data"]].concat());
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(code), "{said}");
+        assert!(said.contains(says), "{said}");
+    }
+    assert!(lab.good(&["data", "list", "--data-dir", "data"]).0.contains("damaged or incomplete"));
+
+    pipe("pipe.yaml");
+    for args in [&["plan", "pipe.yaml"][..], &["run", "pipe.yaml"], &["import", "pipe.yaml"], &["report", "pipe.yaml"]]
+    {
+        let output = lab.np(args);
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains("pipe.yaml: expected a regular file, got a pipe or a device\n  hint: "), "{said}");
+    }
+    let said = text(&lab.np(&["conform", "pipe.yaml"]).stderr);
+    assert!(said.contains("pipe.yaml: expected a regular file"), "{said}");
+    // One that is meant.
+    let yaml = fs::File::open(lab.path("tiny.yaml")).unwrap();
+    let output = lab.command(&["import", "/dev/stdin"]).stdin(yaml).output().unwrap();
+    assert!(text(&output.stderr).contains("expected sections `experiment`"), "{}", text(&output.stderr));
+}
+
 /// Nobody can tell whether 60,000 images in CIFAR-10's form are CIFAR-10, whose digest is not known here.
 #[test]
 fn as_many_images_as_cifar10_has_are_not_called_whole() {

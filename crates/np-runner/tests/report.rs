@@ -120,7 +120,8 @@ fn a_report_replaces_nothing_but_pages() {
         std::os::unix::fs::symlink(to, lab.path(link)).unwrap();
         cases.push((link, says));
     }
-    let all = || (lab.files("records"), ["tiny.yaml", "other.yaml", "notes"].map(|name| fs::read(lab.path(name)).unwrap()));
+    let all =
+        || (lab.files("records"), ["tiny.yaml", "other.yaml", "notes"].map(|name| fs::read(lab.path(name)).unwrap()));
     let before = all();
     for (out, says) in cases {
         let output = lab.np(&["report", "tiny.yaml", "--out", out]);

@@ -29,6 +29,7 @@ use crate::error::Error;
 use crate::hub::import_files;
 use crate::looks;
 use crate::name::{DataName, Source};
+use crate::regular;
 
 /// The Hub.
 pub const ENDPOINT: &str = "https://huggingface.co";
@@ -298,7 +299,7 @@ fn refused(path: &Path) -> impl Fn(io::Error) -> Error {
 /// SHA-256 of a file, in hex.
 fn digest_of(path: &Path) -> Result<String, Error> {
     let failed = |source| Error::Io { path: path.to_path_buf(), source };
-    let mut file = File::open(path).map_err(failed)?;
+    let mut file = regular::open(path)?;
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; 1 << 16];
     loop {

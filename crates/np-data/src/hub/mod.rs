@@ -6,7 +6,7 @@
 
 mod pages;
 
-use std::fs::{self, File};
+use std::fs;
 use std::io::{Cursor, Read as _, Write};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -25,6 +25,7 @@ use crate::idx::{self, Kind};
 use crate::looks;
 use crate::name::{DataName, Source};
 use crate::note::Note;
+use crate::regular;
 
 /// The most bytes that decoding one image may take; a 32×32 image takes some thousands.
 const MAX_DECODED: u64 = 1 << 20;
@@ -147,7 +148,7 @@ fn read_file(path: &Path, read: &mut Read) -> Result<(), Error> {
         let found = error.to_string();
         Error::Parquet { path: path.to_path_buf(), found }
     };
-    let open = || File::open(path).map_err(|source| Error::Io { path: path.to_path_buf(), source });
+    let open = || regular::open(path);
     let mut start = Vec::new();
     let io = |source| Error::Io { path: path.to_path_buf(), source };
     open()?.take(looks::ENOUGH).read_to_end(&mut start).map_err(io)?;

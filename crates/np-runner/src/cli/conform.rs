@@ -32,12 +32,13 @@ pub(super) fn conform(args: &Args) -> Result<ExitCode> {
     let backend = if args.tensors { Backend::Tensors } else { Backend::Auto };
     let mut failed = 0;
     for path in &args.files {
-        let bytes = std::fs::read(path).map_err(|error| match error.kind() {
+        let bytes = np_record::read_regular(path).map_err(|error| match error.kind() {
             std::io::ErrorKind::NotFound => {
                 Error::from(Fault::new(Place::File(path.clone(), None), "there is no such file"))
             }
             _ => Error::io(path)(error),
         })?;
+        let bytes = bytes.ok_or_else(|| Fault::new(Place::File(path.clone(), None), "expected a regular file"))?;
         let report =
             replay(&bytes, backend).map_err(|error| Fault::new(Place::File(path.clone(), None), error.to_string()))?;
         let mut line = if report.passed() { "ok    ".to_owned() } else { "FAILED".to_owned() };

@@ -55,7 +55,9 @@ pub(super) fn report(args: &Args) -> Result<ExitCode> {
     if let Some(folder) = args.figures.as_ref().filter(|folder| !folder.is_dir()) {
         let found = if folder.exists() { "a file" } else { "nothing" };
         let fault = Fault::new(option("--figures", folder), format!("expected a folder of figures, found {found}"));
-        return Err(fault.hint("`cargo xtask figures` draws them; without the option `figures/SCALE` is looked at").into());
+        return Err(fault
+            .hint("`cargo xtask figures` draws them; without the option `figures/SCALE` is looked at")
+            .into());
     }
     let studies: Vec<Study> = files.iter().map(|file| study(args, file)).collect::<Result<_>>()?;
     let page = page(&studies);

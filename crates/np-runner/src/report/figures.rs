@@ -2,6 +2,8 @@
 
 use std::{fs, path::Path};
 
+use np_record::read_regular;
+
 /// A figure and the words that go with it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Figure {
@@ -25,9 +27,10 @@ pub(super) fn of(folder: &Path, experiment: &str) -> Vec<Figure> {
         .collect();
     captions.sort();
     let figure = |path: &std::path::PathBuf| {
-        let text = fs::read_to_string(path).ok()?;
+        let read = |path: &Path| String::from_utf8(read_regular(path).ok()??).ok();
+        let text = read(path)?;
         text.contains(&format!("experiment `{experiment}`")).then_some(())?;
-        let svg = fs::read_to_string(path.with_extension("svg")).ok().filter(|svg| harmless(svg))?;
+        let svg = read(&path.with_extension("svg")).filter(|svg| harmless(svg))?;
         let paragraph: Vec<&str> = text.lines().take_while(|line| !line.trim().is_empty()).collect();
         let redraw = text.lines().find_map(|line| line.trim_start_matches("- ").strip_prefix("redraw: `"));
         let redraw = redraw.map(|command| command.trim_end_matches('`').to_owned());

@@ -22,7 +22,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use np_record::{Plan, Store, write_atomic, write_program};
+use np_record::{Plan, Store, read_regular, write_atomic, write_program};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -126,7 +126,7 @@ fn runs_of(store: &Store, comment: &str) -> Vec<String> {
     if [plan, token].iter().any(|word| word.contains('/') || word.starts_with('.')) {
         return Vec::new();
     }
-    let text = fs::read(folder(store, plan).join(format!("{token}.json"))).unwrap_or_default();
+    let text = read_regular(&folder(store, plan).join(format!("{token}.json"))).ok().flatten().unwrap_or_default();
     serde_json::from_slice::<Runs>(&text).map(|array| array.runs).unwrap_or_default()
 }
 
@@ -137,7 +137,7 @@ fn folder(store: &Store, plan: &str) -> PathBuf {
 
 /// What the last task of a run noted that could not bring it to an end.
 pub(crate) fn crash(store: &Store, plan: &str, run: &str) -> Option<String> {
-    let text = fs::read_to_string(folder(store, plan).join("crashes").join(run)).ok()?;
+    let text = String::from_utf8(read_regular(&folder(store, plan).join("crashes").join(run)).ok()??).ok()?;
     text.lines().last().map(str::to_owned)
 }
 
