@@ -188,10 +188,29 @@ pub fn folder_of(name: DataName, data_dir: &Path) -> PathBuf {
     if plain.exists() {
         return plain;
     }
-    let bare = |name: &str| name.to_ascii_lowercase().replace(['-', '_'], "");
-    let spelled = |other: &str| bare(other) == bare(name.as_str());
+    let spelled = |other: &str| folder_name(other) == folder_name(name.as_str());
     let found = spelling::entries(data_dir).into_iter().find(|(other, path)| spelled(other) && path.is_dir());
     found.map_or(plain, |(_, path)| path)
+}
+
+/// The sets whose files lie right in a folder, as in that of a set, and not in one of a set's name within it. MNIST's and Fashion-MNIST's files
+/// have the same names: both are meant then, unless the folder has the name of one.
+pub fn sets_right_in(folder: &Path) -> Vec<DataName> {
+    let is_there = |name: &DataName| match name {
+        DataName::Cifar10 => cifar::any(folder),
+        DataName::Mnist | DataName::FashionMnist => spelling::any(folder),
+    };
+    let there: Vec<DataName> = DataName::ALL.into_iter().filter(is_there).collect();
+    let own = std::path::absolute(folder).ok().and_then(|folder| Some(folder_name(folder.file_name()?.to_str()?)));
+    match there.iter().find(|name| own.as_deref() == Some(&folder_name(name.as_str()))) {
+        Some(name) => vec![*name],
+        None => there,
+    }
+}
+
+/// A folder's name, however it is spelled.
+fn folder_name(name: &str) -> String {
+    name.to_ascii_lowercase().replace(['-', '_'], "")
 }
 
 fn folder(name: DataName, data_dir: Option<&Path>) -> Result<PathBuf, Error> {

@@ -59,7 +59,7 @@ mod spelling;
 
 pub use augment::{Augmentation, View, Views};
 pub use batch::{Normalization, batches};
-pub use dataset::{DATA_DIR_ENV, DataSet, Split, folder_of};
+pub use dataset::{DATA_DIR_ENV, DataSet, Split, folder_of, sets_right_in};
 pub use digest::known_digest;
 pub use error::Error;
 pub use identity::Identity;

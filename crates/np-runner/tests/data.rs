@@ -151,9 +151,38 @@ fn np_data_verify_of_a_folder_that_is_not_there_is_an_error() {
         assert!(said.contains(&format!("`{dir}`: expected a folder, found {found}\n  hint: ")), "{said}");
         assert!(said.contains("`--data-dir` or `NP_DATA_DIR`"), "{said}");
     }
-    // A folder that holds none of the sets is a folder.
+}
+
+#[test]
+fn np_data_verify_of_a_folder_that_has_none_of_the_sets_says_so() {
+    let lab = lab();
+    let verify = |dir: &str| {
+        let output = lab.np(&["data", "verify", "--data-dir", dir]);
+        assert!(text(&output.stdout).contains("mnist full: missing"), "{}", text(&output.stdout));
+        assert_eq!(output.status.code(), Some(1), "{dir}");
+        text(&output.stderr)
+    };
     fs::create_dir(lab.path("empty")).unwrap();
-    lab.good(&["data", "verify", "--data-dir", "empty"]);
+    let said = verify("empty");
+    assert!(
+        said.contains("error: `empty`: none of the data sets is there\n  hint: the layout is `DIR/mnist/"),
+        "{said}"
+    );
+
+    // One level too deep, and files without a folder of the set's name.
+    common::foreign(&lab.path("data/fashion-mnist"), 1);
+    common::foreign(&lab.path("loose"), 1);
+    let said = verify("data/fashion-mnist");
+    let deep = "files of `fashion-mnist` lie right in `data/fashion-mnist`, and are not looked for there\n  hint: ";
+    assert!(said.contains(deep) && said.contains("name the folder above it: `--data-dir data`"), "{said}");
+    let said = verify("loose");
+    let loose = "files of `mnist`, `fashion-mnist` lie right in `loose`, and are not looked for there\n  hint: ";
+    assert!(said.contains(loose) && said.contains(": `loose/mnist`, `loose/fashion-mnist`"), "{said}");
+    let (_, said) = lab.good(&["data", "list", "--data-dir", "data/fashion-mnist"]);
+    assert!(said.contains("--data-dir data`"), "{said}");
+    // Where one of the sets is, the others may be missing: this one is there, and is another.
+    let output = lab.np(&["data", "verify", "--data-dir", "data"]);
+    assert!(!text(&output.stderr).contains("none of the data sets"), "{}", text(&output.stderr));
 }
 
 /// A pipe in a file's place would be waited for without end.

@@ -4,11 +4,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args as ClapArgs, Subcommand};
-use np_data::{DataName, DataSet, Error as DataError, Identity, Source, folder_of, known_digest};
+use np_data::{DataName, DataSet, Error as DataError, Identity, Source, folder_of, known_digest, sets_right_in};
 
-use super::{print, told};
+use super::{print, short, told};
 use crate::{
-    error::{Fault, Place, Result},
+    error::{Fault, Place, Result, list as listed},
     say::{count, say},
     table::table,
 };
@@ -24,7 +24,7 @@ pub(super) struct Args {
 enum Command {
     /// Show every data set: from where it comes, how many examples it has, and its digest
     List(Folder),
-    /// Read every data set that is there, and compare its digest; exit code 1 if one is damaged or nobody can tell, 2 if the folder is not there
+    /// Read every data set that is there, and compare its digest; exit code 1 if one is damaged, nobody can tell, or the folder has none, 2 if it is not there
     Verify(Folder),
     /// Fetch a data set from the Hub, or from its cache, into the data folder, and check it
     Fetch {
@@ -197,7 +197,28 @@ fn list(data_dir: Option<&Path>) -> Result<ExitCode> {
         rows.push(vec![name.to_string(), source.to_string(), examples, digest, place]);
     }
     print(&table(&["data", "source", "examples", "digest", "where"], &[], &rows))?;
+    if let Some(text) = data_dir.and_then(too_deep) {
+        say!("note: {}", told(&text));
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What is wrong with a data folder that has a set's files right in it, as the set's own folder does, and how it should be named.
+fn too_deep(dir: &Path) -> Option<String> {
+    let sets = sets_right_in(dir);
+    let (folder, names) = (dir.display(), listed(sets.iter().map(|name| name.as_str())));
+    let above = std::path::absolute(dir).ok().and_then(|dir| dir.parent().map(Path::to_owned));
+    let hint = match (&sets[..], above) {
+        ([], _) => return None,
+        ([name], Some(above)) if folder_of(*name, &above) == std::path::absolute(dir).unwrap_or_default() => {
+            format!("name the folder above it: `--data-dir {}`", short(&above))
+        }
+        (many, _) => {
+            let places = many.iter().map(|name| dir.join(name.as_str()).display().to_string());
+            format!("move them into a folder of the set's name: {}", listed(places))
+        }
+    };
+    Some(format!("files of {names} lie right in `{folder}`, and are not looked for there\nhint: {hint}"))
 }
 
 fn verify(data_dir: Option<&Path>) -> Result<ExitCode> {
@@ -207,8 +228,9 @@ fn verify(data_dir: Option<&Path>) -> Result<ExitCode> {
         let hint = format!("name the folder that holds `mnist`, … by `--data-dir` or `{}`", np_data::DATA_DIR_ENV);
         return Err(Fault::new(Place::Option(dir.display().to_string()), problem).hint(hint).into());
     }
-    let (mut damaged, mut unverified) = (0, 0);
+    let (mut damaged, mut unverified, mut missing, mut full) = (0, 0, 0, 0);
     for (name, source) in all() {
+        full += usize::from(source == Source::Full);
         match look(name, source, data_dir) {
             Found::Whole(set) => {
                 let digest = &set.digest;
@@ -219,7 +241,10 @@ fn verify(data_dir: Option<&Path>) -> Result<ExitCode> {
                 let verdict = "unverified: its digest is not a published one that is known here";
                 print(&format!("{name} {source}: {verdict} ({})\n", set.digest))?;
             }
-            Found::Missing => print(&format!("{name} {source}: missing\n"))?,
+            Found::Missing => {
+                missing += 1;
+                print(&format!("{name} {source}: missing\n"))?;
+            }
             Found::Damaged(what) => {
                 damaged += 1;
                 print(&format!("{name} {source}: damaged\n"))?;
@@ -232,5 +257,17 @@ fn verify(data_dir: Option<&Path>) -> Result<ExitCode> {
             say!("{} {what}", count(n, "data set"));
         }
     }
-    Ok(if damaged + unverified > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+    let Some(dir) = data_dir.filter(|_| missing == full) else {
+        return Ok(if damaged + unverified > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS });
+    };
+    let none = format!("`{}`: none of the data sets is there", dir.display());
+    let text = match too_deep(dir) {
+        Some(why) => format!("{none}: {why}"),
+        None => format!(
+            "{none}\nhint: the layout is `DIR/mnist/train-images-idx3-ubyte.gz`, …; name `DIR` by `--data-dir` or `{}`",
+            np_data::DATA_DIR_ENV
+        ),
+    };
+    say!("error: {}", told(&text));
+    Ok(ExitCode::FAILURE)
 }
