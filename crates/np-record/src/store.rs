@@ -125,7 +125,11 @@ impl Store {
     fn record_in(&self, path: PathBuf, id: &str, bytes: &[u8]) -> Result<Record> {
         let record: Record = known(&path, Kind::Record, bytes)?;
         if record.id != id {
-            return Err(StoreError::WrongName { path, field: "id", expected: id.into(), got: record.id });
+            // One that says another name again is not asked, or two could ask each other without end.
+            let own =
+                self.read::<Record>(Kind::Record, &record.id).ok().flatten().filter(|(.., own)| own.id == record.id);
+            let taken = own.is_some_and(|(.., own)| matches!(self.read_record(&own.id), Ok(Some(_))));
+            return Err(StoreError::WrongName { path, field: "id", expected: id.into(), got: record.id, taken });
         }
         let got = record.own_id();
         if record.id != got {
@@ -189,7 +193,10 @@ impl Store {
         let plan: Plan = known(&path, Kind::Plan, bytes)?;
         if plan.experiment != experiment {
             let expected = experiment.into();
-            return Err(StoreError::WrongName { path, field: "experiment", expected, got: plan.experiment });
+            let got = plan.experiment;
+            let own = self.read::<Plan>(Kind::Plan, &got).ok().flatten().filter(|(.., own)| own.experiment == got);
+            let taken = own.is_some_and(|(.., own)| matches!(self.read_plan(&own.experiment), Ok(Some(_))));
+            return Err(StoreError::WrongName { path, field: "experiment", expected, got, taken });
         }
         match &plan.spec {
             Some(text) => check(&path, "spec_sha256", &plan.spec_sha256, hex_of(text.as_bytes()))?,

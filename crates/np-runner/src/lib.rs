@@ -40,6 +40,7 @@ mod report;
 mod say;
 mod screen;
 mod seeds;
+mod shell;
 mod snapshot;
 mod spec;
 mod stated;

@@ -23,13 +23,17 @@ fn read(note: &Path) -> Option<String> {
     String::from_utf8(read_regular(note).ok()??).ok()
 }
 
+/// The file that a plan was made from, if it is still there.
+pub(crate) fn of(store: &Store, plan: &Plan) -> Option<PathBuf> {
+    fs::canonicalize(store.root().join(read(&note(store, plan))?.trim_end())).ok()
+}
+
 /// Refuses a plan that would replace that of another file.
 ///
 /// # Errors
 /// A fault that names the other file.
 pub(crate) fn check(store: &Store, plan: &Plan, file: &Path) -> Result<()> {
-    let Some(text) = read(&note(store, plan)) else { return Ok(()) };
-    let Ok(other) = fs::canonicalize(store.root().join(text.trim_end())) else { return Ok(()) };
+    let Some(other) = of(store, plan) else { return Ok(()) };
     let same = fs::canonicalize(file).is_ok_and(|file| file == other);
     // One that cannot be read is replaced by nobody, or set aside as damaged.
     let old = store.read_plan(&plan.experiment).ok().flatten();

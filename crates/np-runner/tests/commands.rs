@@ -147,6 +147,92 @@ fn nothing_to_compare_is_said() {
     assert!(said.contains(": 1 run, records in") && said.contains("test loss"), "{said}");
 }
 
+/// Does what a hint says, in a shell: the command in back-ticks behind `before`.
+fn heed(lab: &Lab, said: &str, before: &str) -> String {
+    let command = said.split(before).nth(1).unwrap_or_else(|| panic!("{before}: {said}")).split('`').nth(1).unwrap();
+    let bin = std::path::Path::new(env!("CARGO_BIN_EXE_np")).parent().unwrap();
+    let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+    let mut shell = std::process::Command::new("sh");
+    let output =
+        shell.args(["-c", command]).current_dir(lab.path("")).env("PATH", path).env_remove("NP_DATA_DIR").output();
+    let output = output.unwrap();
+    assert!(output.status.success(), "{command}: {}", text(&output.stderr));
+    command.to_owned()
+}
+
+#[test]
+fn a_hint_names_a_command_that_does_it() {
+    let lab = Lab::new(TINY);
+    let set = "model.mlp={hidden: [8], dropout: 0.1}";
+    let options = ["tiny.yaml", "--store", "my store", "--seeds", "7,8", "--set", set, "--set", "train.epochs=1"];
+    let asked = |command| [&[command][..], &options].concat();
+    for command in ["compare", "report"] {
+        let output = lab.np(&asked(command));
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        let hint = "hint: train them: `np run tiny.yaml --set 'model.mlp={hidden: [8], dropout: 0.1}' --set train.epochs=1 \
+             --seeds 7,8 --store 'my store'`";
+        assert!(said.contains(hint), "{said}");
+    }
+    // Where a part is missing: the other seed of one arm.
+    lab.good(&[&asked("run")[..], &["--arm", "full"]].concat());
+    let output = lab.np(&asked("compare"));
+    assert_eq!(output.status.code(), Some(1));
+    heed(&lab, &text(&output.stderr), "shows what is there, ");
+    lab.good(&asked("compare"));
+
+    // Of a plan in a store, from another folder than the experiment's.
+    lab.good(&["run", "tiny.yaml", "--store", "s", "--seeds", "3", "--set", "train.epochs=1"]);
+    for (path, _) in lab.files("s/runs") {
+        std::fs::remove_file(path).unwrap();
+    }
+    let plan = lab.files("s/plans").into_keys().next().unwrap();
+    let plan = plan.to_str().unwrap();
+    let said = text(&lab.np(&["compare", plan]).stderr);
+    let command = heed(&lab, &said, "train them: ");
+    assert!(command.contains("--set train.epochs=1 --seeds 3 --store "), "{command}");
+    lab.good(&["compare", plan]);
+}
+
+#[test]
+fn where_another_files_plan_is_in_the_way_that_is_said() {
+    let lab = Lab::new(TINY);
+    for (folder, text) in [("a", TINY.to_owned()), ("b", TINY.replace("epochs: 2", "epochs: 1"))] {
+        std::fs::create_dir(lab.path(folder)).unwrap();
+        std::fs::write(lab.path(&format!("{folder}/tiny.yaml")), text).unwrap();
+    }
+    lab.good(&["run", "a/tiny.yaml", "--store", "s"]);
+    let output = lab.np(&["report", "a/tiny.yaml", "b/tiny.yaml", "--store", "s"]);
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(
+        said.contains("b/tiny.yaml: the plan `tiny` in `s` is of another file") && !said.contains("np run"),
+        "{said}"
+    );
+}
+
+#[test]
+fn a_value_may_begin_with_a_hyphen() {
+    let lab = Lab::new(format!("{TINY}  -2: {{optimizer: sgd}}\n"));
+    lab.good(&["run", "tiny.yaml", "--arm", "-2", "--arm", "sgd"]);
+    lab.good(&["compare", "tiny.yaml", "--arm", "sgd", "--arm", "-2", "--against", "-2"]);
+    lab.good(&["compare", "tiny.yaml", "--target", "-1", "--metric", "final-train-loss"]);
+    for (args, says) in [
+        (&["compare", "--target", "-1"][..], "`--target -1`: expected a share of 0 to 1"),
+        (&["plan", "--seeds", "-1"], "`--seeds -1`: expected "),
+        (&["plan", "--seeds", "-3..-1"], "`--seeds -3..-1`: expected "),
+        (&["plan", "--arm", "-3"], "`--arm -3`: "),
+        (&["plan", "--set", "-x=1"], "`--set -x=1`: `-x`: there is no such key"),
+        (&["plan", "--tflops", "-1"], "expected a number above 0"),
+        (&["run", "--jobs", "-1"], "'-1' for '--jobs <N>': "),
+    ] {
+        let output = lab.np(&[&args[..1], &["tiny.yaml"], &args[1..]].concat());
+        let said = text(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.contains(says) && !said.contains("as a value, use"), "{args:?}: {said}");
+    }
+}
+
 #[test]
 fn show_prints_a_record_by_the_beginning_of_its_id() {
     let lab = trained();

@@ -40,7 +40,7 @@ pub enum StoreError {
         got: u32,
     },
     /// A file that was renamed, or copied to the wrong place.
-    #[error("`{}` says `{field}: {got}`, its name says `{expected}`\nhint: give it its own name back; `np run` sets it aside and makes it anew", path.display())]
+    #[error("`{}` says `{field}: {got}`, its name says `{expected}`\nhint: {}; `np run` sets it aside and makes it anew", path.display(), own_name(*taken))]
     WrongName {
         /// The file.
         path: PathBuf,
@@ -50,6 +50,8 @@ pub enum StoreError {
         expected: String,
         /// From its content.
         got: String,
+        /// Whether a sound file has that name already.
+        taken: bool,
     },
     /// A record of another run than the one that its id names: configuration, data and semantics give another id.
     #[error("`{}` is not of the run `{expected}`: its configuration, data and semantics are those of `{got}`{}", path.display(), again())]
@@ -143,6 +145,11 @@ pub enum StoreError {
         /// The name.
         name: String,
     },
+}
+
+/// What mends a file under another's name.
+fn own_name(taken: bool) -> &'static str {
+    if taken { "remove it: what has that name is sound" } else { "give it its own name back" }
 }
 
 /// What mends a damaged file.

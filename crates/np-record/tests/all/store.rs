@@ -117,6 +117,17 @@ fn a_renamed_or_edited_record_is_refused() {
     fs::copy(&path, store.record_path(other).unwrap()).unwrap();
     let error = store.read_record(other).unwrap_err();
     assert!(matches!(&error, StoreError::WrongName { expected, got, .. } if expected == other && *got == record.id));
+    // Its own name belongs to a sound record, which it would replace; then to nobody; then to one that says the other name again.
+    assert!(error.to_string().contains("\nhint: remove it: what has that name is sound; `np run` "), "{error}");
+    let kept = fs::read(&path).unwrap();
+    fs::remove_file(&path).unwrap();
+    let error = store.read_record(other).unwrap_err().to_string();
+    assert!(error.contains("\nhint: give it its own name back; `np run` "), "{error}");
+    let swapped = fs::read_to_string(store.record_path(other).unwrap()).unwrap().replace(&record.id, other);
+    fs::write(&path, swapped).unwrap();
+    let error = store.read_record(other).unwrap_err().to_string();
+    assert!(error.contains("\nhint: give it its own name back; `np run` "), "{error}");
+    fs::write(&path, kept).unwrap();
 
     let edited = fs::read_to_string(&path).unwrap().replace("\"test_accuracy\": 0.5\n", "\"test_accuracy\": 0.9\n");
     let edited = edited.replace("\"test_accuracy\": 0.5,", "\"test_accuracy\": 0.9,");

@@ -15,7 +15,9 @@ use np_record::{
 use serde_json::{Map, Value, json};
 
 use super::{
-    OverrideArgs, PlaceArgs, print,
+    OverrideArgs, PlaceArgs,
+    again::About,
+    print,
     source::{Choose, Source, read, refused},
 };
 use crate::{
@@ -52,13 +54,13 @@ pub(super) struct Args {
     #[arg(long, default_value = Format::default().key(), value_parser = PossibleValuesParser::new(Format::ALL.map(Format::key)))]
     format: String,
     /// Compare every other arm with this one
-    #[arg(long, value_name = "ARM")]
+    #[arg(long, value_name = "ARM", allow_hyphen_values = true)]
     against: Option<String>,
     /// Put each arm at its best configuration by the accuracy on this split [default: what the file's `selection` says, else nothing]
     #[arg(long, value_name = "SPLIT")]
     select: Option<Select>,
     /// An axis whose values are configurations of an arm [default: every axis of `optimizer`, `options`, `train`]
-    #[arg(long, value_name = "KEY")]
+    #[arg(long, value_name = "KEY", allow_hyphen_values = true)]
     tune: Vec<String>,
     /// Let as many configurations of every arm compete as the arm with the fewest has, drawn by this seed [default seed: 0]
     #[arg(long, value_name = "SEED", num_args = 0..=1, require_equals = true, default_missing_value = "0")]
@@ -70,7 +72,7 @@ pub(super) struct Args {
     #[arg(long, group = "table")]
     iqm: bool,
     /// Show after how long each arm is first this good: a value (accuracies are shares), or an arm's name for what that one ends at
-    #[arg(long, value_name = "VALUE|ARM", conflicts_with_all = ["configurations", "iqm", "costs"])]
+    #[arg(long, value_name = "VALUE|ARM", allow_hyphen_values = true, conflicts_with_all = ["configurations", "iqm", "costs"])]
     target: Option<String>,
     /// Show how often each arm is within a factor of the best, over problems (data sets, experiments), by this cost [default: steps with
     /// `--target`, else final]
@@ -265,6 +267,7 @@ fn comparisons(args: &Args, source: &Source, measure: Measure, format: Format) -
     print(&render(&compared, beside.as_ref(), selection.as_ref(), format))?;
     let parts: Vec<&Comparison> = compared.all().collect();
     if parts.iter().flat_map(|part| &part.groups).all(|group| group.difference.is_none()) {
+        let about = About::of(file, plan, &args.overrides, &args.place);
         let twins = parts.iter().filter_map(|part| {
             let (arm, other) = (&part.arm, &part.baseline);
             let identical = || format!("`{arm}`: same configuration as `{other}`");
@@ -274,11 +277,11 @@ fn comparisons(args: &Args, source: &Source, measure: Measure, format: Format) -
         });
         let names: Vec<String> = twins.collect();
         if !names.is_empty() {
-            say!(
-                "{}, nothing to compare\n  hint: `np plan {}` shows the ids of their runs",
-                names.join("; "),
-                file.display()
-            );
+            let shows = match &about {
+                Some(about) => format!("`{}` shows the ids of their runs", about.command("plan")),
+                None => "`np report` shows their configurations".to_owned(),
+            };
+            say!("{}, nothing to compare\n  hint: {shows}", names.join("; "));
             return Ok(ExitCode::FAILURE);
         }
         let axes = |arm: &str| -> BTreeSet<String> {
@@ -291,10 +294,14 @@ fn comparisons(args: &Args, source: &Source, measure: Measure, format: Format) -
             );
             return Ok(ExitCode::FAILURE);
         }
-        say!(
-            "nothing to compare: no seed has a finished run of both arms\n  hint: `np plan {file}` shows what is there, `np run {file}` trains what is missing",
-            file = file.display()
-        );
+        let hint = match &about {
+            Some(about) => {
+                let (shows, trains) = (about.command("plan"), about.command("run"));
+                format!("`{shows}` shows what is there, `{trains}` trains what is missing")
+            }
+            None => "`np run` of the experiment's YAML file trains what is missing".to_owned(),
+        };
+        say!("nothing to compare: no seed has a finished run of both arms\n  hint: {hint}");
         return Ok(ExitCode::FAILURE);
     }
     Ok(ExitCode::SUCCESS)

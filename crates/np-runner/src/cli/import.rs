@@ -25,7 +25,7 @@ pub(super) struct Args {
     /// The PyTorch project's file
     file: PathBuf,
     /// Name of the experiment, which is also the stem of the file it belongs into [default: its `run_name`, else the file's stem]
-    #[arg(long)]
+    #[arg(long, allow_hyphen_values = true)]
     name: Option<String>,
     /// Leave out fields that nobody knows, and say which, instead of an error
     #[arg(long)]

@@ -4,6 +4,7 @@
 //! failed or the machine refused, 2 something written is wrong, 130 interrupted. A worker that SIGUSR2 stops ends with 75, to be started again,
 //! or with 76 if it has completed no epoch since it was started.
 
+mod again;
 mod compare;
 mod completions;
 mod conform;
@@ -91,16 +92,16 @@ struct OverrideArgs {
     #[arg(long, value_name = "NAME")]
     scale: Option<String>,
     /// Set a value in every run; the kind of model or optimizer may be left out: `optimizer.lr=0.05`
-    #[arg(long, value_name = "KEY=VALUE")]
+    #[arg(long, value_name = "KEY=VALUE", allow_hyphen_values = true)]
     set: Vec<String>,
     /// Try several values of a key: `optimizer.lr=0.1,0.03`
-    #[arg(long, value_name = "KEY=A,B")]
+    #[arg(long, value_name = "KEY=A,B", allow_hyphen_values = true)]
     sweep: Vec<String>,
     /// Keep this arm only; may be given more than once
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, value_name = "NAME", allow_hyphen_values = true)]
     arm: Vec<String>,
     /// These seeds instead of the file's: numbers, and ranges with both their ends, `1..10`
-    #[arg(long, value_name = "41,42|1..10")]
+    #[arg(long, value_name = "41,42|1..10", allow_hyphen_values = true)]
     seeds: Option<String>,
 }
 
@@ -193,7 +194,7 @@ pub fn main() -> ExitCode {
 
 /// The command line, and what the environment has in place of options.
 fn parse() -> std::result::Result<Cli, clap::Error> {
-    let mut command = without_empty(Cli::command());
+    let mut command = with_negative_numbers(without_empty(Cli::command()));
     let matches = command.try_get_matches_from_mut(std::env::args_os())?;
     Cli::from_arg_matches(&matches).map_err(|error| error.format(&mut command))
 }
@@ -205,6 +206,15 @@ fn without_empty(command: clap::Command) -> clap::Command {
         _ => arg,
     };
     command.mut_args(set).mut_subcommands(without_empty)
+}
+
+/// `command`, whose options are given a negative number as a value, to say what is wrong with it: clap would take it for an option that there is not.
+fn with_negative_numbers(command: clap::Command) -> clap::Command {
+    let number = |arg: clap::Arg| match arg.get_action().takes_values() && !arg.is_positional() {
+        true => arg.allow_negative_numbers(true),
+        false => arg,
+    };
+    command.mut_args(number).mut_subcommands(with_negative_numbers)
 }
 
 /// Says what is wrong with a command line, or prints the help that it asks for.

@@ -162,7 +162,7 @@ fn submit(args: &Args, planned: &Planned, store: &Store, todo: &[usize]) -> Resu
         say!("{} submitted or trained already", count(under_way, "run"));
     }
     if !arrays.is_empty() {
-        let store = short(store.root());
+        let store = crate::shell::quoted(&short(store.root()));
         say!("logs are in `{}`\n  hint: `np status --store {store}` shows how it goes", short(&logs));
     }
     Ok(ExitCode::SUCCESS)

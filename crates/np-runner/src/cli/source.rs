@@ -7,11 +7,12 @@ use np_record::{
     select::{Budget, Rule, Runs, Selection, Split, select},
 };
 
-use super::{OverrideArgs, PlaceArgs};
+use super::{OverrideArgs, PlaceArgs, again::About};
 use crate::{
     Planned, asked,
     data::described,
     error::{Error, Fault, Place, Result},
+    origin,
     planning::of_stored,
     rebuild,
     say::{say, say_refused},
@@ -64,10 +65,15 @@ pub(super) fn read(
     say_refused(&unused);
     let all: Runs = all.into_iter().map(|(run, record)| (run, record.map(described))).collect();
     if all.iter().all(|(_, record)| record.is_none()) {
+        if !is_plan(file) {
+            // Another file's plan is in the way, and `np run` would say so.
+            origin::check(&store, &plan, file)?;
+        }
         let fault = Fault::new(Place::File(file.to_owned(), None), "none of its runs has a record yet");
-        let hint = match on_other_data(&plan, &store) {
-            true => "the store's runs of it are on other data: name that folder with `--data-dir`".to_owned(),
-            false => format!("train them: `np run {}`", file.display()),
+        let hint = match (on_other_data(&plan, &store), About::of(file, &plan, overrides, place)) {
+            (true, _) => "the store's runs of it are on other data: name that folder with `--data-dir`".to_owned(),
+            (false, Some(about)) => format!("train them: `{}`", about.command("run")),
+            (false, None) => "train them: `np run` takes the experiment's YAML file".to_owned(),
         };
         return Err(fault.hint(hint).into());
     }
@@ -101,9 +107,14 @@ pub(super) fn refused(place: Place, error: &dyn std::fmt::Display) -> Error {
     Fault::new(place, problem).hint_if(hint.map(str::to_owned)).into()
 }
 
+/// Whether a file is a plan, and not an experiment.
+fn is_plan(file: &Path) -> bool {
+    file.extension().is_some_and(|extension| extension == "json")
+}
+
 /// The runs that answer `file`, with their store: those of a plan file, or else those that `np plan` would show.
 fn find(file: &Path, overrides: &OverrideArgs, place: &PlaceArgs) -> Result<(Store, Planned)> {
-    if file.extension().is_some_and(|extension| extension == "json") {
+    if is_plan(file) {
         refuse_changes(file, overrides, place)?;
         return stored(file, place);
     }

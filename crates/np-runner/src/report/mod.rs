@@ -19,7 +19,9 @@ mod tables;
 use std::path::PathBuf;
 
 use maud::{DOCTYPE, PreEscaped, html};
-use np_record::{Plan, select::Runs, select::Selection};
+use np_record::{Plan, select::Runs, select::Selection, visible};
+
+use crate::shell::option;
 
 /// What one experiment's section is made of.
 #[derive(Debug)]
@@ -61,6 +63,9 @@ pub(crate) fn page(studies: &[Study]) -> String {
     let named = studies.iter().zip(&drawn).map(|(study, drawn)| (study.plan.experiment.as_str(), drawn.as_slice()));
     let named: Vec<(&str, &[figures::Figure])> = named.collect();
     let files: Vec<&str> = studies.iter().map(|study| study.file.as_str()).collect();
+    // Those of the command line are of all; a plan has its own, and is named by its file.
+    let changes: &[String] = studies.first().map_or(&[], |study| &study.plan.overrides);
+    let changes = if studies.iter().all(|study| study.plan.overrides == changes) { changes } else { &[] };
     let page = html! {
         (DOCTYPE)
         html lang="en" {
@@ -87,7 +92,7 @@ pub(crate) fn page(studies: &[Study]) -> String {
                 main #main { @for (study, drawn) in studies.iter().zip(&drawn) { (study::section(study, drawn, &named)) } }
                 footer {
                     p { "This page again:" }
-                    pre { code { "np report " (files.join(" ")) " --scale " (scales) } }
+                    pre { code { "np report " (files.join(" ")) " --scale " (scales) @for text in changes { " " (visible(&option(text))) } } }
                 }
             }
         }

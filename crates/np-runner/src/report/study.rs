@@ -16,6 +16,7 @@ use super::{
     markup::{inline, table},
     tables::{comparisons, groups, provenance, results, settings, unfinished},
 };
+use crate::shell::option;
 
 /// The figures that name an experiment.
 pub(super) fn drawn(study: &Study) -> Vec<figures::Figure> {
@@ -117,8 +118,8 @@ pub(super) fn section(study: &Study, drawn: &[figures::Figure], all: &[(&str, &[
             }
             p { "Trained by the first command, where a record is missing; compared by the second" @if !redraws.is_empty() { "; figures drawn by the rest" } ":" }
             pre { code {
-                "np run " (study.file) " --scale " (study.plan.scale) @for option in &study.plan.overrides { " " (visible(option)) } "\n"
-                "np compare " (study.file) " --scale " (study.plan.scale) @for option in &study.plan.overrides { " " (visible(option)) }
+                "np run " (study.file) " --scale " (study.plan.scale) @for text in &study.plan.overrides { " " (visible(&option(text))) } "\n"
+                "np compare " (study.file) " --scale " (study.plan.scale) @for text in &study.plan.overrides { " " (visible(&option(text))) }
                 @for command in &redraws { "\n" (visible(command)) }
             } }
         }
