@@ -5,17 +5,22 @@
 
 use std::fmt;
 
+use np_core::OptimizerConfig;
 use serde_json::Value;
 
 use crate::{
     axes::Axis,
+    choices::is_choice,
     config::RunConfig,
     document::{Document, KeyPath},
     error::{Error, Fault, Place, Problem, Result, list},
     explain::{read, refuse, show},
     spec::SpecRun,
-    tree::{Origin, Tree, is_choice, spelled, split},
+    tree::{Origin, Tree, spelled, split},
 };
+
+/// The part of a run that has no default.
+const OPTIMIZER: &str = "optimizer";
 
 /// What one run is made of, bottom up.
 pub(crate) struct Layers<'a> {
@@ -40,10 +45,27 @@ impl Layers<'_> {
         lay(self.base.clone(), axes.chain(sets).filter(kept).collect(), document)
     }
 
+    /// Whether anything says which optimizer it is, and not only what one is to have.
+    fn has_optimizer(&self) -> bool {
+        let keys = self.axes.iter().map(|axis| split(&axis.key)).chain(self.sets.iter().map(|(key, ..)| key.clone()));
+        let says = |key: KeyPath| match &key[..] {
+            [part] => part == OPTIMIZER,
+            [part, kind, ..] => part == OPTIMIZER && OptimizerConfig::KINDS.contains(&kind.as_str()),
+            [] => false,
+        };
+        self.base.get(&[OPTIMIZER.into()]).is_some() || keys.into_iter().any(says)
+    }
+
     /// The run of a seed, typed and checked.
     pub(crate) fn resolve(&self, seed: u64, document: &Document) -> Result<SpecRun> {
+        if !self.has_optimizer() {
+            let place = document.place(&["arms".into(), self.arm.into()]);
+            let hint = format!("choose from {}, as in `optimizer: adamw`", list(OptimizerConfig::KINDS));
+            let fault = Fault::new(place, "neither the arm nor the base has an optimizer").key(OPTIMIZER);
+            return Err(fault.hint(hint).into());
+        }
         let laid = self.tree(&|_| false, document)?;
-        let (config, tree) = match settle(self.arm, laid, seed, document) {
+        let (config, tree) = match settle(laid, seed, document) {
             Err(Error::Fault(fault)) => return Err(self.blame(*fault, seed, document).into()),
             other => other?,
         };
@@ -71,7 +93,7 @@ impl Layers<'_> {
             })
             .collect();
         let sound = |without: &dyn Fn(&str) -> bool| {
-            self.tree(without, document).is_ok_and(|tree| settle(self.arm, tree, seed, document).is_ok())
+            self.tree(without, document).is_ok_and(|tree| settle(tree, seed, document).is_ok())
         };
         if matches!(fault.place, Place::Option(_)) {
             // The other arms may well have it.
@@ -89,15 +111,7 @@ impl Layers<'_> {
 }
 
 /// Types and checks one run's tree.
-fn settle(arm: &str, mut tree: Tree, seed: u64, document: &Document) -> Result<(RunConfig, Tree)> {
-    if tree.get(&["optimizer".into()]).is_none() {
-        let place = document.place(&["arms".into(), arm.into()]);
-        let hint = format!("choose from {}, as in `optimizer: adamw`", list(np_core::OptimizerConfig::KINDS));
-        return Err(Fault::new(place, "neither the arm nor the base has an optimizer")
-            .key("optimizer")
-            .hint(hint)
-            .into());
-    }
+fn settle(mut tree: Tree, seed: u64, document: &Document) -> Result<(RunConfig, Tree)> {
     tree.overlay(&["seed".into()], Tree::new(seed.into(), Origin::File(vec!["seeds".into()])));
     let config: RunConfig = read(&tree, document)?;
     config.validate().map_err(|bad| refuse(&tree, document, &bad.key, &bad.expected, &bad.got))?;

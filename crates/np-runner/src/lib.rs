@@ -15,6 +15,7 @@
 mod arithmetic;
 mod axes;
 mod bytes;
+mod choices;
 pub mod cli;
 mod config;
 mod costs;

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use crate::{
+    choices::{is_choice, kind_by_default},
     document::{Document, KeyPath},
     error::Place,
 };
@@ -27,25 +28,6 @@ pub(crate) struct Tree {
     pub(crate) value: Value,
     /// By path; a path without an entry has that of the nearest one above it.
     origins: BTreeMap<KeyPath, Origin>,
-}
-
-/// The keys under which one of several kinds is chosen, written `kind` or `{kind: {…}}`: parts of a run, and parts of an optimizer.
-const CHOICES: [&str; 2] = ["model", "optimizer"];
-const CHOICES_OF_OPTIMIZERS: [&str; 2] = ["formulation", "base"];
-
-/// Whether `path`, in a run's tree or anywhere in an experiment's, is one of the choices.
-pub(crate) fn is_choice(path: &[String]) -> bool {
-    let inner = match path {
-        [scales, _, arms, _, rest @ ..] if scales == "scales" && arms == "arms" => rest,
-        [head, _, rest @ ..] if head == "scales" || head == "arms" => rest,
-        all => all,
-    };
-    match inner {
-        [only] => CHOICES.contains(&only.as_str()),
-        [options, schedule] if options == "options" => schedule == "schedule",
-        [optimizer, .., last] => optimizer == "optimizer" && CHOICES_OF_OPTIMIZERS.contains(&last.as_str()),
-        [] => false,
-    }
 }
 
 impl Tree {
@@ -111,17 +93,18 @@ impl Tree {
         }
     }
 
-    /// `path` with the kind of a choice filled in where it was left out: `optimizer.lr` → `optimizer.neuroplastic.lr`.
+    /// `path` with the kind of a choice filled in where it was left out: `optimizer.lr` → `optimizer.neuroplastic.lr`. Where the tree has none, that
+    /// is the default: `model.hidden` → `model.mlp.hidden`.
     pub(crate) fn resolve(&self, path: &[String]) -> KeyPath {
         let mut full = KeyPath::new();
         for key in path {
-            if is_choice(&full)
-                && let Some(part) = self.part(&full)
-                && let Some(map) = part.value.as_object()
-                && let Some(kind) = map.keys().next()
-                && kind != key
-            {
-                full.push(kind.clone());
+            if is_choice(&full) {
+                let written = self.get(&full).and_then(Value::as_object).and_then(|map| map.keys().next());
+                let kind = match written {
+                    Some(kind) => Some(kind.clone()).filter(|kind| kind != key),
+                    None => kind_by_default(&self.value, &full, key),
+                };
+                full.extend(kind);
             }
             full.push(key.clone());
         }

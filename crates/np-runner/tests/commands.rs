@@ -64,6 +64,31 @@ fn plan_resolves_overrides_and_axes() {
 }
 
 #[test]
+fn a_kind_may_be_left_out_where_the_file_says_none() {
+    let plain = TINY.replace("model: {mlp: {hidden: [16], dropout: 0.1}}\n", "");
+    let lab = Lab::new(format!("{plain}options: {{clip: {{norm: 1.0}}}}\n"));
+    let config = |args: &[&str]| -> serde_json::Value {
+        let (json, _) = lab.good(&[&["plan", "tiny.yaml", "--json", "--arm", "full"], args].concat());
+        let plan: serde_json::Value = serde_json::from_str(&json).unwrap();
+        plan["runs"][0]["config"].clone()
+    };
+    let short = config(&["--set", "model.hidden=[16]", "--set", "options.schedule.warmup=1"]);
+    let long = config(&["--set", "model.mlp.hidden=[16]", "--set", "options.schedule.constant.warmup=1"]);
+    assert_eq!(short, long);
+    assert_eq!(short["model"]["mlp"]["hidden"], serde_json::json!([16]));
+    assert_eq!(
+        config(&["--sweep", "model.hidden=[16],[8]"])["model"],
+        config(&["--set", "model.hidden=[16]"])["model"]
+    );
+    assert!(config(&["--set", "model=mlp"])["model"]["mlp"].is_object());
+    let said = text(&lab.np(&["plan", "tiny.yaml", "--set", "model.hiden=[16]"]).stderr);
+    assert!(said.contains("`model.mlp.hiden`: there is no such key\n  hint: did you mean `hidden`?"), "{said}");
+    // Another kind is named.
+    let said = text(&lab.np(&["plan", "tiny.yaml", "--set", "model.resnet18={}"]).stderr);
+    assert!(!said.contains("mlp"), "{said}");
+}
+
+#[test]
 fn a_batch_larger_than_the_data_is_warned_of() {
     let lab = Lab::new(TINY);
     let (_, said) = lab.good(&["plan", "tiny.yaml", "--set", "train.batch_size=1000000"]);
@@ -213,7 +238,7 @@ fn where_another_files_plan_is_in_the_way_that_is_said() {
 
 #[test]
 fn a_value_may_begin_with_a_hyphen() {
-    let lab = Lab::new(format!("{TINY}  -2: {{optimizer: sgd}}\n"));
+    let lab = Lab::new(format!("{TINY}  '-2': {{optimizer: sgd}}\n"));
     lab.good(&["run", "tiny.yaml", "--arm", "-2", "--arm", "sgd"]);
     lab.good(&["compare", "tiny.yaml", "--arm", "sgd", "--arm", "-2", "--against", "-2"]);
     lab.good(&["compare", "tiny.yaml", "--target", "-1", "--metric", "final-train-loss"]);

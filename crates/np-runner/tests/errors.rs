@@ -121,6 +121,19 @@ fn cases() -> Vec<Case> {
             ],
         ),
         case(
+            "no optimizer, and a sweep of its rate",
+            [
+                with("{optimizer: {sgd: {lr: 0.05, momentum: 0.9}}}", "{}"),
+                b"sweep: {optimizer.lr: [0.1, 0.2]}\n".to_vec(),
+            ]
+            .concat(),
+            &["--set", "optimizer.momentum=0.5"],
+            &[
+                "tiny.yaml:9:3: `optimizer`: neither the arm nor the base has an optimizer",
+                "hint: choose from `neuroplastic`",
+            ],
+        ),
+        case(
             "unknown scale",
             [tiny(), b"scales: {paper: {}}\n".to_vec()].concat(),
             &["--scale", "papre"],
