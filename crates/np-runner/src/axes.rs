@@ -59,7 +59,8 @@ pub(crate) fn axes(
         let place = Place::Option(option.clone());
         let (key, list) = assignment(text, &place, "--sweep optimizer.lr=0.1,0.03")?;
         known_part(key, place.clone())?;
-        let Value::Array(values) = snippet(&format!("[{list}]"), &place)? else { continue };
+        let value = snippet(&format!("[{list}]"), &place).map_err(|fault| under(key, 1, fault))?;
+        let Value::Array(values) = value else { continue };
         check(&values, &place, key)?;
         add(Axis { key: key.to_owned(), values, origin: Origin::Option(option) })?;
     }
@@ -88,9 +89,17 @@ pub(crate) fn sets(options: &[String]) -> Result<Vec<(KeyPath, Value, Origin)>> 
         let place = Place::Option(option.clone());
         let (key, value) = assignment(text, &place, "--set optimizer.lr=0.05")?;
         known_part(key, place.clone())?;
-        Ok((split(key), snippet(value, &place)?, Origin::Option(option)))
+        let value = snippet(value, &place).map_err(|fault| under(key, 0, fault))?;
+        Ok((split(key), value, Origin::Option(option)))
     };
     options.iter().map(set).collect()
+}
+
+/// A fault of a snippet as one of the key that it is the value of; the first `less` keys within the snippet are ours.
+fn under(key: &str, less: usize, mut fault: Box<Fault>) -> Box<Fault> {
+    let inner = fault.key.iter().flat_map(|inner| inner.split('.')).skip(less);
+    fault.key = Some(std::iter::once(key).chain(inner).collect::<Vec<_>>().join("."));
+    fault
 }
 
 /// `key=value`, taken apart.

@@ -92,7 +92,12 @@ fn parse(text: &str, place: &dyn Fn(Option<(usize, usize)>) -> Place) -> Result<
     let mut marks = Walk::new(place).walk(text)?;
     let tree: serde_yaml::Value = serde_yaml::from_str(text).map_err(|error| {
         let at = error.location().map(|l| (l.line(), l.column()));
-        Fault::new(place(at), explain::of_yaml(&error.to_string()))
+        let text = error.to_string();
+        let Some(problem) = explain::of_number(&text) else { return Fault::new(place(at), explain::of_yaml(&text)) };
+        // Valid YAML, so that a key stands there, or begins nearest before it.
+        let before = marks.iter().filter(|(_, mark)| at.is_some_and(|at| **mark <= at));
+        let key = before.max_by_key(|(path, mark)| (**mark, path.len())).map(|(path, _)| path.join("."));
+        Fault { key, ..Fault::new(place(at), problem) }
     })?;
     let tree = merge(tree, &mut KeyPath::new(), &mut marks, place)?;
     let near = |path: &[String]| place((0..=path.len()).rev().find_map(|n| marks.get(&path[..n]).copied()));
@@ -106,7 +111,10 @@ fn to_json(
     near: &dyn Fn(&[String]) -> Place,
 ) -> Result<Value, Box<Fault>> {
     use serde_yaml::Value as Yaml;
-    let fault = |path: &KeyPath, text: &str| Box::new(Fault::new(near(path), text).key(path.join(".")));
+    let fault = |path: &KeyPath, text: &str| {
+        let fault = Fault::new(near(path), text);
+        Box::new(if path.is_empty() { fault } else { fault.key(path.join(".")) })
+    };
     Ok(match value {
         Yaml::Null => Value::Null,
         Yaml::Bool(b) => Value::Bool(b),

@@ -102,13 +102,18 @@ impl Complaint {
     }
 }
 
-/// What the reader of YAML says, in our words where its own are of Rust's types.
+/// What the reader of YAML says of a number that it cannot hold, and that no key takes, in our words; `None` if it says something else.
+pub(crate) fn of_number(text: &str) -> Option<String> {
+    let number = text.split('`').nth(1).filter(|_| text.contains("` as u128") || text.contains("` as i128"))?;
+    Some(match number.starts_with('-') {
+        true => format!("expected a whole number, 0 or more, got `{number}`"),
+        false => format!("expected a whole number of at most {}, got `{number}`", u64::MAX),
+    })
+}
+
+/// What the reader of YAML says of a text that is none.
 pub(crate) fn of_yaml(text: &str) -> String {
-    match text.split('`').nth(1).filter(|_| text.contains("` as u128") || text.contains("` as i128")) {
-        // It is valid YAML, and a number that no key takes.
-        Some(number) => format!("expected a whole number from {} to {}, got `{number}`", i64::MIN, u64::MAX),
-        None => format!("not valid YAML: {}", without_place(text)),
-    }
+    format!("not valid YAML: {}", without_place(text))
 }
 
 /// `message` without its closing `at line 3 column 4`, which the place already says.

@@ -129,7 +129,10 @@ fn typed(text: &str, place: &Place) -> Result<Vec<u64>> {
     let mut seeds = Vec::new();
     for word in text.split(',') {
         let span = Span::read(word).ok_or_else(|| {
-            let problem = Problem::Expected { expected: SOME.into(), got: format!("`{word}`") };
+            // It is one, and larger than any.
+            let beyond = !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_digit());
+            let expected = if beyond { format!("seeds of at most {}", u64::MAX) } else { SOME.into() };
+            let problem = Problem::Expected { expected, got: format!("`{word}`") };
             let hint = Some("as in `--seeds 41,42,43`, or `--seeds 41..43`".into());
             Error::from(Fault { place: place.clone(), key: None, problem, hint })
         })?;

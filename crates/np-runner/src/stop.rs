@@ -8,7 +8,7 @@ use std::{
     io::Read,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     thread,
 };
@@ -52,6 +52,8 @@ const SIGNALS: [(i32, Wish); 2] = [(consts::SIGINT, Wish::End), (consts::SIGTERM
 pub(crate) struct Stop {
     end: Arc<AtomicBool>,
     requeue: Arc<AtomicBool>,
+    /// The signal that came last; 0 if none did.
+    signal: Arc<AtomicUsize>,
     /// Whether there is nothing to keep yet.
     starting: Arc<AtomicBool>,
 }
@@ -61,6 +63,8 @@ impl Stop {
     pub(crate) fn on_signals() -> Self {
         let stop = Self::default();
         for (signal, wish) in SIGNALS {
+            // First, so that it is known once the wish is.
+            let _ = flag::register_usize(signal, Arc::clone(&stop.signal), usize::try_from(signal).unwrap_or_default());
             // Refused only for signals that nobody can catch, which these are not. The default action would end the process.
             let _ = flag::register(signal, Arc::clone(stop.flag(wish)));
         }
@@ -114,6 +118,14 @@ impl Stop {
     /// Whether there is a wish.
     pub(crate) fn is_wished(&self) -> bool {
         self.wish().is_some()
+    }
+
+    /// The exit code of a launcher that ends by a signal, as a shell has it: 130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP.
+    pub(crate) fn code(&self) -> u8 {
+        match i32::try_from(self.signal.load(Ordering::Relaxed)) {
+            Ok(signal) if SIGNALS.contains(&(signal, Wish::End)) => u8::try_from(128 + signal).unwrap_or(STOPPED),
+            _ => STOPPED,
+        }
     }
 
     /// Whether there is a wish, which is then forgotten: the next one is another.

@@ -249,7 +249,8 @@ fn a_value_may_begin_with_a_hyphen() {
         (&["plan", "--arm", "-3"], "`--arm -3`: "),
         (&["plan", "--set", "-x=1"], "`--set -x=1`: `-x`: there is no such key"),
         (&["plan", "--tflops", "-1"], "expected a number above 0"),
-        (&["run", "--jobs", "-1"], "'-1' for '--jobs <N>': "),
+        (&["run", "--jobs", "-1"], "'-1' for '--jobs <N>': expected a whole number from 1 to 65535"),
+        (&["run", "--threads", "x"], "'x' for '--threads <N>': expected a whole number from 1 to 65535"),
     ] {
         let output = lab.np(&[&args[..1], &["tiny.yaml"], &args[1..]].concat());
         let said = text(&output.stderr);

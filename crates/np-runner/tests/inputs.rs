@@ -284,9 +284,27 @@ fn a_report_goes_where_it_is_sent() {
 #[test]
 fn a_number_beyond_all_ranges_is_told_the_range() {
     // 2^64, one more than the largest seed.
-    let said = refused(&Lab::new(TINY.replace("[1, 2]", "[18446744073709551616]")), &["plan", "tiny.yaml"]);
-    let range = "expected a whole number from -9223372036854775808 to 18446744073709551615, got `18446744073709551616`";
-    assert!(said.contains(range) && !said.contains("u128") && !said.contains("YAML value"), "{said}");
+    for (seeds, key) in [("[1, 18446744073709551616]", "`seeds.1`"), ("18446744073709551616", "`seeds`")] {
+        let said = refused(&Lab::new(TINY.replace("[1, 2]", seeds)), &["plan", "tiny.yaml"]);
+        let range =
+            format!("{key}: expected a whole number of at most 18446744073709551615, got `18446744073709551616`");
+        assert!(said.contains(&range) && !said.contains("u128") && !said.contains("YAML value"), "{said}");
+    }
+    let lab = Lab::new(TINY);
+    let said = refused(&lab, &["plan", "tiny.yaml", "--seeds", "1,18446744073709551616"]);
+    assert!(said.contains(": expected seeds of at most 18446744073709551615, got `18446744073709551616`"), "{said}");
+    for (args, says) in [
+        (["--set", "train.epochs=18446744073709551616"], "`train.epochs`: expected a whole number of at most 1844"),
+        (
+            ["--set", "optimizer.lr=.nan"],
+            "`--set optimizer.lr=.nan`: `optimizer.lr`: expected a finite number, got `.nan`",
+        ),
+        (["--sweep", "optimizer.lr=1,.inf"], "`optimizer.lr`: expected a finite number, got `.inf`"),
+        (["--set", "optimizer={sgd: {lr: .nan}}"], "`optimizer.sgd.lr`: expected a finite number, got `.nan`"),
+    ] {
+        let said = refused(&lab, &[&["plan", "tiny.yaml"][..], &args].concat());
+        assert!(said.contains(says) && !said.contains("``"), "{said}");
+    }
 }
 
 #[test]

@@ -28,7 +28,7 @@ fn signal(name: &str, whom: &str) {
 fn a_ctrl_c_reaches_the_launcher_alone_and_fails_no_run() {
     let lab = Lab::new(long());
     lab.good(&["run", "tiny.yaml", "--store", "whole"]);
-    for name in ["INT", "TERM"] {
+    for (name, code) in [("INT", 130), ("TERM", 143), ("HUP", 129)] {
         let args = ["run", "tiny.yaml", "--store", name, "--jobs", "2", "--threads", "1"];
         let launcher =
             lab.command(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).spawn().unwrap();
@@ -37,7 +37,7 @@ fn a_ctrl_c_reaches_the_launcher_alone_and_fails_no_run() {
         signal(name, &format!("-{}", launcher.id()));
         let output = launcher.wait_with_output().unwrap();
         let said = text(&output.stderr);
-        assert_eq!(output.status.code(), Some(130), "{said}");
+        assert_eq!(output.status.code(), Some(code), "{said}");
         assert!(said.contains("interrupted: ") && said.contains("hint: the same command goes on"), "{said}");
         assert!(!said.contains("failed"), "{said}");
         let kept = lab.records(name);

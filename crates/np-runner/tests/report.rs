@@ -236,6 +236,10 @@ fn selection_that_cannot_be_made_says_how_it_could() {
     };
     refused(&["--select", "test"], &["`--select test`: nothing to select", "\n  hint: try values with `--sweep"]);
     refused(&["--tune", "optimizer.lr"], &["`--tune`: nothing is selected\n  hint: say `--select validation`"]);
+    refused(
+        &["--equal-budget=x"],
+        &["'x' for '--equal-budget[=<SEED>]': expected a seed, a whole number from 0 to 1844"],
+    );
     refused(&["--configurations"], &["`--configurations`: nothing is selected"]);
     refused(&["--target", "85"], &["`--target 85`: expected a share of 0 to 1", "\n  hint: accuracies are shares"]);
     refused(&["--target", "ful"], &["`--target ful`: neither a number nor an arm\n  hint: did you mean `full`?"]);

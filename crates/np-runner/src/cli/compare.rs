@@ -63,7 +63,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "KEY", allow_hyphen_values = true)]
     tune: Vec<String>,
     /// Let as many configurations of every arm compete as the arm with the fewest has, drawn by this seed [default seed: 0]
-    #[arg(long, value_name = "SEED", num_args = 0..=1, require_equals = true, default_missing_value = "0")]
+    #[arg(long, value_name = "SEED", num_args = 0..=1, require_equals = true, default_missing_value = "0", value_parser = seed)]
     equal_budget: Option<u64>,
     /// Show every configuration that was tried and its score, instead of comparing
     #[arg(long, group = "table")]
@@ -81,6 +81,10 @@ pub(super) struct Args {
     /// Say what each arm reaches and costs, instead of comparing: accuracy, time of the optimizer, size of its state
     #[arg(long, group = "table", conflicts_with_all = ["against", "metric"])]
     costs: bool,
+}
+
+fn seed(text: &str) -> std::result::Result<u64, String> {
+    text.parse().map_err(|_| format!("expected a seed, a whole number from 0 to {}", u64::MAX))
 }
 
 /// What configurations are judged on.

@@ -1,7 +1,7 @@
 //! The command line: options as typed, and one module a command.
 //!
 //! What a command makes goes to standard output; how it goes on, and what is wrong, to standard error. Exit codes: 0 done, 1 a run
-//! failed or the machine refused, 2 something written is wrong, 130 interrupted. A worker that SIGUSR2 stops ends with 75, to be started again,
+//! failed or the machine refused, 2 something written is wrong, 130 interrupted (143 by SIGTERM, 129 by SIGHUP). A worker that SIGUSR2 stops ends with 75, to be started again,
 //! or with 76 if it has completed no epoch since it was started.
 
 mod again;

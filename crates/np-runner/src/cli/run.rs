@@ -34,10 +34,10 @@ pub(super) struct Args {
     #[arg(long, value_enum, default_value_t)]
     launcher: Launcher,
     /// Runs at a time [default: one a core; on a cluster, as many as it gives]; with their threads no more than there are cores
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "N", value_parser = one_or_more)]
     jobs: Option<u16>,
     /// Threads of each run [default: 1, more if there are fewer runs than cores; on a cluster, the CPUs of a task]; results do not depend on it
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "N", value_parser = one_or_more)]
     threads: Option<u16>,
     /// How often a run keeps what it has done, to go on from there: `90s`, `5min`, `2epochs`, `never`; results do not depend on it
     #[arg(long, value_name = "INTERVAL", default_value_t)]
@@ -45,6 +45,11 @@ pub(super) struct Args {
     /// Stop at the first run that fails: the others keep what they have done
     #[arg(long)]
     fail_fast: bool,
+}
+
+fn one_or_more(text: &str) -> std::result::Result<u16, String> {
+    let number = text.parse().ok().filter(|number| *number > 0);
+    number.ok_or_else(|| format!("expected a whole number from 1 to {}", u16::MAX))
 }
 
 pub(super) fn run(args: &Args) -> Result<ExitCode> {
@@ -223,12 +228,12 @@ fn conclude(plan: &Plan, store: &Store, tally: &Tally) -> ExitCode {
         );
         return ExitCode::FAILURE;
     }
-    if tally.ending == Ending::Interrupted {
+    if let Ending::Interrupted(code) = tally.ending {
         say!(
             "interrupted: {} done, {left} left\n  hint: the same command goes on",
             count(plan.runs.len() - left, "run")
         );
-        return ExitCode::from(130);
+        return ExitCode::from(code);
     }
     if tally.failed.is_empty() {
         return ExitCode::SUCCESS;

@@ -154,7 +154,7 @@ impl Launch<'_> {
         loop {
             let wished = wires.stop.take();
             if wished {
-                tally.ending = Ending::Interrupted;
+                tally.ending = Ending::Interrupted(wires.stop.code());
                 if deadline.is_some() {
                     return Ok(tally);
                 }
@@ -220,7 +220,7 @@ impl Launch<'_> {
                         (None, excuse) if excuse.is_some() || stopping => {
                             screen.leaves(index);
                             if tally.ending == Ending::Complete {
-                                tally.ending = Ending::Interrupted;
+                                tally.ending = Ending::Interrupted(wires.stop.code());
                             }
                             continue;
                         }

@@ -90,8 +90,8 @@ pub enum Ending {
     /// Every run was tried.
     #[default]
     Complete,
-    /// Somebody broke it off.
-    Interrupted,
+    /// Somebody broke it off; with the exit code that this has.
+    Interrupted(u8),
     /// A run failed, and that was to end it.
     FirstFailure,
 }
