@@ -141,6 +141,10 @@ pub(crate) fn render(rows: &[Row], format: Format) -> String {
     let several =
         rows.windows(2).any(|pair| pair[0].experiment != pair[1].experiment || pair[0].scale != pair[1].scale);
     let axes = |row: &Row| row.axes.values().map(plain).collect::<Vec<_>>().join(" · ");
+    // As `np plan` heads them, where all that have any have the same.
+    let mut named = rows.iter().filter(|row| !row.axes.is_empty()).map(|row| row.axes.keys().collect::<Vec<_>>());
+    let first = named.next().filter(|first| !raw && named.all(|other| other == *first));
+    let axis_names = first.map(|keys| keys.into_iter().map(String::as_str).collect::<Vec<_>>().join(" · "));
     let epochs = |row: &Row| match (row.epochs, row.of) {
         (Some(epochs), Some(of)) => format!("{epochs}/{of}"),
         _ => String::new(),
@@ -153,7 +157,7 @@ pub(crate) fn render(rows: &[Row], format: Format) -> String {
         ("scale", raw || several, &|row| row.scale.clone()),
         ("id", true, &|row| row.id.clone()),
         ("arm", true, &|row| row.arm.clone()),
-        ("axes", raw || rows.iter().any(|row| !row.axes.is_empty()), &axes),
+        (axis_names.as_deref().unwrap_or("axes"), raw || rows.iter().any(|row| !row.axes.is_empty()), &axes),
         ("seed", true, &|row| row.seed.to_string()),
         ("state", true, &|row| row.state.to_string()),
         ("epochs", true, &|row| if raw { number(row.epochs.map(|n| n as u64)) } else { epochs(row) }),
@@ -199,6 +203,14 @@ mod tests {
         assert_eq!(csv.lines().last().unwrap(), "tiny,quick,ab,sgd,,1,running,2,4,7_0,");
         let json: Value = serde_json::from_str(&render(&rows, Format::Json)).unwrap();
         assert_eq!((&json[1]["state"], &json[1]["epochs"]), (&"running".into(), &2.into()));
+        let on = |axes: Value| Row { axes: serde_json::from_value(axes).unwrap(), ..row(State::Done) };
+        let (one, two) =
+            (on(serde_json::json!({"optimizer.lr": 0.1})), on(serde_json::json!({"b": 1, "optimizer.lr": 0.1})));
+        let head = |rows: &[Row], format| render(rows, format).lines().next().unwrap().to_owned();
+        assert!(head(&[row(State::Done), one.clone()], Format::Text).starts_with("id  arm  optimizer.lr  seed"));
+        assert!(head(&[two.clone()], Format::Text).starts_with("id  arm  b · optimizer.lr  seed"));
+        assert!(head(&[one.clone(), two], Format::Text).starts_with("id  arm  axes  "));
+        assert!(head(&[one], Format::Csv).contains(",axes,"));
         let other = Row { experiment: "other".into(), ..row(State::Done) };
         assert!(render(&[row(State::Done), other], Format::Text).starts_with("experiment"));
     }

@@ -79,6 +79,20 @@ fn what_did_not_finish_is_in_the_page() {
     let page = fs::read_to_string(lab.path("report.html")).unwrap();
     assert!(page.contains("4 runs: 3 finished, 1 without a record."), "{page}");
     assert!(page.contains("runs that did not finish") && page.contains("no record: not trained yet, or under way"));
+    assert!(!page.contains("Record not used"));
+
+    // One that was edited is not used, and the page says why it counts as missing.
+    let edited = fs::read_to_string(&paths[1]).unwrap().replacen("\"train_loss\": ", "\"train_loss\": 1", 1);
+    fs::write(&paths[1], edited).unwrap();
+    lab.good(&["report", "tiny.yaml"]);
+    let page = fs::read_to_string(lab.path("report.html")).unwrap();
+    let name = paths[1].file_name().unwrap().to_str().unwrap();
+    assert!(page.contains("4 runs: 2 finished, 2 without a record."), "{page}");
+    assert!(
+        page.contains(&format!("Record not used: <code>runs/{name}</code> was changed after it was written")),
+        "{page}"
+    );
+    assert!(!page.contains(&*lab.path("").to_string_lossy()), "no paths of the machine");
 }
 
 #[test]

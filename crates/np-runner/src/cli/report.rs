@@ -67,7 +67,7 @@ pub(super) fn report(args: &Args) -> Result<ExitCode> {
 }
 
 fn study(args: &Args, file: &Path) -> Result<Study> {
-    let Source { plan, all, runs, selection, foreign } =
+    let Source { plan, all, runs, selection, foreign, unused } =
         read(file, &args.overrides, &args.place, &Choose::AsWritten, &[], Budget::Planned)?;
     let written = file.extension().is_none_or(|extension| extension != "json");
     let about = if written { about(&fs::read_to_string(file).map_err(Error::io(file))?) } else { String::new() };
@@ -84,7 +84,7 @@ fn study(args: &Args, file: &Path) -> Result<Study> {
     };
     // Figures are of the experiment as written.
     let figures = figures.filter(|_| plan.overrides.is_empty());
-    Ok(Study { plan, all, runs, selection, foreign, about, file, figures })
+    Ok(Study { plan, all, runs, selection, foreign, unused, about, file, figures })
 }
 
 /// Every experiment that has a record at this scale, in the order of their names.

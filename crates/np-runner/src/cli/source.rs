@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use np_record::{
-    Plan, Reading, Store,
+    Plan, Reading, Store, StoreError,
     select::{Budget, Rule, Runs, Selection, Split, select},
 };
 
@@ -17,6 +17,7 @@ use crate::{
     rebuild,
     say::{say, say_refused},
     spec::{Request, default_store},
+    worker::first_line,
 };
 
 /// An experiment with its records, tuned arms at their best configuration.
@@ -32,6 +33,8 @@ pub(super) struct Source {
     pub(super) selection: Option<Selection>,
     /// What it is trained on and is not the published set of that name, a sentence each.
     pub(super) foreign: Vec<String>,
+    /// Why records that are there are not used, a sentence each, without the store's folder.
+    pub(super) unused: Vec<String>,
 }
 
 /// What is to be selected, as asked for.
@@ -63,6 +66,9 @@ pub(super) fn read(
     let Planned { plan, foreign, .. } = planned;
     let Reading { runs: all, refused: unused } = store.records_of(&plan);
     say_refused(&unused);
+    let folder = format!("{}/", store.root().display());
+    let told = |error: &StoreError| first_line(&error.to_string()).replace(&folder, "");
+    let unused: Vec<String> = unused.iter().map(told).collect();
     let all: Runs = all.into_iter().map(|(run, record)| (run, record.map(described))).collect();
     if all.iter().all(|(_, record)| record.is_none()) {
         if !is_plan(file) {
@@ -87,7 +93,7 @@ pub(super) fn read(
             let place = Place::Option(if tuned.is_empty() { "--equal-budget" } else { "--tune" }.into());
             return Err(Fault::new(place, "nothing is selected").hint("say `--select validation` as well").into());
         }
-        return Ok(Source { plan, runs: all.clone(), all, selection: None, foreign });
+        return Ok(Source { plan, runs: all.clone(), all, selection: None, foreign, unused });
     };
     let rule = Rule { tuned: tuned.to_vec(), budget, ..Rule::of(&plan, split) };
     let (selection, runs) = select(&rule, &all).map_err(|error| {
@@ -97,7 +103,7 @@ pub(super) fn read(
         };
         refused(place, &error)
     })?;
-    Ok(Source { plan, all, runs, selection: Some(selection), foreign })
+    Ok(Source { plan, all, runs, selection: Some(selection), foreign, unused })
 }
 
 /// An error of np-record, whose hint stands on a second line, as a fault.

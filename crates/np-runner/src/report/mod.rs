@@ -36,6 +36,8 @@ pub(crate) struct Study {
     pub(crate) selection: Option<Selection>,
     /// What it is trained on and is not the published set of that name, a sentence each.
     pub(crate) foreign: Vec<String>,
+    /// Why records that are there are not used, a sentence each.
+    pub(crate) unused: Vec<String>,
     /// What the experiment file says about itself, the comment at its head.
     pub(crate) about: String,
     /// The file as a command would name it, `experiments/NAME.yaml`.

@@ -43,6 +43,9 @@ pub(super) fn section(study: &Study, drawn: &[figures::Figure], all: &[(&str, &[
             @if !study.foreign.is_empty() {
                 ul.notes { @for remark in &study.foreign { li.warning { "Data: " (inline(remark)) } } }
             }
+            @if !study.unused.is_empty() {
+                ul.notes { @for why in &study.unused { li.warning { "Record not used: " (inline(&visible(why))) } } }
+            }
             @if let Some(unfinished) = &unfinished {
                 h3 { "What did not finish" }
                 (table(unfinished, &id("unfinished")))
