@@ -244,6 +244,27 @@ fn a_record_that_fits_nothing_is_named() {
     assert_eq!(error, "parameter `fc.weight`: expected 2 inputs and 2 outputs, got 3 inputs and 3 outputs");
 }
 
+#[test]
+fn a_record_is_of_one_batch() {
+    let of = |rows: usize, columns: usize| Tensor::ones((rows, columns), DType::F32, &Device::Cpu).unwrap();
+    let error = LayerRecord::linear("fc1", &of(5, 4), &of(7, 6)).unwrap_err().to_string();
+    let says = "parameter `fc1.weight`: expected a record of gradients of 5 samples, as many as the inputs have, got 7";
+    assert_eq!(error, says);
+    let error = LayerRecord::linear("fc1", &of(0, 4), &of(0, 6)).unwrap_err().to_string();
+    assert_eq!(error, "parameter `fc1.weight`: expected a record of a batch of at least 1 sample, got 0");
+    // Two samples at three positions each.
+    LayerRecord::convolution("conv", 2, &of(6, 9), &of(6, 4)).unwrap();
+    for (samples, patches, gradients, says) in [
+        (0, 6, 6, "a batch of at least 1 sample, got 0"),
+        (4, 6, 6, "patches of 4 samples, as many of each and at least 1, got 6"),
+        (2, 0, 0, "patches of 2 samples, as many of each and at least 1, got 0"),
+        (2, 6, 4, "gradients of 6 positions, as many as there are patches, got 4"),
+    ] {
+        let error = LayerRecord::convolution("conv", samples, &of(patches, 9), &of(gradients, 4)).unwrap_err();
+        assert!(error.to_string().ends_with(says), "{error}");
+    }
+}
+
 /// Whatever the policy is, and by either way of stepping: a number that is not finite would stay in the pairs.
 #[test]
 fn lbfgs_refuses_what_is_not_finite_without_a_search_too() {

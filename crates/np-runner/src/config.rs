@@ -81,10 +81,12 @@ impl RunConfig {
         };
         let in_optimizer = |error| out_of_range(&format!("optimizer.{}", optimizer.kind()), error);
         optimizer.validate().map_err(in_optimizer)?;
-        if optimizer.build(vec![]).map_err(in_optimizer)?.step_input() == StepInput::LayerStatistics {
+        let input = optimizer.build(vec![]).map_err(in_optimizer)?.step_input();
+        if input == StepInput::LayerStatistics {
             model.records(optimizer.kind())?;
         }
         options.validate().map_err(|error| out_of_range("options", error))?;
+        input.suits(options).map_err(|error| out_of_range("options", error))?;
         self.fit_groups().map_err(|error| out_of_range("options", error))
     }
 

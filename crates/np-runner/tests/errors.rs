@@ -134,6 +134,23 @@ fn cases() -> Vec<Case> {
             ],
         ),
         case(
+            "a line search over clipped gradients",
+            [with("{sgd: {lr: 0.05, momentum: 0.9}}", "lbfgs"), b"options: {clip: {norm: 1.0}}\n".to_vec()].concat(),
+            &[],
+            &[
+                "tiny.yaml:10:11: `options.clip`: expected none with an optimizer that searches along a line, got `{\"norm\":1.0}`",
+            ],
+        ),
+        case(
+            "a line search over several batches",
+            with("{sgd: {lr: 0.05, momentum: 0.9}}", "lbfgs"),
+            &["--set", "options.accumulate=2"],
+            &[
+                "`--set options.accumulate=2`: `options.accumulate`: expected 1 with an optimizer that searches",
+                "got `2`",
+            ],
+        ),
+        case(
             "unknown scale",
             [tiny(), b"scales: {paper: {}}\n".to_vec()].concat(),
             &["--scale", "papre"],

@@ -3,10 +3,10 @@
 use candle_core::backprop::GradStore;
 use candle_core::{Device, Tensor};
 
-use crate::config::options::Options;
+use crate::config::options::{Clip, Options};
 use crate::engine::param_state::{ParamState, compute_dtype};
 use crate::engine::report::StepOutcome;
-use crate::error::Result;
+use crate::error::{Error, Result, check};
 
 /// What an optimizer's step needs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -19,6 +19,27 @@ pub enum StepInput {
     Closure,
     /// The gradients, and before them what the layers saw of the batch ([`Driver::observe`](crate::Driver::observe)).
     LayerStatistics,
+}
+
+impl StepInput {
+    /// Whether a step that is given this can be taken with `options`: a line search compares losses, and knows nothing of gradients that are clipped, or
+    /// added up over several batches. A step of gradients alone can be taken with all.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for the option that keeps a search from being made.
+    pub fn suits(self, options: &Options) -> Result<()> {
+        if self != Self::Closure {
+            return Ok(());
+        }
+        let calls = options.accumulate.0.get();
+        check(calls == 1, "accumulate", "1 with an optimizer that searches along a line", calls)?;
+        let clip = match options.clip {
+            None => return Ok(()),
+            Some(Clip::Norm(c)) => format!("norm: {c}"),
+            Some(Clip::Value(c)) => format!("value: {c}"),
+        };
+        check(false, "clip", "none with an optimizer that searches along a line", clip)
+    }
 }
 
 /// Evaluates the loss and its gradients at the parameters as they are.
@@ -56,9 +77,14 @@ impl LayerRecord {
     /// in its outputs, (samples, out).
     ///
     /// # Errors
-    /// Those of candle, as for shapes that do not fit.
+    /// [`Error::Parameter`] for a batch without samples, or gradients of another number of samples; those of candle, as for shapes that do not fit.
     pub fn linear(layer: &str, inputs: &Tensor, output_gradients: &Tensor) -> Result<Self> {
-        let samples = inputs.dim(0)? as f64;
+        let samples = inputs.dim(0)?;
+        fit(layer, samples > 0, "a batch of at least 1 sample", samples)?;
+        let (rows, expected) =
+            (output_gradients.dim(0)?, format!("gradients of {samples} samples, as many as the inputs have"));
+        fit(layer, rows == samples, &expected, rows)?;
+        let samples = samples as f64;
         Self::of(layer, inputs, output_gradients, 1.0 / samples, samples)
     }
 
@@ -66,9 +92,17 @@ impl LayerRecord {
     /// (samples · positions, out).
     ///
     /// # Errors
-    /// Those of candle, as for shapes that do not fit.
+    /// [`Error::Parameter`] for a batch without samples, patches of no whole number of positions for each, or gradients of another number of positions;
+    /// those of candle, as for shapes that do not fit.
     pub fn convolution(layer: &str, samples: usize, patches: &Tensor, output_gradients: &Tensor) -> Result<Self> {
-        let (samples, rows) = (samples as f64, patches.dim(0)? as f64);
+        let rows = patches.dim(0)?;
+        fit(layer, samples > 0, "a batch of at least 1 sample", samples)?;
+        let expected = format!("patches of {samples} samples, as many of each and at least 1");
+        fit(layer, rows > 0 && rows.is_multiple_of(samples), &expected, rows)?;
+        let (found, expected) =
+            (output_gradients.dim(0)?, format!("gradients of {rows} positions, as many as there are patches"));
+        fit(layer, found == rows, &expected, found)?;
+        let (samples, rows) = (samples as f64, rows as f64);
         Self::of(layer, patches, output_gradients, 1.0 / samples, samples * samples / rows)
     }
 
@@ -80,5 +114,16 @@ impl LayerRecord {
         let gram = |x: &Tensor, scale: f64| (x.t()?.matmul(x)? * scale)?.to_device(&Device::Cpu);
         let (inputs, outputs) = (gram(&x, input_scale)?, gram(&e, output_scale)?);
         Ok(Self { layer: layer.to_string(), inputs, outputs })
+    }
+}
+
+/// `Ok` if `ok`, else an error of the layer's record that says what was expected, and the number that was found.
+fn fit(layer: &str, ok: bool, expected: &str, got: usize) -> Result<()> {
+    match ok {
+        true => Ok(()),
+        false => {
+            let (name, expected) = (format!("{layer}.weight"), format!("a record of {expected}"));
+            Err(Error::Parameter { name, expected, got: got.to_string() })
+        }
     }
 }

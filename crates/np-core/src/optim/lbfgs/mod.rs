@@ -6,7 +6,7 @@ mod memory;
 use candle_core::{DType, Tensor};
 use serde::{Deserialize, Serialize};
 
-use crate::config::options::{NonFinite, Options};
+use crate::config::options::NonFinite;
 use crate::engine::apply::Apply;
 use crate::engine::buffer::Buffer;
 use crate::engine::driver::Driver;
@@ -246,12 +246,7 @@ fn search(
     closure: &mut Closure<'_>,
     memory: &mut Memory,
 ) -> Result<Searched> {
-    let Options { accumulate, clip, .. } = from.options;
-    let calls = accumulate.0.get();
-    check(calls == 1, "options.accumulate", "1 with a line search", calls)?;
-    // A clipped gradient is not that of the loss whose values the search compares.
-    let clip = clip.map_or("none", |_| "one");
-    check(clip == "none", "options.clip", "none with a line search", clip)?;
+    StepInput::Closure.suits(from.options).map_err(|error| error.below("options"))?;
     let (lr, weight_decay) = (from.lr, config.weight_decay);
     let mut which = None;
     let (mut loss, mut g, gradient_norm) = evaluate(from, weight_decay, closure, &mut which)?;
