@@ -225,6 +225,68 @@ fn a_refused_gradient_leaves_what_was_accumulated() {
     assert_eq!(run(true), run(false));
 }
 
+/// As with `error`: each call is judged by itself.
+#[test]
+fn a_skipped_gradient_leaves_what_was_accumulated() {
+    for config in OptimizerConfig::defaults() {
+        let run = |bad: &[u64]| {
+            let params = parameters(DType::F32);
+            let mut optimizer = build(&config, &params, r#"{"accumulate": 2, "non_finite": "skip"}"#);
+            for call in 0..4 {
+                let grads = gradients(&params, call);
+                for _ in bad.iter().filter(|at| **at == call) {
+                    let before = (values(&params), optimizer.state().unwrap().tensors.len());
+                    let report = optimizer.step_report(&scaled(&params, &grads, f64::NAN)).unwrap();
+                    assert_eq!(report.outcome, StepOutcome::Skipped, "{}", config.kind());
+                    assert_eq!(
+                        (values(&params), optimizer.state().unwrap().tensors.len()),
+                        before,
+                        "{}",
+                        config.kind()
+                    );
+                }
+                let outcome = optimizer.step_report(&grads).unwrap().outcome;
+                let expected = if call % 2 == 0 { StepOutcome::Accumulated } else { StepOutcome::Updated };
+                assert_eq!(outcome, expected, "{}", config.kind());
+            }
+            (values(&params), optimizer.skipped_steps())
+        };
+        let (sound, none) = run(&[]);
+        // Before the first call of a step, and between its two.
+        let (with_bad, some) = run(&[0, 1, 1, 2]);
+        assert_eq!((none, some), (0, 4));
+        assert_eq!(with_bad, sound, "{}", config.kind());
+    }
+}
+
+#[test]
+fn a_line_search_refuses_what_it_cannot_search_with_and_changes_nothing() {
+    let config: OptimizerConfig = serde_json::from_str("\"lbfgs\"").unwrap();
+    for (json, says) in [
+        (
+            r#"{"clip": {"norm": 0.5}}"#,
+            "`options.clip`: expected none with an optimizer that searches along a line, got `norm: 0.5`",
+        ),
+        (r#"{"clip": {"value": 2}}"#, "got `value: 2`"),
+        (
+            r#"{"accumulate": 3}"#,
+            "`options.accumulate`: expected 1 with an optimizer that searches along a line, got `3`",
+        ),
+    ] {
+        assert!(np_core::StepInput::Closure.suits(&options(json)).is_err());
+        np_core::StepInput::Gradients.suits(&options(json)).unwrap();
+        let params = parameters(DType::F32);
+        let before = values(&params);
+        let mut optimizer = build(&config, &params, json);
+        let grads = gradients(&params, 0);
+        let error = optimizer.step_with(&mut || panic!("nothing is evaluated")).unwrap_err().to_string();
+        assert!(error.contains(says), "{error}");
+        assert_eq!(values(&params), before);
+        // A step without a search takes them.
+        optimizer.step_report(&grads).unwrap();
+    }
+}
+
 #[test]
 fn layers_can_be_named() {
     let json = r#"{"neuroplastic": {"controller": {"mode": "classifier_only", "strength": 2},

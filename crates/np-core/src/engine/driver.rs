@@ -1,6 +1,6 @@
 //! The driver: the one place that touches variables, gradients, names and saved state.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 
 use candle_core::backprop::GradStore;
 use candle_core::{Tensor, Var};
@@ -159,7 +159,7 @@ impl<R: Rule> Driver<R> {
     ///
     /// # Errors
     /// [`Error::Config`] for what was refused since the last step: a learning rate, a position or an epoch. [`Error::Gradient`] where a gradient's shape or type is not its parameter's, or, if [`NonFinite::Error`](crate::NonFinite) asks for it, where one
-    /// is not finite; nothing has changed then, and what was accumulated is kept, unless it is the mean of it that was refused. [`Error::NoEpochs`] where a setting needs the number of
+    /// is not finite; nothing has changed then, and what was accumulated is kept (so where such a call is skipped), unless it is the mean of it that was refused. [`Error::NoEpochs`] where a setting needs the number of
     /// epochs. Errors of candle.
     pub fn step_report(&mut self, grads: &GradStore) -> Result<StepReport> {
         let report = self.step_on(grads);
@@ -181,10 +181,11 @@ impl<R: Rule> Driver<R> {
         let mut found = gradients::find(&self.params, grads)?;
         let calls = self.options.accumulate.0.get();
         if calls > 1 {
-            if self.options.non_finite == NonFinite::Error {
-                gradients::check_gradients(&self.params, &found, &self.options, |shape| {
-                    self.rule.keeps_squares_of(shape)
-                })?;
+            // Each call by itself: what was accumulated before a bad one stays.
+            if self.options.non_finite != NonFinite::Propagate
+                && let GradientCheck::Skip { norm } = self.judge(&found)?
+            {
+                return Ok(self.skip(Some(norm)));
             }
             accumulate::accumulate(&mut self.params, &found, calls)?;
             self.calls += 1;
@@ -214,14 +215,9 @@ impl<R: Rule> Driver<R> {
 
     /// One step with gradients that are complete.
     fn step_found(&mut self, found: Vec<Option<Tensor>>) -> Result<StepReport> {
-        let report = match gradients::check_gradients(&self.params, &found, &self.options, |shape| {
-            self.rule.keeps_squares_of(shape)
-        }) {
+        let report = match self.judge(&found) {
             Ok(GradientCheck::Use { map, norm }) => self.update(found, map, norm),
-            Ok(GradientCheck::Skip { norm }) => {
-                self.skipped += 1;
-                Ok(StepReport { outcome: StepOutcome::Skipped, gradient_norm: Some(norm), ..StepReport::default() })
-            }
+            Ok(GradientCheck::Skip { norm }) => Ok(self.skip(Some(norm))),
             Err(e) => Err(e),
         };
         if self.calls > 0 {
@@ -229,6 +225,16 @@ impl<R: Rule> Driver<R> {
             accumulate::settle(&mut self.params)?;
         }
         report.map(|report| self.done(report))
+    }
+
+    fn judge(&self, found: &[Option<Tensor>]) -> Result<GradientCheck> {
+        gradients::check_gradients(&self.params, found, &self.options, |shape| self.rule.keeps_squares_of(shape))
+    }
+
+    /// Counts gradients that are not used.
+    fn skip(&mut self, gradient_norm: Option<f64>) -> StepReport {
+        self.skipped += 1;
+        self.done(StepReport { outcome: StepOutcome::Skipped, gradient_norm, ..StepReport::default() })
     }
 
     /// Keeps the report of a step.
@@ -253,8 +259,7 @@ impl<R: Rule> Driver<R> {
         let found = self.rule.search(&mut from, closure, &mut self.memory)?;
         let gradient_norm = Some(found.gradient_norm);
         if found.outcome == StepOutcome::Skipped {
-            self.skipped += 1;
-            return Ok(self.done(StepReport { outcome: found.outcome, gradient_norm, ..StepReport::default() }));
+            return Ok(self.skip(gradient_norm));
         }
         let mut report = self.finished(&found.moved, gradient_norm);
         (report.outcome, report.converged) = (found.outcome, found.converged);
@@ -333,8 +338,7 @@ impl<R: Rule> Driver<R> {
             // Bias corrections go by a tensor's steps: one that was refused is none.
             work.iter_mut().for_each(|w| w.param.steps -= 1);
             if matches!(e, Error::Gradient { .. }) && self.options.non_finite == NonFinite::Skip {
-                self.skipped += 1;
-                return Ok(StepReport { outcome: StepOutcome::Skipped, gradient_norm: norm, ..StepReport::default() });
+                return Ok(self.skip(norm));
             }
             return Err(e);
         }
@@ -380,11 +384,6 @@ impl<R: Rule> Driver<R> {
     /// How many steps were skipped because a gradient was not finite.
     pub fn skipped_steps(&self) -> u64 {
         self.skipped
-    }
-
-    /// Diagnostics since [`Driver::begin_epoch`], by name; empty for optimizers that keep none.
-    pub fn diagnostics(&self) -> BTreeMap<String, f64> {
-        R::diagnostics(&self.memory)
     }
 
     /// Whether steps gather diagnostics (they do, at first). Without, those that cost time are absent or stale.

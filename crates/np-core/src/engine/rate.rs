@@ -3,6 +3,8 @@
 //! Some of these methods have no way to say that they were given no number that they can use: candle's, and those that are called before every step. They
 //! leave everything as it was, and the next step says so.
 
+use std::collections::BTreeMap;
+
 use crate::engine::driver::Driver;
 use crate::engine::rule::Rule;
 use crate::error::{Result, check};
@@ -53,6 +55,11 @@ impl<R: Rule> Driver<R> {
             R::reset_diagnostics(&mut self.memory);
         }
         self.refuse(known);
+    }
+
+    /// Diagnostics since [`Driver::begin_epoch`], by name; empty for optimizers that keep none.
+    pub fn diagnostics(&self) -> BTreeMap<String, f64> {
+        R::diagnostics(&self.memory)
     }
 
     /// Keeps an error for the next step to give, if this is one and there is none yet.
