@@ -229,7 +229,9 @@ mod tests {
     #[test]
     fn what_is_written_is_read_and_restored() {
         let (model, snapshot) = taken();
-        let read = Snapshot::from_bytes(&snapshot.to_bytes().unwrap(), "id").unwrap();
+        let bytes = snapshot.to_bytes().unwrap();
+        (0..10).for_each(|_| assert!(snapshot.to_bytes().unwrap() == bytes, "the same state, the same bytes"));
+        let read = Snapshot::from_bytes(&bytes, "id").unwrap();
         assert_eq!(read.progress, snapshot.progress);
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), snapshot.to_bytes().unwrap()).unwrap();

@@ -1,6 +1,6 @@
 //! What an optimizer has saved: tensors and numbers by name, as a safetensors file.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 
 use candle_core::{DType, Device, Tensor};
 use safetensors::SafeTensors;
@@ -52,17 +52,18 @@ pub(crate) fn bad(name: &str, expected: impl Into<String>, got: impl Into<String
 }
 
 impl OptimizerState {
-    /// The state as a safetensors file.
+    /// The state as a safetensors file: the same bytes for the same state.
     ///
     /// # Errors
     /// Those of candle and of safetensors.
     pub fn to_safetensors(&self) -> Result<Vec<u8>> {
-        let mut metadata: HashMap<String, String> = self.numbers.clone().into_iter().collect();
+        let mut metadata = self.numbers.clone();
         metadata.insert("format".to_string(), FORMAT.to_string());
         metadata.insert("version".to_string(), STATE_VERSION.to_string());
         metadata.insert("optimizer".to_string(), self.kind.clone());
         let views = self.tensors.iter().map(|(name, tensor)| (name.as_str(), tensor));
-        Ok(safetensors::serialize(views, Some(metadata)).map_err(candle_core::Error::from)?)
+        let plain = safetensors::serialize(views, None).map_err(candle_core::Error::from)?;
+        described(&plain, &metadata)
     }
 
     /// The state in the safetensors file `bytes`.
@@ -92,6 +93,24 @@ impl OptimizerState {
         let text = self.numbers.get(name).ok_or_else(|| bad(name, "a number", "nothing"))?;
         text.parse().map_err(|_| bad(name, "a number", text.clone()))
     }
+}
+
+/// A safetensors file without metadata, with these put before all else in its header, in the order of their names. The crate takes them as a hash map, and
+/// writes them in that map's order, which is another each time.
+fn described(plain: &[u8], metadata: &BTreeMap<String, String>) -> Result<Vec<u8>> {
+    let taken_apart = || {
+        let (length, rest) = plain.split_first_chunk()?;
+        let (header, data) = rest.split_at_checked(usize::try_from(u64::from_le_bytes(*length)).ok()?)?;
+        Some((header.trim_ascii_end().strip_prefix(b"{")?, data))
+    };
+    let no_header = || candle_core::Error::Msg("a safetensors file without a header".to_string());
+    let (entries, data) = taken_apart().ok_or_else(no_header)?;
+    let metadata = serde_json::to_vec(metadata).map_err(candle_core::Error::wrap)?;
+    let comma: &[u8] = if entries == b"}" { b"" } else { b"," };
+    let mut header = [b"{\"__metadata__\":", metadata.as_slice(), comma, entries].concat();
+    // Data begin at a multiple of eight bytes, as the crate has it.
+    header.resize(header.len().next_multiple_of(8), b' ');
+    Ok([&(header.len() as u64).to_le_bytes(), header.as_slice(), data].concat())
 }
 
 /// A parameter's piece of what a rule keeps over several parameters ([`Rule::pieces`]).

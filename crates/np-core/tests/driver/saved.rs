@@ -10,6 +10,34 @@ fn through_a_file(state: &OptimizerState) -> OptimizerState {
     OptimizerState::from_safetensors(&state.to_safetensors().unwrap()).unwrap()
 }
 
+/// Metadata are a hash map to the crate that writes them.
+#[test]
+fn the_same_state_is_the_same_bytes() {
+    for (name, config) in variants() {
+        let params = parameters(DType::F32);
+        let mut optimizer = config.build(params.clone()).unwrap();
+        optimizer.begin_epoch(1, 4);
+        optimizer.step_report(&gradients(&params, 0)).unwrap();
+        let state = optimizer.state().unwrap();
+        let bytes = state.to_safetensors().unwrap();
+        for _ in 0..10 {
+            assert_eq!(state.to_safetensors().unwrap(), bytes, "{name}");
+        }
+        let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+        assert!(
+            length.is_multiple_of(8) && bytes[8..].starts_with(b"{\"__metadata__\":{\"absent\":\"0\",\"calls\":"),
+            "{name}"
+        );
+        let read = OptimizerState::from_safetensors(&bytes).unwrap();
+        assert_eq!((&read.kind, &read.numbers), (&state.kind, &state.numbers), "{name}");
+        assert!(read.tensors.keys().eq(state.tensors.keys()), "{name}");
+    }
+    // No tensors, and text that JSON has to escape.
+    let numbers = [("a \"b\"\\\u{1}".to_string(), "é\n".to_string())].into();
+    let state = OptimizerState { kind: "none".into(), tensors: Default::default(), numbers };
+    assert_eq!(through_a_file(&state).numbers, state.numbers);
+}
+
 /// 24 numbers of two parameters in a valley that bends: Σ 100 (xᵢ₊₁ − xᵢ²)² + (1 − xᵢ)².
 fn valley(w: &Var, b: &Var) -> np_core::Result<(f64, candle_core::backprop::GradStore)> {
     let x = Tensor::cat(&[w.as_tensor(), b.as_tensor()], 0)?;
