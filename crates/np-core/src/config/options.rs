@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::plasticity::NeuroPlasticGroup;
 use crate::config::rounding::Rounding;
 use crate::config::schedule::Schedule;
-use crate::error::{Error, Result, check};
+use crate::error::{Error, Result, check, positive};
 
 /// Settings of the driver, the same for every optimizer; given to [`crate::Driver::with_options`].
 ///
@@ -130,7 +130,8 @@ pub enum NonFinite {
     Propagate,
     /// An error that names the parameter; nothing has changed. So for squares that overflow, where the optimizer keeps squares.
     Error,
-    /// The step is skipped and counted; nothing else has changed. So for squares that overflow.
+    /// The step is skipped and counted; nothing else has changed. So for squares that overflow. Where gradients are accumulated, each call is judged by
+    /// itself: a bad one is left out, and those before it stay.
     Skip,
 }
 
@@ -163,8 +164,8 @@ impl Options {
         }
         match self.clip {
             None => {}
-            Some(Clip::Norm(c)) => check(c > 0.0, "clip.norm", "a number > 0", c)?,
-            Some(Clip::Value(c)) => check(c > 0.0, "clip.value", "a number > 0", c)?,
+            Some(Clip::Norm(c)) => positive("clip.norm", c)?,
+            Some(Clip::Value(c)) => positive("clip.value", c)?,
         }
         self.schedule.validate()
     }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Deserializer, Serialize};
 
-use crate::error::{Result, check, not_negative};
+use crate::error::{Result, check, not_negative, positive};
 
 /// A learning-rate schedule: η at position x is the configured η times [`Schedule::factor`].
 ///
@@ -150,10 +150,10 @@ impl Schedule {
         match self {
             Self::Constant(_) => Ok(()),
             Self::Step(s) => {
-                check(s.every > 0.0, "schedule.step.every", "a number > 0", s.every)?;
-                check(s.gamma > 0.0, "schedule.step.gamma", "a number > 0", s.gamma)
+                positive("schedule.step.every", s.every)?;
+                positive("schedule.step.gamma", s.gamma)
             }
-            Self::Exponential(s) => check(s.gamma > 0.0, "schedule.exponential.gamma", "a number > 0", s.gamma),
+            Self::Exponential(s) => positive("schedule.exponential.gamma", s.gamma),
             Self::Cosine(s) => unit("schedule.cosine.min", s.min),
             Self::OneCycle(s) => {
                 let rise = "schedule.one_cycle.rise";

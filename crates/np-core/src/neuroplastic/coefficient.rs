@@ -7,7 +7,7 @@ use super::signals::Signals;
 use crate::engine::number::Float;
 use crate::engine::rule::StepContext;
 use crate::engine::tensor_ops;
-use crate::error::{Result, check, not_negative};
+use crate::error::{Result, check, not_negative, positive};
 
 hyper_parameters! {
     /// How signals become a coefficient.
@@ -78,7 +78,7 @@ impl Default for Coefficient {
 
 impl Coefficient {
     pub(super) fn validate(&self) -> Result<()> {
-        check(self.min > 0.0, "coefficient.min", "a number > 0", self.min)?;
+        positive("coefficient.min", self.min)?;
         check(
             self.max >= self.min && self.max.is_finite(),
             "coefficient.max",

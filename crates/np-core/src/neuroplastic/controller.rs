@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::config::plasticity::Layer;
-use crate::error::{Result, check, not_negative};
+use crate::error::{Result, check, not_negative, positive};
 
 hyper_parameters! {
     /// A controller of the learning rate.
@@ -50,8 +50,9 @@ impl Default for Controller {
 impl Controller {
     pub(super) fn validate(&self) -> Result<()> {
         not_negative("controller.strength", self.strength)?;
-        check(self.low > 0.0, "controller.low", "a number > 0", self.low)?;
-        check(self.high >= self.low, "controller.high", "a number ≥ `controller.low`", self.high)
+        positive("controller.low", self.low)?;
+        let fits = self.high.is_finite() && self.high >= self.low;
+        check(fits, "controller.high", "a number ≥ `controller.low`", self.high)
     }
 
     /// For each tensor, from its group and signal: the signal that it is steered by (ζ̄; 0 where nothing steers it), and its multiplier.

@@ -6,7 +6,7 @@ use super::base::{Base, BaseAdamw};
 use super::layers::Scope;
 use crate::config::decay::DecayKind;
 use crate::engine::rule::StepContext;
-use crate::error::{Result, check, not_negative};
+use crate::error::{Result, check, not_negative, positive};
 
 /// How the coefficient enters the update.
 ///
@@ -251,7 +251,7 @@ impl Formulation {
     }
 
     pub(super) fn validate(&self) -> Result<()> {
-        let positive = |key: &str, x: f64| check(x > 0.0, &format!("formulation.{key}"), "a number > 0", x);
+        let positive = |key: &str, x: f64| positive(&format!("formulation.{key}"), x);
         let not_negative = |key: &str, x: f64| not_negative(&format!("formulation.{key}"), x);
         match self {
             Self::Direct(_) => Ok(()),

@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::layers::Position;
 use crate::config::plasticity::Third;
-use crate::error::{Result, check, positive};
+use crate::error::{Result, check, not_negative, positive};
 
 hyper_parameters! {
     /// Norm clip, then RMS gain; either can be switched off (`null`), which is an ablation.
@@ -116,15 +116,15 @@ impl Stabilizer {
 
     pub(super) fn validate(&self) -> Result<()> {
         if let Some(u) = self.max_update_norm {
-            check(u > 0.0, "stabilizer.max_update_norm", "a number > 0, or `null`", u)?;
+            check(u.is_finite() && u > 0.0, "stabilizer.max_update_norm", "a number > 0, or `null`", u)?;
         }
         if let Some(gain) = &self.rms_gain {
-            check(gain.target > 0.0, "stabilizer.rms_gain.target", "a number > 0", gain.target)?;
-            check(gain.rate >= 0.0, "stabilizer.rms_gain.rate", "a number ≥ 0", gain.rate)?;
+            positive("stabilizer.rms_gain.target", gain.target)?;
+            not_negative("stabilizer.rms_gain.rate", gain.rate)?;
             let LayerScale { early, middle, late } = gain.layer_scale;
             let scales = [("early", early), ("middle", middle), ("late", late)];
             for (third, scale) in scales {
-                check(scale > 0.0, &format!("stabilizer.rms_gain.layer_scale.{third}"), "a number > 0", scale)?;
+                positive(&format!("stabilizer.rms_gain.layer_scale.{third}"), scale)?;
             }
         }
         positive("stabilizer.eps", self.eps)

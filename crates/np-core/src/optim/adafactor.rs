@@ -76,12 +76,18 @@ impl Rule for AdafactorConfig {
 
     fn validate(&self) -> Result<()> {
         not_negative("lr", self.lr)?;
-        check(self.beta2_decay <= 0.0, "beta2_decay", "a number ≤ 0", self.beta2_decay)?;
+        check(
+            self.beta2_decay.is_finite() && self.beta2_decay <= 0.0,
+            "beta2_decay",
+            "a number ≤ 0",
+            self.beta2_decay,
+        )?;
         if let Some(eps) = self.eps1 {
-            check(eps > 0.0, "eps1", "a number > 0, or `null`", eps)?;
+            check(eps.is_finite() && eps > 0.0, "eps1", "a number > 0, or `null`", eps)?;
         }
         not_negative("eps2", self.eps2)?;
-        check(self.clip_threshold >= 1.0, "clip_threshold", "a number ≥ 1", self.clip_threshold)?;
+        let threshold = self.clip_threshold;
+        check(threshold.is_finite() && threshold >= 1.0, "clip_threshold", "a number ≥ 1", threshold)?;
         not_negative("weight_decay", self.weight_decay)
     }
 

@@ -150,7 +150,7 @@ impl Rule for KfacConfig {
         check((0.0..1.0).contains(&self.decay), "decay", "a number in [0, 1)", self.decay)?;
         check(self.damping > 0.0 && self.damping.is_finite(), "damping", "a number > 0", self.damping)?;
         if let Some(kappa) = self.kl_clip {
-            check(kappa > 0.0, "kl_clip", "a number > 0, or `null`", kappa)?;
+            check(kappa.is_finite() && kappa > 0.0, "kl_clip", "a number > 0, or `null`", kappa)?;
         }
         not_negative("weight_decay", self.weight_decay)?;
         check(self.update_every > 0, "update_every", "a number ≥ 1", self.update_every)

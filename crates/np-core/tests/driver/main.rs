@@ -12,6 +12,7 @@ mod rates;
 mod reports;
 mod rounding;
 mod saved;
+mod settings;
 mod weights;
 
 use candle_core::{Device, Tensor, Var};
