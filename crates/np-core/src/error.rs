@@ -102,6 +102,36 @@ pub(crate) fn fraction(key: &str, x: f64) -> Result<()> {
     check((0.0..1.0).contains(&x), key, "a number in [0, 1)", x)
 }
 
+/// `Ok` if `x` lies in (0, 1).
+pub(crate) fn open_fraction(key: &str, x: f64) -> Result<()> {
+    check(x > 0.0 && x < 1.0, key, "a number in (0, 1)", x)
+}
+
+/// `Ok` if `x` lies in [0, 1].
+pub(crate) fn unit(key: &str, x: f64) -> Result<()> {
+    check((0.0..=1.0).contains(&x), key, "a number in [0, 1]", x)
+}
+
+/// `Ok` if `x` is finite and ≤ 0.
+pub(crate) fn not_positive(key: &str, x: f64) -> Result<()> {
+    check(x.is_finite() && x <= 0.0, key, "a number ≤ 0", x)
+}
+
+/// `Ok` if `x` is finite and ≥ 1.
+pub(crate) fn one_or_more(key: &str, x: f64) -> Result<()> {
+    check(x.is_finite() && x >= 1.0, key, "a number ≥ 1", x)
+}
+
+/// `Ok` if `n` is not 0.
+pub(crate) fn at_least_one<N: Default + PartialEq + std::fmt::Display>(key: &str, n: N) -> Result<()> {
+    check(n != N::default(), key, "a number ≥ 1", n)
+}
+
+/// `Ok` if there is no number, or one in `range`.
+pub(crate) fn optional(range: impl Fn(&str, f64) -> Result<()>) -> impl Fn(&str, Option<f64>) -> Result<()> {
+    move |key, x| x.map_or(Ok(()), |x| range(key, x))
+}
+
 /// `Ok` if `ok`, else [`Error::Config`] for `key`.
 pub(crate) fn check(ok: bool, key: &str, expected: &str, got: impl std::fmt::Display) -> Result<()> {
     if ok {

@@ -20,34 +20,7 @@
 //! # }
 //! ```
 //!
-//! | optimizer | configuration | state a parameter |
-//! |---|---|---|
-//! | [`NeuroPlastic`] | [`NeuroPlasticConfig`] | 3 numbers, and 1 of scratch (hybrid: its base's state and scratch more) |
-//! | [`Sgd`] | [`SgdConfig`] | none, or 1 with momentum |
-//! | [`Adam`] | [`AdamConfig`] | 2, or 3 with AMSGrad |
-//! | [`AdamW`] | [`AdamWConfig`] | 2, or 3 with AMSGrad |
-//! | [`Lion`] | [`LionConfig`] | 1 |
-//! | [`Adafactor`] | [`AdafactorConfig`] | a row and a column a matrix, and 1 of scratch |
-//! | [`Muon`] | [`MuonConfig`] | 1 a matrix, 2 a vector, and 1 of scratch |
-//! | [`Shampoo`] | [`ShampooConfig`] | two squares a dimension, and 2 of scratch |
-//! | [`Kfac`] | [`KfacConfig`] | 1, and four squares a layer |
-//! | [`Lbfgs`] | [`LbfgsConfig`] | 2 for each of 10 pairs and 2 more, in double precision |
-//! | [`Soap`] | [`SoapConfig`] | 2, two squares a dimension, and 3 of scratch |
-//! | [`NAdam`] | [`NAdamConfig`] | 2, and a number a tensor |
-//! | [`RAdam`] | [`RAdamConfig`] | 2 |
-//! | [`Adamax`] | [`AdamaxConfig`] | 2 |
-//! | [`Adagrad`] | [`AdagradConfig`] | 1 |
-//! | [`Adadelta`] | [`AdadeltaConfig`] | 2 |
-//! | [`RmsProp`] | [`RmsPropConfig`] | 1 to 3: 1 more if centred, 1 more with momentum |
-//! | [`Rprop`] | [`RpropConfig`] | 2 |
-//! | [`Asgd`] | [`AsgdConfig`] | 1 |
-//! | [`AdaBelief`] | [`AdaBeliefConfig`] | 2 |
-//! | [`Adan`] | [`AdanConfig`] | 4 |
-//! | [`ScheduleFreeAdamW`] | [`ScheduleFreeAdamWConfig`] | 2, and two numbers a tensor |
-//! | [`ScheduleFreeSgd`] | [`ScheduleFreeSgdConfig`] | 1, and two numbers a tensor |
-//! | [`Lamb`] | [`LambConfig`] | 2, and 1 of scratch |
-//! | [`Lars`] | [`LarsConfig`] | 1, or none without momentum, and 1 of scratch |
-//! | [`Prodigy`] | [`ProdigyConfig`] | 4, and 1 of scratch |
+//! [`OptimizerConfig`] lists them all, with their state and what each is for. An optimizer `Name` is configured by a `NameConfig`.
 //!
 //! Whoever chooses the optimizer at run time takes [`OptimizerConfig`], which deserialises from any self-describing format and builds a
 //! boxed [`AnyOptimizer`].
@@ -65,11 +38,13 @@ pub mod conform;
 mod engine;
 mod error;
 pub mod neuroplastic;
+#[macro_use]
 mod optim;
 mod registry;
 pub mod torch;
 
 pub use config::decay::{Decay, DecayKind};
+pub use config::hyper::HyperParameters;
 pub use config::options::{Accumulate, Clip, DecayScope, Group, Matrix, NonFinite, Options, Training};
 pub use config::plasticity::{Layer, NeuroPlasticGroup, Plasticity, Third};
 pub use config::rounding::{Rounding, Stochastic};
@@ -91,27 +66,8 @@ pub use engine::traced;
 pub use engine::weights::Weights;
 pub use error::{Error, Result};
 pub use neuroplastic::{NeuroPlastic, NeuroPlasticConfig};
-pub use optim::adabelief::{AdaBelief, AdaBeliefConfig};
-pub use optim::adadelta::{Adadelta, AdadeltaConfig};
-pub use optim::adafactor::{Adafactor, AdafactorConfig};
-pub use optim::adagrad::{Adagrad, AdagradConfig};
-pub use optim::adam::{Adam, AdamConfig, AdamW, AdamWConfig};
-pub use optim::adamax::{Adamax, AdamaxConfig};
-pub use optim::adan::{Adan, AdanConfig};
-pub use optim::asgd::{Asgd, AsgdConfig};
-pub use optim::kfac::{Kfac, KfacConfig};
-pub use optim::lamb::{Lamb, LambConfig};
-pub use optim::lars::{Lars, LarsConfig};
-pub use optim::lbfgs::{Lbfgs, LbfgsConfig};
-pub use optim::lion::{Lion, LionConfig};
-pub use optim::muon::{Fallback, Muon, MuonConfig, MuonScale, Precision};
-pub use optim::nadam::{NAdam, NAdamConfig};
-pub use optim::prodigy::{Prodigy, ProdigyConfig};
-pub use optim::radam::{RAdam, RAdamConfig};
-pub use optim::rmsprop::{RmsProp, RmsPropConfig};
-pub use optim::rprop::{Rprop, RpropConfig};
-pub use optim::schedule_free::{ScheduleFreeAdamW, ScheduleFreeAdamWConfig, ScheduleFreeSgd, ScheduleFreeSgdConfig};
-pub use optim::sgd::{Sgd, SgdConfig};
-pub use optim::shampoo::{Shampoo, ShampooConfig};
-pub use optim::soap::{Soap, SoapConfig};
+pub use optim::BaseConfig;
+pub use optim::muon::{Fallback, MuonScale, Precision};
 pub use registry::OptimizerConfig;
+
+optimizers! { reexports! }

@@ -107,6 +107,8 @@ fn squares_that_overflow_are_refused_before_anything_changes() {
                         "adadelta",
                         "rmsprop",
                         "adabelief",
+                        "yogi",
+                        "qhadam",
                         "adan",
                         "schedule_free_adamw",
                         "lamb",

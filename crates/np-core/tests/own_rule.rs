@@ -2,7 +2,10 @@
 #![allow(clippy::unwrap_used)]
 
 use candle_core::{DType, Device, Tensor, Var};
-use np_core::{Apply, Buffer, Driver, Error, Options, ParamStep, Result, Rule, Sgd, SgdConfig, StepContext, StepInput};
+use np_core::{
+    Apply, Buffer, Driver, Error, HyperParameters, Options, ParamStep, Result, Rule, Sgd, SgdConfig, StepContext,
+    StepInput,
+};
 
 /// B ← μ B + g, θ ← θ − η B.
 #[derive(Debug, Clone)]
@@ -11,9 +14,8 @@ struct HeavyBall {
     momentum: f64,
 }
 
-impl Rule for HeavyBall {
+impl HyperParameters for HeavyBall {
     const KIND: &'static str = "heavy_ball";
-    type Memory = ();
 
     fn validate(&self) -> Result<()> {
         let bad = |key: &str, x: f64| Error::Config { key: key.into(), expected: "≥ 0".into(), got: x.to_string() };
@@ -27,6 +29,10 @@ impl Rule for HeavyBall {
     fn set_learning_rate(&mut self, lr: f64) {
         self.lr = lr;
     }
+}
+
+impl Rule for HeavyBall {
+    type Memory = ();
 
     fn buffers(&self, _: &[usize]) -> Vec<Buffer> {
         vec!["momentum_buffer".into()]
@@ -80,9 +86,8 @@ fn a_rule_of_ones_own_is_driven_like_the_crates() {
 #[derive(Debug, Clone)]
 struct Wrong;
 
-impl Rule for Wrong {
+impl HyperParameters for Wrong {
     const KIND: &'static str = "wrong";
-    type Memory = ();
 
     fn validate(&self) -> Result<()> {
         Ok(())
@@ -93,6 +98,10 @@ impl Rule for Wrong {
     }
 
     fn set_learning_rate(&mut self, _: f64) {}
+}
+
+impl Rule for Wrong {
+    type Memory = ();
 
     fn buffers(&self, _: &[usize]) -> Vec<Buffer> {
         vec![]

@@ -17,6 +17,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 pub use error::{Kind, StoreError};
 pub use packing::Packed;
@@ -125,10 +126,8 @@ impl Store {
     fn record_in(&self, path: PathBuf, id: &str, bytes: &[u8]) -> Result<Record> {
         let record: Record = known(&path, Kind::Record, bytes)?;
         if record.id != id {
-            // One that says another name again is not asked, or two could ask each other without end.
-            let own =
-                self.read::<Record>(Kind::Record, &record.id).ok().flatten().filter(|(.., own)| own.id == record.id);
-            let taken = own.is_some_and(|(.., own)| matches!(self.read_record(&own.id), Ok(Some(_))));
+            let taken = self.says::<Record>(Kind::Record, &record.id, |own| &own.id)
+                && matches!(self.read_record(&record.id), Ok(Some(_)));
             return Err(StoreError::WrongName { path, field: "id", expected: id.into(), got: record.id, taken });
         }
         let got = record.own_id();
@@ -194,8 +193,8 @@ impl Store {
         if plan.experiment != experiment {
             let expected = experiment.into();
             let got = plan.experiment;
-            let own = self.read::<Plan>(Kind::Plan, &got).ok().flatten().filter(|(.., own)| own.experiment == got);
-            let taken = own.is_some_and(|(.., own)| matches!(self.read_plan(&own.experiment), Ok(Some(_))));
+            let taken = self.says::<Plan>(Kind::Plan, &got, |own| &own.experiment)
+                && matches!(self.read_plan(&got), Ok(Some(_)));
             return Err(StoreError::WrongName { path, field: "experiment", expected, got, taken });
         }
         match &plan.spec {
@@ -354,6 +353,12 @@ impl Store {
             }
         }
         Ok(names)
+    }
+
+    /// Whether there is a file of this name that says the same name. One that says another is not asked further, or two could ask each other without end.
+    fn says<T: DeserializeOwned>(&self, kind: Kind, name: &str, own: impl Fn(&T) -> &String) -> bool {
+        let found = self.read(kind, name).ok().flatten();
+        found.and_then(|(path, bytes)| known::<T>(&path, kind, &bytes).ok()).is_some_and(|value| own(&value) == name)
     }
 
     /// A file's way and bytes: loose, or else packed.

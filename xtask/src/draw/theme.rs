@@ -175,46 +175,64 @@ pub(crate) const FAMILIES: [Family; 7] = [
     Family { label: "quasi-Newton", colour: BLACK },
 ];
 
-/// Kind, number of its family, and name; in the order in which they are shown.
-pub(crate) const OPTIMIZERS: [(&str, usize, &str); 26] = [
-    ("neuroplastic", 0, "NeuroPlastic"),
-    ("sgd", 1, "SGD"),
-    ("sgd_momentum", 1, "SGD, momentum"),
-    ("asgd", 1, "averaged SGD"),
-    ("schedule_free_sgd", 1, "schedule-free SGD"),
-    ("lars", 1, "LARS"),
-    ("rprop", 2, "Rprop"),
-    ("lion", 2, "Lion"),
-    ("adagrad", 3, "Adagrad"),
-    ("adadelta", 3, "Adadelta"),
-    ("rmsprop", 3, "RMSprop"),
-    ("adafactor", 3, "Adafactor"),
-    ("adam", 4, "Adam"),
-    ("adamw", 4, "AdamW"),
-    ("nadam", 4, "NAdam"),
-    ("radam", 4, "RAdam"),
-    ("adamax", 4, "Adamax"),
-    ("adabelief", 4, "AdaBelief"),
-    ("adan", 4, "Adan"),
-    ("lamb", 4, "LAMB"),
-    ("schedule_free_adamw", 4, "sched.-free AdamW"),
-    ("prodigy", 4, "Prodigy"),
-    ("muon", 5, "Muon"),
-    ("shampoo", 5, "Shampoo"),
-    ("soap", 5, "SOAP"),
-    ("lbfgs", 6, "L-BFGS"),
-];
-
 impl Family {
-    /// Rank, family and name of an optimizer's kind.
+    /// Rank, family and name of an optimizer's kind, or of a form of one.
     pub(crate) fn of(kind: &str) -> Result<(usize, &'static Family, &'static str)> {
-        match OPTIMIZERS.iter().position(|(known, ..)| *known == kind) {
-            Some(rank) => Ok((rank, &FAMILIES[OPTIMIZERS[rank].1], OPTIMIZERS[rank].2)),
-            None => {
-                bail!("optimizer `{kind}` has no look\nhint: give it a row in `OPTIMIZERS` of xtask/src/draw/theme.rs")
-            }
+        let shown = shown();
+        match shown.iter().position(|(known, ..)| *known == kind) {
+            Some(rank) => Ok((rank, &FAMILIES[shown[rank].1], shown[rank].2)),
+            None => bail!("optimizer `{kind}` has no look\nhint: give it a row in crates/np-core/src/optim/rows.rs"),
         }
     }
+}
+
+/// Kind, number of its family, and name, in the order in which they are shown: np-core's table, and SGD once more with momentum.
+pub(crate) fn shown() -> Vec<(&'static str, usize, &'static str)> {
+    let mut all: Vec<_> = ROWS.iter().map(|row| (row.kind, row.family, row.label)).collect();
+    if let Some(sgd) = all.iter().position(|(kind, ..)| *kind == "sgd") {
+        all.insert(sgd + 1, ("sgd_momentum", all[sgd].1, "SGD, momentum"));
+    }
+    all
+}
+
+/// A row of np-core's table of optimizers.
+#[derive(Debug)]
+pub(crate) struct Row {
+    /// Name in files.
+    pub(crate) kind: &'static str,
+    /// Name in figures.
+    pub(crate) label: &'static str,
+    family: usize,
+    /// Name in a table, with its forms.
+    pub(crate) title: &'static str,
+    /// Numbers of state a parameter.
+    pub(crate) state: &'static str,
+    /// When to use it.
+    pub(crate) when: &'static str,
+    /// Whose it is.
+    pub(crate) reference: &'static str,
+}
+
+macro_rules! rows {
+    ($($variant:ident = $kind:literal => [$($path:tt)+] $config:ident {
+        $label:literal, $family:literal, $title:literal, $state:literal, $when:literal, $reference:literal
+    };)*) => {
+        /// The table of optimizers, as np-core has it.
+        pub(crate) const ROWS: &[Row] = &[$(Row {
+            kind: $kind, label: $label, family: $family, title: $title, state: $state, when: $when, reference: $reference,
+        }),*];
+    };
+}
+
+include!("../../../crates/np-core/src/optim/rows.rs");
+
+optimizers! {
+    rows!
+    NeuroPlastic = "neuroplastic" => [neuroplastic] NeuroPlasticConfig {
+        "NeuroPlastic", 0,
+        "NeuroPlastic: direct, bounded or orthogonal residual, hybrid of any optimizer below but K-FAC and L-BFGS, learning-rate controller",
+        "3 numbers, and 1 of scratch (hybrid: its base's more)", "to study it", "the paper"
+    };
 }
 
 #[cfg(test)]

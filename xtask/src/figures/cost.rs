@@ -88,8 +88,7 @@ struct Cost {
 }
 
 /// Further forms of optimizers that are measured, and what they are called.
-const FORMS: [(&str, &str); 6] = [
-    ("sgd_momentum", "SGD, momentum"),
+const FORMS: [(&str, &str); 5] = [
     ("neuroplastic_unwatched", "NeuroPlastic, no diagnostics"),
     ("neuroplastic_controlled", "NeuroPlastic, controller"),
     ("neuroplastic_bounded", "NeuroPlastic, bounded"),
@@ -191,7 +190,7 @@ impl Kept {
 
     /// All optimizers of a size, the cheapest of ours first.
     fn rows(&self, size: &str) -> Result<Vec<Cost>> {
-        let known = theme::OPTIMIZERS.iter().map(|(kind, _, label)| (*kind, *label)).chain(FORMS);
+        let known = theme::shown().into_iter().map(|(kind, _, label)| (kind, label)).chain(FORMS);
         let mut seen: Vec<&str> = Vec::new();
         let mut costs: Vec<Cost> = Vec::new();
         for (kind, label) in known {
@@ -203,7 +202,7 @@ impl Kept {
         let measured = self.ours.keys().filter_map(|key| key.strip_suffix(size)?.strip_suffix('_'));
         if let Some(unknown) = measured.into_iter().find(|kind| !seen.contains(kind)) {
             bail!(
-                "`{unknown}` was measured and has no name\nhint: give it a row in `OPTIMIZERS` of xtask/src/draw/theme.rs, or in `FORMS` of cost.rs"
+                "`{unknown}` was measured and has no name\nhint: give it a row in crates/np-core/src/optim/rows.rs, or in `FORMS` of cost.rs"
             );
         }
         costs.sort_by(|a, b| a.ours.total_cmp(&b.ours));

@@ -186,7 +186,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::draw::theme::OPTIMIZERS;
+    use crate::draw::theme::shown as looks;
     use crate::figures::tests::assert_nothing_overlaps;
 
     /// Every optimizer that has a look, on two made-up surfaces, spiralling in from the left edge and beyond.
@@ -205,7 +205,7 @@ mod tests {
             .collect();
         let path =
             |surface: &str, kind: &str| json!({"surface": surface, "optimizer": kind, "lr": 0.0003, "points": points});
-        let all = |surface: &'static str| OPTIMIZERS.iter().map(move |(kind, ..)| path(surface, kind));
+        let all = |surface: &'static str| looks().into_iter().map(move |(kind, ..)| path(surface, kind));
         let paths: Vec<Value> = all("rosenbrock").chain(all("himmelblau")).collect();
         json!({"grid": [0.1, 1], "left_out": ["kfac"], "surfaces": [surface("rosenbrock"), surface("himmelblau")], "paths": paths})
     }
@@ -218,12 +218,12 @@ mod tests {
     fn every_map_is_drawn_and_nothing_overlaps() {
         let figure = draw(&parsed(&made_up())).unwrap();
         assert_nothing_overlaps(&figure);
-        for (_, _, name) in OPTIMIZERS {
+        for (_, _, name) in looks() {
             let in_keys = 2 * usize::from(FAMILIES.iter().any(|family| family.label == name));
             let count = figure.drawing.source.matches(&format!("\n{name}\n")).count();
             assert_eq!(count, 2 + in_keys, "{name}");
         }
-        assert_eq!(figure.table.lines().count(), 1 + 2 * OPTIMIZERS.len() * 41);
+        assert_eq!(figure.table.lines().count(), 1 + 2 * looks().len() * 41);
         assert!(figure.table.starts_with("surface,optimizer,lr,step,x,y,f\nrosenbrock,neuroplastic,0.0003,0,-2,0,4\n"));
         for part in ["`kfac` is left out", "the one of 0.1, 1 with", "A begins at (−2, 0) and has 40 steps; B begins"]
         {
@@ -240,7 +240,7 @@ mod tests {
             *walks.pointer_mut(pointer).unwrap() = value;
             format!("{:#}", draw(&parsed(&walks)).map(drop).unwrap_err())
         };
-        assert!(fails("/paths/0/optimizer", json!("unheard-of")).contains("hint: give it a row in `OPTIMIZERS`"));
+        assert!(fails("/paths/0/optimizer", json!("unheard-of")).contains("hint: give it a row in crates/np-core"));
         assert_eq!(fails("/paths/0/points", json!([])), "the path of `neuroplastic` is empty");
         assert_eq!(fails("/surfaces/0/field/3", json!([1])), "the field of `rosenbrock` is no grid");
     }

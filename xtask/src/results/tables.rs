@@ -36,8 +36,19 @@ pub(super) fn table(numbers: &Numbers, name: &str) -> Result<String> {
         "design" => design::table(&numbers.runs("fig7-design-space")?, &numbers.runs("fig4-optimizers")?),
         "stability" => stability_of(&numbers.runs("fig8-stability")?),
         "dynamics" => dynamics(&numbers.runs("fig6-dynamics")?),
+        "zoo" => Ok(zoo()),
         _ => bail!("no such table"),
     }
+}
+
+/// np-core's table of optimizers.
+fn zoo() -> String {
+    let mut text =
+        "| optimizer | YAML | state a parameter | when to use it | reference |\n|---|---|---|---|---|\n".to_owned();
+    for row in theme::ROWS {
+        let _ = writeln!(text, "| {} | `{}` | {} | {} | {} |", row.title, row.kind, row.state, row.when, row.reference);
+    }
+    text
 }
 
 /// A task of the MLP that the published code's accuracy is known for.

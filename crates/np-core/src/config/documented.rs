@@ -2,8 +2,24 @@
 
 /// Names an optimizer, `pub type Name = Driver<Config>;`, and keeps its documentation for [`crate::OptimizerConfig::about`].
 ///
-/// Settings that have settings of their own are listed after it: `"key" => Config;`.
+/// Its settings, as [`hyper_parameters`] takes them, may follow; or, where they have settings of their own, the list of these: `"key" => Config;`.
 macro_rules! optimizer {
+    (
+        $(#[doc = $line:literal])*
+        pub type $name:ident = Driver<$config:ty>;
+
+        $(#[doc = $doc:literal])*
+        pub struct $($settings:tt)+
+    ) => {
+        optimizer! {
+            $(#[doc = $line])*
+            pub type $name = Driver<$config>;
+        }
+        hyper_parameters! {
+            $(#[doc = $doc])*
+            pub struct $($settings)+
+        }
+    };
     (
         $(#[doc = $line:literal])*
         pub type $name:ident = Driver<$config:ty>;
@@ -21,8 +37,52 @@ macro_rules! optimizer {
     };
 }
 
-/// Defines a struct of settings as it stands, and keeps the documentation of its fields.
+/// Defines a struct of settings, and keeps the documentation of its fields.
+///
+/// With `= "kind"` after the name it is an optimizer's, with everything that settings need: each field has its default and, after a comma, its range, a
+/// function of its name and value; one named `lr` is η. `check |config| { … }` after the struct looks at what several fields say together.
 macro_rules! hyper_parameters {
+    (
+        $(#[$($outer:tt)*])*
+        pub struct $name:ident = $kind:literal {
+            $($(#[$($attribute:tt)*])* pub $field:ident: $type:ty = $default:expr $(, $range:expr)?;)*
+        }
+        $(check |$config:ident| $check:block)?
+    ) => {
+        hyper_parameters! {
+            $(#[$($outer)*])*
+            #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+            #[serde(deny_unknown_fields, default)]
+            pub struct $name { $($(#[$($attribute)*])* pub $field: $type,)* }
+        }
+
+        impl Default for $name {
+            fn default() -> Self {
+                Self { $($field: $default),* }
+            }
+        }
+
+        impl $crate::config::hyper::HyperParameters for $name {
+            const KIND: &'static str = $kind;
+
+            fn validate(&self) -> $crate::error::Result<()> {
+                $($(($range)(stringify!($field), self.$field)?;)?)*
+                $(
+                    fn together($config: &$name) -> $crate::error::Result<()> $check
+                    together(self)?;
+                )?
+                Ok(())
+            }
+
+            fn learning_rate(&self) -> f64 {
+                self.lr
+            }
+
+            fn set_learning_rate(&mut self, lr: f64) {
+                self.lr = lr;
+            }
+        }
+    };
     (
         $(#[$($outer:tt)*])*
         pub struct $name:ident { $($(#[$($attribute:tt)*])* pub $field:ident: $type:ty,)* }

@@ -3,6 +3,7 @@
 #[macro_use]
 pub(crate) mod documented;
 pub(crate) mod decay;
+pub(crate) mod hyper;
 pub(crate) mod options;
 pub(crate) mod plasticity;
 pub(crate) mod rounding;

@@ -4,6 +4,7 @@ use std::any::Any;
 
 use candle_core::{Tensor, Var};
 
+use crate::config::hyper::HyperParameters;
 use crate::config::options::Options;
 use crate::engine::any::AnyOptimizer;
 use crate::engine::apply::Apply;
@@ -36,10 +37,10 @@ pub(crate) trait AnyRule {
 
 impl<R: Rule> AnyRule for R {
     fn validate(&self) -> Result<()> {
-        Rule::validate(self)
+        self.check()
     }
     fn learning_rate(&self) -> f64 {
-        Rule::learning_rate(self)
+        HyperParameters::learning_rate(self)
     }
     fn buffers(&self, shape: &[usize]) -> Vec<Buffer> {
         Rule::buffers(self, shape)

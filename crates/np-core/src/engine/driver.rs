@@ -85,7 +85,7 @@ impl<R: Rule> Driver<R> {
     /// # Errors
     /// Those of [`Driver::from_named`].
     pub fn with_backend(params: Vec<(String, Var)>, rule: R, backend: Backend) -> Result<Self> {
-        rule.validate()?;
+        rule.check()?;
         let (mut names, mut ids) = (HashSet::new(), HashMap::new());
         let mut states: Vec<ParamState> = Vec::with_capacity(params.len());
         for (index, (name, var)) in params.into_iter().enumerate() {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use candle_core::Tensor;
 
+use crate::config::hyper::HyperParameters;
 use crate::engine::apply::{Apply, Seeing, apply_all};
 use crate::engine::backend::Backend;
 use crate::engine::buffer::Buffer;
@@ -18,24 +19,17 @@ use crate::error::Result;
 ///
 /// The driver has done everything else by then: found the gradients, checked them, counted the step. An optimizer that treats every
 /// element alike implements [`crate::Elementwise`] instead, in some forty lines, and gets this for nothing.
-pub trait Rule: Clone + Send + Sync + 'static {
-    /// Name in configurations and saved state (`adamw`).
-    const KIND: &'static str;
-
+pub trait Rule: HyperParameters {
     /// What is kept from step to step beside the saved state: scratch memory, sums of diagnostics. Not saved.
     type Memory: Default + Send + 'static;
 
-    /// Whether every hyper-parameter lies in its range.
+    /// [`HyperParameters::validate`], and whether the rule itself is sound.
     ///
     /// # Errors
-    /// [`crate::Error::Config`] names the first that does not.
-    fn validate(&self) -> Result<()>;
-
-    /// η, the step size before schedules and controllers.
-    fn learning_rate(&self) -> f64;
-
-    /// Sets η.
-    fn set_learning_rate(&mut self, lr: f64);
+    /// [`crate::Error::Config`] names the first setting that is out of range.
+    fn check(&self) -> Result<()> {
+        self.validate()
+    }
 
     /// The tensors of state kept for a parameter of shape `shape`.
     fn buffers(&self, shape: &[usize]) -> Vec<Buffer>;

@@ -36,6 +36,7 @@ pub use signals::{Normalization, Signals};
 pub use stabilizer::{LayerScale, RmsGain, Stabilizer};
 pub use traces::Traces;
 
+use crate::config::hyper::HyperParameters;
 use crate::engine::any_rule::AnyMemory;
 use crate::engine::apply::Apply;
 use crate::engine::buffer::Buffer;
@@ -165,9 +166,8 @@ pub struct Memory {
     base: AnyMemory,
 }
 
-impl Rule for NeuroPlasticConfig {
+impl HyperParameters for NeuroPlasticConfig {
     const KIND: &'static str = "neuroplastic";
-    type Memory = Memory;
 
     fn validate(&self) -> Result<()> {
         not_negative("lr", self.lr)?;
@@ -187,6 +187,10 @@ impl Rule for NeuroPlasticConfig {
     fn set_learning_rate(&mut self, lr: f64) {
         self.lr = lr;
     }
+}
+
+impl Rule for NeuroPlasticConfig {
+    type Memory = Memory;
 
     fn portable(&self) -> bool {
         self.formulation.other().is_none_or(|c| c.rule().portable())

@@ -1,13 +1,10 @@
 //! AdaBelief: Adam that divides by how far gradients stray from their average.
 
-use serde::{Deserialize, Serialize};
-
 use crate::config::decay::{Decay, DecayKind};
-use crate::engine::buffer::Buffer;
 use crate::engine::driver::Driver;
 use crate::engine::elementwise::{Elementwise, StepInfo};
 use crate::engine::number::Number;
-use crate::error::{Result, fraction, not_negative, positive};
+use crate::error::{fraction, not_negative, positive};
 use crate::optim::average::{Average, correction};
 
 optimizer! {
@@ -34,31 +31,21 @@ optimizer! {
     /// # }
     /// ```
     pub type AdaBelief = Driver<AdaBeliefConfig>;
-}
 
-hyper_parameters! {
     /// Hyper-parameters of [`AdaBelief`].
-    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-    #[serde(deny_unknown_fields, default)]
-    pub struct AdaBeliefConfig {
+    pub struct AdaBeliefConfig = "adabelief" {
         /// η, step size, ≥ 0. Default 10⁻³ (paper).
-        pub lr: f64,
+        pub lr: f64 = 1e-3, not_negative;
         /// β₁, decay of the first moment, in [0, 1). Default 0.9 (paper).
-        pub beta1: f64,
+        pub beta1: f64 = 0.9, fraction;
         /// β₂, decay of the squared deviation, in [0, 1). Default 0.999 (paper).
-        pub beta2: f64,
+        pub beta2: f64 = 0.999, fraction;
         /// ε, added to s and to √ŝ, > 0. Default 10⁻¹⁶ (the authors' code).
-        pub eps: f64,
+        pub eps: f64 = 1e-16, positive;
         /// wd, weight decay, ≥ 0. Default 0 (`pytorch_optimizer`).
-        pub weight_decay: f64,
+        pub weight_decay: f64 = 0.0, not_negative;
         /// Where weight decay enters. Default decoupled (`pytorch_optimizer`).
-        pub decay: DecayKind,
-    }
-}
-
-impl Default for AdaBeliefConfig {
-    fn default() -> Self {
-        Self { lr: 1e-3, beta1: 0.9, beta2: 0.999, eps: 1e-16, weight_decay: 0.0, decay: DecayKind::Decoupled }
+        pub decay: DecayKind = DecayKind::Decoupled;
     }
 }
 
@@ -76,40 +63,13 @@ pub struct Scalars<T> {
 }
 
 impl Elementwise for AdaBeliefConfig {
-    const KIND: &'static str = "adabelief";
-    const COUNTS: [usize; 2] = [2, 2];
+    const SQUARES: bool = true;
+    const MOMENTUM: Option<&'static str> = Some("first_moment");
+    const BUFFERS: &'static [&'static str] = &["first_moment", "deviation"];
     type Scalars<T: Number> = Scalars<T>;
-
-    fn validate(&self) -> Result<()> {
-        not_negative("lr", self.lr)?;
-        fraction("beta1", self.beta1)?;
-        fraction("beta2", self.beta2)?;
-        positive("eps", self.eps)?;
-        not_negative("weight_decay", self.weight_decay)
-    }
-
-    fn learning_rate(&self) -> f64 {
-        self.lr
-    }
-
-    fn set_learning_rate(&mut self, lr: f64) {
-        self.lr = lr;
-    }
 
     fn weight_decay(&self) -> Decay {
         self.decay.of(self.weight_decay)
-    }
-
-    fn keeps_squares(&self) -> bool {
-        true
-    }
-
-    fn buffers(&self) -> Vec<Buffer> {
-        vec!["first_moment".into(), "deviation".into()]
-    }
-
-    fn momentum(&self) -> Option<&'static str> {
-        Some("first_moment")
     }
 
     fn scalars<T: Number>(&self, at: &mut StepInfo<'_>) -> Scalars<T> {

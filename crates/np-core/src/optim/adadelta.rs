@@ -1,13 +1,10 @@
 //! Adadelta: steps of the size that the last steps had.
 
-use serde::{Deserialize, Serialize};
-
 use crate::config::decay::{Decay, DecayKind};
-use crate::engine::buffer::Buffer;
 use crate::engine::driver::Driver;
 use crate::engine::elementwise::{Elementwise, StepInfo};
 use crate::engine::number::Number;
-use crate::error::{Result, fraction, not_negative, positive};
+use crate::error::{fraction, not_negative, positive};
 use crate::optim::average::Average;
 
 optimizer! {
@@ -36,30 +33,20 @@ optimizer! {
     /// # }
     /// ```
     pub type Adadelta = Driver<AdadeltaConfig>;
-}
 
-hyper_parameters! {
     /// Hyper-parameters of [`Adadelta`].
-    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-    #[serde(deny_unknown_fields, default)]
-    pub struct AdadeltaConfig {
+    pub struct AdadeltaConfig = "adadelta" {
         /// η, what the step is scaled by, ≥ 0. Default 1 (PyTorch).
-        pub lr: f64,
+        pub lr: f64 = 1.0, not_negative;
         /// ρ, decay of both averages, in [0, 1). Default 0.9 (PyTorch).
-        pub rho: f64,
+        pub rho: f64 = 0.9, fraction;
         /// ε, inside both roots, > 0. Default 10⁻⁶ (PyTorch).
-        pub eps: f64,
+        pub eps: f64 = 1e-6, positive;
         /// wd, weight decay, ≥ 0. Default 0 (PyTorch).
-        pub weight_decay: f64,
+        pub weight_decay: f64 = 0.0, not_negative;
         /// Where weight decay enters, `coupled` or `decoupled`. Default coupled (PyTorch).
         #[serde(skip_serializing_if = "DecayKind::is_coupled")]
-        pub decay: DecayKind,
-    }
-}
-
-impl Default for AdadeltaConfig {
-    fn default() -> Self {
-        Self { lr: 1.0, rho: 0.9, eps: 1e-6, weight_decay: 0.0, decay: DecayKind::Coupled }
+        pub decay: DecayKind = DecayKind::Coupled;
     }
 }
 
@@ -69,35 +56,12 @@ impl Default for AdadeltaConfig {
 pub struct Scalars<T>(Average<T>, T);
 
 impl Elementwise for AdadeltaConfig {
-    const KIND: &'static str = "adadelta";
-    const COUNTS: [usize; 2] = [2, 2];
+    const SQUARES: bool = true;
+    const BUFFERS: &'static [&'static str] = &["square_average", "square_step_average"];
     type Scalars<T: Number> = Scalars<T>;
-
-    fn validate(&self) -> Result<()> {
-        not_negative("lr", self.lr)?;
-        fraction("rho", self.rho)?;
-        positive("eps", self.eps)?;
-        not_negative("weight_decay", self.weight_decay)
-    }
-
-    fn learning_rate(&self) -> f64 {
-        self.lr
-    }
-
-    fn set_learning_rate(&mut self, lr: f64) {
-        self.lr = lr;
-    }
 
     fn weight_decay(&self) -> Decay {
         self.decay.of(self.weight_decay)
-    }
-
-    fn keeps_squares(&self) -> bool {
-        true
-    }
-
-    fn buffers(&self) -> Vec<Buffer> {
-        vec!["square_average".into(), "square_step_average".into()]
     }
 
     fn scalars<T: Number>(&self, _: &mut StepInfo<'_>) -> Scalars<T> {

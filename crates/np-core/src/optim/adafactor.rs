@@ -1,7 +1,5 @@
 //! Adafactor: the second moment of a matrix kept as two vectors.
 
-use serde::{Deserialize, Serialize};
-
 use crate::config::decay::Decay;
 use crate::engine::apply::Apply;
 use crate::engine::buffer::Buffer;
@@ -13,7 +11,7 @@ use crate::engine::matrix::Real;
 use crate::engine::number::{Float, Number};
 use crate::engine::param_step::ParamStep;
 use crate::engine::rule::{Rule, StepContext};
-use crate::error::{Result, check, not_negative};
+use crate::error::{Result, not_negative, not_positive, one_or_more, optional, positive};
 
 optimizer! {
     /// Adafactor: Adam's division by a second moment of which only the means over rows and over columns are kept. The step size is relative to the
@@ -42,62 +40,26 @@ optimizer! {
     /// # }
     /// ```
     pub type Adafactor = Driver<AdafactorConfig>;
-}
 
-hyper_parameters! {
     /// Hyper-parameters of [`Adafactor`].
-    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-    #[serde(deny_unknown_fields, default)]
-    pub struct AdafactorConfig {
+    pub struct AdafactorConfig = "adafactor" {
         /// η, largest relative step size, ≥ 0. Default 0.01 (PyTorch).
-        pub lr: f64,
+        pub lr: f64 = 0.01, not_negative;
         /// Exponent of t in 1 − β, ≤ 0: how fast the averages lengthen. Default −0.8 (PyTorch).
-        pub beta2_decay: f64,
+        pub beta2_decay: f64 = -0.8, not_positive;
         /// ε₁ > 0, smallest root of V. Default `null`: the distance from 1 to the next number (PyTorch).
-        pub eps1: Option<f64>,
+        pub eps1: Option<f64> = None, optional(positive);
         /// ε₂ ≥ 0, smallest size that a parameter counts for. Default 10⁻³ (PyTorch).
-        pub eps2: f64,
+        pub eps2: f64 = 1e-3, not_negative;
         /// d ≥ 1, largest root mean square of an update. Default 1 (PyTorch).
-        pub clip_threshold: f64,
+        pub clip_threshold: f64 = 1.0, one_or_more;
         /// wd, decoupled weight decay, ≥ 0. Default 0 (PyTorch).
-        pub weight_decay: f64,
-    }
-}
-
-impl Default for AdafactorConfig {
-    fn default() -> Self {
-        Self { lr: 0.01, beta2_decay: -0.8, eps1: None, eps2: 1e-3, clip_threshold: 1.0, weight_decay: 0.0 }
+        pub weight_decay: f64 = 0.0, not_negative;
     }
 }
 
 impl Rule for AdafactorConfig {
-    const KIND: &'static str = "adafactor";
     type Memory = ();
-
-    fn validate(&self) -> Result<()> {
-        not_negative("lr", self.lr)?;
-        check(
-            self.beta2_decay.is_finite() && self.beta2_decay <= 0.0,
-            "beta2_decay",
-            "a number ≤ 0",
-            self.beta2_decay,
-        )?;
-        if let Some(eps) = self.eps1 {
-            check(eps.is_finite() && eps > 0.0, "eps1", "a number > 0, or `null`", eps)?;
-        }
-        not_negative("eps2", self.eps2)?;
-        let threshold = self.clip_threshold;
-        check(threshold.is_finite() && threshold >= 1.0, "clip_threshold", "a number ≥ 1", threshold)?;
-        not_negative("weight_decay", self.weight_decay)
-    }
-
-    fn learning_rate(&self) -> f64 {
-        self.lr
-    }
-
-    fn set_learning_rate(&mut self, lr: f64) {
-        self.lr = lr;
-    }
 
     fn buffers(&self, shape: &[usize]) -> Vec<Buffer> {
         let [batch @ .., rows, cols] = shape else { return vec!["second_moment".into()] };

@@ -1,13 +1,11 @@
 //! Adagrad: steps that shrink with the sum of squared gradients.
 
-use serde::{Deserialize, Serialize};
-
 use crate::config::decay::{Decay, DecayKind};
 use crate::engine::buffer::Buffer;
 use crate::engine::driver::Driver;
 use crate::engine::elementwise::{Elementwise, StepInfo};
 use crate::engine::number::Number;
-use crate::error::{Result, not_negative, positive};
+use crate::error::{not_negative, positive};
 
 optimizer! {
     /// Adagrad: every element's step is divided by the root of the sum of its squared gradients.
@@ -32,32 +30,22 @@ optimizer! {
     /// # }
     /// ```
     pub type Adagrad = Driver<AdagradConfig>;
-}
 
-hyper_parameters! {
     /// Hyper-parameters of [`Adagrad`].
-    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-    #[serde(deny_unknown_fields, default)]
-    pub struct AdagradConfig {
+    pub struct AdagradConfig = "adagrad" {
         /// η, step size, ≥ 0. Default 10⁻² (PyTorch).
-        pub lr: f64,
+        pub lr: f64 = 1e-2, not_negative;
         /// γ, how fast η falls beside that, ≥ 0. Default 0 (PyTorch).
-        pub lr_decay: f64,
+        pub lr_decay: f64 = 0.0, not_negative;
         /// s before the first step, ≥ 0. Default 0 (PyTorch).
-        pub initial_sum: f64,
+        pub initial_sum: f64 = 0.0, not_negative;
         /// ε, added to √s, > 0. Default 10⁻¹⁰ (PyTorch).
-        pub eps: f64,
+        pub eps: f64 = 1e-10, positive;
         /// wd, weight decay, ≥ 0. Default 0 (PyTorch).
-        pub weight_decay: f64,
+        pub weight_decay: f64 = 0.0, not_negative;
         /// Where weight decay enters, `coupled` or `decoupled`. Default coupled (PyTorch).
         #[serde(skip_serializing_if = "DecayKind::is_coupled")]
-        pub decay: DecayKind,
-    }
-}
-
-impl Default for AdagradConfig {
-    fn default() -> Self {
-        Self { lr: 1e-2, lr_decay: 0.0, initial_sum: 0.0, eps: 1e-10, weight_decay: 0.0, decay: DecayKind::Coupled }
+        pub decay: DecayKind = DecayKind::Coupled;
     }
 }
 
@@ -67,32 +55,12 @@ impl Default for AdagradConfig {
 pub struct Scalars<T>(T);
 
 impl Elementwise for AdagradConfig {
-    const KIND: &'static str = "adagrad";
+    const SQUARES: bool = true;
     const COUNTS: [usize; 2] = [1, 1];
     type Scalars<T: Number> = Scalars<T>;
 
-    fn validate(&self) -> Result<()> {
-        not_negative("lr", self.lr)?;
-        not_negative("lr_decay", self.lr_decay)?;
-        not_negative("initial_sum", self.initial_sum)?;
-        positive("eps", self.eps)?;
-        not_negative("weight_decay", self.weight_decay)
-    }
-
-    fn learning_rate(&self) -> f64 {
-        self.lr
-    }
-
-    fn set_learning_rate(&mut self, lr: f64) {
-        self.lr = lr;
-    }
-
     fn weight_decay(&self) -> Decay {
         self.decay.of(self.weight_decay)
-    }
-
-    fn keeps_squares(&self) -> bool {
-        true
     }
 
     fn buffers(&self) -> Vec<Buffer> {

@@ -1,13 +1,11 @@
 //! Adam and AdamW: one arithmetic, two kinds of weight decay.
 
-use serde::{Deserialize, Serialize};
-
 use crate::config::decay::Decay;
 use crate::engine::buffer::Buffer;
 use crate::engine::driver::Driver;
 use crate::engine::elementwise::{Elementwise, StepInfo};
 use crate::engine::number::Number;
-use crate::error::{Result, check, not_negative, positive};
+use crate::error::{fraction, not_negative, positive};
 
 optimizer! {
     /// Adam, with coupled weight decay (L2 regularisation).
@@ -113,66 +111,35 @@ macro_rules! adam_config {
     ($(#[$doc:meta])* $config:ident, $kind:literal, $decay:ident, $weight_decay:literal, $decay_doc:literal) => {
         hyper_parameters! {
             $(#[$doc])*
-            #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-            #[serde(deny_unknown_fields, default)]
-            pub struct $config {
+            pub struct $config = $kind {
                 /// η, step size, ≥ 0. Default 10⁻³ (PyTorch).
-                pub lr: f64,
+                pub lr: f64 = 1e-3, not_negative;
                 /// β₁, decay of the first moment, in [0, 1). Default 0.9 (PyTorch).
-                pub beta1: f64,
+                pub beta1: f64 = 0.9, fraction;
                 /// β₂, decay of the second moment, in [0, 1). Default 0.999 (PyTorch).
-                pub beta2: f64,
+                pub beta2: f64 = 0.999, fraction;
                 /// ε, added to √v̂, > 0. Default 10⁻⁸ (PyTorch).
-                pub eps: f64,
+                pub eps: f64 = 1e-8, positive;
                 #[doc = $decay_doc]
-                pub weight_decay: f64,
+                pub weight_decay: f64 = $weight_decay, not_negative;
                 /// Divide by the largest second moment so far. Default off (PyTorch).
-                pub amsgrad: bool,
-            }
-        }
-
-        impl Default for $config {
-            fn default() -> Self {
-                Self { lr: 1e-3, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: $weight_decay, amsgrad: false }
+                pub amsgrad: bool = false;
             }
         }
 
         impl Elementwise for $config {
-            const KIND: &'static str = $kind;
             const COUNTS: [usize; 2] = [2, 3];
+            const SQUARES: bool = true;
+            const MOMENTUM: Option<&'static str> = Some("first_moment");
             type Scalars<T: Number> = Scalars<T>;
-
-            fn validate(&self) -> Result<()> {
-                not_negative("lr", self.lr)?;
-                check((0.0..1.0).contains(&self.beta1), "beta1", "a number in [0, 1)", self.beta1)?;
-                check((0.0..1.0).contains(&self.beta2), "beta2", "a number in [0, 1)", self.beta2)?;
-                positive("eps", self.eps)?;
-                not_negative("weight_decay", self.weight_decay)
-            }
-
-            fn learning_rate(&self) -> f64 {
-                self.lr
-            }
-
-            fn set_learning_rate(&mut self, lr: f64) {
-                self.lr = lr;
-            }
 
             fn weight_decay(&self) -> Decay {
                 Decay::$decay(self.weight_decay)
             }
 
-            fn keeps_squares(&self) -> bool {
-                true
-            }
-
             fn buffers(&self) -> Vec<Buffer> {
                 let all = ["first_moment", "second_moment", "largest_second_moment"];
                 all[..if self.amsgrad { 3 } else { 2 }].iter().map(|name| Buffer::new(*name)).collect()
-            }
-
-            fn momentum(&self) -> Option<&'static str> {
-                Some("first_moment")
             }
 
             fn scalars<T: Number>(&self, at: &mut StepInfo<'_>) -> Scalars<T> {

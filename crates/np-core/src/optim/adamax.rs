@@ -1,13 +1,10 @@
 //! Adamax: Adam with the largest gradient in place of the second moment.
 
-use serde::{Deserialize, Serialize};
-
 use crate::config::decay::{Decay, DecayKind};
-use crate::engine::buffer::Buffer;
 use crate::engine::driver::Driver;
 use crate::engine::elementwise::{Elementwise, StepInfo};
 use crate::engine::number::Number;
-use crate::error::{Result, fraction, not_negative, positive};
+use crate::error::{fraction, not_negative, positive};
 use crate::optim::average::{Average, correction};
 
 optimizer! {
@@ -34,32 +31,22 @@ optimizer! {
     /// # }
     /// ```
     pub type Adamax = Driver<AdamaxConfig>;
-}
 
-hyper_parameters! {
     /// Hyper-parameters of [`Adamax`].
-    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-    #[serde(deny_unknown_fields, default)]
-    pub struct AdamaxConfig {
+    pub struct AdamaxConfig = "adamax" {
         /// η, step size, ≥ 0. Default 2·10⁻³ (PyTorch).
-        pub lr: f64,
+        pub lr: f64 = 2e-3, not_negative;
         /// β₁, decay of the first moment, in [0, 1). Default 0.9 (PyTorch).
-        pub beta1: f64,
+        pub beta1: f64 = 0.9, fraction;
         /// β₂, decay of the maximum, in [0, 1). Default 0.999 (PyTorch).
-        pub beta2: f64,
+        pub beta2: f64 = 0.999, fraction;
         /// ε, added to |g|, > 0. Default 10⁻⁸ (PyTorch).
-        pub eps: f64,
+        pub eps: f64 = 1e-8, positive;
         /// wd, weight decay, ≥ 0. Default 0 (PyTorch).
-        pub weight_decay: f64,
+        pub weight_decay: f64 = 0.0, not_negative;
         /// Where weight decay enters, `coupled` or `decoupled`. Default coupled (PyTorch).
         #[serde(skip_serializing_if = "DecayKind::is_coupled")]
-        pub decay: DecayKind,
-    }
-}
-
-impl Default for AdamaxConfig {
-    fn default() -> Self {
-        Self { lr: 2e-3, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.0, decay: DecayKind::Coupled }
+        pub decay: DecayKind = DecayKind::Coupled;
     }
 }
 
@@ -75,36 +62,12 @@ pub struct Scalars<T> {
 }
 
 impl Elementwise for AdamaxConfig {
-    const KIND: &'static str = "adamax";
-    const COUNTS: [usize; 2] = [2, 2];
+    const MOMENTUM: Option<&'static str> = Some("first_moment");
+    const BUFFERS: &'static [&'static str] = &["first_moment", "largest_gradient"];
     type Scalars<T: Number> = Scalars<T>;
-
-    fn validate(&self) -> Result<()> {
-        not_negative("lr", self.lr)?;
-        fraction("beta1", self.beta1)?;
-        fraction("beta2", self.beta2)?;
-        positive("eps", self.eps)?;
-        not_negative("weight_decay", self.weight_decay)
-    }
-
-    fn learning_rate(&self) -> f64 {
-        self.lr
-    }
-
-    fn set_learning_rate(&mut self, lr: f64) {
-        self.lr = lr;
-    }
 
     fn weight_decay(&self) -> Decay {
         self.decay.of(self.weight_decay)
-    }
-
-    fn buffers(&self) -> Vec<Buffer> {
-        vec!["first_moment".into(), "largest_gradient".into()]
-    }
-
-    fn momentum(&self) -> Option<&'static str> {
-        Some("first_moment")
     }
 
     fn scalars<T: Number>(&self, at: &mut StepInfo<'_>) -> Scalars<T> {

@@ -1,13 +1,10 @@
 //! Adan: Adam with an average of gradient differences.
 
-use serde::{Deserialize, Serialize};
-
 use crate::config::decay::Decay;
-use crate::engine::buffer::Buffer;
 use crate::engine::driver::Driver;
 use crate::engine::elementwise::{Elementwise, StepInfo};
 use crate::engine::number::Number;
-use crate::error::{Result, fraction, not_negative, positive};
+use crate::error::{fraction, not_negative, positive};
 use crate::optim::average::{Average, correction};
 
 optimizer! {
@@ -36,31 +33,21 @@ optimizer! {
     /// # }
     /// ```
     pub type Adan = Driver<AdanConfig>;
-}
 
-hyper_parameters! {
     /// Hyper-parameters of [`Adan`].
-    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-    #[serde(deny_unknown_fields, default)]
-    pub struct AdanConfig {
+    pub struct AdanConfig = "adan" {
         /// η, step size, ≥ 0. Default 10⁻³ (paper).
-        pub lr: f64,
+        pub lr: f64 = 1e-3, not_negative;
         /// β₁, decay of the average of gradients, in [0, 1). Default 0.98 (paper).
-        pub beta1: f64,
+        pub beta1: f64 = 0.98, fraction;
         /// β₂, decay of the average of differences, in [0, 1). Default 0.92 (paper).
-        pub beta2: f64,
+        pub beta2: f64 = 0.92, fraction;
         /// β₃, decay of the second moment, in [0, 1). Default 0.99 (paper).
-        pub beta3: f64,
+        pub beta3: f64 = 0.99, fraction;
         /// ε, added to √v̂, > 0. Default 10⁻⁸ (paper).
-        pub eps: f64,
+        pub eps: f64 = 1e-8, positive;
         /// wd, proximal weight decay, ≥ 0. Default 0 (`pytorch_optimizer`).
-        pub weight_decay: f64,
-    }
-}
-
-impl Default for AdanConfig {
-    fn default() -> Self {
-        Self { lr: 1e-3, beta1: 0.98, beta2: 0.92, beta3: 0.99, eps: 1e-8, weight_decay: 0.0 }
+        pub weight_decay: f64 = 0.0, not_negative;
     }
 }
 
@@ -83,41 +70,14 @@ pub struct Scalars<T> {
 }
 
 impl Elementwise for AdanConfig {
-    const KIND: &'static str = "adan";
-    const COUNTS: [usize; 2] = [4, 4];
+    const SQUARES: bool = true;
+    const MOMENTUM: Option<&'static str> = Some("first_moment");
+    const BUFFERS: &'static [&'static str] =
+        &["first_moment", "difference_moment", "second_moment", "previous_gradient"];
     type Scalars<T: Number> = Scalars<T>;
-
-    fn validate(&self) -> Result<()> {
-        not_negative("lr", self.lr)?;
-        fraction("beta1", self.beta1)?;
-        fraction("beta2", self.beta2)?;
-        fraction("beta3", self.beta3)?;
-        positive("eps", self.eps)?;
-        not_negative("weight_decay", self.weight_decay)
-    }
-
-    fn learning_rate(&self) -> f64 {
-        self.lr
-    }
-
-    fn set_learning_rate(&mut self, lr: f64) {
-        self.lr = lr;
-    }
 
     fn weight_decay(&self) -> Decay {
         Decay::Proximal(self.weight_decay)
-    }
-
-    fn keeps_squares(&self) -> bool {
-        true
-    }
-
-    fn buffers(&self) -> Vec<Buffer> {
-        vec!["first_moment".into(), "difference_moment".into(), "second_moment".into(), "previous_gradient".into()]
-    }
-
-    fn momentum(&self) -> Option<&'static str> {
-        Some("first_moment")
     }
 
     fn scalars<T: Number>(&self, at: &mut StepInfo<'_>) -> Scalars<T> {

@@ -1,14 +1,11 @@
 //! Averaged stochastic gradient descent.
 
-use candle_core::Tensor;
-use serde::{Deserialize, Serialize};
-
 use crate::config::decay::Decay;
-use crate::engine::buffer::Buffer;
 use crate::engine::driver::Driver;
 use crate::engine::elementwise::{Elementwise, StepInfo};
 use crate::engine::number::Number;
 use crate::error::{Result, not_negative};
+use candle_core::Tensor;
 
 optimizer! {
     /// Averaged SGD: descent with a falling step size, and the average of the weights from step t₀ on.
@@ -43,29 +40,19 @@ optimizer! {
     ///
     /// [`Driver::use_weights`] puts the average there.
     pub type Asgd = Driver<AsgdConfig>;
-}
 
-hyper_parameters! {
     /// Hyper-parameters of [`Asgd`].
-    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-    #[serde(deny_unknown_fields, default)]
-    pub struct AsgdConfig {
+    pub struct AsgdConfig = "asgd" {
         /// η, first step size, ≥ 0. Default 10⁻² (PyTorch).
-        pub lr: f64,
+        pub lr: f64 = 1e-2, not_negative;
         /// λ, decay of weights and of the step size, ≥ 0. Default 10⁻⁴ (PyTorch).
-        pub lambda: f64,
+        pub lambda: f64 = 1e-4, not_negative;
         /// α, power with which the step size falls, ≥ 0. Default 0.75 (PyTorch).
-        pub power: f64,
+        pub power: f64 = 0.75, not_negative;
         /// t₀, steps before averaging begins, ≥ 0. Default 10⁶ (PyTorch).
-        pub t0: f64,
+        pub t0: f64 = 1e6, not_negative;
         /// wd, coupled weight decay beside λ, ≥ 0. Default 0 (PyTorch).
-        pub weight_decay: f64,
-    }
-}
-
-impl Default for AsgdConfig {
-    fn default() -> Self {
-        Self { lr: 1e-2, lambda: 1e-4, power: 0.75, t0: 1e6, weight_decay: 0.0 }
+        pub weight_decay: f64 = 0.0, not_negative;
     }
 }
 
@@ -78,32 +65,11 @@ pub struct Scalars<T> {
 }
 
 impl Elementwise for AsgdConfig {
-    const KIND: &'static str = "asgd";
-    const COUNTS: [usize; 2] = [1, 1];
+    const BUFFERS: &'static [&'static str] = &["average"];
     type Scalars<T: Number> = Scalars<T>;
-
-    fn validate(&self) -> Result<()> {
-        not_negative("lr", self.lr)?;
-        not_negative("lambda", self.lambda)?;
-        not_negative("power", self.power)?;
-        not_negative("t0", self.t0)?;
-        not_negative("weight_decay", self.weight_decay)
-    }
-
-    fn learning_rate(&self) -> f64 {
-        self.lr
-    }
-
-    fn set_learning_rate(&mut self, lr: f64) {
-        self.lr = lr;
-    }
 
     fn weight_decay(&self) -> Decay {
         Decay::Coupled(self.weight_decay)
-    }
-
-    fn buffers(&self) -> Vec<Buffer> {
-        vec!["average".into()]
     }
 
     fn step_size(&self, at: &StepInfo<'_>) -> f64 {

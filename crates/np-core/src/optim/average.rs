@@ -6,7 +6,7 @@ use crate::engine::number::Number;
 
 /// a ← β a + (1 − β) x.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Average<T> {
+pub struct Average<T> {
     keep: T,
     add: T,
 }

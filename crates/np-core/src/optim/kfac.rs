@@ -2,9 +2,6 @@
 
 use std::collections::HashMap;
 
-use candle_core::{DType, Device, Tensor};
-use serde::{Deserialize, Serialize};
-
 use crate::engine::apply::Apply;
 use crate::engine::buffer::Buffer;
 use crate::engine::driver::Driver;
@@ -14,7 +11,8 @@ use crate::engine::param_state::{ParamState, compute_dtype};
 use crate::engine::param_step::ParamStep;
 use crate::engine::rule::{Rule, StepContext};
 use crate::engine::{cpu, gradients};
-use crate::error::{Error, Result, check, not_negative};
+use crate::error::{Error, Result, at_least_one, fraction, not_negative, optional, positive};
+use candle_core::{DType, Device, Tensor};
 
 optimizer! {
     /// K-FAC: the gradient times an inverse Fisher matrix, approximated layer by layer. Every linear or convolution layer moves along G⁻¹ V A⁻¹, V the gradient of
@@ -48,34 +46,23 @@ optimizer! {
     /// Before each step [`Driver::observe`] takes a [`LayerRecord`] of every layer; where gradients are accumulated, those of each call before it. Saved state does not hold the
     /// records of an accumulation under way.
     pub type Kfac = Driver<KfacConfig>;
-}
 
-hyper_parameters! {
     /// Hyper-parameters of [`Kfac`].
-    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-    #[serde(deny_unknown_fields, default)]
-    pub struct KfacConfig {
+    pub struct KfacConfig = "kfac" {
         /// η, step size, ≥ 0. Default 10⁻³ (usual in public implementations).
-        pub lr: f64,
+        pub lr: f64 = 1e-3, not_negative;
         /// μ, momentum, in [0, 1). Default 0.9 (paper).
-        pub momentum: f64,
+        pub momentum: f64 = 0.9, fraction;
         /// ρ, decay of the statistics, in [0, 1); the k-th record weighs at least 1/k. Default 0.95 (paper).
-        pub decay: f64,
+        pub decay: f64 = 0.95, fraction;
         /// λ > 0, damping. Default 10⁻³.
-        pub damping: f64,
+        pub damping: f64 = 1e-3, positive;
         /// κ > 0, largest step in the metric of the Fisher matrix; `null`: no limit. Default 10⁻³ (usual).
-        pub kl_clip: Option<f64>,
+        pub kl_clip: Option<f64> = Some(1e-3), optional(positive);
         /// wd, decoupled weight decay, ≥ 0. Default 0.
-        pub weight_decay: f64,
+        pub weight_decay: f64 = 0.0, not_negative;
         /// Steps between two computations of the inverses, ≥ 1. Default 10.
-        pub update_every: u64,
-    }
-}
-
-impl Default for KfacConfig {
-    fn default() -> Self {
-        let (damping, kl_clip) = (1e-3, Some(1e-3));
-        Self { lr: 1e-3, momentum: 0.9, decay: 0.95, damping, kl_clip, weight_decay: 0.0, update_every: 10 }
+        pub update_every: u64 = 10, at_least_one;
     }
 }
 
@@ -137,31 +124,10 @@ fn take(params: &[ParamState], records: &[LayerRecord], memory: &mut Memory) -> 
 const FACTORS: [&str; 4] = ["input_covariance", "output_covariance", "input_inverse", "output_inverse"];
 
 impl Rule for KfacConfig {
-    const KIND: &'static str = "kfac";
     type Memory = Memory;
 
     fn portable(&self) -> bool {
         false
-    }
-
-    fn validate(&self) -> Result<()> {
-        not_negative("lr", self.lr)?;
-        check((0.0..1.0).contains(&self.momentum), "momentum", "a number in [0, 1)", self.momentum)?;
-        check((0.0..1.0).contains(&self.decay), "decay", "a number in [0, 1)", self.decay)?;
-        check(self.damping > 0.0 && self.damping.is_finite(), "damping", "a number > 0", self.damping)?;
-        if let Some(kappa) = self.kl_clip {
-            check(kappa.is_finite() && kappa > 0.0, "kl_clip", "a number > 0, or `null`", kappa)?;
-        }
-        not_negative("weight_decay", self.weight_decay)?;
-        check(self.update_every > 0, "update_every", "a number ≥ 1", self.update_every)
-    }
-
-    fn learning_rate(&self) -> f64 {
-        self.lr
-    }
-
-    fn set_learning_rate(&mut self, lr: f64) {
-        self.lr = lr;
     }
 
     fn buffers(&self, shape: &[usize]) -> Vec<Buffer> {

@@ -1,8 +1,5 @@
 //! LAMB: Adam's direction at the length of the weights, layer by layer.
 
-use candle_core::Tensor;
-use serde::{Deserialize, Serialize};
-
 use crate::config::decay::Decay;
 use crate::engine::apply::Apply;
 use crate::engine::buffer::Buffer;
@@ -15,6 +12,7 @@ use crate::engine::pass::{Block, Of, Pass};
 use crate::engine::rule::{Rule, StepContext};
 use crate::error::{Result, fraction, not_negative, positive};
 use crate::optim::average::{Average, correction};
+use candle_core::Tensor;
 
 optimizer! {
     /// LAMB: each tensor's step has the length of the tensor itself, times η; for large batches.
@@ -42,31 +40,21 @@ optimizer! {
     /// # }
     /// ```
     pub type Lamb = Driver<LambConfig>;
-}
 
-hyper_parameters! {
     /// Hyper-parameters of [`Lamb`].
-    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-    #[serde(deny_unknown_fields, default)]
-    pub struct LambConfig {
+    pub struct LambConfig = "lamb" {
         /// η, length of a step as a share of the weights', ≥ 0. Default 10⁻³ (`pytorch_optimizer`).
-        pub lr: f64,
+        pub lr: f64 = 1e-3, not_negative;
         /// β₁, decay of the first moment, in [0, 1). Default 0.9 (paper).
-        pub beta1: f64,
+        pub beta1: f64 = 0.9, fraction;
         /// β₂, decay of the second moment, in [0, 1). Default 0.999 (paper).
-        pub beta2: f64,
+        pub beta2: f64 = 0.999, fraction;
         /// ε, added to √v and to ‖u‖, > 0. Default 10⁻⁶ (paper).
-        pub eps: f64,
+        pub eps: f64 = 1e-6, positive;
         /// φ, most that ‖θ‖ counts for, > 0. Default 10 (`pytorch_optimizer`).
-        pub max_weight_norm: f64,
+        pub max_weight_norm: f64 = 10.0, positive;
         /// wd, decoupled weight decay, ≥ 0. Default 0 (`pytorch_optimizer`).
-        pub weight_decay: f64,
-    }
-}
-
-impl Default for LambConfig {
-    fn default() -> Self {
-        Self { lr: 1e-3, beta1: 0.9, beta2: 0.999, eps: 1e-6, max_weight_norm: 10.0, weight_decay: 0.0 }
+        pub weight_decay: f64 = 0.0, not_negative;
     }
 }
 
@@ -101,25 +89,7 @@ impl Pass<2> for Moments {
 }
 
 impl Rule for LambConfig {
-    const KIND: &'static str = "lamb";
     type Memory = ();
-
-    fn validate(&self) -> Result<()> {
-        not_negative("lr", self.lr)?;
-        fraction("beta1", self.beta1)?;
-        fraction("beta2", self.beta2)?;
-        positive("eps", self.eps)?;
-        positive("max_weight_norm", self.max_weight_norm)?;
-        not_negative("weight_decay", self.weight_decay)
-    }
-
-    fn learning_rate(&self) -> f64 {
-        self.lr
-    }
-
-    fn set_learning_rate(&mut self, lr: f64) {
-        self.lr = lr;
-    }
 
     fn keeps_squares(&self) -> bool {
         true

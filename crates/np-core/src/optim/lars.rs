@@ -1,8 +1,5 @@
 //! LARS: momentum SGD whose gradients are scaled to the weights, layer by layer.
 
-use candle_core::Tensor;
-use serde::{Deserialize, Serialize};
-
 use crate::config::decay::Decay;
 use crate::engine::apply::Apply;
 use crate::engine::buffer::Buffer;
@@ -13,7 +10,8 @@ use crate::engine::param_step::ParamStep;
 use crate::engine::pass;
 use crate::engine::pass::{Block, Of, Pass};
 use crate::engine::rule::{Rule, StepContext};
-use crate::error::{Result, check, not_negative, positive};
+use crate::error::{Result, check, not_negative, positive, unit};
+use candle_core::Tensor;
 
 optimizer! {
     /// LARS: the gradient of a weight matrix is scaled to a share of the weights' norm before it enters the momentum; for large batches.
@@ -40,31 +38,25 @@ optimizer! {
     /// # }
     /// ```
     pub type Lars = Driver<LarsConfig>;
-}
 
-hyper_parameters! {
     /// Hyper-parameters of [`Lars`].
-    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-    #[serde(deny_unknown_fields, default)]
-    pub struct LarsConfig {
+    pub struct LarsConfig = "lars" {
         /// η, step size, ≥ 0. Default 10⁻³ (`pytorch_optimizer`).
-        pub lr: f64,
+        pub lr: f64 = 1e-3, not_negative;
         /// μ, momentum, in [0, 1]. Default 0.9 (paper).
-        pub momentum: f64,
+        pub momentum: f64 = 0.9, unit;
         /// τ, dampening, in [0, 1]: how much less of the gradient enters the momentum. Default 0 (`pytorch_optimizer`).
-        pub dampening: f64,
+        pub dampening: f64 = 0.0, unit;
         /// Nesterov's look-ahead; needs momentum above 0. Default off (`pytorch_optimizer`).
-        pub nesterov: bool,
+        pub nesterov: bool = false;
         /// κ, share of the weights' norm that the gradient is scaled to, > 0. Default 10⁻³ (paper).
-        pub trust: f64,
+        pub trust: f64 = 1e-3, positive;
         /// wd, coupled weight decay, ≥ 0. Default 0 (`pytorch_optimizer`).
-        pub weight_decay: f64,
+        pub weight_decay: f64 = 0.0, not_negative;
     }
-}
-
-impl Default for LarsConfig {
-    fn default() -> Self {
-        Self { lr: 1e-3, momentum: 0.9, dampening: 0.0, nesterov: false, trust: 1e-3, weight_decay: 0.0 }
+    check |config| {
+        let allowed = !config.nesterov || config.momentum > 0.0;
+        check(allowed, "nesterov", "`false` unless `momentum` > 0", config.nesterov)
     }
 }
 
@@ -131,26 +123,7 @@ impl Pass<0> for Update {
 }
 
 impl Rule for LarsConfig {
-    const KIND: &'static str = "lars";
     type Memory = ();
-
-    fn validate(&self) -> Result<()> {
-        not_negative("lr", self.lr)?;
-        check((0.0..=1.0).contains(&self.momentum), "momentum", "a number in [0, 1]", self.momentum)?;
-        check((0.0..=1.0).contains(&self.dampening), "dampening", "a number in [0, 1]", self.dampening)?;
-        let allowed = !self.nesterov || self.momentum > 0.0;
-        check(allowed, "nesterov", "`false` unless `momentum` > 0", self.nesterov)?;
-        positive("trust", self.trust)?;
-        not_negative("weight_decay", self.weight_decay)
-    }
-
-    fn learning_rate(&self) -> f64 {
-        self.lr
-    }
-
-    fn set_learning_rate(&mut self, lr: f64) {
-        self.lr = lr;
-    }
 
     fn buffers(&self, _: &[usize]) -> Vec<Buffer> {
         Rule::momentum(self).map(Buffer::new).into_iter().collect()

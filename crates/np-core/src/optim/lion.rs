@@ -1,13 +1,10 @@
 //! Lion: the sign of an average of gradients.
 
-use serde::{Deserialize, Serialize};
-
 use crate::config::decay::Decay;
-use crate::engine::buffer::Buffer;
 use crate::engine::driver::Driver;
 use crate::engine::elementwise::{Elementwise, StepInfo};
 use crate::engine::number::Number;
-use crate::error::{Result, check, not_negative};
+use crate::error::{fraction, not_negative};
 
 optimizer! {
     /// Lion: every element moves by η, in the direction of the sign of an average of gradients.
@@ -33,27 +30,17 @@ optimizer! {
     /// # }
     /// ```
     pub type Lion = Driver<LionConfig>;
-}
 
-hyper_parameters! {
     /// Hyper-parameters of [`Lion`].
-    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-    #[serde(deny_unknown_fields, default)]
-    pub struct LionConfig {
+    pub struct LionConfig = "lion" {
         /// η, step size, ≥ 0. Default 10⁻⁴ (paper).
-        pub lr: f64,
+        pub lr: f64 = 1e-4, not_negative;
         /// β₁, weight of the average in the direction, in [0, 1). Default 0.9 (paper).
-        pub beta1: f64,
+        pub beta1: f64 = 0.9, fraction;
         /// β₂, decay of the average, in [0, 1). Default 0.99 (paper).
-        pub beta2: f64,
+        pub beta2: f64 = 0.99, fraction;
         /// wd, decoupled weight decay, ≥ 0. Default 0 (paper).
-        pub weight_decay: f64,
-    }
-}
-
-impl Default for LionConfig {
-    fn default() -> Self {
-        Self { lr: 1e-4, beta1: 0.9, beta2: 0.99, weight_decay: 0.0 }
+        pub weight_decay: f64 = 0.0, not_negative;
     }
 }
 
@@ -63,35 +50,12 @@ impl Default for LionConfig {
 pub struct Scalars<T>([T; 4]);
 
 impl Elementwise for LionConfig {
-    const KIND: &'static str = "lion";
-    const COUNTS: [usize; 2] = [1, 1];
+    const MOMENTUM: Option<&'static str> = Some("momentum");
+    const BUFFERS: &'static [&'static str] = &["momentum"];
     type Scalars<T: Number> = Scalars<T>;
-
-    fn validate(&self) -> Result<()> {
-        not_negative("lr", self.lr)?;
-        check((0.0..1.0).contains(&self.beta1), "beta1", "a number in [0, 1)", self.beta1)?;
-        check((0.0..1.0).contains(&self.beta2), "beta2", "a number in [0, 1)", self.beta2)?;
-        not_negative("weight_decay", self.weight_decay)
-    }
-
-    fn learning_rate(&self) -> f64 {
-        self.lr
-    }
-
-    fn set_learning_rate(&mut self, lr: f64) {
-        self.lr = lr;
-    }
 
     fn weight_decay(&self) -> Decay {
         Decay::Decoupled(self.weight_decay)
-    }
-
-    fn buffers(&self) -> Vec<Buffer> {
-        vec!["momentum".into()]
-    }
-
-    fn momentum(&self) -> Option<&'static str> {
-        Some("momentum")
     }
 
     fn scalars<T: Number>(&self, _: &mut StepInfo<'_>) -> Scalars<T> {

@@ -13,7 +13,7 @@ use crate::engine::host::{HostRule, Whole};
 use crate::engine::matrix::{Real, product, view};
 use crate::engine::param_step::ParamStep;
 use crate::engine::rule::{Rule, StepContext};
-use crate::error::{Result, check, not_negative, positive};
+use crate::error::{Result, check, fraction, not_negative, positive};
 use crate::optim::adam;
 
 optimizer! {
@@ -48,30 +48,39 @@ optimizer! {
 
 hyper_parameters! {
     /// Hyper-parameters of [`Muon`].
-    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-    #[serde(deny_unknown_fields, default)]
-    pub struct MuonConfig {
+    pub struct MuonConfig = "muon" {
         /// η, step size of matrices, ≥ 0. Default 10⁻³ (PyTorch; 0.02 is usual).
-        pub lr: f64,
+        pub lr: f64 = 1e-3, not_negative;
         /// wd, decoupled weight decay, ≥ 0. Default 0.1 (PyTorch).
-        pub weight_decay: f64,
+        pub weight_decay: f64 = 0.1, not_negative;
         /// μ, momentum, in [0, 1). Default 0.95 (PyTorch).
-        pub momentum: f64,
+        pub momentum: f64 = 0.95, fraction;
         /// Nesterov's look-ahead. Default on (PyTorch).
-        pub nesterov: bool,
+        pub nesterov: bool = true;
         /// a, b, c of the iteration. Default 3.4445, −4.775, 2.0315 (PyTorch).
-        pub coefficients: [f64; 3],
+        pub coefficients: [f64; 3] = [3.4445, -4.7750, 2.0315];
         /// Smallest ‖N‖ that is divided by, > 0. Default 10⁻⁷ (PyTorch).
-        pub eps: f64,
+        pub eps: f64 = 1e-7, positive;
         /// Iterations, below 100. Default 5 (PyTorch).
-        pub iterations: usize,
+        pub iterations: usize = 5;
         /// What η of a matrix is multiplied with: √max(1, rows/columns) (`original`), 0.2 √max(rows, columns) (`match_rms_adamw`) or √(rows/columns)
         /// (`spectral_unclamped`). Default `original`.
-        pub scale: MuonScale,
+        pub scale: MuonScale = MuonScale::default();
         /// What the iteration is rounded to, `bf16` or `full`: the type that is computed in. Default `bf16` (PyTorch).
-        pub precision: Precision,
+        pub precision: Precision = Precision::default();
         /// AdamW for what is no matrix.
-        pub fallback: Fallback,
+        pub fallback: Fallback = Fallback::default();
+    }
+    check |config| {
+        for (i, c) in config.coefficients.into_iter().enumerate() {
+            check(c.is_finite(), &format!("coefficients.{i}"), "a finite number", c)?;
+        }
+        check(config.iterations < 100, "iterations", "a number below 100", config.iterations)?;
+        let Fallback { lr_ratio, beta1, beta2, eps } = config.fallback;
+        not_negative("fallback.lr_ratio", lr_ratio)?;
+        check((0.0..1.0).contains(&beta1), "fallback.beta1", "a number in [0, 1)", beta1)?;
+        check((0.0..1.0).contains(&beta2), "fallback.beta2", "a number in [0, 1)", beta2)?;
+        positive("fallback.eps", eps)
     }
 }
 
@@ -121,50 +130,8 @@ impl Default for Fallback {
     }
 }
 
-impl Default for MuonConfig {
-    fn default() -> Self {
-        Self {
-            lr: 1e-3,
-            weight_decay: 0.1,
-            momentum: 0.95,
-            nesterov: true,
-            coefficients: [3.4445, -4.7750, 2.0315],
-            eps: 1e-7,
-            iterations: 5,
-            scale: MuonScale::default(),
-            precision: Precision::default(),
-            fallback: Fallback::default(),
-        }
-    }
-}
-
 impl Rule for MuonConfig {
-    const KIND: &'static str = "muon";
     type Memory = ();
-
-    fn validate(&self) -> Result<()> {
-        not_negative("lr", self.lr)?;
-        not_negative("weight_decay", self.weight_decay)?;
-        check((0.0..1.0).contains(&self.momentum), "momentum", "a number in [0, 1)", self.momentum)?;
-        positive("eps", self.eps)?;
-        for (i, c) in self.coefficients.into_iter().enumerate() {
-            check(c.is_finite(), &format!("coefficients.{i}"), "a finite number", c)?;
-        }
-        check(self.iterations < 100, "iterations", "a number below 100", self.iterations)?;
-        let Fallback { lr_ratio, beta1, beta2, eps } = self.fallback;
-        not_negative("fallback.lr_ratio", lr_ratio)?;
-        check((0.0..1.0).contains(&beta1), "fallback.beta1", "a number in [0, 1)", beta1)?;
-        check((0.0..1.0).contains(&beta2), "fallback.beta2", "a number in [0, 1)", beta2)?;
-        positive("fallback.eps", eps)
-    }
-
-    fn learning_rate(&self) -> f64 {
-        self.lr
-    }
-
-    fn set_learning_rate(&mut self, lr: f64) {
-        self.lr = lr;
-    }
 
     fn buffers(&self, shape: &[usize]) -> Vec<Buffer> {
         if shape.len() > 1 { vec!["momentum".into()] } else { vec!["momentum".into(), "second_moment".into()] }

@@ -1,13 +1,10 @@
 //! NAdam: Adam with Nesterov's look-ahead.
 
-use serde::{Deserialize, Serialize};
-
 use crate::config::decay::{Decay, DecayKind};
-use crate::engine::buffer::Buffer;
 use crate::engine::driver::Driver;
 use crate::engine::elementwise::{Elementwise, StepInfo};
 use crate::engine::number::Number;
-use crate::error::{Result, fraction, not_negative, positive};
+use crate::error::{fraction, not_negative, positive};
 use crate::optim::average::{Average, correction};
 
 optimizer! {
@@ -34,34 +31,23 @@ optimizer! {
     /// # }
     /// ```
     pub type NAdam = Driver<NAdamConfig>;
-}
 
-hyper_parameters! {
     /// Hyper-parameters of [`NAdam`].
-    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-    #[serde(deny_unknown_fields, default)]
-    pub struct NAdamConfig {
+    pub struct NAdamConfig = "nadam" {
         /// η, step size, ≥ 0. Default 2·10⁻³ (PyTorch).
-        pub lr: f64,
+        pub lr: f64 = 2e-3, not_negative;
         /// β₁, decay of the first moment, in [0, 1). Default 0.9 (PyTorch).
-        pub beta1: f64,
+        pub beta1: f64 = 0.9, fraction;
         /// β₂, decay of the second moment, in [0, 1). Default 0.999 (PyTorch).
-        pub beta2: f64,
+        pub beta2: f64 = 0.999, fraction;
         /// ε, added to √v̂, > 0. Default 10⁻⁸ (PyTorch).
-        pub eps: f64,
+        pub eps: f64 = 1e-8, positive;
         /// ψ, how fast the momentum warms up from β₁/2 to β₁, ≥ 0. Default 4·10⁻³ (PyTorch).
-        pub momentum_decay: f64,
+        pub momentum_decay: f64 = 4e-3, not_negative;
         /// wd, weight decay, ≥ 0. Default 0 (PyTorch).
-        pub weight_decay: f64,
+        pub weight_decay: f64 = 0.0, not_negative;
         /// Where weight decay enters. Default coupled (PyTorch).
-        pub decay: DecayKind,
-    }
-}
-
-impl Default for NAdamConfig {
-    fn default() -> Self {
-        let (momentum_decay, weight_decay, decay) = (4e-3, 0.0, DecayKind::Coupled);
-        Self { lr: 2e-3, beta1: 0.9, beta2: 0.999, eps: 1e-8, momentum_decay, weight_decay, decay }
+        pub decay: DecayKind = DecayKind::Coupled;
     }
 }
 
@@ -88,45 +74,17 @@ impl NAdamConfig {
 }
 
 impl Elementwise for NAdamConfig {
-    const KIND: &'static str = "nadam";
-    const COUNTS: [usize; 2] = [2, 2];
+    const SQUARES: bool = true;
+    const MOMENTUM: Option<&'static str> = Some("first_moment");
+    const BUFFERS: &'static [&'static str] = &["first_moment", "second_moment"];
     type Scalars<T: Number> = Scalars<T>;
-
-    fn validate(&self) -> Result<()> {
-        not_negative("lr", self.lr)?;
-        fraction("beta1", self.beta1)?;
-        fraction("beta2", self.beta2)?;
-        positive("eps", self.eps)?;
-        not_negative("momentum_decay", self.momentum_decay)?;
-        not_negative("weight_decay", self.weight_decay)
-    }
-
-    fn learning_rate(&self) -> f64 {
-        self.lr
-    }
-
-    fn set_learning_rate(&mut self, lr: f64) {
-        self.lr = lr;
-    }
 
     fn weight_decay(&self) -> Decay {
         self.decay.of(self.weight_decay)
     }
 
-    fn keeps_squares(&self) -> bool {
-        true
-    }
-
-    fn buffers(&self) -> Vec<Buffer> {
-        vec!["first_moment".into(), "second_moment".into()]
-    }
-
     fn numbers(&self) -> &'static [(&'static str, f64)] {
         &[("momentum_product", 1.0)]
-    }
-
-    fn momentum(&self) -> Option<&'static str> {
-        Some("first_moment")
     }
 
     fn scalars<T: Number>(&self, at: &mut StepInfo<'_>) -> Scalars<T> {

@@ -1,8 +1,5 @@
 //! Prodigy: Adam that finds its own step size.
 
-use candle_core::Tensor;
-use serde::{Deserialize, Serialize};
-
 use crate::config::decay::DecayKind;
 use crate::engine::apply::Apply;
 use crate::engine::buffer::Buffer;
@@ -13,8 +10,9 @@ use crate::engine::param_step::ParamStep;
 use crate::engine::pass;
 use crate::engine::pass::{Block, Pass};
 use crate::engine::rule::{Rule, StepContext};
-use crate::error::{Result, check, fraction, not_negative, positive};
+use crate::error::{Result, fraction, not_negative, one_or_more, optional, positive};
 use crate::optim::average::{Average, correction};
+use candle_core::Tensor;
 
 optimizer! {
     /// Prodigy: Adam with a step size d η, where d estimates how far the start θ₀ is from a solution.
@@ -44,56 +42,33 @@ optimizer! {
     /// # }
     /// ```
     pub type Prodigy = Driver<ProdigyConfig>;
-}
 
-hyper_parameters! {
     /// Hyper-parameters of [`Prodigy`].
-    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-    #[serde(deny_unknown_fields, default)]
-    pub struct ProdigyConfig {
+    pub struct ProdigyConfig = "prodigy" {
         /// η, what the estimated step size is multiplied with, ≥ 0. Default 1 (`prodigyopt`).
-        pub lr: f64,
+        pub lr: f64 = 1.0, not_negative;
         /// β₁, decay of the first moment, in [0, 1). Default 0.9 (`prodigyopt`).
-        pub beta1: f64,
+        pub beta1: f64 = 0.9, fraction;
         /// β₂, decay of the second moment, in [0, 1). Default 0.999 (`prodigyopt`).
-        pub beta2: f64,
+        pub beta2: f64 = 0.999, fraction;
         /// β₃, decay of the sums that estimate d, in [0, 1). Default `null`: √β₂ (`prodigyopt`).
-        pub beta3: Option<f64>,
+        pub beta3: Option<f64> = None, optional(fraction);
         /// ε, added to √v times d, > 0. Default 10⁻⁸ (`prodigyopt`).
-        pub eps: f64,
+        pub eps: f64 = 1e-8, positive;
         /// d₀, first estimate of the distance, > 0. Default 10⁻⁶ (`prodigyopt`).
-        pub d0: f64,
+        pub d0: f64 = 1e-6, positive;
         /// κ, what the estimate is multiplied with, > 0: the way to tune. Default 1 (`prodigyopt`).
-        pub d_coef: f64,
+        pub d_coef: f64 = 1.0, positive;
         /// γ, most that d is multiplied with in a step, ≥ 1, once it has left d₀. Default `null`: as it will (`prodigyopt`).
-        pub growth_rate: Option<f64>,
+        pub growth_rate: Option<f64> = None, optional(one_or_more);
         /// Adam's bias correction. Default off (`prodigyopt`).
-        pub bias_correction: bool,
+        pub bias_correction: bool = false;
         /// Leave η and b out of s: for schedules that begin with a warm-up. Default off (`prodigyopt`).
-        pub safeguard_warmup: bool,
+        pub safeguard_warmup: bool = false;
         /// wd, weight decay, ≥ 0. Default 0 (`prodigyopt`).
-        pub weight_decay: f64,
+        pub weight_decay: f64 = 0.0, not_negative;
         /// Where weight decay enters, `coupled` or `decoupled`. Default decoupled (`prodigyopt`).
-        pub decay: DecayKind,
-    }
-}
-
-impl Default for ProdigyConfig {
-    fn default() -> Self {
-        Self {
-            lr: 1.0,
-            beta1: 0.9,
-            beta2: 0.999,
-            beta3: None,
-            eps: 1e-8,
-            d0: 1e-6,
-            d_coef: 1.0,
-            growth_rate: None,
-            bias_correction: false,
-            safeguard_warmup: false,
-            weight_decay: 0.0,
-            decay: DecayKind::Decoupled,
-        }
+        pub decay: DecayKind = DecayKind::Decoupled;
     }
 }
 
@@ -191,29 +166,7 @@ impl Pass<0> for Direction {
 }
 
 impl Rule for ProdigyConfig {
-    const KIND: &'static str = "prodigy";
     type Memory = Estimate;
-
-    fn validate(&self) -> Result<()> {
-        not_negative("lr", self.lr)?;
-        fraction("beta1", self.beta1)?;
-        fraction("beta2", self.beta2)?;
-        fraction("beta3", self.beta3.unwrap_or(0.0))?;
-        positive("eps", self.eps)?;
-        positive("d0", self.d0)?;
-        positive("d_coef", self.d_coef)?;
-        let growth = self.growth_rate.unwrap_or(1.0);
-        check(growth.is_finite() && growth >= 1.0, "growth_rate", "a number ≥ 1", growth)?;
-        not_negative("weight_decay", self.weight_decay)
-    }
-
-    fn learning_rate(&self) -> f64 {
-        self.lr
-    }
-
-    fn set_learning_rate(&mut self, lr: f64) {
-        self.lr = lr;
-    }
 
     fn keeps_squares(&self) -> bool {
         true

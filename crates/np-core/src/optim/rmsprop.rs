@@ -1,13 +1,11 @@
 //! RMSprop: gradients over their root mean square.
 
-use serde::{Deserialize, Serialize};
-
 use crate::config::decay::{Decay, DecayKind};
 use crate::engine::buffer::Buffer;
 use crate::engine::driver::Driver;
 use crate::engine::elementwise::{Elementwise, StepInfo};
 use crate::engine::number::Number;
-use crate::error::{Result, fraction, not_negative, positive};
+use crate::error::{fraction, not_negative, positive};
 use crate::optim::average::Average;
 
 optimizer! {
@@ -37,42 +35,24 @@ optimizer! {
     /// # }
     /// ```
     pub type RmsProp = Driver<RmsPropConfig>;
-}
 
-hyper_parameters! {
     /// Hyper-parameters of [`RmsProp`].
-    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-    #[serde(deny_unknown_fields, default)]
-    pub struct RmsPropConfig {
+    pub struct RmsPropConfig = "rmsprop" {
         /// η, step size, ≥ 0. Default 10⁻² (PyTorch).
-        pub lr: f64,
+        pub lr: f64 = 1e-2, not_negative;
         /// ρ, decay of the averages, in [0, 1). Default 0.99 (PyTorch, which calls it alpha).
-        pub rho: f64,
+        pub rho: f64 = 0.99, fraction;
         /// ε, added to the root, > 0. Default 10⁻⁸ (PyTorch).
-        pub eps: f64,
+        pub eps: f64 = 1e-8, positive;
         /// μ, momentum of the steps, in [0, 1). Default 0 (PyTorch).
-        pub momentum: f64,
+        pub momentum: f64 = 0.0, fraction;
         /// Divide by an estimate of the standard deviation, not of the root mean square. Default off (PyTorch).
-        pub centered: bool,
+        pub centered: bool = false;
         /// wd, weight decay, ≥ 0. Default 0 (PyTorch).
-        pub weight_decay: f64,
+        pub weight_decay: f64 = 0.0, not_negative;
         /// Where weight decay enters, `coupled` or `decoupled`. Default coupled (PyTorch).
         #[serde(skip_serializing_if = "DecayKind::is_coupled")]
-        pub decay: DecayKind,
-    }
-}
-
-impl Default for RmsPropConfig {
-    fn default() -> Self {
-        Self {
-            lr: 1e-2,
-            rho: 0.99,
-            eps: 1e-8,
-            momentum: 0.0,
-            centered: false,
-            weight_decay: 0.0,
-            decay: DecayKind::Coupled,
-        }
+        pub decay: DecayKind = DecayKind::Coupled;
     }
 }
 
@@ -88,32 +68,12 @@ pub struct Scalars<T> {
 }
 
 impl Elementwise for RmsPropConfig {
-    const KIND: &'static str = "rmsprop";
+    const SQUARES: bool = true;
     const COUNTS: [usize; 2] = [1, 3];
     type Scalars<T: Number> = Scalars<T>;
 
-    fn validate(&self) -> Result<()> {
-        not_negative("lr", self.lr)?;
-        fraction("rho", self.rho)?;
-        positive("eps", self.eps)?;
-        fraction("momentum", self.momentum)?;
-        not_negative("weight_decay", self.weight_decay)
-    }
-
-    fn learning_rate(&self) -> f64 {
-        self.lr
-    }
-
-    fn set_learning_rate(&mut self, lr: f64) {
-        self.lr = lr;
-    }
-
     fn weight_decay(&self) -> Decay {
         self.decay.of(self.weight_decay)
-    }
-
-    fn keeps_squares(&self) -> bool {
-        true
     }
 
     fn buffers(&self) -> Vec<Buffer> {

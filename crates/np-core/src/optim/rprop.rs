@@ -1,13 +1,11 @@
 //! Rprop: steps whose size adapts to whether the gradient's sign has changed.
 
-use serde::{Deserialize, Serialize};
-
 use crate::config::decay::Decay;
 use crate::engine::buffer::Buffer;
 use crate::engine::driver::Driver;
 use crate::engine::elementwise::{Elementwise, StepInfo};
 use crate::engine::number::Number;
-use crate::error::{Result, check, positive};
+use crate::error::{check, not_negative, open_fraction, positive};
 
 optimizer! {
     /// Rprop: every element has a step size of its own, that grows while the sign of its gradient stays and shrinks when it turns.
@@ -36,29 +34,24 @@ optimizer! {
     /// # }
     /// ```
     pub type Rprop = Driver<RpropConfig>;
-}
 
-hyper_parameters! {
     /// Hyper-parameters of [`Rprop`].
-    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-    #[serde(deny_unknown_fields, default)]
-    pub struct RpropConfig {
+    pub struct RpropConfig = "rprop" {
         /// η, size of the first step, ≥ 0. Default 10⁻² (PyTorch).
-        pub lr: f64,
+        pub lr: f64 = 1e-2, not_negative;
         /// η₋, what δ is multiplied with where the sign has turned, in (0, 1). Default 0.5 (PyTorch).
-        pub shrink: f64,
+        pub shrink: f64 = 0.5, open_fraction;
         /// η₊, what δ is multiplied with where the sign has stayed, above 1. Default 1.2 (PyTorch).
-        pub grow: f64,
+        pub grow: f64 = 1.2;
         /// δmin, smallest step as a multiple of η, > 0. Default 10⁻⁴ (PyTorch: 10⁻⁶ at its η).
-        pub min_step: f64,
+        pub min_step: f64 = 1e-4, positive;
         /// δmax, largest step as a multiple of η, ≥ `min_step`. Default 5000 (PyTorch: 50 at its η).
-        pub max_step: f64,
+        pub max_step: f64 = 5e3;
     }
-}
-
-impl Default for RpropConfig {
-    fn default() -> Self {
-        Self { lr: 1e-2, shrink: 0.5, grow: 1.2, min_step: 1e-4, max_step: 5e3 }
+    check |config| {
+        check(config.grow.is_finite() && config.grow > 1.0, "grow", "a number > 1", config.grow)?;
+        let fits = config.max_step.is_finite() && config.max_step >= config.min_step;
+        check(fits, "max_step", "a number ≥ `min_step`", config.max_step)
     }
 }
 
@@ -68,26 +61,8 @@ impl Default for RpropConfig {
 pub struct Scalars<T>([T; 4]);
 
 impl Elementwise for RpropConfig {
-    const KIND: &'static str = "rprop";
     const COUNTS: [usize; 2] = [2, 2];
     type Scalars<T: Number> = Scalars<T>;
-
-    fn validate(&self) -> Result<()> {
-        crate::error::not_negative("lr", self.lr)?;
-        check(self.shrink > 0.0 && self.shrink < 1.0, "shrink", "a number in (0, 1)", self.shrink)?;
-        check(self.grow.is_finite() && self.grow > 1.0, "grow", "a number > 1", self.grow)?;
-        positive("min_step", self.min_step)?;
-        let fits = self.max_step.is_finite() && self.max_step >= self.min_step;
-        check(fits, "max_step", "a number ≥ `min_step`", self.max_step)
-    }
-
-    fn learning_rate(&self) -> f64 {
-        self.lr
-    }
-
-    fn set_learning_rate(&mut self, lr: f64) {
-        self.lr = lr;
-    }
 
     fn weight_decay(&self) -> Decay {
         Decay::Coupled(0.0)

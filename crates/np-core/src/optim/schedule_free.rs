@@ -1,15 +1,12 @@
 //! Schedule-free AdamW and SGD: averaging in place of a learning-rate schedule.
 
-use candle_core::Tensor;
-use serde::{Deserialize, Serialize};
-
 use crate::config::decay::Decay;
-use crate::engine::buffer::Buffer;
 use crate::engine::driver::Driver;
 use crate::engine::elementwise::{Elementwise, StepInfo};
 use crate::engine::number::Number;
-use crate::error::{Result, check, fraction, not_negative, positive};
+use crate::error::{Result, fraction, not_negative, open_fraction, positive};
 use crate::optim::average::{Average, correction};
+use candle_core::Tensor;
 
 optimizer! {
     /// Schedule-free AdamW: gradients are taken at a point y between the iterate z and its average x; x is what is evaluated.
@@ -68,62 +65,43 @@ optimizer! {
     /// # }
     /// ```
     pub type ScheduleFreeSgd = Driver<ScheduleFreeSgdConfig>;
-}
 
-hyper_parameters! {
     /// Hyper-parameters of [`ScheduleFreeAdamW`].
-    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-    #[serde(deny_unknown_fields, default)]
-    pub struct ScheduleFreeAdamWConfig {
+    pub struct ScheduleFreeAdamWConfig = "schedule_free_adamw" {
         /// η, step size, ≥ 0. Default 2.5·10⁻³ (`schedulefree`).
-        pub lr: f64,
+        pub lr: f64 = 2.5e-3, not_negative;
         /// β₁, how near to the average gradients are taken, in (0, 1). Default 0.9 (`schedulefree`).
-        pub beta1: f64,
+        pub beta1: f64 = 0.9, open_fraction;
         /// β₂, decay of the second moment, in [0, 1). Default 0.999 (`schedulefree`).
-        pub beta2: f64,
+        pub beta2: f64 = 0.999, fraction;
         /// ε, added to √v̂, > 0. Default 10⁻⁸ (`schedulefree`).
-        pub eps: f64,
+        pub eps: f64 = 1e-8, positive;
         /// wd, weight decay at y, scaled by ηₜ, ≥ 0. Default 0 (`schedulefree`).
-        pub weight_decay: f64,
+        pub weight_decay: f64 = 0.0, not_negative;
         /// T, steps over which η rises linearly. Default 0 (`schedulefree`).
-        pub warmup_steps: u64,
+        pub warmup_steps: u64 = 0;
         /// r, power of t in a step's weight in the average, ≥ 0. Default 0 (`schedulefree`).
-        pub r: f64,
+        pub r: f64 = 0.0, not_negative;
         /// p, power of the largest η in a step's weight, ≥ 0. Default 2 (`schedulefree`).
-        pub weight_lr_power: f64,
-    }
-}
-
-impl Default for ScheduleFreeAdamWConfig {
-    fn default() -> Self {
-        let (warmup_steps, r, weight_lr_power) = (0, 0.0, 2.0);
-        Self { lr: 2.5e-3, beta1: 0.9, beta2: 0.999, eps: 1e-8, weight_decay: 0.0, warmup_steps, r, weight_lr_power }
+        pub weight_lr_power: f64 = 2.0, not_negative;
     }
 }
 
 hyper_parameters! {
     /// Hyper-parameters of [`ScheduleFreeSgd`].
-    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-    #[serde(deny_unknown_fields, default)]
-    pub struct ScheduleFreeSgdConfig {
+    pub struct ScheduleFreeSgdConfig = "schedule_free_sgd" {
         /// η, step size, ≥ 0. Default 1 (`schedulefree`).
-        pub lr: f64,
+        pub lr: f64 = 1.0, not_negative;
         /// β, how near to the average gradients are taken, in (0, 1). Default 0.9 (`schedulefree`).
-        pub momentum: f64,
+        pub momentum: f64 = 0.9, open_fraction;
         /// wd, coupled weight decay, ≥ 0. Default 0 (`schedulefree`).
-        pub weight_decay: f64,
+        pub weight_decay: f64 = 0.0, not_negative;
         /// T, steps over which η rises linearly. Default 0 (`schedulefree`).
-        pub warmup_steps: u64,
+        pub warmup_steps: u64 = 0;
         /// r, power of t in a step's weight in the average, ≥ 0. Default 0 (`schedulefree`).
-        pub r: f64,
+        pub r: f64 = 0.0, not_negative;
         /// p, power of the largest η in a step's weight, ≥ 0. Default 2 (`schedulefree`).
-        pub weight_lr_power: f64,
-    }
-}
-
-impl Default for ScheduleFreeSgdConfig {
-    fn default() -> Self {
-        Self { lr: 1.0, momentum: 0.9, weight_decay: 0.0, warmup_steps: 0, r: 0.0, weight_lr_power: 2.0 }
+        pub weight_lr_power: f64 = 2.0, not_negative;
     }
 }
 
@@ -169,10 +147,6 @@ fn average(y: &Tensor, z: Option<&Tensor>, beta: f64) -> Result<Option<Tensor>> 
     Ok(z.map(|z| y + ((z - y)? * (1.0 - 1.0 / beta))?).transpose()?)
 }
 
-fn open_fraction(key: &str, x: f64) -> Result<()> {
-    check(x > 0.0 && x < 1.0, key, "a number in (0, 1)", x)
-}
-
 /// What a tensor's step needs.
 #[doc(hidden)]
 #[derive(Debug, Clone, Copy)]
@@ -186,39 +160,13 @@ pub struct Scalars<T> {
 }
 
 impl Elementwise for ScheduleFreeAdamWConfig {
-    const KIND: &'static str = "schedule_free_adamw";
-    const COUNTS: [usize; 2] = [2, 2];
+    const SQUARES: bool = true;
+    const BUFFERS: &'static [&'static str] = &["z", "second_moment"];
     type Scalars<T: Number> = Scalars<T>;
-
-    fn validate(&self) -> Result<()> {
-        not_negative("lr", self.lr)?;
-        open_fraction("beta1", self.beta1)?;
-        fraction("beta2", self.beta2)?;
-        positive("eps", self.eps)?;
-        not_negative("weight_decay", self.weight_decay)?;
-        not_negative("r", self.r)?;
-        not_negative("weight_lr_power", self.weight_lr_power)
-    }
-
-    fn learning_rate(&self) -> f64 {
-        self.lr
-    }
-
-    fn set_learning_rate(&mut self, lr: f64) {
-        self.lr = lr;
-    }
 
     fn weight_decay(&self) -> Decay {
         // Not coupled: it must not enter v.
         Decay::Inside(self.weight_decay)
-    }
-
-    fn keeps_squares(&self) -> bool {
-        true
-    }
-
-    fn buffers(&self) -> Vec<Buffer> {
-        vec!["z".into(), "second_moment".into()]
     }
 
     fn numbers(&self) -> &'static [(&'static str, f64)] {
@@ -263,32 +211,12 @@ impl Elementwise for ScheduleFreeAdamWConfig {
 pub struct SgdScalars<T>(Moves<T>);
 
 impl Elementwise for ScheduleFreeSgdConfig {
-    const KIND: &'static str = "schedule_free_sgd";
-    const COUNTS: [usize; 2] = [1, 1];
+    const SQUARES: bool = true;
+    const BUFFERS: &'static [&'static str] = &["z"];
     type Scalars<T: Number> = SgdScalars<T>;
-
-    fn validate(&self) -> Result<()> {
-        not_negative("lr", self.lr)?;
-        open_fraction("momentum", self.momentum)?;
-        not_negative("weight_decay", self.weight_decay)?;
-        not_negative("r", self.r)?;
-        not_negative("weight_lr_power", self.weight_lr_power)
-    }
-
-    fn learning_rate(&self) -> f64 {
-        self.lr
-    }
-
-    fn set_learning_rate(&mut self, lr: f64) {
-        self.lr = lr;
-    }
 
     fn weight_decay(&self) -> Decay {
         Decay::Coupled(self.weight_decay)
-    }
-
-    fn buffers(&self) -> Vec<Buffer> {
-        vec!["z".into()]
     }
 
     fn numbers(&self) -> &'static [(&'static str, f64)] {

@@ -1,13 +1,11 @@
 //! Stochastic gradient descent with momentum.
 
-use serde::{Deserialize, Serialize};
-
 use crate::config::decay::{Decay, DecayKind};
 use crate::engine::buffer::Buffer;
 use crate::engine::driver::Driver;
 use crate::engine::elementwise::{Elementwise, StepInfo};
 use crate::engine::number::Number;
-use crate::error::{Result, check, not_negative};
+use crate::error::{check, not_negative, unit};
 
 optimizer! {
     /// Stochastic gradient descent, with momentum, dampening, Nesterov's look-ahead and weight decay.
@@ -34,32 +32,26 @@ optimizer! {
     /// # }
     /// ```
     pub type Sgd = Driver<SgdConfig>;
-}
 
-hyper_parameters! {
     /// Hyper-parameters of [`Sgd`].
-    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-    #[serde(deny_unknown_fields, default)]
-    pub struct SgdConfig {
+    pub struct SgdConfig = "sgd" {
         /// η, step size, ≥ 0. Default 0.01 (the published baseline; PyTorch's is 10⁻³).
-        pub lr: f64,
+        pub lr: f64 = 0.01, not_negative;
         /// μ, momentum, in [0, 1]. Default 0 (PyTorch).
-        pub momentum: f64,
+        pub momentum: f64 = 0.0, unit;
         /// τ, dampening, in [0, 1]: how much less of the gradient enters the momentum. Default 0 (PyTorch).
-        pub dampening: f64,
+        pub dampening: f64 = 0.0, unit;
         /// Nesterov's look-ahead; needs momentum above 0 and no dampening. Default off (PyTorch).
-        pub nesterov: bool,
+        pub nesterov: bool = false;
         /// wd, weight decay, ≥ 0. Default 0 (PyTorch).
-        pub weight_decay: f64,
+        pub weight_decay: f64 = 0.0, not_negative;
         /// Where weight decay enters, `coupled` or `decoupled`. Default coupled (PyTorch).
         #[serde(skip_serializing_if = "DecayKind::is_coupled")]
-        pub decay: DecayKind,
+        pub decay: DecayKind = DecayKind::Coupled;
     }
-}
-
-impl Default for SgdConfig {
-    fn default() -> Self {
-        Self { lr: 0.01, momentum: 0.0, dampening: 0.0, nesterov: false, weight_decay: 0.0, decay: DecayKind::Coupled }
+    check |config| {
+        let allowed = !config.nesterov || (config.momentum > 0.0 && config.dampening == 0.0);
+        check(allowed, "nesterov", "`false` unless `momentum` > 0 and `dampening` = 0", config.nesterov)
     }
 }
 
@@ -73,26 +65,8 @@ pub struct Scalars<T> {
 }
 
 impl Elementwise for SgdConfig {
-    const KIND: &'static str = "sgd";
     const COUNTS: [usize; 2] = [0, 1];
     type Scalars<T: Number> = Scalars<T>;
-
-    fn validate(&self) -> Result<()> {
-        not_negative("lr", self.lr)?;
-        check((0.0..=1.0).contains(&self.momentum), "momentum", "a number in [0, 1]", self.momentum)?;
-        check((0.0..=1.0).contains(&self.dampening), "dampening", "a number in [0, 1]", self.dampening)?;
-        not_negative("weight_decay", self.weight_decay)?;
-        let allowed = !self.nesterov || (self.momentum > 0.0 && self.dampening == 0.0);
-        check(allowed, "nesterov", "`false` unless `momentum` > 0 and `dampening` = 0", self.nesterov)
-    }
-
-    fn learning_rate(&self) -> f64 {
-        self.lr
-    }
-
-    fn set_learning_rate(&mut self, lr: f64) {
-        self.lr = lr;
-    }
 
     fn weight_decay(&self) -> Decay {
         self.decay.of(self.weight_decay)

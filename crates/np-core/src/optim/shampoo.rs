@@ -1,7 +1,5 @@
 //! Shampoo: a preconditioner for each dimension of a tensor.
 
-use serde::{Deserialize, Serialize};
-
 use crate::config::decay::Decay;
 use crate::engine::apply::Apply;
 use crate::engine::buffer::Buffer;
@@ -13,7 +11,7 @@ use crate::engine::matrix::{Mode, Real, power, view};
 use crate::engine::param_step::ParamStep;
 use crate::engine::range::{largest, squarable};
 use crate::engine::rule::{Rule, StepContext};
-use crate::error::{Result, check, not_negative, positive};
+use crate::error::{Result, at_least_one, check, fraction, not_negative, positive};
 
 optimizer! {
     /// Shampoo: the gradient, multiplied along each of its k dimensions with an inverse root of what it has summed up there.
@@ -41,59 +39,31 @@ optimizer! {
     /// # }
     /// ```
     pub type Shampoo = Driver<ShampooConfig>;
-}
 
-hyper_parameters! {
     /// Hyper-parameters of [`Shampoo`].
-    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-    #[serde(deny_unknown_fields, default)]
-    pub struct ShampooConfig {
+    pub struct ShampooConfig = "shampoo" {
         /// η, step size, ≥ 0. Default 10⁻³ (the reference).
-        pub lr: f64,
+        pub lr: f64 = 1e-3, not_negative;
         /// μ, momentum, in [0, 1). Default 0 (the reference).
-        pub momentum: f64,
+        pub momentum: f64 = 0.0, fraction;
         /// wd, coupled weight decay, ≥ 0. Default 0 (the reference).
-        pub weight_decay: f64,
+        pub weight_decay: f64 = 0.0, not_negative;
         /// ε > 0, the diagonal of a preconditioner at first, and the least that an eigenvalue counts for; one that rounding hides beside the largest counts
         /// for what can just be told from 0. Default 10⁻⁶ (the reference). A direction that no gradient has had when a root is found is
         /// enlarged by ε^(−1/2k) until the next one: with `update_every` above 1 take 10⁻² or more.
-        pub eps: f64,
+        pub eps: f64 = 1e-6, positive;
         /// Steps between two computations of the roots, ≥ 1. Default 1 (the reference).
-        pub update_every: u64,
+        pub update_every: u64 = 1, at_least_one;
         /// Largest dimension that is preconditioned, ≥ 1. Default 2048 (the reference has no limit).
-        pub max_dim: usize,
-    }
-}
-
-impl Default for ShampooConfig {
-    fn default() -> Self {
-        Self { lr: 1e-3, momentum: 0.0, weight_decay: 0.0, eps: 1e-6, update_every: 1, max_dim: 2048 }
+        pub max_dim: usize = 2048, at_least_one;
     }
 }
 
 impl Rule for ShampooConfig {
-    const KIND: &'static str = "shampoo";
     type Memory = ();
 
     fn portable(&self) -> bool {
         false
-    }
-
-    fn validate(&self) -> Result<()> {
-        not_negative("lr", self.lr)?;
-        check((0.0..1.0).contains(&self.momentum), "momentum", "a number in [0, 1)", self.momentum)?;
-        not_negative("weight_decay", self.weight_decay)?;
-        positive("eps", self.eps)?;
-        check(self.update_every > 0, "update_every", "a number ≥ 1", self.update_every)?;
-        check(self.max_dim > 0, "max_dim", "a number ≥ 1", self.max_dim)
-    }
-
-    fn learning_rate(&self) -> f64 {
-        self.lr
-    }
-
-    fn set_learning_rate(&mut self, lr: f64) {
-        self.lr = lr;
     }
 
     fn buffers(&self, shape: &[usize]) -> Vec<Buffer> {

@@ -1,8 +1,5 @@
 //! SOAP: Adam in the eigenbasis of Shampoo's preconditioners.
 
-use np_gemm::Destination;
-use serde::{Deserialize, Serialize};
-
 use crate::config::decay::Decay;
 use crate::engine::apply::Apply;
 use crate::engine::buffer::Buffer;
@@ -13,7 +10,8 @@ use crate::engine::matrix::{Mode, Real, eigen, orthonormal, product, view};
 use crate::engine::number::Number;
 use crate::engine::param_step::ParamStep;
 use crate::engine::rule::{Rule, StepContext};
-use crate::error::{Result, check, not_negative, positive};
+use crate::error::{Result, at_least_one, fraction, not_negative, optional, positive};
+use np_gemm::Destination;
 
 optimizer! {
     /// SOAP: Adam, run in the eigenbasis that Shampoo's preconditioners have along each dimension.
@@ -43,44 +41,25 @@ optimizer! {
     /// # }
     /// ```
     pub type Soap = Driver<SoapConfig>;
-}
 
-hyper_parameters! {
     /// Hyper-parameters of [`Soap`].
-    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-    #[serde(deny_unknown_fields, default)]
-    pub struct SoapConfig {
+    pub struct SoapConfig = "soap" {
         /// η, step size, ≥ 0. Default 3·10⁻³ (the reference).
-        pub lr: f64,
+        pub lr: f64 = 3e-3, not_negative;
         /// β₁, decay of the first moment, in [0, 1). Default 0.95 (the reference).
-        pub beta1: f64,
+        pub beta1: f64 = 0.95, fraction;
         /// β₂, decay of the second moment, in [0, 1). Default 0.95 (the reference).
-        pub beta2: f64,
+        pub beta2: f64 = 0.95, fraction;
         /// β, decay of the preconditioners, in [0, 1). Default `null`: β₂ (the reference).
-        pub shampoo_beta: Option<f64>,
+        pub shampoo_beta: Option<f64> = None, optional(fraction);
         /// ε > 0. Default 10⁻⁸ (the reference).
-        pub eps: f64,
+        pub eps: f64 = 1e-8, positive;
         /// wd, decoupled weight decay, after the step, ≥ 0. Default 0.01 (the reference).
-        pub weight_decay: f64,
+        pub weight_decay: f64 = 0.01, not_negative;
         /// Steps between two updates of the basis, ≥ 1. Default 10 (the reference).
-        pub update_every: u64,
+        pub update_every: u64 = 10, at_least_one;
         /// Largest dimension that is preconditioned, ≥ 1. Default 10,000 (the reference).
-        pub max_dim: usize,
-    }
-}
-
-impl Default for SoapConfig {
-    fn default() -> Self {
-        Self {
-            lr: 3e-3,
-            beta1: 0.95,
-            beta2: 0.95,
-            shampoo_beta: None,
-            eps: 1e-8,
-            weight_decay: 0.01,
-            update_every: 10,
-            max_dim: 10_000,
-        }
+        pub max_dim: usize = 10_000, at_least_one;
     }
 }
 
@@ -92,31 +71,10 @@ impl SoapConfig {
 }
 
 impl Rule for SoapConfig {
-    const KIND: &'static str = "soap";
     type Memory = ();
 
     fn portable(&self) -> bool {
         false
-    }
-
-    fn validate(&self) -> Result<()> {
-        not_negative("lr", self.lr)?;
-        check((0.0..1.0).contains(&self.beta1), "beta1", "a number in [0, 1)", self.beta1)?;
-        check((0.0..1.0).contains(&self.beta2), "beta2", "a number in [0, 1)", self.beta2)?;
-        let beta = self.shampoo_beta.unwrap_or(self.beta2);
-        check((0.0..1.0).contains(&beta), "shampoo_beta", "a number in [0, 1)", beta)?;
-        positive("eps", self.eps)?;
-        not_negative("weight_decay", self.weight_decay)?;
-        check(self.update_every > 0, "update_every", "a number ≥ 1", self.update_every)?;
-        check(self.max_dim > 0, "max_dim", "a number ≥ 1", self.max_dim)
-    }
-
-    fn learning_rate(&self) -> f64 {
-        self.lr
-    }
-
-    fn set_learning_rate(&mut self, lr: f64) {
-        self.lr = lr;
     }
 
     fn buffers(&self, shape: &[usize]) -> Vec<Buffer> {

@@ -2,12 +2,22 @@
 
 /// Defines an enum with a variant a row, read from and written to files by the row's kind.
 macro_rules! config_enum {
-    ($(#[$doc:meta])* $name:ident; $($variant:ident = $kind:literal => $config:ty;)*) => {
+    (
+        $(#[$doc:meta])*
+        $name:ident;
+        $($variant:ident = $kind:literal => [$($path:tt)+] $config:ident {
+            $label:literal, $family:literal, $title:literal, $state:literal, $when:literal, $reference:literal
+        };)*
+    ) => {
         $(#[$doc])*
+        ///
+        /// | optimizer | kind | state a parameter | when to use it | reference |
+        /// |---|---|---|---|---|
+        $(#[doc = concat!("| [`", stringify!($variant), "`](crate::", stringify!($variant), ") | `", $kind, "` | ", $state, " | ", $when, " | ", $reference, " |")])*
         #[derive(Debug, Clone, PartialEq, serde::Serialize)]
         #[allow(clippy::large_enum_variant)] // a program holds a handful of them
         pub enum $name {
-            $(#[doc = concat!("[`", stringify!($variant), "`](crate::", stringify!($variant), ").")] #[serde(rename = $kind)] $variant($config),)*
+            $(#[doc = concat!("[`", stringify!($variant), "`](crate::", stringify!($variant), ").")] #[serde(rename = $kind)] $variant($crate::$($path)+::$config),)*
         }
 
         const _: () = {
@@ -15,7 +25,7 @@ macro_rules! config_enum {
             #[derive(serde::Deserialize)]
             #[allow(clippy::large_enum_variant)]
             enum Tagged {
-                $(#[serde(rename = $kind)] $variant($config),)*
+                $(#[serde(rename = $kind)] $variant($crate::$($path)+::$config),)*
             }
 
             impl<'de> serde::Deserialize<'de> for $name {
@@ -38,7 +48,7 @@ macro_rules! config_enum {
             /// Each kind with its defaults.
             #[must_use]
             pub fn defaults() -> Vec<Self> {
-                vec![$(Self::$variant(<$config>::default())),*]
+                vec![$(Self::$variant(<$crate::$($path)+::$config>::default())),*]
             }
 
             /// Name of this one's kind.
@@ -54,13 +64,20 @@ macro_rules! config_enum {
 
             /// η of its kind by default.
             pub(crate) fn default_learning_rate(&self) -> f64 {
-                match self { $(Self::$variant(_) => <$config>::default().lr,)* }
+                match self { $(Self::$variant(_) => <$crate::$($path)+::$config>::default().lr,)* }
             }
 
             /// The documentation of its optimizer and of its settings.
             pub(crate) fn documentation(&self) -> $crate::config::documented::Documentation {
-                match self { $(Self::$variant(_) => <$config as $crate::config::documented::Documented>::DOCUMENTATION,)* }
+                match self { $(Self::$variant(_) => <$crate::$($path)+::$config as $crate::config::documented::Documented>::DOCUMENTATION,)* }
             }
         }
+    };
+}
+
+/// Makes types and configurations of the crate's root of the rows.
+macro_rules! reexports {
+    ($($variant:ident = $kind:literal => [$($path:tt)+] $config:ident { $($said:literal),* };)*) => {
+        $(pub use $crate::$($path)+::{$config, $variant};)*
     };
 }

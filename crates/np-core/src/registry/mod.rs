@@ -10,7 +10,6 @@ use crate::engine::any::AnyOptimizer;
 use crate::engine::backend::Backend;
 use crate::engine::traced::{Outcome, Traced};
 use crate::error::Result;
-use crate::optim::optimizers;
 
 optimizers! {
     config_enum!
@@ -18,7 +17,9 @@ optimizers! {
     ///
     /// Serialises as `{name: {fields}}`; deserialises from that, fields left out taking their defaults, or from a bare `name`.
     OptimizerConfig;
-    NeuroPlastic = "neuroplastic" => crate::neuroplastic::NeuroPlasticConfig;
+    NeuroPlastic = "neuroplastic" => [neuroplastic] NeuroPlasticConfig {
+        "NeuroPlastic", 0, "NeuroPlastic", "3 numbers, and 1 of scratch (hybrid: its base's more)", "to study it", "the paper"
+    };
 }
 
 impl OptimizerConfig {

@@ -292,6 +292,10 @@ pub enum TorchOptimizer {
     Asgd(zoo::Asgd),
     /// `pytorch_optimizer.AdaBelief`.
     Adabelief(zoo::Adabelief),
+    /// `pytorch_optimizer.Yogi`.
+    Yogi(zoo::Yogi),
+    /// `pytorch_optimizer.QHAdam`.
+    Qhadam(zoo::Qhadam),
     /// `pytorch_optimizer.Adan`.
     Adan(zoo::Adan),
     /// `schedulefree.AdamWScheduleFree`.
@@ -352,6 +356,8 @@ impl From<TorchOptimizer> for OptimizerConfig {
             TorchOptimizer::Rprop(arguments) => Self::Rprop(arguments.into()),
             TorchOptimizer::Asgd(arguments) => Self::Asgd(arguments.into()),
             TorchOptimizer::Adabelief(arguments) => Self::AdaBelief(arguments.into()),
+            TorchOptimizer::Yogi(arguments) => Self::Yogi(arguments.into()),
+            TorchOptimizer::Qhadam(arguments) => Self::QhAdam(arguments.into()),
             TorchOptimizer::Adan(arguments) => Self::Adan(arguments.into()),
             TorchOptimizer::ScheduleFreeAdamw(arguments) => Self::ScheduleFreeAdamW(arguments.into()),
             TorchOptimizer::ScheduleFreeSgd(arguments) => Self::ScheduleFreeSgd(arguments.into()),

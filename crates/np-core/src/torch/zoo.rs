@@ -15,12 +15,14 @@ use crate::optim::lars::LarsConfig;
 use crate::optim::muon::{Fallback, MuonConfig, MuonScale, Precision};
 use crate::optim::nadam::NAdamConfig;
 use crate::optim::prodigy::ProdigyConfig;
+use crate::optim::qhadam::QhAdamConfig;
 use crate::optim::radam::RAdamConfig;
 use crate::optim::rmsprop::RmsPropConfig;
 use crate::optim::rprop::RpropConfig;
 use crate::optim::schedule_free::{ScheduleFreeAdamWConfig, ScheduleFreeSgdConfig};
 use crate::optim::shampoo::ShampooConfig;
 use crate::optim::soap::SoapConfig;
+use crate::optim::yogi::YogiConfig;
 
 fn decay(decoupled: bool) -> DecayKind {
     if decoupled { DecayKind::Decoupled } else { DecayKind::Coupled }
@@ -114,6 +116,28 @@ arguments! {
         lr: f64 = 1e-3, betas: [f64; 2] = [0.9, 0.999], weight_decay: f64 = 0.0, weight_decouple: bool = true,
         eps: f64 = 1e-16,
     } => AdaBeliefConfig { lr, beta1: betas[0], beta2: betas[1], eps, weight_decay, decay: decay(weight_decouple), }
+}
+
+arguments! {
+    /// Arguments of `pytorch_optimizer.Yogi`.
+    Yogi {
+        lr: f64 = 1e-2, betas: [f64; 2] = [0.9, 0.999], initial_accumulator: f64 = 1e-6, weight_decay: f64 = 0.0,
+        weight_decouple: bool = true, eps: f64 = 1e-3,
+    } => YogiConfig {
+        lr, beta1: betas[0], beta2: betas[1], eps, initial: initial_accumulator, weight_decay,
+        decay: decay(weight_decouple),
+    }
+}
+
+arguments! {
+    /// Arguments of `pytorch_optimizer.QHAdam`.
+    Qhadam {
+        lr: f64 = 1e-3, betas: [f64; 2] = [0.9, 0.999], nus: [f64; 2] = [1.0, 1.0], weight_decay: f64 = 0.0,
+        weight_decouple: bool = false, eps: f64 = 1e-8,
+    } => QhAdamConfig {
+        lr, beta1: betas[0], beta2: betas[1], nu1: nus[0], nu2: nus[1], eps, weight_decay,
+        decay: decay(weight_decouple),
+    }
 }
 
 arguments! {

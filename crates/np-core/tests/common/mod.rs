@@ -88,6 +88,8 @@ const FORMS: &[(&str, &str)] = &[
     ("rmsprop both", r#"{"rmsprop": {"centered": true, "momentum": 0.9}}"#),
     ("asgd averaged", r#"{"asgd": {"lr": 0.05, "t0": 3, "lambda": 0.01, "weight_decay": 0.1}}"#),
     ("adabelief coupled", r#"{"adabelief": {"weight_decay": 0.1, "decay": "coupled"}}"#),
+    ("yogi coupled", r#"{"yogi": {"weight_decay": 0.1, "decay": "coupled", "initial": 0.01}}"#),
+    ("qhadam mixed", r#"{"qhadam": {"weight_decay": 0.1, "nu1": 0.3, "nu2": 0.8}}"#),
     ("adan decayed", r#"{"adan": {"weight_decay": 0.1}}"#),
     ("schedule-free adamw warm", r#"{"schedule_free_adamw": {"weight_decay": 0.1, "warmup_steps": 5, "r": 1}}"#),
     ("schedule-free sgd warm", r#"{"schedule_free_sgd": {"lr": 0.1, "weight_decay": 0.1, "warmup_steps": 5, "r": 1}}"#),

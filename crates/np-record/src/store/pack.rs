@@ -206,7 +206,8 @@ impl Pack {
         let index: Index = known(path, Kind::Pack, &bytes)?;
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         if name.strip_suffix(ENDING).and_then(|name| name.rsplit_once('.')).is_none_or(|(plan, _)| plan != index.pack) {
-            return Err(StoreError::WrongName { path: path.into(), field: "pack", expected: name, got: index.pack });
+            let (path, got) = (path.into(), index.pack);
+            return Err(StoreError::WrongName { path, field: "pack", expected: name, got, taken: false });
         }
         let start = reader.stream_position().map_err(failed)?;
         let length = reader.get_ref().metadata().map_err(failed)?.len();

@@ -9,6 +9,7 @@ use candle_core::{CpuStorage, DType, InplaceOp2, Layout, Tensor};
 use half::{bf16, f16};
 
 use crate::config::decay::Decay;
+use crate::config::hyper::HyperParameters;
 use crate::engine::apply::Apply;
 use crate::engine::backend::Backend;
 use crate::engine::buffer::Buffer;
@@ -32,29 +33,33 @@ pub(crate) use trace::direction_on;
 /// An optimizer whose update of an element depends on that element's parameter, gradient and state alone.
 ///
 /// Implementing this gives a [`Rule`]: the vectorised loop of the CPU, tensor operations and kernels elsewhere, weight decay, threads, half precision.
-pub trait Elementwise: Clone + Send + Sync + 'static {
-    /// Name in configurations and saved state.
-    const KIND: &'static str;
+pub trait Elementwise: HyperParameters {
+    /// Names of the tensors of state kept for each parameter, of its shape and zero at first; [`Elementwise::buffers`] is for others.
+    const BUFFERS: &'static [&'static str] = &[];
+
+    /// See [`Rule::keeps_squares`].
+    const SQUARES: bool = false;
+
+    /// See [`Rule::momentum`].
+    const MOMENTUM: Option<&'static str> = None;
 
     /// Fewest and most buffers that a configuration may ask for: loops are compiled for these counts only.
-    const COUNTS: [usize; 2] = [0, 4];
+    const COUNTS: [usize; 2] = [Self::BUFFERS.len(); 2];
 
     /// What is the same for all elements of a tensor in a step, in the type that is computed in.
     type Scalars<T: Number>: Copy + Send + Sync;
 
-    /// See [`Rule::validate`].
-    ///
-    /// # Errors
-    /// [`crate::Error::Config`] for the first hyper-parameter out of range.
-    fn validate(&self) -> Result<()>;
-    /// See [`Rule::learning_rate`].
-    fn learning_rate(&self) -> f64;
-    /// See [`Rule::set_learning_rate`].
-    fn set_learning_rate(&mut self, lr: f64);
     /// Weight decay: where it enters, and how strong it is where no group says otherwise.
     fn weight_decay(&self) -> Decay;
     /// The tensors of state kept for each parameter, of its shape; as many as [`Elementwise::COUNTS`] says.
-    fn buffers(&self) -> Vec<Buffer>;
+    fn buffers(&self) -> Vec<Buffer> {
+        Self::BUFFERS.iter().map(|name| Buffer::new(*name).filled(self.initial())).collect()
+    }
+    /// What [`Elementwise::BUFFERS`] hold before the first step.
+    fn initial(&self) -> f64 {
+        0.0
+    }
+
     /// See [`Rule::numbers`].
     fn numbers(&self) -> &'static [(&'static str, f64)] {
         &[]
@@ -76,14 +81,9 @@ pub trait Elementwise: Clone + Send + Sync + 'static {
     /// only on what is the same for all elements and is no `T`: N, and flags among `k`. Between numbers, [`Number::select_lt`] chooses.
     fn direction<T: Number, const N: usize>(k: &Self::Scalars<T>, theta: T, g: T, state: [T; N]) -> (T, [T; N]);
 
-    /// See [`Rule::keeps_squares`].
-    fn keeps_squares(&self) -> bool {
-        false
-    }
-
     /// See [`Rule::momentum`].
     fn momentum(&self) -> Option<&'static str> {
-        None
+        Self::MOMENTUM
     }
 
     /// See [`Rule::average`].
@@ -122,23 +122,14 @@ const STRETCH: usize = 4 * CHUNK;
 const LINE: usize = 64;
 
 impl<R: Elementwise> Rule for R {
-    const KIND: &'static str = <R as Elementwise>::KIND;
     type Memory = ();
 
-    fn validate(&self) -> Result<()> {
+    fn check(&self) -> Result<()> {
         // A fault of the rule, not of its settings, and one that would show as parameters that never move.
         let ([fewest, most], count) = (R::COUNTS, Elementwise::buffers(self).len());
         let expected = format!("{fewest} to {most}, 4 at most");
         check(fewest <= count && count <= most && most <= 4, "buffers", &expected, count)?;
-        Elementwise::validate(self)
-    }
-
-    fn learning_rate(&self) -> f64 {
-        Elementwise::learning_rate(self)
-    }
-
-    fn set_learning_rate(&mut self, lr: f64) {
-        Elementwise::set_learning_rate(self, lr);
+        self.validate()
     }
 
     fn buffers(&self, _: &[usize]) -> Vec<Buffer> {
@@ -158,7 +149,7 @@ impl<R: Elementwise> Rule for R {
     }
 
     fn keeps_squares(&self) -> bool {
-        Elementwise::keeps_squares(self)
+        R::SQUARES
     }
 
     fn average(&self, theta: &Tensor, buffers: &[Tensor]) -> Result<Option<Tensor>> {

@@ -68,7 +68,7 @@ fn direction<R: Elementwise>(
 pub(super) fn first<R: Elementwise>(rule: &R, outcome: Outcome) -> Traced {
     let mut numbers: Vec<f64> = Elementwise::numbers(rule).iter().map(|(_, initial)| *initial).collect();
     let weight_decay = rule.weight_decay().strength();
-    let mut at = StepInfo { t: 1, lr: Elementwise::learning_rate(rule), weight_decay, numbers: &mut numbers };
+    let mut at = StepInfo { t: 1, lr: rule.learning_rate(), weight_decay, numbers: &mut numbers };
     let (around, _) = around(rule, &at);
     trace(rule, &mut at, around, Some(GradientMap::IDENTITY), outcome)
 }

@@ -4,7 +4,6 @@ mod line_search;
 mod memory;
 
 use candle_core::{DType, Tensor};
-use serde::{Deserialize, Serialize};
 
 use crate::config::options::NonFinite;
 use crate::engine::apply::Apply;
@@ -17,7 +16,7 @@ use crate::engine::param_state::{ParamState, compute_dtype};
 use crate::engine::param_step::ParamStep;
 use crate::engine::report::StepOutcome;
 use crate::engine::rule::{Rule, StepContext};
-use crate::error::{Error, Result, check, not_negative};
+use crate::error::{Error, Result, at_least_one, not_negative};
 use line_search::{Evaluation, strong_wolfe};
 use memory::{Memory, dot, largest};
 
@@ -57,66 +56,29 @@ optimizer! {
     /// [`Driver::step_with`] takes the closure that the line search evaluates: it must give the same batch each time. [`Driver::step_report`] is one iteration without a
     /// search, t = η. The report says `converged` where one of the two tolerances was met, and `Stalled` where the search found no better point.
     pub type Lbfgs = Driver<LbfgsConfig>;
-}
 
-hyper_parameters! {
     /// Hyper-parameters of [`Lbfgs`].
-    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-    #[serde(deny_unknown_fields, default)]
-    pub struct LbfgsConfig {
+    pub struct LbfgsConfig = "lbfgs" {
         /// η, the t that is tried first, ≥ 0. Default 1 (PyTorch).
-        pub lr: f64,
+        pub lr: f64 = 1.0, not_negative;
         /// Iterations in a call with a closure, ≥ 1. Default 20 (PyTorch).
-        pub max_iterations: usize,
+        pub max_iterations: usize = 20, at_least_one;
         /// Evaluations of the closure after which a call begins no further iteration, ≥ 1. Default 25 (PyTorch: 1.25 times the iterations).
-        pub max_evaluations: usize,
+        pub max_evaluations: usize = 25, at_least_one;
         /// A call ends when no element of the gradient is larger (PyTorch's `tolerance_grad`), ≥ 0. Default 10⁻⁷ (PyTorch).
-        pub gradient_tolerance: f64,
+        pub gradient_tolerance: f64 = 1e-7, not_negative;
         /// A call ends when no parameter, or the loss, changes by more, or the slope along the direction is flatter (PyTorch's `tolerance_change`), ≥ 0.
         /// Default 10⁻⁹ (PyTorch).
-        pub change_tolerance: f64,
+        pub change_tolerance: f64 = 1e-9, not_negative;
         /// Pairs that are remembered, ≥ 1. Default 10 (Liu and Nocedal say 3 to 20; PyTorch's is 100).
-        pub history: usize,
+        pub history: usize = 10, at_least_one;
         /// wd, coupled weight decay: wd·θ is added to the gradient and wd‖θ‖²/2 to the loss, ≥ 0. Default 0.
-        pub weight_decay: f64,
-    }
-}
-
-impl Default for LbfgsConfig {
-    fn default() -> Self {
-        Self {
-            lr: 1.0,
-            max_iterations: 20,
-            max_evaluations: 25,
-            gradient_tolerance: 1e-7,
-            change_tolerance: 1e-9,
-            history: 10,
-            weight_decay: 0.0,
-        }
+        pub weight_decay: f64 = 0.0, not_negative;
     }
 }
 
 impl Rule for LbfgsConfig {
-    const KIND: &'static str = "lbfgs";
     type Memory = Memory;
-
-    fn validate(&self) -> Result<()> {
-        not_negative("lr", self.lr)?;
-        check(self.max_iterations > 0, "max_iterations", "a number ≥ 1", self.max_iterations)?;
-        check(self.max_evaluations > 0, "max_evaluations", "a number ≥ 1", self.max_evaluations)?;
-        not_negative("gradient_tolerance", self.gradient_tolerance)?;
-        not_negative("change_tolerance", self.change_tolerance)?;
-        check(self.history > 0, "history", "a number ≥ 1", self.history)?;
-        not_negative("weight_decay", self.weight_decay)
-    }
-
-    fn learning_rate(&self) -> f64 {
-        self.lr
-    }
-
-    fn set_learning_rate(&mut self, lr: f64) {
-        self.lr = lr;
-    }
 
     fn buffers(&self, _: &[usize]) -> Vec<Buffer> {
         vec![]
