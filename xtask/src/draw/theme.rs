@@ -2,6 +2,10 @@
 //!
 //! A panel is 6.2 inches wide and is often printed at half that width, so nothing is smaller than 13 points.
 
+#[macro_use]
+#[path = "../../../crates/np-core/src/optim/rows.rs"]
+mod rows;
+
 use anyhow::{Result, bail};
 use plotters::style::RGBColor;
 
@@ -223,8 +227,6 @@ macro_rules! rows {
         }),*];
     };
 }
-
-include!("../../../crates/np-core/src/optim/rows.rs");
 
 optimizers! {
     rows!

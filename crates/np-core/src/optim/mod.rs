@@ -27,9 +27,9 @@ pub(crate) mod shampoo;
 pub(crate) mod soap;
 pub(crate) mod yogi;
 #[macro_use]
+mod rows;
+#[macro_use]
 mod table;
-
-include!("rows.rs");
 
 optimizers! {
     config_enum!

@@ -1,6 +1,8 @@
-// The table of optimizers, a row each, in the order in which they are shown: type and kind, where its configuration is, its name in figures, the number of its family there, and
-// what a table says of it: what it is, its state in numbers a parameter, when to use it, whose it is. Drawn from it are the enums of configurations, the crate's re-exports, the tables
-// of README and documentation, and, where this file is included, the looks of figures.
+//! The table of optimizers, a row each, in the order in which they are shown.
+//!
+//! A row has the type, its kind in files, and where its configuration is; its name in figures and the number of its family there; and what a table says: what it is, its state in
+//! numbers a parameter, when to use it, whose it is. The enums of configurations, the crate's re-exports, the tables of README and documentation, and the looks of figures are made of it; the
+//! last two by a crate that takes in this file alone.
 
 /// Hands the table of optimizers to the macro that makes something of it, after what it is given to begin with.
 macro_rules! optimizers {
