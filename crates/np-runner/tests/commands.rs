@@ -82,7 +82,10 @@ fn a_kind_may_be_left_out_where_the_file_says_none() {
     );
     assert!(config(&["--set", "model=mlp"])["model"]["mlp"].is_object());
     let said = text(&lab.np(&["plan", "tiny.yaml", "--set", "model.hiden=[16]"]).stderr);
-    assert!(said.contains("`model.mlp.hiden`: there is no such key\n  hint: did you mean `hidden`?"), "{said}");
+    assert!(
+        said.contains("`model.mlp.hiden`: there is no such key in arm `full`\n  hint: did you mean `hidden`?"),
+        "{said}"
+    );
     // Another kind is named.
     let said = text(&lab.np(&["plan", "tiny.yaml", "--set", "model.resnet18={}"]).stderr);
     assert!(!said.contains("mlp"), "{said}");

@@ -127,7 +127,7 @@ fn cases() -> Vec<Case> {
                 b"sweep: {optimizer.lr: [0.1, 0.2]}\n".to_vec(),
             ]
             .concat(),
-            &["--set", "optimizer.momentum=0.5"],
+            &[],
             &[
                 "tiny.yaml:9:3: `optimizer`: neither the arm nor the base has an optimizer",
                 "hint: choose from `neuroplastic`",
