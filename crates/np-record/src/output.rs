@@ -118,8 +118,8 @@ fn landing(path: &Path, links: usize) -> PathBuf {
 /// The store in one of whose folders a file is: what has `plans`, and another of a store's folders.
 fn store_around(path: &Path) -> Option<PathBuf> {
     let inside = path.ancestors().skip(1).find(|folder| {
-        let is_named = |name: &&str| folder.file_name().is_some_and(|own| own == *name);
-        let Some(root) = folder.parent().filter(|_| FOLDERS.iter().any(|name| is_named(&name))) else { return false };
+        let is_own = FOLDERS.iter().any(|name| folder.file_name().is_some_and(|own| own == *name));
+        let Some(root) = folder.parent().filter(|_| is_own) else { return false };
         root.join("plans").is_dir() && FOLDERS[1..].iter().any(|other| root.join(other).is_dir())
     })?;
     inside.parent().map(Path::to_owned)
