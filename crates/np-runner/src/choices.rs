@@ -29,7 +29,7 @@ pub(crate) fn is_choice(path: &[String]) -> bool {
 /// The kind that a run has at `path`, a choice, where its tree says none: the default, unless `key` is itself the name of a kind. An optimizer has no
 /// default, and the parts of one that cannot be read have none.
 pub(crate) fn kind_by_default(run: &Value, path: &[String], key: &str) -> Option<String> {
-    let (whole, rest): (fn(Value) -> Result<Value, String>, &[String]) = match path {
+    let (whole, rest): (Reread, &[String]) = match path {
         [model] if model == "model" => (reread::<ModelConfig>, &[]),
         [_, schedule] if schedule == "schedule" => (reread::<Schedule>, &[]),
         [optimizer, rest @ ..] if optimizer == "optimizer" && !rest.is_empty() => (reread::<OptimizerConfig>, rest),
@@ -53,6 +53,9 @@ pub(crate) fn kind_by_default(run: &Value, path: &[String], key: &str) -> Option
         _ => None,
     }
 }
+
+/// Reads a value as one type, and writes it again.
+type Reread = fn(Value) -> Result<Value, String>;
 
 /// A value as it is written once it has been read, with every default in it.
 fn reread<T: DeserializeOwned + Serialize>(value: Value) -> Result<Value, String> {

@@ -208,7 +208,7 @@ mod tests {
             (on(serde_json::json!({"optimizer.lr": 0.1})), on(serde_json::json!({"b": 1, "optimizer.lr": 0.1})));
         let head = |rows: &[Row], format| render(rows, format).lines().next().unwrap().to_owned();
         assert!(head(&[row(State::Done), one.clone()], Format::Text).starts_with("id  arm  optimizer.lr  seed"));
-        assert!(head(&[two.clone()], Format::Text).starts_with("id  arm  b · optimizer.lr  seed"));
+        assert!(head(std::slice::from_ref(&two), Format::Text).starts_with("id  arm  b · optimizer.lr  seed"));
         assert!(head(&[one.clone(), two], Format::Text).starts_with("id  arm  axes  "));
         assert!(head(&[one], Format::Csv).contains(",axes,"));
         let other = Row { experiment: "other".into(), ..row(State::Done) };
