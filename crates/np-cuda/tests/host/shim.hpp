@@ -1,0 +1,108 @@
+// What kernels take for granted on a device, for a host: one rounding an operation, barriers, the numbers of blocks and threads.
+#include <algorithm>
+#include <barrier>
+#include <bit>
+#include <cmath>
+#include <cstring>
+#include <memory>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#define __global__
+#define __device__
+#define __forceinline__ inline
+#define __shared__ static
+
+struct Place {
+    unsigned int x;
+};
+static thread_local Place threadIdx;
+static Place blockIdx, blockDim;
+
+static inline float __fadd_rn(float a, float b) { return a + b; }
+static inline float __fsub_rn(float a, float b) { return a - b; }
+static inline float __fmul_rn(float a, float b) { return a * b; }
+static inline float __fdiv_rn(float a, float b) { return a / b; }
+static inline float __fsqrt_rn(float a) { return std::sqrt(a); }
+static inline double __dadd_rn(double a, double b) { return a + b; }
+static inline double __dsub_rn(double a, double b) { return a - b; }
+static inline double __dmul_rn(double a, double b) { return a * b; }
+static inline double __ddiv_rn(double a, double b) { return a / b; }
+static inline double __dsqrt_rn(double a) { return std::sqrt(a); }
+static inline float __uint_as_float(unsigned int x) { return std::bit_cast<float>(x); }
+static inline unsigned int __float_as_uint(float x) { return std::bit_cast<unsigned int>(x); }
+
+static std::unique_ptr<std::barrier<>> whole;
+static std::vector<std::unique_ptr<std::barrier<>>> warps;
+static std::vector<unsigned long long> exchanged;
+
+static inline void __syncthreads() { whole->arrive_and_wait(); }
+static inline void __syncwarp() { warps[threadIdx.x / 32]->arrive_and_wait(); }
+
+template <class T>
+static T __shfl_down_sync(unsigned int, T x, unsigned int delta) {
+    static_assert(sizeof(T) <= 8);
+    std::memcpy(&exchanged[threadIdx.x], &x, sizeof(T));
+    __syncwarp();
+    T y = x;
+    if (threadIdx.x % 32 + delta < 32) {
+        std::memcpy(&y, &exchanged[threadIdx.x + delta], sizeof(T));
+    }
+    __syncwarp();
+    return y;
+}
+
+template <class T>
+static T __shfl_sync(unsigned int, T x, unsigned int from) {
+    static_assert(sizeof(T) <= 8);
+    std::memcpy(&exchanged[threadIdx.x], &x, sizeof(T));
+    __syncwarp();
+    T y;
+    std::memcpy(&y, &exchanged[threadIdx.x / 32 * 32 + from], sizeof(T));
+    __syncwarp();
+    return y;
+}
+
+template <class T>
+static T word_as(unsigned long long word) {
+    static_assert(sizeof(T) == 8);
+    return std::bit_cast<T>(word);
+}
+
+template <class... A, std::size_t... I>
+static void call(void (*kernel)(A...), const unsigned long long *words, std::index_sequence<I...>) {
+    kernel(word_as<A>(words[I])...);
+}
+
+template <class... A>
+static void run_grid(void (*kernel)(A...), unsigned int blocks, unsigned int threads, const unsigned long long *words,
+                     bool together) {
+    const auto one = [&](unsigned int thread) {
+        threadIdx.x = thread;
+        call(kernel, words, std::index_sequence_for<A...>());
+    };
+    blockDim.x = threads;
+    for (unsigned int block = 0; block < blocks; block += 1) {
+        blockIdx.x = block;
+        if (!together) {
+            for (unsigned int thread = 0; thread < threads; thread += 1) {
+                one(thread);
+            }
+            continue;
+        }
+        whole = std::make_unique<std::barrier<>>(threads);
+        warps.clear();
+        for (unsigned int warp = 0; warp * 32 < threads; warp += 1) {
+            warps.push_back(std::make_unique<std::barrier<>>(std::min(32u, threads - warp * 32)));
+        }
+        exchanged.assign(threads, 0);
+        std::vector<std::thread> all;
+        for (unsigned int thread = 0; thread < threads; thread += 1) {
+            all.emplace_back(one, thread);
+        }
+        for (std::thread &thread : all) {
+            thread.join();
+        }
+    }
+}
