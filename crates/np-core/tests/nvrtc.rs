@@ -1,104 +1,20 @@
-//! Every kernel is compiled to PTX by NVRTC, which needs no GPU, where it is at hand: `NP_NVRTC` names a folder with `libnvrtc.so` in it, however deep.
-#![allow(unsafe_code, clippy::unwrap_used, clippy::print_stdout)]
+//! Every element-wise kernel is compiled to PTX by NVRTC, where it is at hand.
+#![allow(clippy::unwrap_used, clippy::print_stdout)]
 
 mod common;
+#[path = "../../np-cuda/tests/nvrtc/mod.rs"]
+mod nvrtc;
 
 use std::collections::BTreeSet;
-use std::ffi::{CStr, CString, c_char, c_int, c_void};
-use std::path::{Path, PathBuf};
-use std::ptr::{null, null_mut};
 
 use common::variants;
-use libloading::Library;
 use np_core::traced::Outcome;
 use np_core::traced::cuda::Storage;
-
-type Program = *mut c_void;
-type Create = unsafe extern "C" fn(
-    *mut Program,
-    *const c_char,
-    *const c_char,
-    c_int,
-    *const *const c_char,
-    *const *const c_char,
-) -> c_int;
-type Compile = unsafe extern "C" fn(Program, c_int, *const *const c_char) -> c_int;
-type Size = unsafe extern "C" fn(Program, *mut usize) -> c_int;
-type Text = unsafe extern "C" fn(Program, *mut c_char) -> c_int;
-type Destroy = unsafe extern "C" fn(*mut Program) -> c_int;
-
-struct Nvrtc(Library);
-
-impl Nvrtc {
-    /// The function of this name, which must be of type `F` in `nvrtc.h`.
-    fn function<F: Copy>(&self, name: &CStr) -> F {
-        // SAFETY: the callers below name the types as nvrtc.h declares them, and the library outlives each call.
-        unsafe { *self.0.get::<F>(name.to_bytes_with_nul()).unwrap() }
-    }
-
-    /// What `text` of `size` bytes says of the program.
-    fn text(&self, program: Program, size: &CStr, text: &CStr) -> String {
-        let (mut length, size, text) = (0, self.function::<Size>(size), self.function::<Text>(text));
-        // SAFETY: the program lives, and the buffer is as long as it is said to have to be.
-        unsafe {
-            assert_eq!(size(program, &raw mut length), 0);
-            let mut buffer = vec![0u8; length];
-            assert_eq!(text(program, buffer.as_mut_ptr().cast()), 0);
-            String::from_utf8_lossy(&buffer).into_owned()
-        }
-    }
-
-    /// PTX of `source`, or what the compiler has against it.
-    fn ptx(&self, source: &str) -> Result<String, String> {
-        let (source, options) = (CString::new(source).unwrap(), [c"--gpu-architecture=compute_80".as_ptr()]);
-        let (create, compile) =
-            (self.function::<Create>(c"nvrtcCreateProgram"), self.function::<Compile>(c"nvrtcCompileProgram"));
-        let mut program = null_mut();
-        // SAFETY: all pointers are to text that ends with a zero and lives until the program is destroyed.
-        let status = unsafe {
-            let name = c"kernel.cu".as_ptr();
-            assert_eq!(create(&raw mut program, source.as_ptr(), name, 0, null(), null()), 0);
-            compile(program, 1, options.as_ptr())
-        };
-        let outcome = match status {
-            0 => Ok(self.text(program, c"nvrtcGetPTXSize", c"nvrtcGetPTX")),
-            _ => Err(self.text(program, c"nvrtcGetProgramLogSize", c"nvrtcGetProgramLog")),
-        };
-        // SAFETY: nobody uses it after this.
-        assert_eq!(unsafe { self.function::<Destroy>(c"nvrtcDestroyProgram")(&raw mut program) }, 0);
-        outcome
-    }
-}
-
-/// The file below `folder` whose name begins so.
-fn find(folder: &Path, begin: &str) -> Option<PathBuf> {
-    let mut folders = Vec::new();
-    for entry in std::fs::read_dir(folder).ok()?.flatten() {
-        let is_link = entry.file_type().is_ok_and(|kind| kind.is_symlink());
-        if entry.file_name().to_string_lossy().starts_with(begin) {
-            return Some(entry.path());
-        }
-        if entry.path().is_dir() && !is_link {
-            folders.push(entry.path());
-        }
-    }
-    folders.iter().find_map(|folder| find(folder, begin))
-}
+use nvrtc::Nvrtc;
 
 #[test]
 fn every_kernel_compiles() {
-    let Some(folder) = std::env::var_os("NP_NVRTC") else {
-        println!("not tried: `NP_NVRTC` names no folder with NVRTC");
-        return;
-    };
-    let load = |begin: &str| {
-        let path = find(Path::new(&folder), begin).unwrap_or_else(|| panic!("no {begin} below {}", folder.display()));
-        // SAFETY: NVIDIA's libraries, whose initialisation asks nothing of its caller.
-        unsafe { Library::new(path) }.unwrap()
-    };
-    // NVRTC asks for it by name alone, which finds what is loaded already.
-    let _builtins = load("libnvrtc-builtins.so");
-    let nvrtc = Nvrtc(load("libnvrtc.so"));
+    let Some(nvrtc) = Nvrtc::find() else { return };
     assert!(nvrtc.ptx("no kernel").unwrap_err().contains("error"));
     let mut seen = BTreeSet::new();
     // A direction is read as a step is, and written in the type that is computed in.
@@ -111,12 +27,8 @@ fn every_kernel_compiles() {
             if !seen.insert(source.clone()) {
                 continue;
             }
-            let ptx = nvrtc.ptx(&source).unwrap_or_else(|log| panic!("{name} in {storage:?}: {log}\n{source}"));
-            assert!(ptx.contains(".entry np_step("), "{name} in {storage:?}:\n{ptx}");
-            // Contraction, approximations and flushed subnormal numbers would give other bits than the CPU's.
-            for word in ["fma.", ".approx", ".ftz"] {
-                assert!(!ptx.contains(word), "{name} in {storage:?}: `{word}` in\n{ptx}");
-            }
+            println!("{name} in {storage:?}");
+            nvrtc.check(&source, "np_step");
         }
     }
     println!("{} kernels compiled", seen.len());

@@ -13,8 +13,7 @@ use crate::error::Result;
 
 /// Adds 1/n of each gradient to what has been accumulated.
 pub(crate) fn accumulate(params: &mut [ParamState], found: &[Option<Tensor>], n: usize) -> Result<()> {
-    let elements = found.iter().flatten().map(Tensor::elem_count).sum();
-    cpu::on_threads_if_worth(elements, || accumulate_here(params, found, n))
+    cpu::on_threads_if_worth(cpu::elements(found.iter().flatten()), || accumulate_here(params, found, n))
 }
 
 fn accumulate_here(params: &mut [ParamState], found: &[Option<Tensor>], n: usize) -> Result<()> {

@@ -3,10 +3,11 @@
 /// How steps are computed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Backend {
-    /// In place on the CPU, tensor operations elsewhere.
+    /// In place on the CPU; on CUDA devices a launch for all parameters (with the feature `cuda`, and optimizers that treat every element alike, or
+    /// NeuroPlastic); tensor operations elsewhere.
     #[default]
     Auto,
-    /// Tensor operations everywhere: what CUDA and Metal use. On the CPU it is slow, and serves to check one against the other.
+    /// Tensor operations everywhere: what Metal uses, and CUDA where there are no launches. On the CPU it is slow, and serves to check one against the other.
     Tensors,
     /// As `Auto`, but rules that treat every element alike have their step recorded as an [expression](crate::traced), which is evaluated element by
     /// element on the CPU. Slow, and with the same bits: it checks what other devices' kernels are made of.

@@ -8,7 +8,7 @@ use candle_core::{Tensor, Var};
 use crate::config::options::{NonFinite, Options, Training};
 use crate::engine::backend::Backend;
 use crate::engine::gradient_map::GradientMap;
-use crate::engine::gradients::GradientCheck;
+use crate::engine::gradients::{Clips, GradientCheck};
 use crate::engine::input::{Closure, LayerRecord, Search, StepInput};
 use crate::engine::param_state::ParamState;
 use crate::engine::param_step::ParamStep;
@@ -228,7 +228,9 @@ impl<R: Rule> Driver<R> {
     }
 
     fn judge(&self, found: &[Option<Tensor>]) -> Result<GradientCheck> {
-        gradients::check_gradients(&self.params, found, &self.options, |shape| self.rule.keeps_squares_of(shape))
+        let clips = Clips::of(self.rule.clips_on_device(), &self.params, self.backend);
+        let squares = |shape: &[usize]| self.rule.keeps_squares_of(shape);
+        gradients::check_gradients(&self.params, found, &self.options, squares, clips)
     }
 
     /// Counts gradients that are not used.
@@ -332,8 +334,7 @@ impl<R: Rule> Driver<R> {
             w.param.steps += 1;
         }
         let updated = work.len();
-        let elements = work.iter().map(|w| w.grad.elem_count()).sum();
-        let (rule, memory) = (&self.rule, &mut self.memory);
+        let (rule, memory, elements) = (&self.rule, &mut self.memory, cpu::elements(work.iter().map(|w| &w.grad)));
         if let Err(e) = cpu::on_threads_if_worth(elements, || rule.step(&cx, &mut work, memory)) {
             // Bias corrections go by a tensor's steps: one that was refused is none.
             work.iter_mut().for_each(|w| w.param.steps -= 1);

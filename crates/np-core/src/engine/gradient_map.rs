@@ -10,10 +10,12 @@ use crate::engine::tensor_ops;
 pub(crate) struct GradientMap {
     pub(crate) scale: f64,
     pub(crate) limit: f64,
+    /// What the device is to bring the norm of all gradients down to, where that is left to the step: `scale` is 1 then.
+    pub(crate) norm: Option<f64>,
 }
 
 impl GradientMap {
-    pub(crate) const IDENTITY: Self = Self { scale: 1.0, limit: f64::INFINITY };
+    pub(crate) const IDENTITY: Self = Self { scale: 1.0, limit: f64::INFINITY, norm: None };
 
     /// On one number.
     #[inline(always)]

@@ -7,9 +7,11 @@ use candle_core::{DType, Device, Storage, Tensor};
 use half::{bf16, f16};
 
 use crate::config::options::{Clip, NonFinite, Options, Training};
+use crate::engine::backend::Backend;
 use crate::engine::cpu;
 use crate::engine::cpu::CHUNK;
 use crate::engine::element::{BLOCK, Element};
+use crate::engine::elementwise::device::launches;
 use crate::engine::gradient_map::GradientMap;
 use crate::engine::number::{Float, Number};
 use crate::engine::param_state::{ParamState, compute_dtype, memory};
@@ -35,6 +37,22 @@ pub(crate) enum GradientCheck {
     Skip { norm: f64 },
 }
 
+/// Where gradients are clipped by their norm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Clips {
+    /// Here: it is read back from a device.
+    Here,
+    /// In the step, on the device, if nothing else has to be known of the gradients.
+    InStep,
+}
+
+impl Clips {
+    /// In the step, if the rule clips on devices and all parameters' steps are launches.
+    pub(crate) fn of(on_device: bool, params: &[ParamState], backend: Backend) -> Self {
+        if on_device && params.iter().all(|param| launches(param, backend)) { Self::InStep } else { Self::Here }
+    }
+}
+
 /// Looks for numbers that are not finite, or, in parameters of the shapes that `squares` says, have squares that the state of their type cannot hold, and works out the clipping; with one device
 /// synchronisation, for gradients that are not out of the ordinary.
 pub(crate) fn check_gradients(
@@ -42,6 +60,7 @@ pub(crate) fn check_gradients(
     found: &[Option<Tensor>],
     options: &Options,
     squares: impl Fn(&[usize]) -> bool,
+    clips: Clips,
 ) -> Result<GradientCheck> {
     let mut map = GradientMap::IDENTITY;
     if let Some(Clip::Value(limit)) = options.clip {
@@ -52,6 +71,10 @@ pub(crate) fn check_gradients(
         _ => None,
     };
     if clip.is_none() && options.non_finite == NonFinite::Propagate {
+        return Ok(GradientCheck::Use { map, norm: None });
+    }
+    if clips == Clips::InStep && options.non_finite == NonFinite::Propagate {
+        map.norm = clip;
         return Ok(GradientCheck::Use { map, norm: None });
     }
     let sums = Squares::of(found)?;
@@ -118,8 +141,7 @@ impl Squares {
     pub(crate) const LARGER: f64 = f64::from_bits((1023 + 600) << 52);
 
     fn of(found: &[Option<Tensor>]) -> Result<Self> {
-        let elements = found.iter().flatten().map(Tensor::elem_count).sum();
-        cpu::on_threads_if_worth(elements, || {
+        cpu::on_threads_if_worth(cpu::elements(found.iter().flatten()), || {
             let plain = Self::scaled(found, 1.0)?;
             match plain.total {
                 total if !total.is_finite() => Self::scaled(found, Self::SMALLER),

@@ -9,6 +9,8 @@ pub(crate) mod backend;
 pub(crate) mod buffer;
 pub(crate) mod candle;
 pub(crate) mod cpu;
+#[cfg(feature = "cuda")]
+pub(crate) mod cuda;
 pub(crate) mod driver;
 pub(crate) mod element;
 pub(crate) mod elementwise;
@@ -28,6 +30,8 @@ pub(crate) mod report;
 pub(crate) mod rounder;
 pub(crate) mod rule;
 pub(crate) mod saved;
+#[cfg(any(test, feature = "cuda"))]
+pub(crate) mod summed;
 pub(crate) mod tensor_ops;
 pub mod traced;
 pub(crate) mod weights;

@@ -77,6 +77,11 @@ pub trait Rule: HyperParameters {
         None
     }
 
+    /// Whether steps on a CUDA device clip gradients by their norm themselves, there: the norm is then not known on the host, and not in the step's report.
+    fn clips_on_device(&self) -> bool {
+        false
+    }
+
     /// The average that stands for the parameter in evaluation, from the parameter and its buffers; none for most optimizers.
     ///
     /// # Errors

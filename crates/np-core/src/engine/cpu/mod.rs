@@ -3,7 +3,7 @@
 pub(crate) mod sums;
 mod threads;
 
-use candle_core::{CpuStorage, Layout};
+use candle_core::{CpuStorage, Layout, Tensor};
 use rayon::prelude::*;
 
 use crate::engine::element::Element;
@@ -19,6 +19,11 @@ const WORTH_THREADS: usize = 2 * CHUNK;
 /// Whether `elements` are to be spread over threads: inside [`on_threads`], where there are enough of them.
 pub(crate) fn worth_threads(elements: usize) -> bool {
     elements > WORTH_THREADS && parallel()
+}
+
+/// Elements of those tensors that are in the CPU's memory. Candle's queue of a CUDA device is the calling thread's own: work on such a device must not change threads.
+pub(crate) fn elements<'a>(tensors: impl Iterator<Item = &'a Tensor>) -> usize {
+    tensors.filter(|tensor| tensor.device().is_cpu()).map(Tensor::elem_count).sum()
 }
 
 /// Runs `f`, which handles `elements` of them, on threads where that pays.

@@ -1,6 +1,11 @@
 //! Optimizers that treat every element alike: they give a direction u, and θ ← θ − η·u is done for them.
 
+pub(crate) mod device;
+#[cfg(any(test, feature = "cuda"))]
+pub(crate) mod launched;
 mod loops;
+#[cfg(any(test, feature = "cuda"))]
+pub(crate) mod plan;
 mod trace;
 
 use std::cell::{Cell, RefCell};
@@ -25,10 +30,20 @@ use crate::engine::traced::interpret::Program;
 use crate::engine::traced::{Outcome, Traced};
 use crate::engine::{cpu, pass};
 use crate::error::{Result, check};
+use device::Launches;
 use loops::{Around, Slices, has, update};
 use trace::{step_tensors, trace};
 
 pub(crate) use trace::direction_on;
+
+#[cfg(test)]
+#[path = "../../../../np-cuda/tests/host/mod.rs"]
+pub(crate) mod host;
+#[cfg(test)]
+#[path = "../../../../np-cuda/tests/nvrtc/mod.rs"]
+pub(crate) mod nvrtc;
+#[cfg(test)]
+pub(crate) mod plan_tests;
 
 /// An optimizer whose update of an element depends on that element's parameter, gradient and state alone.
 ///
@@ -122,7 +137,7 @@ const STRETCH: usize = 4 * CHUNK;
 const LINE: usize = 64;
 
 impl<R: Elementwise> Rule for R {
-    type Memory = ();
+    type Memory = Launches;
 
     fn check(&self) -> Result<()> {
         // A fault of the rule, not of its settings, and one that would show as parameters that never move.
@@ -160,11 +175,21 @@ impl<R: Elementwise> Rule for R {
         Some(trace::first(self, outcome))
     }
 
-    fn directions(&self, cx: &StepContext, work: &mut [ParamStep<'_>], (): &mut ()) -> Result<Vec<Apply>> {
+    fn clips_on_device(&self) -> bool {
+        true
+    }
+
+    fn directions(&self, cx: &StepContext, work: &mut [ParamStep<'_>], memory: &mut Launches) -> Result<Vec<Apply>> {
+        if let Some(applies) = device::step(self, cx, work, memory, Outcome::Direction)? {
+            return Ok(applies);
+        }
         pass::for_each(work, |w| step_one(self, w, Outcome::Direction, cx.backend))
     }
 
-    fn step(&self, cx: &StepContext, work: &mut [ParamStep<'_>], (): &mut ()) -> Result<()> {
+    fn step(&self, cx: &StepContext, work: &mut [ParamStep<'_>], memory: &mut Launches) -> Result<()> {
+        if device::step(self, cx, work, memory, Outcome::Step)?.is_some() {
+            return Ok(());
+        }
         // Whole tensors go to threads in one region; the large ones are split further inside it.
         pass::for_each(work, |w| step_one(self, w, Outcome::Step, cx.backend)).map(|_| ())
     }

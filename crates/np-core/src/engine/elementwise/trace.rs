@@ -12,6 +12,23 @@ use crate::engine::traced::symbol::{Symbol, record};
 use crate::engine::traced::{Outcome, Traced};
 use crate::error::Result;
 
+/// [`trace`] with a map, and which argument its scale is.
+#[cfg(any(test, feature = "cuda"))]
+pub(super) fn trace_mapped<R: Elementwise>(
+    rule: &R,
+    at: &mut StepInfo<'_>,
+    around: Around<f64>,
+    map: GradientMap,
+    outcome: Outcome,
+) -> (Traced, usize) {
+    // The rule's own numbers come first.
+    let mut numbers = at.numbers.to_vec();
+    let of_rule = crate::traced::symbol::count(|| {
+        rule.scalars::<Symbol>(&mut StepInfo { numbers: &mut numbers, ..*at });
+    });
+    (trace(rule, at, around, Some(map), outcome), of_rule)
+}
+
 /// The step of one element, with what is around the rule's formula; what is in `at.numbers` moves on. With `map`, the gradient goes through it first: scale and
 /// limit are arguments then.
 pub(crate) fn trace<R: Elementwise>(

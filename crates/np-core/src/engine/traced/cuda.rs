@@ -1,34 +1,31 @@
-//! Expressions as CUDA kernels: one for all tensors of a step, over a table of chunks.
+//! Expressions as CUDA kernels: one for all tensors of a step, over a table of them.
 //!
 //! Only the text is made here. It needs no header, and is compiled at run time (NVRTC) once for each text: arguments, which change from step to step, are read
 //! from memory. Products and sums are rounded apart, as on the CPU, whatever the compiler's options.
 
 use std::fmt::{self, Write as _};
 
+use np_cuda::table::{PIECE, beginning, declarations};
+
 use super::{Expression, Node, Outcome};
 
-/// Name of every kernel's function: `np_step(const Chunk *chunks, const T *arguments)`, a block for each chunk.
+/// Name of every kernel's function: `np_step(const Piece *pieces, const Tensor *tensors, const T *arguments)`, a block for each piece of [`PIECE`] elements, with
+/// tables as [`np_cuda::table`] has them.
 pub const NAME: &str = "np_step";
 
-/// Most buffers of state that a chunk has room for.
-const BUFFERS: usize = 4;
+/// Elements that a thread loads before it computes with the first: the more, the less it waits for memory.
+const TOGETHER: usize = 4;
 
-/// A row of a kernel's table: a part of one tensor, in addresses of the device. Of the kernel's text, `struct Chunk` has the same fields in the same order.
-#[repr(C)]
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Chunk {
-    /// The parameter's first element.
-    pub theta: u64,
-    /// The gradient's.
-    pub gradient: u64,
-    /// The buffers', as many as there are.
-    pub state: [u64; BUFFERS],
-    /// Where directions go, if the outcome is one.
-    pub direction: u64,
-    /// How many elements.
-    pub length: u32,
-    /// Which block of arguments is the tensor's, counted from 0: each is as long as [`Expression::arguments`].
-    pub tensor: u32,
+impl Node {
+    /// Where in memory its values are, if they are there.
+    pub(crate) fn memory(self) -> Option<String> {
+        match self {
+            Self::Theta => Some("theta".to_string()),
+            Self::Gradient => Some("gradient".to_string()),
+            Self::State(buffer) => Some(format!("state{buffer}")),
+            _ => None,
+        }
+    }
 }
 
 /// How parameters and gradients are stored. State, directions and arguments are `double` with the second, `float` with all others.
@@ -49,11 +46,12 @@ impl Storage {
     pub const ALL: [Self; 4] = [Self::F32, Self::F64, Self::F16, Self::Bf16];
 
     /// The type that is computed in.
-    fn compute(self) -> &'static str {
+    pub(crate) fn compute(self) -> &'static str {
         if self == Self::F64 { "double" } else { "float" }
     }
 
-    fn stored(self) -> &'static str {
+    /// The type of parameters and gradients in memory.
+    pub(crate) fn stored(self) -> &'static str {
         match self {
             Self::F32 => "float",
             Self::F64 => "double",
@@ -62,7 +60,7 @@ impl Storage {
     }
 
     /// What stands between memory and the numbers that are computed with.
-    fn conversions(self) -> &'static str {
+    pub(crate) fn conversions(self) -> &'static str {
         match self {
             Self::F32 | Self::F64 => "",
             Self::F16 => {
@@ -103,12 +101,19 @@ __device__ __forceinline__ unsigned short narrow(float x) {
         if self.conversions().is_empty() { place.to_string() } else { format!("widen({place})") }
     }
 
-    fn written(self, value: &str) -> String {
+    pub(crate) fn written(self, value: &str) -> String {
         if self.conversions().is_empty() { value.to_string() } else { format!("narrow({value})") }
     }
 
+    /// The kernel that sums squares of gradients that are stored so ([`np_cuda::sums::squares`]).
+    #[must_use]
+    pub fn squares(self) -> String {
+        let read = if self.conversions().is_empty() { "" } else { "widen" };
+        np_cuda::sums::squares(self.stored(), self.compute(), self.conversions(), read)
+    }
+
     /// The function that rounds the result of `operation` to the nearest, and is not contracted with another.
-    fn rounded(self, operation: &str, operands: &[usize]) -> String {
+    pub(crate) fn rounded(self, operation: &str, operands: &[usize]) -> String {
         let operands: Vec<String> = operands.iter().map(|place| format!("v{place}")).collect();
         let letter = if self == Self::F64 { 'd' } else { 'f' };
         format!("__{letter}{operation}_rn({})", operands.join(", "))
@@ -155,7 +160,7 @@ impl fmt::Display for Hex {
 }
 
 impl Expression {
-    /// The kernel that does this to every element of every chunk, for parameters stored as `storage`.
+    /// The kernel that does this to every element of every tensor, for parameters stored as `storage`.
     ///
     /// The text is a function of the expression: it is the key under which the compiled kernel may be kept.
     #[must_use]
@@ -167,48 +172,77 @@ impl Expression {
     }
 
     fn write_kernel(&self, out: &mut String, storage: Storage) -> fmt::Result {
-        let (real, stored, buffers) = (storage.compute(), storage.stored(), self.state.len());
+        let (real, stored) = (storage.compute(), storage.stored());
         writeln!(
             out,
-            "// One step of an element-wise optimizer, recorded from its formula. A block of threads does a chunk."
+            "// One step of an element-wise optimizer, recorded from its formula. A block of threads does a piece of a tensor."
         )?;
-        writeln!(out, "struct Chunk {{")?;
-        writeln!(out, "    {stored} *theta;\n    const {stored} *gradient;\n    {real} *state[{BUFFERS}];")?;
-        writeln!(out, "    {real} *direction;\n    unsigned int length;\n    unsigned int tensor;\n}};")?;
+        write!(out, "{}", declarations(stored, real))?;
         writeln!(out, "{}", storage.conversions())?;
-        writeln!(out, "extern \"C\" __global__ void {NAME}(const Chunk *chunks, const {real} *arguments) {{")?;
-        writeln!(out, "    const Chunk chunk = chunks[blockIdx.x];")?;
+        writeln!(
+            out,
+            "extern \"C\" __global__ void {NAME}(const Piece *pieces, const Tensor *tensors, const {real} *arguments) {{"
+        )?;
+        write!(out, "{}", beginning(PIECE))?;
         self.write_before(out, storage)?;
-        writeln!(out, "    for (unsigned int i = threadIdx.x; i < chunk.length; i += blockDim.x) {{")?;
-        for (place, node) in self.nodes.iter().enumerate() {
-            if !matches!(node, Node::Argument(_) | Node::Constant(_) | Node::Largest) {
-                writeln!(out, "        const {real} v{place} = {};", self.operation(*node, storage))?;
+        writeln!(
+            out,
+            "    for (unsigned int first = threadIdx.x; first < length; first += {TOGETHER}u * blockDim.x) {{"
+        )?;
+        // All loads come before the first store, which a compiler could not move them over.
+        let loads: Vec<(usize, String)> =
+            (0..).zip(&self.nodes).filter_map(|(place, node)| Some((place, node.memory()?))).collect();
+        for (place, memory) in &loads {
+            let of = if memory.starts_with("state") { real } else { stored };
+            writeln!(out, "        {of} r{place}[{TOGETHER}];")?;
+        }
+        Self::write_loop(out, |out| {
+            loads.iter().try_for_each(|(place, memory)| writeln!(out, "                r{place}[k] = {memory}[i];"))
+        })?;
+        Self::write_loop(out, |out| {
+            for (place, node) in self.nodes.iter().enumerate() {
+                if !matches!(node, Node::Argument(_) | Node::Constant(_) | Node::Largest) {
+                    writeln!(out, "                const {real} v{place} = {};", self.operation(place, storage))?;
+                }
             }
-        }
-        match self.outcome {
-            Outcome::Step => {
-                writeln!(out, "        theta[i] = {};", storage.written(&format!("v{}", self.result)))?;
+            match self.outcome {
+                Outcome::Step => {
+                    writeln!(out, "                theta[i] = {};", storage.written(&format!("v{}", self.result)))?;
+                }
+                Outcome::Direction => writeln!(out, "                direction[i] = v{};", self.result)?,
             }
-            Outcome::Direction => writeln!(out, "        direction[i] = v{};", self.result)?,
-        }
-        for (buffer, place) in self.state.iter().enumerate().take(buffers) {
-            writeln!(out, "        state{buffer}[i] = v{place};")?;
-        }
+            let mut state = self.state.iter().enumerate();
+            state.try_for_each(|(buffer, place)| writeln!(out, "                state{buffer}[i] = v{place};"))
+        })?;
         writeln!(out, "    }}\n}}")
     }
 
-    /// What is the same for all elements of a chunk: where they are, arguments, constants.
+    /// A loop over the elements that a thread handles together.
+    fn write_loop(out: &mut String, body: impl FnOnce(&mut String) -> fmt::Result) -> fmt::Result {
+        writeln!(out, "#pragma unroll")?;
+        writeln!(out, "        for (unsigned int k = 0; k < {TOGETHER}u; k += 1) {{")?;
+        writeln!(out, "            const unsigned int i = first + k * blockDim.x;")?;
+        writeln!(out, "            if (i < length) {{")?;
+        body(out)?;
+        writeln!(out, "            }}\n        }}")
+    }
+
+    /// What is the same for all elements of a piece: where they are, arguments, constants.
     fn write_before(&self, out: &mut String, storage: Storage) -> fmt::Result {
         let (real, stored) = (storage.compute(), storage.stored());
-        writeln!(out, "    {stored} *__restrict__ const theta = chunk.theta;")?;
-        writeln!(out, "    const {stored} *__restrict__ const gradient = chunk.gradient;")?;
+        writeln!(out, "    {stored} *__restrict__ const theta = tensor.theta + start;")?;
+        writeln!(out, "    const {stored} *__restrict__ const gradient = tensor.gradient + start;")?;
         for buffer in 0..self.state.len() {
-            writeln!(out, "    {real} *__restrict__ const state{buffer} = chunk.state[{buffer}];")?;
+            writeln!(out, "    {real} *__restrict__ const state{buffer} = tensor.state[{buffer}] + start;")?;
         }
         if self.outcome == Outcome::Direction {
-            writeln!(out, "    {real} *__restrict__ const direction = chunk.direction;")?;
+            writeln!(out, "    {real} *__restrict__ const direction = tensor.direction + start;")?;
         }
-        writeln!(out, "    const {real} *__restrict__ const a = arguments + {}ull * chunk.tensor;", self.arguments)?;
+        writeln!(
+            out,
+            "    const {real} *__restrict__ const a = arguments + {}ull * tensor.arguments;",
+            self.arguments
+        )?;
         for (place, node) in self.nodes.iter().enumerate() {
             match node {
                 Node::Argument(argument) => writeln!(out, "    const {real} v{place} = a[{argument}];")?,
@@ -222,23 +256,29 @@ impl Expression {
         Ok(())
     }
 
-    fn operation(&self, node: Node, storage: Storage) -> String {
-        match node {
-            Node::Theta => storage.read("theta[i]"),
-            Node::Gradient => storage.read("gradient[i]"),
-            Node::State(buffer) => format!("state{buffer}[i]"),
-            Node::Argument(argument) => format!("a[{argument}]"),
-            Node::Constant(bits) => storage.constant(f64::from_bits(bits)),
-            Node::Largest => storage.constant(storage.largest()),
-            Node::Negate(a) => format!("-v{a}"),
-            Node::Abs(a) if storage == Storage::F64 => format!("fabs(v{a})"),
-            Node::Abs(a) => format!("fabsf(v{a})"),
-            Node::Sqrt(a) => storage.rounded("sqrt", &[a]),
-            Node::Add(a, b) => storage.rounded("add", &[a, b]),
-            Node::Subtract(a, b) => storage.rounded("sub", &[a, b]),
-            Node::Multiply(a, b) => storage.rounded("mul", &[a, b]),
-            Node::Divide(a, b) => storage.rounded("div", &[a, b]),
-            Node::SelectLt([a, b, yes, no]) => format!("v{a} < v{b} ? v{yes} : v{no}"),
+    fn operation(&self, place: usize, storage: Storage) -> String {
+        self.nodes[place].text(storage, &format!("r{place}[k]"))
+    }
+}
+
+impl Node {
+    /// The operation, with operands by their places; `memory` is where its value is, if it is in memory.
+    pub(crate) fn text(self, storage: Storage, memory: &str) -> String {
+        match self {
+            Self::Theta | Self::Gradient => storage.read(memory),
+            Self::State(_) => memory.to_string(),
+            Self::Argument(argument) => format!("a[{argument}]"),
+            Self::Constant(bits) => storage.constant(f64::from_bits(bits)),
+            Self::Largest => storage.constant(storage.largest()),
+            Self::Negate(a) => format!("-v{a}"),
+            Self::Abs(a) if storage == Storage::F64 => format!("fabs(v{a})"),
+            Self::Abs(a) => format!("fabsf(v{a})"),
+            Self::Sqrt(a) => storage.rounded("sqrt", &[a]),
+            Self::Add(a, b) => storage.rounded("add", &[a, b]),
+            Self::Subtract(a, b) => storage.rounded("sub", &[a, b]),
+            Self::Multiply(a, b) => storage.rounded("mul", &[a, b]),
+            Self::Divide(a, b) => storage.rounded("div", &[a, b]),
+            Self::SelectLt([a, b, yes, no]) => format!("v{a} < v{b} ? v{yes} : v{no}"),
         }
     }
 }
@@ -265,11 +305,5 @@ mod tests {
         }
         assert_eq!(Storage::F32.constant(0.1), "0x1.99999ap-4f");
         assert_eq!(Storage::Bf16.constant(Storage::Bf16.largest()), "0x1.fffffep+127f");
-    }
-
-    /// Eight addresses: what the text's `struct Chunk` takes on a 64-bit device.
-    #[test]
-    fn a_chunk_has_the_size_of_its_text() {
-        assert_eq!(size_of::<Chunk>(), 64);
     }
 }

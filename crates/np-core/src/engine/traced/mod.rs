@@ -8,6 +8,12 @@
 
 pub mod cuda;
 pub(crate) mod interpret;
+#[cfg(any(test, feature = "cuda"))]
+pub(crate) mod listed;
+#[cfg(any(test, feature = "cuda"))]
+pub(crate) mod pass;
+#[cfg(any(test, feature = "cuda"))]
+mod pass_text;
 pub(crate) mod symbol;
 pub(crate) mod tensors;
 
@@ -90,24 +96,40 @@ pub struct Expression {
     arguments: usize,
 }
 
+/// The nodes that `wanted` need, in their order, and where those wanted are among them.
+fn needed_for(nodes: &[Node], wanted: &[usize]) -> (Vec<Node>, Vec<usize>) {
+    let mut needed = vec![false; nodes.len()];
+    wanted.iter().for_each(|place| needed[*place] = true);
+    for (place, node) in nodes.iter().enumerate().rev() {
+        if needed[place] {
+            node.each_operand(|operand| needed[operand] = true);
+        }
+    }
+    let mut places = vec![0; nodes.len()];
+    let mut kept = Vec::new();
+    for (place, node) in nodes.iter().enumerate().filter(|(place, _)| needed[*place]) {
+        places[place] = kept.len();
+        kept.push(node.map(|operand| places[operand]));
+    }
+    (kept, wanted.iter().map(|place| places[*place]).collect())
+}
+
+/// Operations with as many results as are wanted: a pass over elements, with what it writes and what it sums.
+#[cfg(any(test, feature = "cuda"))]
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Recording {
+    pub(crate) nodes: Vec<Node>,
+    pub(crate) results: Vec<usize>,
+    pub(crate) arguments: usize,
+}
+
 impl Expression {
     /// One of `nodes`, less what neither `result` nor `state` needs.
     fn new(nodes: &[Node], outcome: Outcome, result: usize, state: &[usize], arguments: usize) -> Self {
-        let mut needed = vec![false; nodes.len()];
-        state.iter().chain([&result]).for_each(|place| needed[*place] = true);
-        for (place, node) in nodes.iter().enumerate().rev() {
-            if needed[place] {
-                node.each_operand(|operand| needed[operand] = true);
-            }
-        }
-        let mut places = vec![0; nodes.len()];
-        let mut kept = Vec::new();
-        for (place, node) in nodes.iter().enumerate().filter(|(place, _)| needed[*place]) {
-            places[place] = kept.len();
-            kept.push(node.map(|operand| places[operand]));
-        }
-        let state = state.iter().map(|place| places[*place]).collect();
-        Self { nodes: kept, outcome, result: places[result], state, arguments }
+        let wanted: Vec<usize> = state.iter().copied().chain([result]).collect();
+        let (nodes, mut state) = needed_for(nodes, &wanted);
+        let result = state.pop().unwrap_or(0);
+        Self { nodes, outcome, result, state, arguments }
     }
 
     /// Its operations, in an order in which they can be done.

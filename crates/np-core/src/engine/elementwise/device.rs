@@ -1,0 +1,98 @@
+//! Steps on CUDA devices: a launch for all parameters of one type and formula, with the norm of the gradients and what clipping makes of it on the device.
+//!
+//! A step copies one small table to the device, and waits for nothing. Parameters and state are updated in place. What is launched is worked out by `plan`; what
+//! needs a device's libraries is here, behind the feature `cuda`.
+
+use candle_core::DType;
+
+use crate::config::rounding::Rounding;
+use crate::engine::apply::Apply;
+use crate::engine::backend::Backend;
+use crate::engine::elementwise::Elementwise;
+use crate::engine::param_state::ParamState;
+use crate::engine::param_step::ParamStep;
+use crate::engine::rule::StepContext;
+use crate::engine::traced::Outcome;
+use crate::error::Result;
+
+/// Memory of the device and kernels that steps keep; nothing without the feature `cuda`.
+#[derive(Debug, Default)]
+pub struct Launches {
+    #[cfg(feature = "cuda")]
+    on_device: cuda::OnDevice,
+}
+
+/// Whether steps of this parameter are launches: on a CUDA device, but where rounding needs the host, or what it left out.
+pub(crate) fn launches(param: &ParamState, backend: Backend) -> bool {
+    let nearest =
+        param.settings.rounding == Rounding::Nearest || !matches!(param.var.dtype(), DType::F16 | DType::BF16);
+    cfg!(feature = "cuda") && backend == Backend::Auto && param.var.device().is_cuda() && nearest
+}
+
+/// A step of all of `work`, where it is made of launches; else `None`, and nothing has been done.
+pub(super) fn step<R: Elementwise>(
+    rule: &R,
+    cx: &StepContext,
+    work: &mut [ParamStep<'_>],
+    memory: &mut Launches,
+    outcome: Outcome,
+) -> Result<Option<Vec<Apply>>> {
+    if work.is_empty() || !work.iter().all(|w| launches(w.param, cx.backend)) {
+        return Ok(None);
+    }
+    #[cfg(feature = "cuda")]
+    return memory.on_device.step(rule, work, outcome).map(Some);
+    #[cfg(not(feature = "cuda"))]
+    {
+        let _ = (rule, memory, outcome);
+        Ok(None)
+    }
+}
+
+#[cfg(feature = "cuda")]
+mod cuda {
+    use np_cuda::table::{BUFFERS, Row};
+    use np_cuda::{Kept, Queue};
+
+    use crate::engine::apply::Apply;
+    use crate::engine::cuda;
+    use crate::engine::elementwise::Elementwise;
+    use crate::engine::elementwise::launched::Held;
+    use crate::engine::param_state::State;
+    use crate::engine::param_step::ParamStep;
+    use crate::engine::traced::Outcome;
+    use crate::error::Result;
+
+    /// What is kept from step to step.
+    #[derive(Debug, Default)]
+    pub(super) struct OnDevice {
+        held: Held,
+        kept: Kept,
+    }
+
+    impl OnDevice {
+        pub(super) fn step<R: Elementwise>(
+            &mut self,
+            rule: &R,
+            work: &mut [ParamStep<'_>],
+            outcome: Outcome,
+        ) -> Result<Vec<Apply>> {
+            let stream = cuda::stream(work.first().map(|w| w.param.var.device()))?;
+            let mut queue = Queue::new(stream.clone(), &mut self.kept);
+            self.held.step(&mut queue, rule, work, outcome, |w| {
+                let (mut state, buffers) = ([0; BUFFERS], w.param.buffers.len());
+                let mut direction = 0;
+                if let State::Tensors(tensors) = &w.param.state {
+                    for (place, tensor) in state.iter_mut().zip(&tensors[..buffers]) {
+                        *place = cuda::address(&stream, tensor)?;
+                    }
+                    if outcome == Outcome::Direction {
+                        direction = cuda::address(&stream, &tensors[buffers])?;
+                    }
+                }
+                let theta = cuda::address(&stream, w.param.var.as_tensor())?;
+                Ok(Row { theta, gradient: cuda::address(&stream, &w.grad)?, state, direction, ..Row::default() })
+            })
+        }
+    }
+}

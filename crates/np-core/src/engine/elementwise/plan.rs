@@ -1,0 +1,158 @@
+//! What a step launches: which kernels, over which tensors, with which numbers. Made on the host, for a device's addresses or, in tests, for the host's own.
+//!
+//! Parameters that share an expression and a type share a launch; those whose step has the same numbers too share a block of arguments, and are recorded once.
+
+use candle_core::DType;
+use np_cuda::table::{Row, Table};
+
+use super::trace::trace_mapped;
+use super::{Elementwise, StepInfo, around, at};
+use crate::engine::apply::Apply;
+use crate::engine::gradient_map::GradientMap;
+use crate::engine::param_step::ParamStep;
+use crate::engine::traced::cuda::Storage;
+use crate::engine::traced::{Expression, Outcome, Traced};
+use crate::error::Result;
+
+/// A kernel's launch over the tensors of its rows.
+#[derive(Debug)]
+pub(crate) struct Launch {
+    pub(crate) expression: Expression,
+    pub(crate) storage: Storage,
+    /// Which of the argument's numbers clipping multiplies gradients with.
+    pub(crate) scale: usize,
+    /// Each tensor's number of elements.
+    pub(crate) lengths: Vec<u64>,
+    /// Which of the step's tensors each is; those that are empty do not count.
+    places: Vec<usize>,
+    rows: Vec<Row>,
+    arguments: Vec<Vec<f64>>,
+    /// Where in the table rows and arguments begin.
+    pub(crate) at_rows: usize,
+    pub(crate) at_arguments: usize,
+}
+
+impl Launch {
+    /// How many blocks of arguments there are.
+    pub(crate) fn blocks(&self) -> usize {
+        self.arguments.len()
+    }
+
+    /// Of every tensor of the step, in its order, which of the pieces of `size` elements is its first, and how many it has. Pieces are counted through all launches.
+    pub(crate) fn ranges(launches: &[Self], size: usize) -> impl Iterator<Item = u32> {
+        let mut ranges = vec![[0; 2]; launches.iter().map(|launch| launch.lengths.len()).sum()];
+        let mut first = 0;
+        for launch in launches {
+            for (place, length) in launch.places.iter().zip(&launch.lengths) {
+                let count = u32::try_from(length.div_ceil(size as u64)).unwrap_or(u32::MAX);
+                ranges[*place] = [first, count];
+                first += count;
+            }
+        }
+        ranges.into_iter().flatten()
+    }
+
+    fn write(&mut self, table: &mut Table) {
+        self.at_rows = table.section();
+        self.rows.iter().for_each(|row| row.push(table));
+        self.at_arguments = table.section();
+        for x in self.arguments.iter().flatten() {
+            match self.storage {
+                Storage::F64 => table.f64(*x),
+                _ => table.f32(*x),
+            }
+        }
+    }
+}
+
+/// What a step of one parameter is made of. The same for two, their steps are the same but for where they are.
+#[derive(Debug, PartialEq)]
+struct Key {
+    storage: Storage,
+    t: u64,
+    lr: f64,
+    weight_decay: f64,
+    numbers: Vec<f64>,
+    map: GradientMap,
+}
+
+/// A step that has been recorded.
+struct Recorded {
+    key: Key,
+    numbers: Vec<f64>,
+    apply: Apply,
+    launch: usize,
+    block: u64,
+}
+
+/// The type of `dtype`'s parameters.
+pub(crate) fn storage_of(dtype: DType) -> Storage {
+    match dtype {
+        DType::F64 => Storage::F64,
+        DType::F16 => Storage::F16,
+        DType::BF16 => Storage::Bf16,
+        _ => Storage::F32,
+    }
+}
+
+/// The launches of a step of all of `work`, in `table`, and how each parameter's ends; `row` says where a parameter is. The numbers of all move on.
+///
+/// Rows and blocks of arguments are in the order in which parameters bring them up, the same in every step of the same parameters.
+pub(crate) fn plan<R: Elementwise>(
+    rule: &R,
+    work: &mut [ParamStep<'_>],
+    outcome: Outcome,
+    table: &mut Table,
+    row: impl Fn(&ParamStep<'_>) -> Result<Row>,
+) -> Result<(Vec<Launch>, Vec<Apply>)> {
+    let (mut launches, mut recorded) = (Vec::<Launch>::new(), Vec::<Recorded>::new());
+    let (mut applies, mut filled) = (Vec::with_capacity(work.len()), 0);
+    for w in work {
+        let (storage, map) = (storage_of(w.grad.dtype()), w.map);
+        let mut now = at(rule, w);
+        let (t, lr, weight_decay) = (now.t, now.lr, now.weight_decay);
+        let key = Key { storage, t, lr, weight_decay, numbers: now.numbers.to_vec(), map };
+        let found = match recorded.iter().position(|other| other.key == key) {
+            Some(found) => found,
+            None => {
+                recorded.push(record(rule, &mut now, key, outcome, &mut launches));
+                recorded.len() - 1
+            }
+        };
+        let Recorded { numbers, apply, launch, block, .. } = &recorded[found];
+        w.param.numbers.clone_from(numbers);
+        applies.push(*apply);
+        let length = w.grad.elem_count() as u64;
+        if length > 0 {
+            launches[*launch].rows.push(Row { length, arguments: *block, ..row(w)? });
+            launches[*launch].lengths.push(length);
+            launches[*launch].places.push(filled);
+            filled += 1;
+        }
+    }
+    launches.retain(|launch| !launch.rows.is_empty());
+    table.clear();
+    launches.iter_mut().for_each(|launch| launch.write(table));
+    Ok((launches, applies))
+}
+
+fn record<R: Elementwise>(
+    rule: &R,
+    now: &mut StepInfo<'_>,
+    key: Key,
+    outcome: Outcome,
+    launches: &mut Vec<Launch>,
+) -> Recorded {
+    let (around, apply) = around(rule, now);
+    let (Traced { expression, arguments }, scale) = trace_mapped(rule, now, around, key.map, outcome);
+    let same = |launch: &Launch| launch.storage == key.storage && launch.expression == expression;
+    let launch = launches.iter().position(same).unwrap_or_else(|| {
+        let (lengths, places, rows, arguments) = (vec![], vec![], vec![], vec![]);
+        let (storage, at_rows, at_arguments) = (key.storage, 0, 0);
+        launches.push(Launch { expression, storage, scale, lengths, places, rows, arguments, at_rows, at_arguments });
+        launches.len() - 1
+    });
+    let blocks = &mut launches[launch].arguments;
+    blocks.push(arguments);
+    Recorded { key, numbers: now.numbers.to_vec(), apply, launch, block: blocks.len() as u64 - 1 }
+}
