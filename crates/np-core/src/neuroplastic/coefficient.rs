@@ -4,7 +4,7 @@ use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
 use super::signals::Signals;
-use crate::engine::number::Float;
+use crate::engine::number::{Float, Number};
 use crate::engine::rule::StepContext;
 use crate::engine::tensor_ops;
 use crate::error::{Result, check, not_negative, positive};
@@ -126,7 +126,7 @@ pub(super) struct Alpha<T> {
     bounds: [T; 2],
 }
 
-impl<T: Float> Alpha<T> {
+impl<T: Number> Alpha<T> {
     /// α = α_g = 1 everywhere: plasticity switched off.
     pub(super) fn one() -> Self {
         let (one, zero) = (T::ONE, T::ZERO);
@@ -162,9 +162,11 @@ impl<T: Float> Alpha<T> {
         let alpha_f = (constant + ka * a + kg * g_abs + km * q).clip(lo, hi);
         (alpha_g, alpha_g + self.blend * (alpha_f - alpha_g))
     }
+}
 
+impl<T: Float> Alpha<T> {
     /// The same in another type.
-    pub(super) fn cast<U: Float>(&self) -> Alpha<U> {
+    pub(super) fn cast<U: Number>(&self) -> Alpha<U> {
         let cast = |x: T| U::from_f64(x.to_f64());
         Alpha {
             gradient_only: self.gradient_only.map(cast),

@@ -7,10 +7,10 @@ use super::NeuroPlasticConfig;
 use super::coefficient::Alpha;
 use super::formulation::Formulation;
 use super::passes::{AlphaSums, Combination, Modulation, Shape, Sums};
-use super::traces::Decays;
+use super::traces::{Decays, memory};
 use crate::engine::cpu::sums::{dot, square_sum, sum};
 use crate::engine::elementwise::{Elementwise, StepInfo};
-use crate::engine::number::Float;
+use crate::engine::number::{Float, Number};
 use crate::optim::{adam, sgd};
 
 /// The base optimizer's constants for a tensor's step.
@@ -25,7 +25,7 @@ pub(super) enum BaseScalars<T> {
     Given,
 }
 
-impl<T: Float> BaseScalars<T> {
+impl<T: Number> BaseScalars<T> {
     pub(super) fn new(config: &NeuroPlasticConfig, t: u64, weight_decay: Option<f64>) -> Option<Self> {
         let Formulation::Hybrid(hybrid) = &config.formulation else { return None };
         if hybrid.base.other().is_some() {
@@ -70,7 +70,7 @@ pub(super) fn trace<T: Float>(k: &Decays<T>, eps: T, block: &mut Block<'_, T>, s
     let (v, q) = (&mut block.v[..n], &mut block.x[..n]);
     for i in 0..n {
         (a[i], m[i], v[i]) = k.update(g[i], a[i], m[i], v[i]);
-        q[i] = m[i].abs() / (v[i].sqrt() + eps);
+        q[i] = memory(m[i], v[i], eps);
     }
     for (total, x) in sums.signals.iter_mut().zip([sum(g, T::abs), sum(a, |x| x), sum(q, |x| x)]) {
         *total += x;

@@ -7,9 +7,15 @@ pub(crate) mod base;
 pub(crate) mod coefficient;
 pub(crate) mod controller;
 mod cpu;
+mod device;
 pub(crate) mod diagnostics;
 pub(crate) mod formulation;
 mod kernels;
+mod kind;
+#[cfg(any(test, feature = "cuda"))]
+mod launched;
+#[cfg(test)]
+mod launched_tests;
 pub(crate) mod layers;
 mod passes;
 pub(crate) mod signals;
@@ -164,6 +170,7 @@ pub struct Memory {
     diagnostics: Diagnostics,
     /// That of a hybrid's base.
     base: AnyMemory,
+    on_device: device::OnDevice,
 }
 
 impl HyperParameters for NeuroPlasticConfig {

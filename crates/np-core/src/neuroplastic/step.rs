@@ -1,19 +1,18 @@
 //! One step: the scalar arithmetic of the method, between the passes.
 
-use candle_core::DType;
 use half::{bf16, f16};
 
 use super::base::Base;
 use super::coefficient::Alpha;
 use super::diagnostics::{Seen, SeenOrthogonal};
 use super::formulation::{BoundedResidual, Formulation, Hybrid, OrthogonalResidual, ResidualNorm, Target};
+use super::kind::Kind;
 use super::layers::Position;
 use super::passes::{Combination, Modulation, Passes, Shape, Sums, Watch};
-use super::{Diagnostics, Memory, NeuroPlasticConfig, RuleKind, base, cpu, tensors};
+use super::{Diagnostics, Memory, NeuroPlasticConfig, RuleKind, base, cpu, device, tensors};
 use crate::config::decay::DecayKind;
 use crate::config::plasticity::{Layer, Plasticity};
 use crate::engine::apply::{Apply, Seeing, apply_all};
-use crate::engine::param_state::State;
 use crate::engine::param_step::ParamStep;
 use crate::engine::rule::StepContext;
 use crate::error::Result;
@@ -61,7 +60,10 @@ pub(super) fn step(
     let seeing = if cx.diagnostics { Seeing::Squares } else { Seeing::Nothing };
     // A base's decay is its own, but for AdamW's: it has no term here.
     let inside = matches!(&config.formulation, Formulation::Hybrid(x) if x.base.adamw().is_none());
-    let squares = apply_all(work, &applies, seeing)?;
+    let squares = match device::apply(config, cx, work, &applies, &mut memory.on_device)? {
+        Some(squares) => squares,
+        None => apply_all(work, &applies, seeing)?,
+    };
     for ((w, how), theta2) in work.iter().zip(&applies).zip(squares) {
         let wd = if inside { 0.0 } else { w.weight_decay(config.weight_decay) };
         memory.diagnostics.add_parameter(how.keep * how.keep * theta2, wd * wd * theta2);
@@ -75,6 +77,59 @@ pub(super) fn directions(
     work: &mut [ParamStep<'_>],
     memory: &mut Memory,
 ) -> Result<Vec<Apply>> {
+    if let Some(applies) = device::directions(config, cx, work, memory)? {
+        return Ok(applies);
+    }
+    let (plan, watch, places) = prepare(config, cx, work, memory)?;
+    let mut updates: Vec<Option<Update>> = (0..work.len()).map(|_| None).collect();
+    for kind in Kind::ALL {
+        let members: Vec<usize> = (0..work.len()).filter(|&i| Kind::of(&work[i]) == kind).collect();
+        if members.is_empty() {
+            continue;
+        }
+        let of_members: Vec<Place> = members.iter().map(|&i| places[i]).collect();
+        let mut of_kind: Vec<&mut ParamStep<'_>> = work.iter_mut().filter(|w| Kind::of(w) == kind).collect();
+        let done = match kind {
+            Kind::F32 => cpu::with::<f32, _>(config, watch, &mut of_kind, |passes| plan.run(&of_members, passes))?,
+            Kind::F64 => cpu::with::<f64, _>(config, watch, &mut of_kind, |passes| plan.run(&of_members, passes))?,
+            Kind::F16 => cpu::with::<f16, _>(config, watch, &mut of_kind, |passes| plan.run(&of_members, passes))?,
+            Kind::BF16 => cpu::with::<bf16, _>(config, watch, &mut of_kind, |passes| plan.run(&of_members, passes))?,
+            Kind::Tensors32 | Kind::Tensors64 => {
+                plan.run(&of_members, &mut tensors::TensorPasses::new(config, watch, &mut of_kind))?
+            }
+        };
+        for (i, update) in members.into_iter().zip(done) {
+            updates[i] = Some(update);
+        }
+    }
+    let updates: Vec<Update> = updates.into_iter().flatten().collect();
+    Ok(plan.apply(work, &places, &updates, &mut memory.diagnostics))
+}
+
+/// [`directions`] by launches on a machine. Where the parameters are is asked for once a base has given its directions: it may have moved them.
+#[cfg(any(test, feature = "cuda"))]
+pub(super) fn launched<M: np_cuda::machine::Machine>(
+    config: &NeuroPlasticConfig,
+    cx: &StepContext,
+    work: &mut [ParamStep<'_>],
+    memory: &mut Memory,
+    (machine, held): (&mut M, &mut crate::engine::summed::Held),
+    members: impl FnOnce(&[ParamStep<'_>]) -> Result<Vec<super::launched::Member>>,
+) -> Result<Vec<Apply>> {
+    let (plan, watch, places) = prepare(config, cx, work, memory)?;
+    let members = members(work)?;
+    let mut passes = super::launched::LaunchedPasses::new(config, watch, machine, held, &members);
+    let updates = plan.run(&places, &mut passes)?;
+    Ok(plan.apply(work, &places, &updates, &mut memory.diagnostics))
+}
+
+/// What is known before the first pass; a base of the zoo has given its directions by then.
+fn prepare<'a>(
+    config: &'a NeuroPlasticConfig,
+    cx: &StepContext,
+    work: &mut [ParamStep<'_>],
+    memory: &mut Memory,
+) -> Result<(Plan<'a>, Watch, Vec<Place>)> {
     let (kappa, phase) = match &config.formulation {
         Formulation::OrthogonalResidual(x) => (x.schedule.at(cx)?, true),
         Formulation::Hybrid(x) => (1.0, x.phase.at(cx)?),
@@ -104,56 +159,7 @@ pub(super) fn directions(
             ratio: if base.factor == w.lr || w.lr == 0.0 { 1.0 } else { base.factor / w.lr },
         })
         .collect();
-
-    let mut updates: Vec<Option<Update>> = (0..work.len()).map(|_| None).collect();
-    for kind in Kind::ALL {
-        let members: Vec<usize> = (0..work.len()).filter(|&i| Kind::of(&work[i]) == kind).collect();
-        if members.is_empty() {
-            continue;
-        }
-        let of_members: Vec<Place> = members.iter().map(|&i| places[i]).collect();
-        let mut of_kind: Vec<&mut ParamStep<'_>> = work.iter_mut().filter(|w| Kind::of(w) == kind).collect();
-        let done = match kind {
-            Kind::F32 => cpu::with::<f32, _>(config, watch, &mut of_kind, |passes| plan.run(&of_members, passes))?,
-            Kind::F64 => cpu::with::<f64, _>(config, watch, &mut of_kind, |passes| plan.run(&of_members, passes))?,
-            Kind::F16 => cpu::with::<f16, _>(config, watch, &mut of_kind, |passes| plan.run(&of_members, passes))?,
-            Kind::BF16 => cpu::with::<bf16, _>(config, watch, &mut of_kind, |passes| plan.run(&of_members, passes))?,
-            Kind::Tensors32 | Kind::Tensors64 => {
-                plan.run(&of_members, &mut tensors::TensorPasses::new(config, watch, &mut of_kind))?
-            }
-        };
-        for (i, update) in members.into_iter().zip(done) {
-            updates[i] = Some(update);
-        }
-    }
-    let updates: Vec<Update> = updates.into_iter().flatten().collect();
-    Ok(plan.apply(work, &places, &updates, &mut memory.diagnostics))
-}
-
-/// Tensors that go through the passes together.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    F32,
-    F64,
-    F16,
-    BF16,
-    Tensors32,
-    Tensors64,
-}
-
-impl Kind {
-    const ALL: [Self; 6] = [Self::F32, Self::F64, Self::F16, Self::BF16, Self::Tensors32, Self::Tensors64];
-
-    fn of(w: &ParamStep<'_>) -> Self {
-        match (&w.param.state, w.grad.dtype()) {
-            (State::Tensors(_), DType::F64) => Self::Tensors64,
-            (State::Tensors(_), _) => Self::Tensors32,
-            (State::F64(_), _) => Self::F64,
-            (State::F32(_), DType::F16) => Self::F16,
-            (State::F32(_), DType::BF16) => Self::BF16,
-            (State::F32(_), _) => Self::F32,
-        }
-    }
+    Ok((plan, watch, places))
 }
 
 impl Plan<'_> {

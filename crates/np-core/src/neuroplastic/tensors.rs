@@ -79,7 +79,7 @@ impl<'a, 'w, 's> TensorPasses<'a, 'w, 's> {
 }
 
 /// Which buffer holds μ of the base, and what it is multiplied with.
-fn mu(config: &NeuroPlasticConfig, buffers: &[Buffer], steps: u64) -> (usize, f64) {
+pub(super) fn mu(config: &NeuroPlasticConfig, buffers: &[Buffer], steps: u64) -> (usize, f64) {
     let Formulation::Hybrid(hybrid) = &config.formulation else { return (0, 1.0) };
     let mut at = StepInfo { t: steps, lr: 0.0, weight_decay: 0.0, numbers: &mut [] };
     let scale = hybrid.base.adamw().map_or(1.0, |c| c.scalars::<f64>(&mut at).correction1());

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::engine::number::Float;
+use crate::engine::number::Number;
 use crate::error::{Result, check};
 
 hyper_parameters! {
@@ -42,6 +42,12 @@ impl Traces {
     }
 }
 
+/// q = |m|/(√v + ε), the memory signal.
+#[inline(always)]
+pub(super) fn memory<T: Number>(m: T, v: T, eps: T) -> T {
+    m.abs() / (v.sqrt() + eps)
+}
+
 /// The decays in the type that is computed in, each beside its complement.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Decays<T> {
@@ -50,7 +56,7 @@ pub(super) struct Decays<T> {
     variance: [T; 2],
 }
 
-impl<T: Float> Decays<T> {
+impl<T: Number> Decays<T> {
     pub(super) fn new(traces: &Traces) -> Self {
         let pair = |x: f64| [T::from_f64(x), T::from_f64(1.0 - x)];
         Self { activity: pair(traces.activity_decay), momentum: pair(traces.beta1), variance: pair(traces.beta2) }
