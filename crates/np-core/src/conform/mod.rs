@@ -18,7 +18,7 @@
 mod replay;
 mod spec;
 
-pub use replay::{Report, Worst, replay};
+pub use replay::{Report, Worst, replay, replay_on};
 
 /// Why a file could not be replayed.
 #[derive(Debug, thiserror::Error)]

@@ -113,6 +113,14 @@ impl Comparison {
 /// # Errors
 /// [`ConformError`] where the file is not a golden file or its optimizer is unknown. A deviation is no error: see [`Report::passed`].
 pub fn replay(bytes: &[u8], backend: Backend) -> Result<Report, ConformError> {
+    replay_on(bytes, backend, &Device::Cpu)
+}
+
+/// The same on `device`.
+///
+/// # Errors
+/// Those of [`replay`].
+pub fn replay_on(bytes: &[u8], backend: Backend, device: &Device) -> Result<Report, ConformError> {
     let (_, metadata) = SafeTensors::read_metadata(bytes)?;
     let spec = Spec::parse(metadata.metadata().as_ref().unwrap_or(&Default::default()))?;
     let tensors = candle_core::safetensors::load_buffer(bytes, &Device::Cpu)?;
@@ -120,7 +128,7 @@ pub fn replay(bytes: &[u8], backend: Backend) -> Result<Report, ConformError> {
 
     let mut params = Vec::with_capacity(spec.params.len());
     for name in &spec.params {
-        params.push((name.clone(), Var::from_tensor(get(format!("init.{name}"))?)?));
+        params.push((name.clone(), Var::from_tensor(&get(format!("init.{name}"))?.to_device(device)?)?));
     }
     let dtype = params.first().map_or(DType::F32, |(_, var)| var.dtype());
     let mut optimizer = spec.config.build_on(params.clone(), backend)?;
@@ -141,7 +149,7 @@ pub fn replay(bytes: &[u8], backend: Backend) -> Result<Report, ConformError> {
             let mut grads = GradStore::default();
             for (name, var) in &params {
                 if let Some(grad) = tensors.get(&format!("grad.{step}.{name}")) {
-                    grads.insert(var.as_tensor(), grad.clone());
+                    grads.insert(var.as_tensor(), grad.to_device(device)?);
                 }
             }
             optimizer.step_report(&grads)?;

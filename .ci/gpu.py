@@ -1,0 +1,129 @@
+"""PyTorch's side of `gpu.sh`, and its table.
+
+    gpu.py torch                        times steps of PyTorch's optimizers on the CUDA device: a JSON object
+    gpu.py table OURS.json TORCH.json   both, side by side
+"""
+
+import json
+import sys
+import time
+
+STEPS = 100
+ROUNDS = 3
+
+
+def resnet():
+    """Shapes of ResNet-18 for images of 32 by 32."""
+    shapes, width = [], 64
+
+    def layer(out, width, side):
+        shapes.extend([(out, width, side, side), (out,), (out,)])
+
+    layer(64, 3, 3)
+    for out in (64, 128, 256, 512):
+        for block in range(2):
+            layer(out, width, 3)
+            layer(out, out, 3)
+            if block == 0 and out != width:
+                layer(out, width, 1)
+            width = out
+    return shapes + [(10, 512), (10,)]
+
+
+def mlp():
+    """Shapes of the experiments' MLP."""
+    widths = (784, 256, 256, 10)
+    return [shape for i, o in zip(widths, widths[1:]) for shape in ((o, i), (o,))]
+
+
+def run_torch():
+    import torch
+
+    def clipped(params):
+        inner = torch.optim.AdamW(params, lr=1e-3, fused=True)
+
+        class Clipped:
+            def step(self):
+                torch.nn.utils.clip_grad_norm_(params, 1.0, foreach=True)
+                inner.step()
+
+        return Clipped()
+
+    forms = {
+        "adamw": {
+            "fused": lambda p: torch.optim.AdamW(p, lr=1e-3, fused=True),
+            "foreach": lambda p: torch.optim.AdamW(p, lr=1e-3, foreach=True),
+        },
+        "adamw, clipped by norm": {"fused": clipped},
+        "sgd_momentum": {
+            "fused": lambda p: torch.optim.SGD(p, lr=1e-3, momentum=0.9, fused=True),
+            "foreach": lambda p: torch.optim.SGD(p, lr=1e-3, momentum=0.9, foreach=True),
+        },
+        "radam": {"foreach": lambda p: torch.optim.RAdam(p, lr=1e-3, foreach=True)},
+    }
+    out = {"torch": torch.__version__}
+    for size, shapes in (("resnet18", resnet()), ("mlp", mlp())):
+        for name, kinds in forms.items():
+            for kind, make in kinds.items():
+                params = [torch.randn(s, device="cuda", requires_grad=True) for s in shapes]
+                for p in params:
+                    p.grad = torch.randn_like(p) * 0.01
+                optimizer = make(params)
+                for _ in range(5):
+                    optimizer.step()
+                best = (float("inf"), float("inf"))
+                for _ in range(ROUNDS):
+                    torch.cuda.synchronize()
+                    begin = time.perf_counter()
+                    for _ in range(STEPS):
+                        optimizer.step()
+                    queued = time.perf_counter() - begin
+                    torch.cuda.synchronize()
+                    done = time.perf_counter() - begin
+                    best = min(best, (done * 1e3 / STEPS, queued * 1e3 / STEPS))
+                out[f"{size}/{name}/{kind}"] = {"done_ms": best[0], "queued_ms": best[1]}
+    a, b = (torch.randn(64 << 20, device="cuda") for _ in range(2))
+    for _ in range(3):
+        a.copy_(b)
+    torch.cuda.synchronize()
+    begin = time.perf_counter()
+    for _ in range(20):
+        a.copy_(b)
+    torch.cuda.synchronize()
+    out["copy_gb_s"] = 20 * 2 * 4 * (64 << 20) / (time.perf_counter() - begin) / 1e9
+    print(json.dumps(out))
+
+
+def read(path):
+    try:
+        with open(path, encoding="utf-8") as file:
+            return json.load(file)
+    except (OSError, ValueError) as error:
+        print(f"nothing in {path}: {error}")
+        return {}
+
+
+def table(ours, theirs):
+    ours, theirs = read(ours), read(theirs)
+    print(f"milliseconds a step, best of {ROUNDS} times {STEPS}; PyTorch {theirs.get('torch', '?')}, "
+          f"copy {theirs.get('copy_gb_s', float('nan')):.0f} GB/s")
+    print(f"{'step':<36} {'queued':>8} {'done':>8} {'GB/s':>6} {'waits':>5} {'fused':>8} {'foreach':>8} {'ratio':>6}")
+    for name, row in ours.items():
+        if "error" in row:
+            print(f"{name:<36} {row['error'][:90]}")
+            continue
+        queued, done, rate = row["queued_ms"], row["done_ms"], row.get("gb_s")
+        beside = [theirs.get(f"{name}/{kind}", {}).get("done_ms") for kind in ("fused", "foreach")]
+        cells = [f"{x:8.3f}" if x else f"{'':8}" for x in beside]
+        best = min((x for x in beside if x), default=None)
+        ratio = f"{done / best:6.2f}" if best else ""
+        waits = "yes" if row.get("waits") else "no"
+        print(f"{name:<36} {queued:8.3f} {done:8.3f} {rate and f'{rate:6.0f}' or '':>6} {waits:>5} {cells[0]} {cells[1]} {ratio}")
+
+
+if sys.argv[1:2] == ["torch"] and len(sys.argv) == 2:
+    run_torch()
+elif sys.argv[1:2] == ["table"] and len(sys.argv) == 4:
+    table(sys.argv[2], sys.argv[3])
+else:
+    sys.exit(__doc__)

@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# What a machine with a CUDA device has to say: conformance of all golden files there, times of steps beside PyTorch's, and whether a step waits.
+#
+#   .ci/gpu.sh pack FOLDER [GOLDEN]    here, without a device: builds the program, and puts it, this script and golden files into FOLDER
+#   FOLDER/gpu.sh                      there: CUDA 13, Python with PyTorch, `xz`; no network, no cargo. Some minutes; a table last, all output in FOLDER/out
+#
+# To pack, CUDA's compiler and headers must be in reach: `eval "$(../shared/gpu/cuda-toolchain.sh DIR)"` brings them, and stand-ins for its libraries to link against.
+# CARGO_TARGET_DIR and NP_CARGO (options for cargo, such as a patch of candle-kernels that leaves out what takes long) are passed on. GOLDEN is a folder with
+# more golden files than the repository carries.
+set -euo pipefail
+here=$(cd "$(dirname "$0")" && pwd)
+
+if [ "${1:-}" = pack ]; then
+    folder=$(mkdir -p "${2:?usage: .ci/gpu.sh pack FOLDER [GOLDEN]}/golden" && cd "$2" && pwd)
+    cd "$here/.."
+    # shellcheck disable=SC2086 # several options each
+    cargo ${NP_CARGO:-} rustc -p np-core --features conform,cuda --example gpu -- ${NP_CUDA_LINK:-}
+    target=${CARGO_TARGET_DIR:-target}
+    strip -o "$folder/gpu" "$target/debug/examples/gpu"
+    xz -3 -f "$folder/gpu"
+    cp .ci/gpu.sh .ci/gpu.py "$folder/"
+    cp crates/np-core/tests/golden/*.safetensors "$folder/golden/"
+    [ -z "${3:-}" ] || cp -r "$3"/. "$folder/golden/"
+    git rev-parse HEAD >"$folder/commit"
+    du -sh "$folder"
+    exit
+fi
+
+cd "$here"
+[ -f gpu.xz ] || { printf 'no program here\nhint: `.ci/gpu.sh pack FOLDER` makes a folder with one\n' >&2; exit 2; }
+mkdir -p out
+xz -dkf gpu.xz && chmod +x gpu
+# The toolkit's libraries, and those of PyTorch's wheels.
+wheels=$(python3 -c "import glob,site;print(':'.join(p for s in site.getsitepackages() for p in glob.glob(s+'/nvidia/*/lib')))" 2>/dev/null || true)
+export LD_LIBRARY_PATH=/usr/local/cuda/lib64:/usr/local/cuda/targets/x86_64-linux/lib:/usr/local/nvidia/lib64:$wheels:${LD_LIBRARY_PATH:-}
+limit() { timeout --kill-after=5 "$@"; }
+
+nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader >out/device.txt 2>&1 || true
+limit 90 ./gpu conform golden >out/conform.txt 2>&1 || echo "conform: ended with $?" >>out/conform.txt
+limit 90 ./gpu steps >out/steps.json 2>out/steps.err || echo "steps: ended with $?" >>out/steps.err
+limit 60 python3 gpu.py torch >out/torch.json 2>out/torch.err || echo "torch: ended with $?" >>out/torch.err
+
+printf '\n%s, commit %s\n' "$(cat out/device.txt)" "$(cat commit 2>/dev/null || echo unknown)"
+grep FAILED out/conform.txt | head -n 20 || true
+tail -n 1 out/conform.txt
+tail -n 3 out/steps.err out/torch.err 2>/dev/null | grep -v '^$' || true
+python3 gpu.py table out/steps.json out/torch.json
