@@ -15,7 +15,7 @@ const SHIM: &str = include_str!("shim.hpp");
 
 /// A compiled kernel.
 pub struct HostKernel {
-    library: Library,
+    lib: Library,
     _folder: tempfile::TempDir,
 }
 
@@ -28,7 +28,7 @@ pub fn compiler() -> bool {
     found
 }
 
-fn compile(source: &Path, library: &Path) {
+fn compile(source: &Path, lib: &Path) {
     let mut command = Command::new("c++");
     command.args(["-std=c++20", "-O1", "-ffp-contract=off", "-fPIC", "-shared", "-pthread", "-w", "-o"]);
     let out = command.arg(library).arg(source).output().unwrap();
@@ -48,14 +48,14 @@ impl HostKernel {
         std::fs::write(&source, ends).unwrap();
         compile(&source, &library);
         // SAFETY: it has nothing that runs when it is loaded.
-        Self { library: unsafe { Library::new(&library) }.unwrap(), _folder: folder }
+        Self { lib: unsafe { Library::new(&library) }.unwrap(), _folder: folder }
     }
 
     /// Runs `blocks` blocks of `threads` threads; parameters are `words` of eight bytes.
     pub fn launch(&self, blocks: usize, threads: u32, words: &[u64]) {
         // SAFETY: the type is the one written above; the caller's words are what the kernel's parameters are.
         unsafe {
-            let run = self.library.get::<unsafe extern "C" fn(u32, u32, *const u64)>(b"run\0").unwrap();
+            let run = self.lib.get::<unsafe extern "C" fn(u32, u32, *const u64)>(b"run\0").unwrap();
             run(u32::try_from(blocks).unwrap(), threads, words.as_ptr());
         }
     }

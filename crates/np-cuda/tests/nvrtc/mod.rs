@@ -23,7 +23,7 @@ type Destroy = unsafe extern "C" fn(*mut Program) -> c_int;
 
 /// The compiler.
 pub struct Nvrtc {
-    library: Library,
+    lib: Library,
     _builtins: Library,
 }
 
@@ -42,7 +42,7 @@ impl Nvrtc {
         };
         // NVRTC asks for it by name alone, which finds what is loaded already.
         let _builtins = load("libnvrtc-builtins.so");
-        Some(Self { library: load("libnvrtc.so"), _builtins })
+        Some(Self { lib: load("libnvrtc.so"), _builtins })
     }
 
     /// Compiles a kernel whose function is `name`: contraction, approximations and flushed subnormal numbers would give other bits than the CPU's, but in
@@ -58,7 +58,7 @@ impl Nvrtc {
     /// The function of this name, which must be of type `F` in `nvrtc.h`.
     fn function<F: Copy>(&self, name: &CStr) -> F {
         // SAFETY: the callers below name the types as nvrtc.h declares them, and the library outlives each call.
-        unsafe { *self.library.get::<F>(name.to_bytes_with_nul()).unwrap() }
+        unsafe { *self.lib.get::<F>(name.to_bytes_with_nul()).unwrap() }
     }
 
     /// What `text` of `size` bytes says of the program.
