@@ -28,7 +28,7 @@ pub fn compiler() -> bool {
     found
 }
 
-fn compile(source: &Path, lib: &Path) {
+fn compile(source: &Path, library: &Path) {
     let mut command = Command::new("c++");
     command.args(["-std=c++20", "-O1", "-ffp-contract=off", "-fPIC", "-shared", "-pthread", "-w", "-o"]);
     let out = command.arg(library).arg(source).output().unwrap();

@@ -157,7 +157,7 @@ fn evaluate(
     moved: &mut Option<Vec<usize>>,
 ) -> Result<(f64, Vec<f64>, f64)> {
     let (mut loss, grads) = closure()?;
-    let found = gradients::find(&from.params, &grads)?;
+    let found = gradients::find(from.params, &grads)?;
     let norm = gradients::norm(&found)?;
     let moved = moved.get_or_insert_with(|| (0..found.len()).filter(|&i| found[i].is_some()).collect());
     let mut g = Vec::new();
