@@ -2,7 +2,7 @@
 
 /// Names an optimizer, `pub type Name = Driver<Config>;`, and keeps its documentation for [`crate::OptimizerConfig::about`].
 ///
-/// Its settings, as [`hyper_parameters`] takes them, may follow; or, where they have settings of their own, the list of these: `"key" => Config;`.
+/// Its settings, as `hyper_parameters!` takes them, may follow; or, where they have settings of their own, the list of these: `"key" => Config;`.
 macro_rules! optimizer {
     (
         $(#[doc = $line:literal])*

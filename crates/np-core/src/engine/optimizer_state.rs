@@ -113,7 +113,7 @@ fn described(plain: &[u8], metadata: &BTreeMap<String, String>) -> Result<Vec<u8
     Ok([&(header.len() as u64).to_le_bytes(), header.as_slice(), data].concat())
 }
 
-/// A parameter's piece of what a rule keeps over several parameters ([`Rule::pieces`]).
+/// A parameter's piece of what a rule keeps over several parameters ([`Rule::pieces`](crate::Rule::pieces)).
 #[derive(Debug, Clone, PartialEq)]
 pub struct Piece {
     pub(crate) parameter: usize,
@@ -134,7 +134,7 @@ impl Piece {
     }
 }
 
-/// Saved pieces, to be asked for by parameter and entry ([`Rule::load_pieces`]). What is never asked for does not fit.
+/// Saved pieces, to be asked for by parameter and entry ([`Rule::load_pieces`](crate::Rule::load_pieces)). What is never asked for does not fit.
 #[derive(Debug)]
 pub struct Pieces<'a> {
     pub(crate) state: &'a OptimizerState,

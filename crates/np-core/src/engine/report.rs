@@ -1,6 +1,6 @@
 //! What a step did.
 
-/// What a step did: what [`Driver::step_report`] and [`Driver::last_report`] give.
+/// What a step did: what [`Driver::step_report`](crate::Driver::step_report) and [`Driver::last_report`](crate::Driver::last_report) give.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct StepReport {
     /// What became of the gradients.

@@ -42,7 +42,7 @@ impl OptimizerConfig {
         self.rule().learning_rate()
     }
 
-    /// See [`Rule::validate`](crate::Rule::validate).
+    /// See [`HyperParameters::validate`](crate::HyperParameters::validate).
     ///
     /// # Errors
     /// [`crate::Error::Config`] for the first hyper-parameter out of range.
