@@ -89,12 +89,13 @@ fn members(config: &NeuroPlasticConfig, work: &[ParamStep<'_>]) -> Vec<super::la
     work.iter().map(one).collect()
 }
 
-fn check(json: &str, dtype: DType, waits: usize) {
+/// Each step waits for the machine `waits` times. Many threads that wait for one another take their time on a host: few steps.
+fn check(json: &str, dtype: DType, steps: usize, waits: usize) {
     let config = config(json);
     let (mut ours, mut loops) = (driver(&config, dtype), driver(&config, dtype));
     let (mut memory, mut expected) = (Memory::default(), Memory::default());
     let (mut host, mut held) = (Host::default(), Held::default());
-    for step in 0..2 {
+    for step in 0..steps {
         with_work(&mut ours, step, |rule, w| {
             let find = |w: &[ParamStep<'_>]| Ok(members(rule, w));
             let applies: Vec<Apply> = launched(rule, &CX, w, &mut memory, (&mut host, &mut held), find).unwrap();
@@ -113,7 +114,7 @@ fn check(json: &str, dtype: DType, waits: usize) {
     let (ours, loops) = (memory.diagnostics.report(), expected.diagnostics.report());
     assert!(ours.len() > 10, "{ours:?}");
     assert_eq!(ours, loops, "{json} in {dtype:?}");
-    assert_eq!(host.waits, 2 * waits, "{json}");
+    assert_eq!(host.waits, steps * waits, "{json}");
 }
 
 #[test]
@@ -121,18 +122,19 @@ fn launches_have_the_bits_of_the_passes() {
     if !compiler() {
         return;
     }
-    check(r#"{"weight_decay": 0.1}"#, DType::F32, 3);
-    check("{}", DType::BF16, 3);
-    check("{}", DType::F64, 3);
-    check(r#"{"formulation": "bounded_residual"}"#, DType::F32, 4);
-    check(r#"{"formulation": "orthogonal_residual"}"#, DType::F32, 5);
-    check(r#"{"formulation": {"hybrid": {"base": "adamw", "target": "momentum"}}}"#, DType::F32, 4);
+    check(r#"{"weight_decay": 0.1}"#, DType::F32, 2, 3);
+    check("{}", DType::BF16, 1, 3);
+    check("{}", DType::F64, 1, 3);
+    check(r#"{"formulation": "bounded_residual"}"#, DType::F32, 1, 4);
+    check(r#"{"formulation": "orthogonal_residual"}"#, DType::F32, 1, 5);
+    check(r#"{"formulation": {"hybrid": {"base": "adamw", "target": "momentum"}}}"#, DType::F32, 2, 4);
     check(
         r#"{"weight_decay": 0.1, "formulation": {"hybrid": {"base": "sgd_momentum", "target": "trust_ratio"}}}"#,
         DType::F32,
+        1,
         4,
     );
-    check(r#"{"formulation": {"hybrid": {"base": "lion"}}}"#, DType::F32, 4);
+    check(r#"{"formulation": {"hybrid": {"base": "lion"}}}"#, DType::F32, 1, 4);
 }
 
 /// The controller's logarithms are taken of other products than the CPU's: all but their last bits agree, and so do steps.

@@ -5,7 +5,7 @@ use std::fmt::{self, Write as _};
 use np_cuda::table::{CHUNK, beginning, declarations};
 
 use super::cuda::Storage;
-use super::pass::{LANES, PASS, Pass, Target, Term, WARPS, WATCH_LANES, WATCHED};
+use super::pass::{LANES, PASS, Pass, THREADS, Target, Term, WARPS, WATCH_LANES, WATCHED};
 use super::{Node, Recording};
 use crate::engine::element::BLOCK;
 
@@ -29,7 +29,7 @@ impl Writer<'_> {
         writeln!(out, "{}", storage.conversions())?;
         writeln!(
             out,
-            "extern \"C\" __global__ void {PASS}(const Piece *pieces, const Tensor *tensors, const {real} *arguments,"
+            "extern \"C\" __global__ void __launch_bounds__({THREADS}) {PASS}(const Piece *pieces, const Tensor *tensors, const {real} *arguments,"
         )?;
         writeln!(out, "                                   double *partial) {{")?;
         if outputs > 0 {
