@@ -211,7 +211,6 @@ impl Elementwise for ScheduleFreeAdamWConfig {
 pub struct SgdScalars<T>(Moves<T>);
 
 impl Elementwise for ScheduleFreeSgdConfig {
-    const SQUARES: bool = true;
     const BUFFERS: &'static [&'static str] = &["z"];
     type Scalars<T: Number> = SgdScalars<T>;
 
