@@ -11,7 +11,6 @@ use crate::engine::backend::Backend;
 use crate::engine::cpu;
 use crate::engine::cpu::CHUNK;
 use crate::engine::element::{BLOCK, Element};
-use crate::engine::elementwise::device::launches;
 use crate::engine::gradient_map::GradientMap;
 use crate::engine::number::{Float, Number};
 use crate::engine::param_state::{ParamState, compute_dtype, memory};
@@ -49,7 +48,7 @@ pub(crate) enum Clips {
 impl Clips {
     /// In the step, if the rule clips on devices and all parameters' steps are launches.
     pub(crate) fn of(on_device: bool, params: &[ParamState], backend: Backend) -> Self {
-        if on_device && params.iter().all(|param| launches(param, backend)) { Self::InStep } else { Self::Here }
+        if on_device && params.iter().all(|param| param.launches(backend)) { Self::InStep } else { Self::Here }
     }
 }
 

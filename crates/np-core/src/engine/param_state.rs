@@ -5,6 +5,7 @@ use std::collections::HashSet;
 use candle_core::{DType, Device, Storage, Tensor, Var};
 
 use crate::config::options::{Matrix, Settings};
+use crate::config::rounding::{Rounding, is_half};
 use crate::engine::backend::Backend;
 use crate::engine::buffer::{Buffer, COMPENSATION, Initial};
 use crate::error::{Error, Result};
@@ -171,6 +172,12 @@ impl ParamState {
             accumulated: None,
             has_gradient: false,
         })
+    }
+
+    /// Whether its steps are launches of kernels: on a CUDA device, but where rounding needs the host, or what it left out.
+    pub(crate) fn launches(&self, backend: Backend) -> bool {
+        let nearest = self.settings.rounding == Rounding::Nearest || !is_half(self.var.dtype());
+        cfg!(feature = "cuda") && backend == Backend::Auto && self.var.device().is_cuda() && nearest
     }
 
     /// The shape that rules go by: of one dimension where the options say that the parameter is no matrix.

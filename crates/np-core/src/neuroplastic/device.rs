@@ -62,7 +62,6 @@ mod cuda {
     use np_cuda::table::Row;
 
     use crate::engine::cuda::address;
-    use crate::engine::elementwise::device::launches;
     use crate::engine::param_state::State;
     use crate::engine::param_step::ParamStep;
     use crate::engine::rule::StepContext;
@@ -71,7 +70,7 @@ mod cuda {
     use crate::neuroplastic::launched::{Member, member};
 
     pub(super) fn takes(cx: &StepContext, work: &[ParamStep<'_>]) -> bool {
-        !work.is_empty() && work.iter().all(|w| launches(w.param, cx.backend))
+        !work.is_empty() && work.iter().all(|w| w.param.launches(cx.backend))
     }
 
     /// All parameters with their addresses, which are good on `stream`.

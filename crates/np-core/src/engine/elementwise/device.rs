@@ -3,13 +3,8 @@
 //! A step copies one small table to the device, and waits for nothing. Parameters and state are updated in place. What is launched is worked out by `plan`; what
 //! needs a device's libraries is here, behind the feature `cuda`.
 
-use candle_core::DType;
-
-use crate::config::rounding::Rounding;
 use crate::engine::apply::Apply;
-use crate::engine::backend::Backend;
 use crate::engine::elementwise::Elementwise;
-use crate::engine::param_state::ParamState;
 use crate::engine::param_step::ParamStep;
 use crate::engine::rule::StepContext;
 use crate::engine::traced::Outcome;
@@ -22,13 +17,6 @@ pub struct Launches {
     on_device: cuda::OnDevice,
 }
 
-/// Whether steps of this parameter are launches: on a CUDA device, but where rounding needs the host, or what it left out.
-pub(crate) fn launches(param: &ParamState, backend: Backend) -> bool {
-    let nearest =
-        param.settings.rounding == Rounding::Nearest || !matches!(param.var.dtype(), DType::F16 | DType::BF16);
-    cfg!(feature = "cuda") && backend == Backend::Auto && param.var.device().is_cuda() && nearest
-}
-
 /// A step of all of `work`, where it is made of launches; else `None`, and nothing has been done.
 pub(super) fn step<R: Elementwise>(
     rule: &R,
@@ -37,7 +25,7 @@ pub(super) fn step<R: Elementwise>(
     memory: &mut Launches,
     outcome: Outcome,
 ) -> Result<Option<Vec<Apply>>> {
-    if work.is_empty() || !work.iter().all(|w| launches(w.param, cx.backend)) {
+    if work.is_empty() || !work.iter().all(|w| w.param.launches(cx.backend)) {
         return Ok(None);
     }
     #[cfg(feature = "cuda")]
