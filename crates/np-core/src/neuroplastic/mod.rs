@@ -152,8 +152,8 @@ impl NeuroPlasticConfig {
     ///
     /// ```
     /// use np_core::neuroplastic::Base;
-    /// use np_core::{LionConfig, NeuroPlasticConfig, OptimizerConfig};
-    /// let config = NeuroPlasticConfig::hybrid(Base::Other(Box::new(OptimizerConfig::Lion(LionConfig::default()))));
+    /// use np_core::{BaseConfig, LionConfig, NeuroPlasticConfig};
+    /// let config = NeuroPlasticConfig::hybrid(Base::Other(Box::new(BaseConfig::Lion(LionConfig::default()))));
     /// assert_eq!((config.lr, config.stabilizer.max_update_norm), (1e-4, None));
     /// ```
     #[must_use]
