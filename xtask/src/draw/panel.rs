@@ -171,6 +171,7 @@ pub(crate) fn figure(title: &str, panels: &[Panel], layout: Layout, legend: &[Lo
     let labels = panels.iter().map(|p| p.y.label_width()).fold(0.0, f64::max);
     let name = if panels.iter().all(|p| p.y.name.is_empty()) { 0.0 } else { 1.5 * NORMAL };
     let notes = panels.iter().filter_map(|p| p.notes.as_ref()).map(|notes| notes.width() + 40.0).fold(0.0, f64::max);
+    let notes = notes + panels.iter().flat_map(|p| &p.layers).map(Layer::room).fold(0.0, f64::max);
     // A row in which a panel has a key is that much higher.
     let key_room = |row: &[Panel]| if row.iter().any(|p| !p.key.is_empty()) { LEADING } else { 0.0 };
     let mut tops = vec![0.0];

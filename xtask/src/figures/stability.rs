@@ -11,7 +11,7 @@ use super::runs::{Quantity, Runs, Summary};
 use super::table::{Mark, Row, long_format};
 use super::{Figure, Scale};
 use crate::draw::axis::Axis;
-use crate::draw::chart::{Cell, Layer};
+use crate::draw::chart::{Cell, Layer, Ramp};
 use crate::draw::panel::{self, Grid, Layout, Panel};
 use crate::draw::theme::{self, PANEL_WIDTH};
 
@@ -21,6 +21,7 @@ const ROW: f64 = 170.0;
 /// Draws the figure.
 pub(crate) fn draw(scale: Scale, runs: &Runs) -> Result<Figure> {
     let (arms, rates, title) = (runs.arms(), runs.values(RATE, None), data_title(runs));
+    let colours = Colours::of(runs)?;
     let (mut rows, mut cells, mut labels) = (Vec::new(), Vec::new(), Vec::new());
     for (i, arm) in arms.iter().enumerate() {
         labels.push(theme::arm(arm)?.label.to_owned());
@@ -36,14 +37,14 @@ pub(crate) fn draw(scale: Scale, runs: &Runs) -> Result<Figure> {
                 Some(summary) => rows.extend(summary.rows(row)),
                 None => rows.push(row(Mark::Nothing)),
             }
-            cells.push(cell((j, i), planned, summary.as_ref()));
+            cells.push(cell((j, i), planned, summary.as_ref(), &colours));
         }
     }
     let panel = Panel {
         title: format!("{title}: final test accuracy (%)"),
         x: Axis::columns("Learning rate", rates.iter().map(f64::to_string).collect()),
         y: Axis { name: "Variant of the rule".into(), ..Axis::rows(labels) },
-        layers: vec![Layer::Cells(cells)],
+        layers: vec![Layer::Cells(cells), Layer::Ramp(Ramp { ticks: colours.ticks() })],
         key: Vec::new(),
         grid: Grid::Cells,
         notes: None,
@@ -54,7 +55,8 @@ pub(crate) fn draw(scale: Scale, runs: &Runs) -> Result<Figure> {
         .text(&format!(
             "Test accuracy after the last epoch on {title}, by learning rate and by what of the full rule is switched off: the normalisation of the \
              three signals, the bound on the norm of a tensor's update, the gain on its root mean square, or all three. Large numbers are \
-             means over the seeds that finished, small ones the sample standard deviation; colours go with the means, from 10 % (chance) to 90 %. A run diverges when its \
+             means over the seeds that finished, small ones the sample standard deviation. Colours go with the logarithm of the mean error, from 90 % (chance) \
+             to that of the best cell, so that near the best a few points are a step of colour. A run diverges when its \
              loss or a parameter is not finite."
         ))
         .rates_are_tried()
@@ -65,18 +67,54 @@ pub(crate) fn draw(scale: Scale, runs: &Runs) -> Result<Figure> {
     Ok(Figure { name: "fig8", drawing, table: long_format(&rows), caption })
 }
 
+/// Accuracy of chance, in percent: ten classes.
+const CHANCE: f64 = 10.0;
+
+/// Which shade an accuracy has: even steps of a ratio of errors, from chance to the best cell. On an even scale 77 and 88 % look alike.
+struct Colours {
+    /// Mean accuracy of the best cell, in percent.
+    best: f64,
+}
+
+impl Colours {
+    fn of(runs: &Runs) -> Result<Self> {
+        let mut best = CHANCE + 10.0;
+        for rate in runs.values(RATE, None) {
+            let here = runs.where_axis(RATE, &rate.into())?;
+            for arm in here.arms() {
+                let summary = here.summary(&arm, Quantity::TestAccuracy)?;
+                best = summary.map_or(best, |summary| best.max(summary.mean));
+            }
+        }
+        // Of no error there is no logarithm.
+        Ok(Self { best: best.min(99.5) })
+    }
+
+    /// From 0, chance or worse, to 1, the best.
+    fn shade(&self, accuracy: f64) -> f64 {
+        let ratio = (100.0 - CHANCE) / (100.0 - accuracy.min(self.best));
+        (ratio.ln() / ((100.0 - CHANCE) / (100.0 - self.best)).ln()).clamp(0.0, 1.0)
+    }
+
+    /// The best, and round accuracies that stand apart on the colour bar.
+    fn ticks(&self) -> Vec<(f64, String)> {
+        let round = [10.0, 50.0, 70.0, 80.0, 85.0, 90.0, 95.0, 98.0];
+        let apart = round.into_iter().filter(|value| self.shade(*value) < 0.91);
+        apart.chain([self.best]).map(|value| (self.shade(value), format!("{value:.0} %"))).collect()
+    }
+}
+
 /// The cell in a column and row.
-fn cell((column, row): (usize, usize), planned: usize, summary: Option<&Summary>) -> Cell {
+fn cell((column, row): (usize, usize), planned: usize, summary: Option<&Summary>, colours: &Colours) -> Cell {
     let diverged = planned - summary.map_or(0, |summary| summary.values.len());
     let note = match (diverged, summary) {
         (0, Some(Summary { std: Some(std), .. })) => format!("± {std:.1}"),
         (0, _) => String::new(),
         (_, None) => format!("{diverged} of {planned}"),
-        _ => format!("{diverged} of {planned} diverged"),
+        _ => format!("{diverged} diverged"),
     };
     let text = summary.map_or_else(|| "diverged".into(), |summary| format!("{:.1}", summary.mean));
-    // From chance to perfect.
-    let shade = summary.map(|summary| ((summary.mean - 10.0) / 80.0).clamp(0.0, 1.0));
+    let shade = summary.map(|summary| colours.shade(summary.mean));
     Cell { column: column as f64, row: row as f64, shade, text, note }
 }
 
@@ -105,4 +143,23 @@ pub(crate) fn spans(runs: &Runs) -> Result<String> {
         let _ = writeln!(out, "| {label} | {best:.1} | {at} | {} | {diverged} |", near.join(", "));
     }
     Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn colours_tell_good_from_best() {
+        let colours = Colours { best: 88.0 };
+        assert_eq!([0.0, 10.0, 88.0, 90.0].map(|accuracy| colours.shade(accuracy)), [0.0, 0.0, 1.0, 1.0]);
+        // By hand: ln(90 / 23) / ln(90 / 12).
+        assert!((colours.shade(77.0) - 0.677).abs() < 1e-3);
+        let ticks = colours.ticks();
+        assert_eq!(
+            ticks.iter().map(|(_, label)| label.as_str()).collect::<Vec<_>>(),
+            ["10 %", "50 %", "70 %", "80 %", "85 %", "88 %"]
+        );
+        assert!(ticks.windows(2).all(|pair| pair[1].0 - pair[0].0 > 0.08));
+    }
 }

@@ -1,9 +1,11 @@
 //! What can be drawn into axes.
 
+mod ramp;
 mod rows;
 
 use anyhow::Result;
 
+pub(crate) use ramp::Ramp;
 pub(crate) use rows::{Bar, Bound, Cell, Interval, Rule};
 
 use super::canvas::{Canvas, Fill, Stroke};
@@ -60,6 +62,8 @@ pub(crate) enum Layer {
     Bounds(Vec<Bound>),
     /// A heat map.
     Cells(Vec<Cell>),
+    /// Its colour bar.
+    Ramp(Ramp),
     /// A line across all rows.
     Rule(Rule),
 }
@@ -157,8 +161,13 @@ impl Layer {
             Layer::Bars(bars) => bars.iter().map(|bar| bar.value).collect(),
             Layer::Bounds(bounds) => bounds.iter().map(|bound| bound.value).collect(),
             Layer::Rule(rule) => rule.band.into_iter().flatten().chain([rule.at]).collect(),
-            Layer::Curve { .. } | Layer::Points { .. } | Layer::Cells(_) => Vec::new(),
+            Layer::Curve { .. } | Layer::Points { .. } | Layer::Cells(_) | Layer::Ramp(_) => Vec::new(),
         }
+    }
+
+    /// Room that the layer takes at the right of the axes.
+    pub(crate) fn room(&self) -> f64 {
+        if let Layer::Ramp(ramp) = self { ramp.room() } else { 0.0 }
     }
 
     /// Draws one stage of the layer.
@@ -183,6 +192,7 @@ impl Layer {
             Layer::Bars(bars) => bars.iter().try_for_each(|bar| bar.draw(canvas, frame, stage)),
             Layer::Bounds(bounds) => bounds.iter().try_for_each(|bound| bound.draw(canvas, frame, stage)),
             Layer::Cells(cells) => cells.iter().try_for_each(|cell| cell.draw(canvas, frame, stage)),
+            Layer::Ramp(ramp) => ramp.draw(canvas, frame, stage),
             Layer::Rule(rule) => rule.draw(canvas, frame, stage),
         }
     }

@@ -176,9 +176,9 @@ impl Cell {
                 if self.note.is_empty() {
                     return canvas.text((x, centred(y, NORMAL)), &self.text, set);
                 }
-                canvas.text((x, y - 8.0), &self.text, set)?;
-                let small = Type::new(0.8 * SMALL).align(Align::Middle).colour(colour);
-                canvas.text((x, y + 0.9 * SMALL), &self.note, small)
+                canvas.text((x, y - 10.0), &self.text, set)?;
+                let small = Type::new(SMALL).align(Align::Middle).colour(colour);
+                canvas.text((x, y + SMALL), &self.note, small)
             }
             _ => Ok(()),
         }
