@@ -125,16 +125,17 @@ pub(crate) fn transfer(scale: Scale, runs: &Runs) -> Result<Figure> {
         ('A', Quantity::TestAccuracy, "accuracy", "Test accuracy (%)", Limits::PERCENT),
         ('B', Quantity::TrainLoss, "training loss", "Training loss (nats)", Limits::POSITIVE),
     ] {
-        let layers = runs.curves(letter, quantity, Spread::Seeds, Fill::Solid, &mut rows)?;
+        let layers = runs.curves(letter, quantity, Spread::Lines, Fill::Solid, &mut rows)?;
         panels.push(panel(runs, &format!("{title}: {what}"), name, layers, limits));
     }
+    panels.iter_mut().for_each(|panel| panel.key = vec![Key::remark("thin: single seeds; thick: their mean")]);
     let drawing = panel::figure("Figure 5: transfer", &panels, Layout::grid(2), &looks(runs)?)?;
     let caption = Caption::new(5, "Transfer", scale, runs)
         .text(&format!(
             "The configuration that was tuned on MNIST, unchanged, on {title} with {}. Test accuracy (A) and mean training loss (B) by epoch.",
             runs.task()
         ))
-        .bands("lines are means, bands ± 1 sample standard deviation")
+        .bands("thin lines are single seeds, thick lines with markers their means")
         .comparison(Metric::FinalTestAccuracy)
         .comparison(Metric::FinalTrainLoss)
         .finish()?;

@@ -41,6 +41,8 @@ pub(crate) enum Spread {
     Seeds,
     /// The mean over the seeds of another quantity, to either side.
     Of(Quantity),
+    /// No band, but every seed as a thin line: for few seeds.
+    Lines,
 }
 
 impl Quantity {
@@ -224,19 +226,16 @@ impl Runs {
                 let half = match spread {
                     Spread::Seeds => stats::sample_std(&values),
                     Spread::Of(other) => stats::mean(&at(other)),
+                    Spread::Lines => None,
                 };
                 let (x, half) = ((index + 1) as f64, half.unwrap_or(0.0));
                 let spot = Spot { x, mean: value, low: value - half, high: value + half };
                 spots.push(spot);
-                rows.push(Row {
-                    panel,
-                    data: self.data(),
-                    arm: arm.clone(),
-                    quantity: quantity.key(),
-                    x_name: "epoch",
-                    x,
-                    mark: Mark::Mean { value, ends: Some([spot.low, spot.high]), n: values.len() },
-                });
+                let ends = (spread != Spread::Lines).then_some([spot.low, spot.high]);
+                rows.push(self.row(panel, arm, quantity, x, Mark::Mean { value, ends, n: values.len() }));
+            }
+            if spread == Spread::Lines {
+                layers.push(self.lines(panel, arm, quantity, rows)?);
             }
             if !spots.is_empty() {
                 let marks = Marks::staggered(self.epochs(), i, arms.len());
@@ -244,6 +243,22 @@ impl Runs {
             }
         }
         Ok(layers)
+    }
+
+    /// Every seed of an arm as a thin line, and its values in `rows`.
+    fn lines(&self, panel: char, arm: &str, quantity: Quantity, rows: &mut Vec<Row>) -> Result<Layer> {
+        let mut lines = Vec::new();
+        for (seed, record) in self.arm(arm)? {
+            let values = record.epochs.iter().filter_map(|epoch| Some((epoch.epoch as f64, quantity.of(epoch)?)));
+            let line: Vec<(f64, f64)> = values.collect();
+            rows.extend(line.iter().map(|&(x, value)| self.row(panel, arm, quantity, x, Mark::Seed { seed, value })));
+            lines.push(line);
+        }
+        Ok(Layer::Lines { look: theme::arm(arm)?, lines })
+    }
+
+    fn row(&self, panel: char, arm: &str, quantity: Quantity, x: f64, mark: Mark) -> Row {
+        Row { panel, data: self.data(), arm: arm.into(), quantity: quantity.key(), x_name: "epoch", x, mark }
     }
 
     /// The last epoch's value of every finished run of an arm, by seed.

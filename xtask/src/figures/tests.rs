@@ -178,7 +178,7 @@ fn the_tables_hold_what_is_plotted() {
     assert_eq!(rows("fig2"), 3 * 2 * EPOCHS, "arms × data sets × epochs");
     assert_eq!(rows("fig3"), 3 * 4 * 2 * with_seeds, "arms × fractions × panels");
     assert_eq!(rows("fig4"), 4 * EPOCHS + 4 * RATES.len() * with_seeds, "curves, and arms × rates");
-    assert_eq!(rows("fig5"), 3 * 2 * EPOCHS, "arms × panels × epochs");
+    assert_eq!(rows("fig5"), 3 * 2 * EPOCHS * with_seeds, "arms × panels × epochs, each mean with its seeds");
     assert_eq!(rows("fig6"), 3 * EPOCHS * 5, "arms × epochs × (A, B, C, and D twice)");
     assert_eq!(rows("fig7"), 6 * with_seeds + 1, "variants, and tuned SGD");
     assert_eq!(rows("fig8"), (5 * RATES.len() - 2) * with_seeds + 2, "arms × rates, two of which diverged");

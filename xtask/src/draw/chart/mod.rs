@@ -4,13 +4,14 @@ mod ramp;
 mod rows;
 
 use anyhow::Result;
+use plotters::style::RGBColor;
 
 pub(crate) use ramp::Ramp;
 pub(crate) use rows::{Bar, Bound, Cell, Interval, Rule};
 
 use super::canvas::{Canvas, Fill, Stroke};
 use super::panel::Frame;
-use super::theme::{BAND, HAIR, LINE, Look, MARKER};
+use super::theme::{BAND, HAIR, LINE, Look, MARKER, PAPER};
 
 /// A mean with what surrounds it.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -40,6 +41,13 @@ pub(crate) enum Layer {
         marks: Marks,
         /// Filled or open markers.
         fill: Fill,
+    },
+    /// Thin lines, one a seed.
+    Lines {
+        /// How the arm looks.
+        look: Look,
+        /// The points of each.
+        lines: Vec<Vec<(f64, f64)>>,
     },
     /// Means with intervals, joined by a thin line, and single values beside them.
     Points {
@@ -141,6 +149,9 @@ impl Stage {
 impl Layer {
     /// Every height that the layer reaches, for the range of the axis.
     pub(crate) fn heights(&self) -> Vec<f64> {
+        if let Layer::Lines { lines, .. } = self {
+            return lines.iter().flatten().map(|(_, y)| *y).collect();
+        }
         let (Layer::Curve { spots, .. } | Layer::Points { spots, .. }) = self else { return Vec::new() };
         let mut heights: Vec<f64> = spots.iter().flat_map(|s| [s.low, s.mean, s.high]).collect();
         if let Layer::Points { values, .. } = self {
@@ -161,7 +172,9 @@ impl Layer {
             Layer::Bars(bars) => bars.iter().map(|bar| bar.value).collect(),
             Layer::Bounds(bounds) => bounds.iter().map(|bound| bound.value).collect(),
             Layer::Rule(rule) => rule.band.into_iter().flatten().chain([rule.at]).collect(),
-            Layer::Curve { .. } | Layer::Points { .. } | Layer::Cells(_) | Layer::Ramp(_) => Vec::new(),
+            Layer::Curve { .. } | Layer::Lines { .. } | Layer::Points { .. } | Layer::Cells(_) | Layer::Ramp(_) => {
+                Vec::new()
+            }
         }
     }
 
@@ -185,6 +198,11 @@ impl Layer {
                     Stage::Marks => marked.into_iter().try_for_each(|point| canvas.marker(point, look, *fill)),
                 }
             }
+            Layer::Lines { look, lines } if stage == Stage::Below => lines.iter().try_for_each(|line| {
+                let line: Vec<_> = line.iter().map(|(x, y)| frame.at(*x, *y)).collect();
+                canvas.line(&line, Stroke::new(faded(look.colour), HAIR))
+            }),
+            Layer::Lines { .. } => Ok(()),
             Layer::Points { look, spots, values, shift, filled } => {
                 draw_points(canvas, frame, stage, (look, spots, values, *shift, *filled))
             }
@@ -196,6 +214,12 @@ impl Layer {
             Layer::Rule(rule) => rule.draw(canvas, frame, stage),
         }
     }
+}
+
+/// A colour half way to the page's: lines of seeds lie behind that of their mean.
+fn faded(colour: RGBColor) -> RGBColor {
+    let half = |own: u8, page: u8| u8::midpoint(own, page);
+    RGBColor(half(colour.0, PAPER.0), half(colour.1, PAPER.1), half(colour.2, PAPER.2))
 }
 
 fn draw_band(canvas: &Canvas, frame: &Frame, (look, spots, band): (&Look, &[Spot], Band)) -> Result<()> {
