@@ -146,8 +146,8 @@ pub(crate) fn transfer(scale: Scale, runs: &Runs) -> Result<Figure> {
 pub(crate) fn dynamics(scale: Scale, runs: &Runs) -> Result<Figure> {
     const ALPHA: Quantity = Quantity::Diagnostic("alpha_mean");
     const SPREAD: Spread = Spread::Of(Quantity::Diagnostic("alpha_std"));
-    const UPDATE: Quantity = Quantity::Diagnostic("effective_update_norm");
-    const GRADIENT: Quantity = Quantity::Diagnostic("raw_gradient_norm");
+    const UPDATE: Quantity = Quantity::StepNorm("effective_update_norm");
+    const GRADIENT: Quantity = Quantity::StepNorm("raw_gradient_norm");
     const NEAR_MAX: Quantity = Quantity::ShareDiagnostic("alpha_fraction_near_max");
     const NEAR_MIN: Quantity = Quantity::ShareDiagnostic("alpha_fraction_near_min");
     let runs = &runs.on("fashion-mnist")?;
@@ -156,8 +156,15 @@ pub(crate) fn dynamics(scale: Scale, runs: &Runs) -> Result<Figure> {
     let coefficient = format!("{}: coefficient", data_title(runs));
     for (letter, title, name, quantity, spread, limits) in [
         ('A', coefficient.as_str(), "Mean α", ALPHA, SPREAD, Limits::POSITIVE),
-        ('B', "Update after stabilisation", "Effective update norm", UPDATE, Spread::Seeds, Limits::POSITIVE),
-        ('C', "Gradient", "Gradient norm", GRADIENT, Spread::Seeds, Limits::POSITIVE),
+        (
+            'B',
+            "Update after stabilisation",
+            "Norm of a step (RMS of the epoch)",
+            UPDATE,
+            Spread::Seeds,
+            Limits::POSITIVE,
+        ),
+        ('C', "Gradient", "Norm of a step (RMS of the epoch)", GRADIENT, Spread::Seeds, Limits::POSITIVE),
     ] {
         let layers = runs.curves(letter, quantity, spread, Fill::Solid, &mut rows)?;
         panels.push(panel(runs, title, name, layers, limits));
@@ -176,8 +183,9 @@ pub(crate) fn dynamics(scale: Scale, runs: &Runs) -> Result<Figure> {
         .text(&format!(
             "Training on {} with {}, by epoch. A: mean of the coefficient α over elements and steps; the band reaches one standard deviation \
              of α (over elements and steps, mean over seeds) to either side. B: norm of the update after stabilisation and \
-             gain, without the learning rate. C: norm of the gradient. Norms are √(Σ ‖·‖²) over the steps and tensors of the \
-             epoch. D: share of elements whose α is within 5 % of the bounds' range of the upper bound or beyond it (filled), of the lower one or \
+             gain, without the learning rate. C: norm of the gradient. Norms are those of a step, as their root mean square \
+             over the epoch: √(Σ ‖·‖² / n), summed over the tensors and the n steps of the epoch; times √n they are the norms \
+             of an epoch that records hold. D: share of elements whose α is within 5 % of the bounds' range of the upper bound or beyond it (filled), of the lower one or \
              beyond it (open): in the full rule α may leave its bounds.",
             data_title(runs),
             runs.task()

@@ -32,6 +32,8 @@ pub(crate) enum Quantity {
     Diagnostic(&'static str),
     /// An optimizer's diagnostic that is a share, in percent.
     ShareDiagnostic(&'static str),
+    /// An optimizer's diagnostic that is the norm of a whole epoch, √(Σ ‖·‖²) over its steps, as the root mean square of a step.
+    StepNorm(&'static str),
 }
 
 /// How far a band reaches.
@@ -53,6 +55,7 @@ impl Quantity {
             Quantity::TrainLoss => "train_loss_nats".into(),
             Quantity::Diagnostic(key) => key.into(),
             Quantity::ShareDiagnostic(key) => format!("{key}_percent"),
+            Quantity::StepNorm(key) => format!("{key}_of_a_step"),
         }
     }
 
@@ -70,6 +73,7 @@ impl Quantity {
             Quantity::Diagnostic("raw_gradient_norm") => "gradient norm".into(),
             Quantity::Diagnostic(key) => key.replace('_', " "),
             Quantity::ShareDiagnostic(key) => format!("{} (%)", key.replace('_', " ")),
+            Quantity::StepNorm(key) => format!("{} of a step", Quantity::Diagnostic(key).title()),
         }
     }
 
@@ -80,6 +84,10 @@ impl Quantity {
             Quantity::TrainLoss => Some(epoch.train_loss),
             Quantity::Diagnostic(key) => epoch.diagnostics.get(key).copied(),
             Quantity::ShareDiagnostic(key) => epoch.diagnostics.get(key).map(|share| 100.0 * share),
+            // Steps are counted from the beginning of the run, and every epoch has as many.
+            Quantity::StepNorm(key) => {
+                epoch.diagnostics.get(key).map(|norm| norm / (epoch.steps as f64 / epoch.epoch as f64).sqrt())
+            }
         };
         value.filter(|v| v.is_finite())
     }

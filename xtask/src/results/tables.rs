@@ -213,6 +213,7 @@ pub(super) fn decimals(quantity: Quantity) -> usize {
         Quantity::TestAccuracy => 2,
         Quantity::TrainLoss | Quantity::Diagnostic("alpha_mean" | "alpha_std" | "alpha_min" | "alpha_max") => 3,
         Quantity::Diagnostic("stabilization_norm_ratio") => 5,
+        Quantity::StepNorm(_) => 3,
         Quantity::Diagnostic(_) | Quantity::ShareDiagnostic(_) => 1,
     }
 }
