@@ -62,6 +62,8 @@ enum Sample {
     Bar(RGBColor),
     /// Ticks through bars.
     Bound,
+    /// Values from this one on, on the horizontal axis.
+    From(f64),
 }
 
 impl Key {
@@ -78,6 +80,11 @@ impl Key {
     /// What the ticks through bars stand for.
     pub(crate) fn bound(text: &str) -> Self {
         Self { sample: Some(Sample::Bound), text: text.into() }
+    }
+
+    /// What it means that values lie to the right of `value`; it stands there.
+    pub(crate) fn from(value: f64, text: &str) -> Self {
+        Self { sample: Some(Sample::From(value)), text: text.into() }
     }
 
     /// A remark.
@@ -131,6 +138,11 @@ impl Layout {
         Self { columns, width: PANEL_WIDTH, heights: vec![PANEL_HEIGHT] }
     }
 
+    /// Below a row of panels one with named rows of this height.
+    pub(crate) fn above_rows(self, rows: usize, each: f64) -> Self {
+        Self { heights: vec![PANEL_HEIGHT, TOP + BOTTOM + rows as f64 * each], ..self }
+    }
+
     /// Panels with named rows of this height: so many in each row of panels.
     pub(crate) fn of_rows(columns: usize, width: f64, rows: &[usize], each: f64) -> Self {
         Self { columns, width, heights: rows.iter().map(|rows| TOP + BOTTOM + *rows as f64 * each).collect() }
@@ -160,18 +172,24 @@ pub(crate) struct Panel {
     pub(crate) notes: Option<Notes>,
 }
 
-/// Draws panels side by side as the layout says, lettered from A (one panel alone has no letter), and below them the legend.
+/// Draws panels side by side as the layout says, lettered from A (one panel alone has no letter), and below them the legend. Where the last row is not
+/// full, its last panel is as wide as what is left.
 pub(crate) fn figure(title: &str, panels: &[Panel], layout: Layout, legend: &[Look]) -> Result<Drawing> {
     let columns = layout.columns.clamp(1, panels.len().max(1));
     let rows = panels.len().div_ceil(columns);
     let width = columns as f64 * layout.width;
     let lines = legend_lines(legend, width - 200.0);
     let strip = if lines.is_empty() { 0.0 } else { lines.len() as f64 * LEADING + 50.0 };
-    // One margin for all: the axes of a column stand in line.
-    let labels = panels.iter().map(|p| p.y.label_width()).fold(0.0, f64::max);
-    let name = if panels.iter().all(|p| p.y.name.is_empty()) { 0.0 } else { 1.5 * NORMAL };
-    let notes = panels.iter().filter_map(|p| p.notes.as_ref()).map(|notes| notes.width() + 40.0).fold(0.0, f64::max);
-    let notes = notes + panels.iter().flat_map(|p| &p.layers).map(Layer::room).fold(0.0, f64::max);
+    let is_wide = |i: usize| i + 1 == panels.len() && !panels.len().is_multiple_of(columns);
+    // One margin for all: the axes of a column stand in line. What a wide panel needs beyond it is its own.
+    let margins = |of: &[Panel]| {
+        let most = |room: &dyn Fn(&Panel) -> f64| of.iter().map(room).fold(0.0, f64::max);
+        let name = if of.iter().all(|p| p.y.name.is_empty()) { 0.0 } else { 1.5 * NORMAL };
+        let notes = most(&|p| p.notes.as_ref().map_or(0.0, |notes| notes.width() + 40.0));
+        let beside = most(&|p| p.layers.iter().map(Layer::room).fold(0.0, f64::max));
+        [60.0 + name + most(&|p| p.y.label_width()) + TICK + 16.0, RIGHT + notes + beside]
+    };
+    let (usual, widest) = (margins(&panels[..panels.len() - usize::from(is_wide(panels.len() - 1))]), margins(panels));
     // A row in which a panel has a key is that much higher.
     let key_room = |row: &[Panel]| if row.iter().any(|p| !p.key.is_empty()) { LEADING } else { 0.0 };
     let mut tops = vec![0.0];
@@ -183,10 +201,14 @@ pub(crate) fn figure(title: &str, panels: &[Panel], layout: Layout, legend: &[Lo
         for (i, panel) in panels.iter().enumerate() {
             let (x, y) = ((i % columns) as f64 * layout.width, tops[i / columns]);
             let next = tops[i / columns + 1];
+            let (span, [left, right]) = match is_wide(i) {
+                true => ((columns - i % columns) as f64 * layout.width, widest),
+                false => (layout.width, usual),
+            };
             let frame = Frame {
-                left: x + 60.0 + name + labels + TICK + 16.0,
+                left: x + left,
                 top: y + TOP + (next - y - layout.height(i / columns)),
-                right: x + layout.width - RIGHT - notes,
+                right: x + span - right,
                 bottom: next - BOTTOM,
                 x: &panel.x,
                 y: &panel.y,
@@ -206,7 +228,7 @@ fn draw_panel(canvas: &Canvas, panel: &Panel, frame: &Frame, (x, y): Point, lett
         canvas.text((x + 44.0, baseline), &letter.to_string(), Type::new(LARGE).bold())?;
     }
     canvas.text((frame.left, baseline), &panel.title, Type::new(NORMAL).bold())?;
-    draw_key(canvas, &panel.key, (frame.left, baseline + 0.9 * LEADING))?;
+    draw_key(canvas, &panel.key, frame, baseline + 0.9 * LEADING)?;
     draw_axes(canvas, frame, x, panel.grid)?;
     if let Some(notes) = &panel.notes {
         let (left, set) = (frame.right + 40.0, Type::new(SMALL));
@@ -222,10 +244,10 @@ fn draw_panel(canvas: &Canvas, panel: &Panel, frame: &Frame, (x, y): Point, lett
     Ok(())
 }
 
-fn draw_key(canvas: &Canvas, key: &[Key], (mut x, baseline): Point) -> Result<()> {
+fn draw_key(canvas: &Canvas, key: &[Key], frame: &Frame, baseline: f64) -> Result<()> {
     use super::theme::{Dash, Marker};
     let look = Look { label: "", colour: GREY, marker: Marker::Circle, dash: Dash::Solid };
-    let middle = baseline - 0.27 * SMALL;
+    let (mut x, middle) = (frame.left, baseline - 0.27 * SMALL);
     for Key { sample, text } in key {
         match sample {
             Some(Sample::Marker(fill)) => canvas.marker((x + 20.0, middle), &look, *fill)?,
@@ -238,9 +260,10 @@ fn draw_key(canvas: &Canvas, key: &[Key], (mut x, baseline): Point) -> Result<()
             Some(Sample::Bound) => {
                 canvas.line(&[(x + 24.0, middle - 22.0), (x + 24.0, middle + 22.0)], Stroke::new(INK, LINE))?;
             }
+            Some(Sample::From(value)) => x = x.max(frame.at(*value, frame.y.low).0),
             None => {}
         }
-        x += if sample.is_some() { 58.0 } else { 0.0 };
+        x += if matches!(sample, None | Some(Sample::From(_))) { 0.0 } else { 58.0 };
         canvas.text((x, baseline), text, Type::new(SMALL).colour(GREY))?;
         x += font::width(text, SMALL, Face::Regular) + 60.0;
     }

@@ -14,6 +14,7 @@ use super::runs::{Quantity, Runs, check_alike, fraction_of};
 use super::table::{Mark, Row, long_format};
 use super::{Figure, Scale};
 use crate::draw::axis::{Axis, Limits, percent};
+use crate::draw::canvas::Fill;
 use crate::draw::chart::{Interval, Layer, Rule};
 use crate::draw::panel::{self, Grid, Layout, Notes, Panel};
 use crate::draw::theme::{self, PANEL_WIDTH};
@@ -132,7 +133,7 @@ fn panel(
         rows.push(at("p", Mark::Printed { value: difference.test.p }));
         rows.push(at("p_holm", Mark::Printed { value: difference.p_holm }));
         notes.lines.push((row, p_text(difference.test.p, difference.p_holm)));
-        intervals.push(Interval { look: theme::arm(arm)?, row, mean, ends, values });
+        intervals.push(Interval { look: theme::arm(arm)?, row, mean, ends, values, fill: Fill::Solid });
     }
     let layers = vec![Layer::Rule(Rule { at: 0.0, look: None, band: None }), Layer::Intervals(intervals)];
     let (title, y) = (title.to_owned(), Axis::rows(labels));

@@ -13,6 +13,7 @@ use super::runs::{Quantity, Runs, check_alike};
 use super::table::{Mark, Row, long_format};
 use super::{Figure, Scale};
 use crate::draw::axis::{Axis, Limits};
+use crate::draw::canvas::Fill;
 use crate::draw::chart::{Interval, Layer, Rule};
 use crate::draw::panel::{self, Grid, Key, Layout, Notes, Panel};
 use crate::draw::theme::{self, PANEL_WIDTH};
@@ -51,7 +52,8 @@ pub(crate) fn draw(scale: Scale, runs: &Runs, standard: &Runs) -> Result<Figure>
         let mean = summary.mean;
         notes.lines.push((i as f64, format!("{mean:.1}")));
         let ends = summary.std.map(|_| summary.ends());
-        intervals.push(Interval { look, row: i as f64, mean, ends, values: summary.values.into_values().collect() });
+        let values = summary.values.into_values().collect();
+        intervals.push(Interval { look, row: i as f64, mean, ends, values, fill: Fill::Solid });
     }
     let look = theme::arm(TUNED)?;
     let ends = tuned.ends();

@@ -111,10 +111,10 @@ fn every_figure_has_its_files_and_sizes() {
         [&png[16..20], &png[20..24]].map(|bytes| u32::from_be_bytes(bytes.try_into().unwrap()))
     });
     let sizes: Vec<[u32; 2]> = sizes.collect();
-    // 6.2 inches a panel at 300 dpi: 1860; two panels side by side in figures 2 to 6, two rows in 6; named rows need more width.
+    // 6.2 inches a panel at 300 dpi: 1860; two panels side by side in figures 2 to 6, two rows in 2 and 6; named rows need more width.
     let widths = [1860, 3720, 3720, 3720, 3720, 3720, 3162, 3348, 4278, 2790];
     assert_eq!(sizes.iter().map(|[width, _]| *width).collect::<Vec<_>>(), widths);
-    assert!(sizes[1][1] == sizes[2][1] && sizes[5][1] > 2 * 1350, "{sizes:?}");
+    assert!(sizes[1][1] > sizes[2][1] && sizes[5][1] > 2 * 1350, "{sizes:?}");
     assert!(dir.path().join("out").is_dir() || std::env::var_os("XTASK_FIGURES").is_some());
 }
 
@@ -175,7 +175,12 @@ pub(crate) fn assert_nothing_overlaps(figure: &Figure) {
 fn the_tables_hold_what_is_plotted() {
     let rows = |name: &str| figure(name).table.lines().count() - 1;
     let with_seeds = 1 + SEEDS.len();
-    assert_eq!(rows("fig2"), 3 * 2 * EPOCHS, "arms × data sets × epochs");
+    let differences = 2 * 2 * (with_seeds + 1);
+    assert_eq!(
+        rows("fig2"),
+        3 * 2 * EPOCHS + differences,
+        "arms × data sets × epochs; ablations × data sets, each with Holm's p"
+    );
     assert_eq!(rows("fig3"), 3 * 4 * 2 * with_seeds, "arms × fractions × panels");
     assert_eq!(rows("fig4"), 4 * EPOCHS + 4 * RATES.len() * with_seeds, "curves, and arms × rates");
     assert_eq!(rows("fig5"), 3 * 2 * EPOCHS * with_seeds, "arms × panels × epochs, each mean with its seeds");

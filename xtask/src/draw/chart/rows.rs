@@ -21,6 +21,8 @@ pub(crate) struct Interval {
     pub(crate) ends: Option<[f64; 2]>,
     /// Single values.
     pub(crate) values: Vec<f64>,
+    /// Whether its marker is filled.
+    pub(crate) fill: Fill,
 }
 
 impl Interval {
@@ -42,7 +44,7 @@ impl Interval {
                     let (x, y) = at(*value);
                     canvas.disc((x, y + 1.9 * MARKER), 0.42 * MARKER, self.look.colour, 0.55)?;
                 }
-                canvas.marker(at(self.mean), &self.look, Fill::Solid)
+                canvas.marker(at(self.mean), &self.look, self.fill)
             }
         }
     }
