@@ -102,6 +102,13 @@ impl Axis {
         Self { name: name.into(), scale: Scale::Log, low, high, ticks }
     }
 
+    /// Positive values on a logarithmic axis, a label at each of them.
+    pub(crate) fn tried(name: &str, values: &[f64]) -> Self {
+        let label = |value: f64| if value < 0.000_999 { format!("{value:e}") } else { value.to_string() };
+        let ticks = values.iter().map(|value| (*value, label(*value))).collect();
+        Self { ticks, ..Self::logarithmic(name, values) }
+    }
+
     /// Names at 0, 1, 2 …, from the left.
     pub(crate) fn columns(name: &str, names: Vec<String>) -> Self {
         let high = names.len() as f64 - 0.5;
@@ -213,6 +220,12 @@ mod tests {
         assert!((axis.place(0.1) - axis.place(0.01) - (axis.place(0.3) - axis.place(0.03))).abs() < 1e-12);
         assert_eq!(labels(&Axis::logarithmic("", &[0.5, 200.0])), ["1", "10", "100", "", ""]);
         assert!(Axis::logarithmic("", &[]).low > 0.0);
+    }
+
+    #[test]
+    fn every_value_that_was_tried_has_a_label() {
+        let axis = Axis::tried("", &[0.0001, 0.0003, 0.001, 0.03]);
+        assert_eq!(labels(&axis), ["1e-4", "3e-4", "0.001", "0.03"]);
     }
 
     #[test]

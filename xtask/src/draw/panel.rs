@@ -189,7 +189,8 @@ pub(crate) fn figure(title: &str, panels: &[Panel], layout: Layout, legend: &[Lo
         let beside = most(&|p| p.layers.iter().map(Layer::room).fold(0.0, f64::max));
         [60.0 + name + most(&|p| p.y.label_width()) + TICK + 16.0, RIGHT + notes + beside]
     };
-    let (usual, widest) = (margins(&panels[..panels.len() - usize::from(is_wide(panels.len() - 1))]), margins(panels));
+    let (usual, widest) =
+        (margins(&panels[..panels.len() - usize::from(is_wide(panels.len().saturating_sub(1)))]), margins(panels));
     // A row in which a panel has a key is that much higher.
     let key_room = |row: &[Panel]| if row.iter().any(|p| !p.key.is_empty()) { LEADING } else { 0.0 };
     let mut tops = vec![0.0];

@@ -40,7 +40,7 @@ pub(crate) fn draw(scale: Scale, runs: &Runs) -> Result<Figure> {
     }
     let by_rate = Panel {
         title: format!("{title}: every rate"),
-        x: Axis::logarithmic("Learning rate", &runs.values(RATE, None)),
+        x: Axis::tried("Learning rate", &runs.values(RATE, None)),
         y: Axis::linear("Final test accuracy (%)", heights(&layers), Limits::PERCENT),
         layers,
         key: vec![
@@ -58,7 +58,7 @@ pub(crate) fn draw(scale: Scale, runs: &Runs) -> Result<Figure> {
     let mut caption = Caption::new(4, "Standard optimizers", scale, &shown)
         .text(&format!(
             "{title} with {}. A: test accuracy by epoch, each optimizer at the learning rate that its {split} accuracy chose. B: test accuracy of the \
-             last epoch at every rate that was tried, on a logarithmic axis; filled markers are the chosen rates. Markers of Adam and AdamW, which have the same rates, stand \
+             last epoch at every rate that was tried, each labelled on the logarithmic axis; filled markers are the chosen rates. Optimizers with the same rates stand \
              beside each other, and points of seeds to the right of their marker.",
             runs.task()
         ))
@@ -97,10 +97,12 @@ fn by_rate(runs: &Runs, arm: &str, chosen: Option<f64>, rows: &mut Vec<Row>) -> 
         spots.push(summary.spot(rate));
     }
     let which = chosen.and_then(|chosen| spots.iter().position(|spot| spot.x == chosen));
-    // Adam and AdamW have the same rates: the one stands a little beside the other.
+    // Adam and AdamW have the same rates, and SGD and NeuroPlastic nearly so: the one stands a little beside the other.
     let shift = match arm {
         "adam" => -26.0,
         "adamw" => 26.0,
+        "sgd-momentum" => -16.0,
+        "neuroplastic" => 16.0,
         _ => 0.0,
     };
     let look = theme::arm(arm)?;
