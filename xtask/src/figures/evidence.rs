@@ -16,13 +16,15 @@ use super::{Figure, Scale};
 use crate::draw::axis::{Axis, Limits, percent};
 use crate::draw::canvas::Fill;
 use crate::draw::chart::{Interval, Layer, Rule};
-use crate::draw::panel::{self, Grid, Layout, Notes, Panel};
+use crate::draw::panel::{self, Grid, Key, Layout, Notes, Panel};
 use crate::draw::theme::{self, PANEL_WIDTH};
 
 /// Height of a row, in pixels.
 const ROW: f64 = 112.0;
 /// What the name of a setting ends with if its model is no MLP.
 const RESNET: &str = ", ResNet";
+/// The published learning rate.
+const PUBLISHED: f64 = 0.1;
 /// The key that names a setting.
 const SETTING: &str = "setting";
 
@@ -77,21 +79,26 @@ pub(crate) fn draw(scale: Scale, sources: &Sources) -> Result<Figure> {
     let other = evidence.settings.last().cloned().unwrap_or_default();
     let usual = &evidence.settings[..evidence.settings.len().saturating_sub(1)];
     let marks = |control: usize, setting: &str| evidence.mark(control, setting);
+    let moved = |setting: &str, arm: &str| arm == CONTROLS[3].1 && evidence.moved.iter().any(|known| known == setting);
     let mut panels = Vec::new();
     let usual_axis =
         evidence.axis((0..CONTROLS.len()).flat_map(|i| usual.iter().filter_map(move |setting| marks(i, setting))));
     for (i, (control, _)) in CONTROLS.iter().enumerate() {
         let marks: Vec<_> = usual.iter().map(|setting| marks(i, setting)).collect();
         let labels = usual.to_vec();
-        panels.push(panel(panels.len(), control, usual_axis.clone(), labels, &marks, &mut rows)?);
+        panels.push(panel(panels.len(), control, usual_axis.clone(), labels, &marks, &moved, &mut rows)?);
     }
     let marks: Vec<_> = (0..CONTROLS.len()).map(|i| marks(i, &other)).collect();
     let axis = evidence.axis(marks.iter().flatten().copied());
     let labels = CONTROLS.iter().map(|(control, _)| (*control).to_owned()).collect();
-    panels.push(panel(panels.len(), &other, axis, labels, &marks, &mut rows)?);
+    panels.push(panel(panels.len(), &other, axis, labels, &marks, &moved, &mut rows)?);
 
     let counts = [usual.len(), usual.len(), CONTROLS.len()];
-    let layout = Layout::of_rows(2, 1.15 * PANEL_WIDTH, &counts, ROW);
+    panels.iter_mut().for_each(|panel| panel.key = vec![Key::from(0.0, "full rule better →")]);
+    if let Some(last) = panels.last_mut() {
+        last.key.push(Key::marker(Fill::Open, "an arm’s rate is not the published 0.1 (D, E)"));
+    }
+    let layout = Layout::of_rows(2, PANEL_WIDTH, &counts, ROW);
     let drawing = panel::figure("Figure 9: evidence", &panels, layout, &[])?;
     let caption = evidence.caption(scale, sources)?;
     Ok(Figure { name: "fig9", drawing, table: long_format(&rows), caption })
@@ -100,13 +107,14 @@ pub(crate) fn draw(scale: Scale, sources: &Sources) -> Result<Figure> {
 /// A difference, with the name of the arm that is subtracted and the setting.
 pub(crate) type Found<'a> = (&'static str, &'a Group, &'a Difference);
 
-/// A panel with a row for each of `found`.
+/// A panel with a row for each of `found`; its marker is open where a rate has `moved` from the published one, by setting and arm.
 fn panel(
     index: usize,
     title: &str,
     x: Axis,
     labels: Vec<String>,
     found: &[Option<Found>],
+    moved: &dyn Fn(&str, &str) -> bool,
     rows: &mut Vec<Row>,
 ) -> Result<Panel> {
     let (mut intervals, mut notes) = (Vec::new(), Notes { head: "p (Holm)".into(), lines: Vec::new() });
@@ -130,10 +138,10 @@ fn panel(
         let points = "test_accuracy_difference_points";
         rows.push(at(points, Mark::Mean { value: mean, ends, n: values.len() }));
         rows.extend(difference.values.iter().map(|(&seed, d)| at(points, Mark::Seed { seed, value: 100.0 * d })));
-        rows.push(at("p", Mark::Printed { value: difference.test.p }));
         rows.push(at("p_holm", Mark::Printed { value: difference.p_holm }));
-        notes.lines.push((row, p_text(difference.test.p, difference.p_holm)));
-        intervals.push(Interval { look: theme::arm(arm)?, row, mean, ends, values, fill: Fill::Solid });
+        notes.lines.push((row, p_alone(difference.p_holm)));
+        let fill = if moved(&setting_of(group), arm) { Fill::Open } else { Fill::Solid };
+        intervals.push(Interval { look: theme::arm(arm)?, row, mean, ends, values, fill });
     }
     let layers = vec![Layer::Rule(Rule { at: 0.0, look: None, band: None }), Layer::Intervals(intervals)];
     let (title, y) = (title.to_owned(), Axis::rows(labels));
@@ -172,6 +180,8 @@ pub(crate) struct Evidence {
     /// The settings, the MLP's first.
     pub(crate) settings: Vec<String>,
     selections: Vec<Selection>,
+    /// The settings in which an arm's own best rate is not the published one.
+    pub(crate) moved: Vec<String>,
     /// Setting by setting: mean effective update norm times learning rate, of the ablation as published and at matched step size, in shares of the full rule's.
     pub(crate) steps: Vec<(String, f64, f64)>,
 }
@@ -221,7 +231,10 @@ impl Evidence {
         let (steps, settings) = (ratios.collect(), published.settings());
         let rank = |group: &Group| settings.iter().position(|known| *known == setting_of(group));
         comparisons.iter_mut().for_each(|comparison| comparison.groups.sort_by_key(rank));
-        Ok(Self { comparisons, settings, selections, steps })
+        let published = |rate: f64| (rate / PUBLISHED - 1.0).abs() < 1e-9;
+        let has_moved = |setting: &&String| [&own, &tuned].iter().any(|pool| !pool.rates_of(setting).all(published));
+        let moved = settings.iter().filter(has_moved).cloned().collect();
+        Ok(Self { comparisons, settings, selections, moved, steps })
     }
 
     fn caption(&self, scale: Scale, sources: &Sources) -> Result<String> {
@@ -245,8 +258,9 @@ impl Evidence {
             )
             .rates_are_tried()
             .bands(
-                "large markers are means, bars 95 % bootstrap intervals of the mean (none where fewer than six pairs make one), small points single seeds; \
-                 at the right the p of an exact two-sided sign-flip test, and in brackets adjusted (Holm) over all tests of the figure",
+                "large markers are means, bars 95 % bootstrap intervals of the mean (none where fewer than six pairs make one), small points single seeds, \
+                 open markers settings in which an arm chose a rate other than the published 0.1; \
+                 at the right the p of an exact two-sided sign-flip test, adjusted (Holm) over all tests of the figure",
             )
             .note(
                 "the learning rate is the published one in the first two controls and, for the full rule, in the third; warm-up and plasticity scale come from a \
@@ -322,6 +336,12 @@ impl Pool {
             settings.insert(at, (setting, fraction));
         }
         settings.into_iter().map(|(setting, _)| setting).collect()
+    }
+
+    /// Learning rates in a setting.
+    fn rates_of(&self, setting: &str) -> impl Iterator<Item = f64> {
+        let here = self.0.iter().filter(move |(run, _)| run.axes[SETTING] == *setting);
+        here.filter_map(|(_, record)| Some(record.as_ref()?.epochs.first()?.lr))
     }
 
     /// Learning rate times mean effective update norm, over epochs and seeds.
