@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Result, bail};
+use np_record::compare::Measure;
 use np_record::select::{self, Rule, Selection};
 use np_record::{Epoch, Outcome, Plan, PlannedRun, Record, stats};
 use serde_json::Value;
@@ -273,6 +274,13 @@ impl Runs {
     pub(crate) fn last(&self, arm: &str, quantity: Quantity) -> Result<BTreeMap<u64, f64>> {
         let finished = self.arm(arm)?.into_iter().filter(|(_, record)| record.outcome == Outcome::Finished);
         Ok(finished.filter_map(|(seed, record)| Some((seed, quantity.of(record.last()?)?))).collect())
+    }
+
+    /// A number of every finished run of an arm, shares in percent, summed up; `None` if no run has it.
+    pub(crate) fn measured(&self, arm: &str, measure: Measure) -> Result<Option<Summary>> {
+        let finished = self.arm(arm)?.into_iter().filter(|(_, record)| record.outcome == Outcome::Finished);
+        let unit = if measure.unit() == "%" { 100.0 } else { 1.0 };
+        Ok(Summary::of(finished.filter_map(|(seed, record)| Some((seed, unit * measure.of(record)?))).collect()))
     }
 
     /// [`last`](Self::last), summed up; `None` if no run of the arm has finished.

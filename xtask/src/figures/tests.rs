@@ -185,7 +185,7 @@ fn the_tables_hold_what_is_plotted() {
     assert_eq!(rows("fig4"), 4 * EPOCHS + 4 * RATES.len() * with_seeds, "curves, and arms × rates");
     assert_eq!(rows("fig5"), 3 * 2 * EPOCHS * with_seeds, "arms × panels × epochs, each mean with its seeds");
     assert_eq!(rows("fig6"), 3 * EPOCHS * 5, "arms × epochs × (A, B, C, and D twice)");
-    assert_eq!(rows("fig7"), 6 * with_seeds + 1, "variants, and tuned SGD");
+    assert_eq!(rows("fig7"), 6 * with_seeds + 2, "variants, tuned SGD and AdamW");
     assert_eq!(rows("fig8"), (5 * RATES.len() - 2) * with_seeds + 2, "arms × rates, two of which diverged");
     assert_eq!(rows("fig9"), 6 * 4 * (with_seeds + 1), "settings × controls, each with Holm's p");
     let diverged = "A,fashion-mnist,none,test_accuracy_percent,learning_rate,0.3,,,,,0\n";
