@@ -9,7 +9,7 @@ use super::equation::Equation;
 use super::theme::{GREY, INK, PAPER};
 
 const LANE: RGBColor = RGBColor(243, 245, 247);
-const TITLE: f64 = 29.0;
+const TITLE: f64 = 30.0;
 const LINE: f64 = 39.0;
 const LEADING: f64 = 58.0;
 const NOTE: f64 = 42.0;

@@ -1,6 +1,6 @@
 //! How everything looks: the colours of Okabe and Ito, sizes in pixels at 300 dpi, and one look an arm.
 //!
-//! A panel is 6.2 inches wide and is often printed at half that width, so nothing is smaller than 13 points.
+//! A panel is 6.2 inches wide; two beside each other are printed at 7.2 inches, where no type may be smaller than 7 points, as a test checks.
 
 #[macro_use]
 #[path = "../../../crates/np-core/src/optim/rows.rs"]

@@ -187,7 +187,7 @@ mod tests {
 
     use super::*;
     use crate::draw::theme::shown as looks;
-    use crate::figures::tests::assert_nothing_overlaps;
+    use crate::figures::tests::{assert_legible, assert_nothing_overlaps};
 
     /// Every optimizer that has a look, on two made-up surfaces, spiralling in from the left edge and beyond.
     fn made_up() -> Value {
@@ -218,6 +218,7 @@ mod tests {
     fn every_map_is_drawn_and_nothing_overlaps() {
         let figure = draw(&parsed(&made_up())).unwrap();
         assert_nothing_overlaps(&figure);
+        assert_legible(&figure);
         for (_, _, name) in looks() {
             let in_keys = 2 * usize::from(FAMILIES.iter().any(|family| family.label == name));
             let count = figure.drawing.source.matches(&format!("\n{name}\n")).count();

@@ -1,6 +1,8 @@
 //! What must hold for every figure, drawn from made-up records. Nothing of it is ever written below `figures/`.
 
+mod legible;
 mod made_up;
+mod values;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,6 +17,7 @@ use super::runs::Quantity;
 use super::{Figure, Number, Scale, draw, obtain, write};
 use crate::draw::font;
 
+pub(crate) use legible::assert_legible;
 use made_up::{EPOCHS, RATES, SEEDS, made_up};
 pub(crate) use made_up::{experiment, write_spec};
 
