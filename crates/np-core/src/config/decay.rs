@@ -40,10 +40,10 @@ impl Decay {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum DecayKind {
-    /// u ← u + wd·θ, before stabilisation. The default (published code).
+    /// g ← g + wd·θ (L2 regularisation); in NeuroPlastic u ← u + wd·θ, before the stabiliser. The default.
     #[default]
     Coupled,
-    /// θ ← θ − η_eff·wd·θ, before the step.
+    /// θ ← θ − η·wd·θ beside the step, with the η of the step.
     Decoupled,
 }
 

@@ -46,6 +46,8 @@ impl StepInput {
 pub type Closure<'a> = dyn FnMut() -> Result<(f64, GradStore)> + 'a;
 
 /// What a line search moves: the parameters, what surrounds the rule, and η with the schedule's factor.
+///
+/// What is in it can be reached inside this crate alone: a line search written outside it has no use for it yet.
 #[derive(Debug)]
 pub struct Search<'a> {
     pub(crate) params: &'a mut [ParamState],
