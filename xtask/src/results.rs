@@ -2,6 +2,7 @@
 //!
 //! A number stands between marks that a reader of the page does not see, `<!--=KEY-->97.4<!--/-->`; a key that begins with `table` stands for a whole
 //! table. The command fills all of them in, and `--check` finds those that differ from what the records give. [`numbers`] knows the keys.
+//! It also keeps the list of published results by which `np_record` refuses a record that was edited.
 
 pub(crate) mod design;
 mod numbers;
@@ -12,13 +13,15 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
-use np_record::write_atomic;
+use np_record::{Store, write_atomic};
 
 use crate::figures::Scale;
 use numbers::Numbers;
 
 /// Pages with numbers.
 const PAGES: [&str; 2] = ["README.md", "RESULTS.md"];
+/// The digest of each committed record's results, `DIGEST  ID` a line in the order of the ids.
+const LISTED: &str = "crates/np-record/src/store/results.sha256";
 const BEGIN: &str = "<!--=";
 const END: &str = "<!--/-->";
 
@@ -58,10 +61,31 @@ pub(crate) fn run(options: &Options, root: &Path) -> Result<()> {
             println!("{page}: {count} values brought up to date");
         }
     }
+    let path = root.join(LISTED);
+    let listed = listed(&Store::open(root.join("experiments/records").join(Scale::Cpu.to_string()))?)?;
+    let count = listed.lines().count();
+    if fs::read_to_string(&path).with_context(|| format!("cannot read `{LISTED}`"))? == listed {
+        println!("{LISTED}: {count} results are those of the records");
+    } else if options.check {
+        differing.push(format!("`{LISTED}`"));
+    } else {
+        write_atomic(&path, listed.as_bytes()).with_context(|| format!("cannot write `{LISTED}`"))?;
+        println!("{LISTED}: {count} results brought up to date");
+    }
     if !differing.is_empty() {
         bail!("not what the records give: {}\nhint: `cargo xtask results` brings it up to date", differing.join(", "));
     }
     Ok(())
+}
+
+/// The list of all results in a store.
+fn listed(store: &Store) -> Result<String> {
+    let mut lines = String::new();
+    for id in store.ids()? {
+        let record = store.read_record(&id)?.with_context(|| format!("no record `{id}`"))?;
+        lines.push_str(&format!("{}  {id}\n", record.result_sha256));
+    }
+    Ok(lines)
 }
 
 /// `text` with the value of each key between its marks. What looks like a mark and is none is an error: the number in it would be free.

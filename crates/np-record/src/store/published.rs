@@ -2,7 +2,7 @@
 //!
 //! `published.sha256` is what `sha256sum plans/*.json runs/*.json` prints in the published store, for the files that lack one. So they are
 //! as safe from edits as newer ones, wherever they are copied to. `results.sha256` holds the digest of every published result, `DIGEST  ID` a line: runs
-//! give the same bits whenever they are made, and so a record of such an id with other results was not made by running it.
+//! give the same bits whenever they are made, and so a record of such an id with other results was not made by running it. `cargo xtask results` keeps the list.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;

@@ -62,7 +62,7 @@ fn every_published_record_has_its_result_listed() {
     let store = published();
     let listed = include_str!("../../src/store/results.sha256");
     let ids = store.ids().unwrap();
-    assert_eq!(listed.lines().count(), ids.len());
+    assert_eq!(listed.lines().count(), ids.len(), "`cargo xtask results` brings the list up to date");
     for id in ids {
         let record = store.read_record(&id).unwrap().unwrap();
         assert!(listed.contains(&format!("{}  {id}\n", record.result_sha256)), "{id}");
