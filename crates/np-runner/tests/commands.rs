@@ -35,6 +35,41 @@ fn plan_says_what_is_done_and_what_the_rest_costs() {
     assert!(said.contains("2 runs to train: about "), "{said}");
 }
 
+/// Bytes that `np` reads, by the kernel's count: a process has those of its ended children added to its own.
+#[cfg(target_os = "linux")]
+fn read_by(lab: &Lab, args: &[&str]) -> Option<u64> {
+    let np = lab.command(args);
+    let mut shell = std::process::Command::new("sh");
+    shell.args(["-c", r#""$@" >/dev/null || exit 1; cat /proc/$$/io || :"#, "sh"]).arg(np.get_program());
+    let output = shell.args(np.get_args()).current_dir(lab.path("")).env_remove("NP_DATA_DIR").output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    text(&output.stdout).lines().find_map(|line| line.strip_prefix("rchar: "))?.parse().ok()
+}
+
+/// What a plan of four runs reads does not grow with the store that it is in.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_plan_reads_few_records_of_others() {
+    let lab = trained();
+    // Of the records that there are none has this pace: some others are looked at.
+    let asked = [&["plan", "tiny.yaml"][..], &["plan", "tiny.yaml", "--set", "model.hidden=[17]"]];
+    let Some(before) = asked.iter().map(|args| read_by(&lab, args)).collect::<Option<Vec<u64>>>() else {
+        println!("skipped: this kernel does not count what is read");
+        return;
+    };
+    // As long as a record; an estimate leaves out what is none.
+    let (runs, record) = (lab.path("records/quick/runs"), vec![b' '; 4096]);
+    for i in 0..2000 {
+        std::fs::write(runs.join(format!("{i:016x}.json")), &record).unwrap();
+    }
+    // 64 of 2,000 may be read, and some kilobytes that are not records.
+    let most = 70 * record.len() as u64;
+    for (args, before) in asked.iter().zip(before) {
+        let more = read_by(&lab, args).unwrap().saturating_sub(before);
+        assert!(more < most, "{args:?}: {more} bytes more, of records of {}", record.len());
+    }
+}
+
 #[test]
 fn plan_resolves_overrides_and_axes() {
     let lab = Lab::new(TINY);
