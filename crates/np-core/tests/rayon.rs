@@ -1,7 +1,8 @@
 //! Steps inside a program that uses rayon itself: what waits for a step must not be waited for by it.
 #![allow(clippy::unwrap_used)]
 
-use std::sync::{Mutex, mpsc};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
 use candle_core::backprop::GradStore;
@@ -23,24 +24,36 @@ fn gradients(params: &[(String, Var)]) -> GradStore {
     grads
 }
 
-/// Whether `f` comes to its end, on a pool of four. Two minutes are a thousand times what it takes.
-fn ends(f: impl FnOnce() + Send + 'static) -> bool {
+/// Whether `f`, which counts its steps, comes to its end on a pool of four. It waits for ever where two minutes bring no further step: all of them may
+/// take longer, on a machine that has much else to do.
+fn ends(f: impl FnOnce(&AtomicUsize) + Send + 'static) -> bool {
     let (done, ended) = mpsc::channel();
+    let steps = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&steps);
     std::thread::spawn(move || {
-        rayon::ThreadPoolBuilder::new().num_threads(4).build().unwrap().install(f);
+        rayon::ThreadPoolBuilder::new().num_threads(4).build().unwrap().install(|| f(&counted));
         done.send(()).unwrap();
     });
-    ended.recv_timeout(Duration::from_secs(120)).is_ok()
+    let mut before = 0;
+    while ended.recv_timeout(Duration::from_secs(120)).is_err() {
+        let now = steps.load(Ordering::Relaxed);
+        if now == before {
+            return false;
+        }
+        before = now;
+    }
+    true
 }
 
 #[test]
 fn an_optimizer_behind_a_lock_is_stepped_from_many_tasks() {
-    let end = ends(|| {
+    let end = ends(|steps| {
         let params = parameters();
         let adamw = Mutex::new(AdamW::from_named(params.clone(), AdamWConfig::default()).unwrap());
         (0..200).into_par_iter().for_each(|_| {
             let grads = gradients(&params);
             let _ = adamw.lock().unwrap().step_report(&grads).unwrap();
+            steps.fetch_add(1, Ordering::Relaxed);
         });
         assert_eq!(adamw.lock().unwrap().steps(), 200);
     });
@@ -49,7 +62,7 @@ fn an_optimizer_behind_a_lock_is_stepped_from_many_tasks() {
 
 #[test]
 fn optimizers_of_the_same_parameters_step_at_the_same_time() {
-    let end = ends(|| {
+    let end = ends(|steps| {
         let params = parameters();
         (0..40).into_par_iter().for_each(|_| {
             let mut adamw = AdamW::from_named(params.clone(), AdamWConfig::default()).unwrap();
@@ -58,6 +71,7 @@ fn optimizers_of_the_same_parameters_step_at_the_same_time() {
                 let grads = gradients(&params);
                 let _ = adamw.step_report(&grads).unwrap();
                 let _ = plastic.step_report(&grads).unwrap();
+                steps.fetch_add(1, Ordering::Relaxed);
             }
         });
     });
