@@ -1,4 +1,4 @@
-//! The project's own commands: `cargo xtask figures`, `cargo xtask results`, `cargo xtask bench`, `cargo xtask ci`, `cargo xtask tidy`.
+//! The project's own commands: `cargo xtask figures`, `cargo xtask finals`, `cargo xtask results`, `cargo xtask bench`, `cargo xtask ci`, `cargo xtask tidy`.
 //!
 //! Nothing here trains: what must be trained is left to `np`, which is built only when it is needed. So this builds in seconds.
 #![allow(clippy::print_stdout, reason = "paths and headings are what these commands give")]
@@ -8,6 +8,7 @@ mod ci;
 mod command;
 mod draw;
 mod figures;
+mod finals;
 mod results;
 mod tidy;
 
@@ -29,6 +30,8 @@ struct Arguments {
 enum Command {
     /// Draw the figures; train first what has no record yet
     Figures(figures::Options),
+    /// Write the learning rates that were tuned into the experiments that conclude from them
+    Finals(finals::Options),
     /// Fill in the numbers of README.md and RESULTS.md from the records
     Results(results::Options),
     /// Measure a step of every optimizer, and PyTorch's beside it
@@ -43,6 +46,7 @@ fn main() -> ExitCode {
     let Arguments { command } = Arguments::parse();
     let done = root().and_then(|root| match &command {
         Command::Figures(options) => figures::run(options, &root),
+        Command::Finals(options) => finals::run(options, &root),
         Command::Results(options) => results::run(options, &root),
         Command::Bench(options) => bench::run(options, &root),
         Command::Ci => ci::run(&root),

@@ -67,6 +67,16 @@ impl Axis {
         Self { name: name.into(), scale: Scale::Linear, low, high, ticks: ticks.collect() }
     }
 
+    /// With every other tick where there are more than `most`, until there are not; zero stays.
+    pub(crate) fn at_most(mut self, most: usize) -> Self {
+        while self.ticks.len() > most.max(1) {
+            let zero = self.ticks.iter().position(|(value, _)| *value == 0.0).unwrap_or(0);
+            let mut at = 0..;
+            self.ticks.retain(|_| at.next().is_none_or(|at: usize| at.abs_diff(zero).is_multiple_of(2)));
+        }
+        self
+    }
+
     /// Epochs 1 to `last`, every one of them a tick up to twelve; beyond, the first and round ones.
     pub(crate) fn epochs(last: usize) -> Self {
         let last = last.max(1);
@@ -195,6 +205,14 @@ mod tests {
             ["0", "2", "4", "6", "8", "10"].as_slice()
         );
         assert_eq!(Axis::linear("", [2.0, 99.9], Limits::PERCENT).high, 100.0);
+    }
+
+    #[test]
+    fn a_narrow_axis_keeps_every_other_tick_and_zero() {
+        let axis = Axis::linear("", [-0.1, 0.52], Limits::ANY);
+        assert_eq!(labels(&axis), ["−0.1", "0.0", "0.1", "0.2", "0.3", "0.4", "0.5"].as_slice());
+        assert_eq!(labels(&axis.clone().at_most(5)), ["0.0", "0.2", "0.4"].as_slice());
+        assert_eq!(axis.clone().at_most(7), axis);
     }
 
     #[test]

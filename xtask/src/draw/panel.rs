@@ -21,6 +21,8 @@ const TOP: f64 = 150.0;
 /// Room below axes, for ticks and a name.
 const BOTTOM: f64 = 196.0;
 const RIGHT: f64 = 60.0;
+/// Least room at the left of the axes in a column without names: the letter stands there.
+const LETTER: f64 = 140.0;
 const SAMPLE: f64 = 150.0;
 
 /// Axes on a page: from values to pixels.
@@ -130,12 +132,14 @@ pub(crate) struct Layout {
     width: f64,
     /// Height of the panels of each row, without legend and key; the last is that of all further rows too.
     heights: Vec<f64>,
+    /// Whether columns have margins of their own and axes of one width, instead of one width and one margin.
+    facets: bool,
 }
 
 impl Layout {
     /// Panels of the usual size, so many in a row.
     pub(crate) fn grid(columns: usize) -> Self {
-        Self { columns, width: PANEL_WIDTH, heights: vec![PANEL_HEIGHT] }
+        Self { columns, width: PANEL_WIDTH, heights: vec![PANEL_HEIGHT], facets: false }
     }
 
     /// Below a row of panels one with named rows of this height.
@@ -145,7 +149,13 @@ impl Layout {
 
     /// Panels with named rows of this height: so many in each row of panels.
     pub(crate) fn of_rows(columns: usize, width: f64, rows: &[usize], each: f64) -> Self {
-        Self { columns, width, heights: rows.iter().map(|rows| TOP + BOTTOM + *rows as f64 * each).collect() }
+        let heights = rows.iter().map(|rows| TOP + BOTTOM + *rows as f64 * each).collect();
+        Self { columns, width, heights, facets: false }
+    }
+
+    /// The same, on a page of this width; the axes of all panels are equally wide, however much room a column's names take.
+    pub(crate) fn facets(columns: usize, page: f64, rows: &[usize], each: f64) -> Self {
+        Self { facets: true, ..Self::of_rows(columns, page / columns as f64, rows, each) }
     }
 
     fn height(&self, row: usize) -> f64 {
@@ -182,15 +192,31 @@ pub(crate) fn figure(title: &str, panels: &[Panel], layout: Layout, legend: &[Lo
     let strip = if lines.is_empty() { 0.0 } else { lines.len() as f64 * LEADING + 50.0 };
     let is_wide = |i: usize| i + 1 == panels.len() && !panels.len().is_multiple_of(columns);
     // One margin for all: the axes of a column stand in line. What a wide panel needs beyond it is its own.
-    let margins = |of: &[Panel]| {
-        let most = |room: &dyn Fn(&Panel) -> f64| of.iter().map(room).fold(0.0, f64::max);
+    let margins = |of: &[&Panel]| {
+        let most = |room: &dyn Fn(&Panel) -> f64| of.iter().map(|panel| room(panel)).fold(0.0, f64::max);
         let name = if of.iter().all(|p| p.y.name.is_empty()) { 0.0 } else { 1.5 * NORMAL };
         let notes = most(&|p| p.notes.as_ref().map_or(0.0, |notes| notes.width() + 40.0));
         let beside = most(&|p| p.layers.iter().map(Layer::room).fold(0.0, f64::max));
         [60.0 + name + most(&|p| p.y.label_width()) + TICK + 16.0, RIGHT + notes + beside]
     };
+    let all: Vec<&Panel> = panels.iter().collect();
     let (usual, widest) =
-        (margins(&panels[..panels.len() - usize::from(is_wide(panels.len().saturating_sub(1)))]), margins(panels));
+        (margins(&all[..all.len() - usize::from(is_wide(all.len().saturating_sub(1)))]), margins(&all));
+    let own: Vec<[f64; 2]> = (0..columns)
+        .map(|column| {
+            if !layout.facets {
+                return usual;
+            }
+            let [left, right] = margins(&all.iter().copied().skip(column).step_by(columns).collect::<Vec<_>>());
+            [left.max(LETTER), right]
+        })
+        .collect();
+    let axes = (width - own.iter().flatten().sum::<f64>()) / columns as f64;
+    // Where each column begins.
+    let start = |column: usize| match layout.facets {
+        true => own[..column].iter().map(|[left, right]| left + axes + right).sum(),
+        false => column as f64 * layout.width,
+    };
     // A row in which a panel has a key is that much higher.
     let key_room = |row: &[Panel]| if row.iter().any(|p| !p.key.is_empty()) { LEADING } else { 0.0 };
     let mut tops = vec![0.0];
@@ -200,16 +226,14 @@ pub(crate) fn figure(title: &str, panels: &[Panel], layout: Layout, legend: &[Lo
     }));
     canvas::page(title, (width, tops[rows] + strip), |canvas| {
         for (i, panel) in panels.iter().enumerate() {
-            let (x, y) = ((i % columns) as f64 * layout.width, tops[i / columns]);
+            let (x, y) = (start(i % columns), tops[i / columns]);
             let next = tops[i / columns + 1];
-            let (span, [left, right]) = match is_wide(i) {
-                true => ((columns - i % columns) as f64 * layout.width, widest),
-                false => (layout.width, usual),
-            };
+            let end = if is_wide(i) { width } else { start(i % columns + 1) };
+            let [left, right] = if is_wide(i) { widest } else { own[i % columns] };
             let frame = Frame {
                 left: x + left,
                 top: y + TOP + (next - y - layout.height(i / columns)),
-                right: x + span - right,
+                right: end - right,
                 bottom: next - BOTTOM,
                 x: &panel.x,
                 y: &panel.y,
@@ -249,7 +273,11 @@ fn draw_key(canvas: &Canvas, key: &[Key], frame: &Frame, baseline: f64) -> Resul
     use super::theme::{Dash, Marker};
     let look = Look { label: "", colour: GREY, marker: Marker::Circle, dash: Dash::Solid };
     let (mut x, middle) = (frame.left, baseline - 0.27 * SMALL);
-    for Key { sample, text } in key {
+    let width = |Key { sample, text }: &Key| {
+        let sample = if matches!(sample, None | Some(Sample::From(_))) { 0.0 } else { 58.0 };
+        sample + font::width(text, SMALL, Face::Regular)
+    };
+    for (i, Key { sample, text }) in key.iter().enumerate() {
         match sample {
             Some(Sample::Marker(fill)) => canvas.marker((x + 20.0, middle), &look, *fill)?,
             Some(Sample::Bar(colour)) => {
@@ -261,7 +289,11 @@ fn draw_key(canvas: &Canvas, key: &[Key], frame: &Frame, baseline: f64) -> Resul
             Some(Sample::Bound) => {
                 canvas.line(&[(x + 24.0, middle - 22.0), (x + 24.0, middle + 22.0)], Stroke::new(INK, LINE))?;
             }
-            Some(Sample::From(value)) => x = x.max(frame.at(*value, frame.y.low).0),
+            // Not so far that this entry and those after it do not fit.
+            Some(Sample::From(value)) => {
+                let rest: f64 = key[i..].iter().map(|entry| width(entry) + 60.0).sum();
+                x = x.max(frame.at(*value, frame.y.low).0.min(frame.right + RIGHT - rest));
+            }
             None => {}
         }
         x += if matches!(sample, None | Some(Sample::From(_))) { 0.0 } else { 58.0 };

@@ -18,6 +18,8 @@ pub(crate) const PANEL_WIDTH: f64 = 6.2 * DPI;
 pub(crate) const INK: RGBColor = RGBColor(34, 34, 34);
 /// Secondary text and marks that belong to no arm.
 pub(crate) const GREY: RGBColor = RGBColor(102, 102, 102);
+/// Marks that stand beside others for comparison.
+pub(crate) const LIGHT: RGBColor = RGBColor(150, 150, 150);
 /// Grid lines.
 pub(crate) const GRID: RGBColor = RGBColor(228, 228, 228);
 /// Contours below a path.
@@ -110,18 +112,28 @@ const fn look(label: &'static str, colour: RGBColor, marker: Marker, dash: Dash)
 }
 
 /// The arms that figures know. An arm that stands in no figure together with another may share its look.
-const ARMS: [(&str, Look); 25] = [
+const ARMS: [(&str, Look); 38] = [
     ("full", look("full rule", BLUE, Marker::Circle, Dash::Solid)),
     ("neuroplastic", look("NeuroPlastic", BLUE, Marker::Circle, Dash::Solid)),
     ("gradient-only", look("gradient-only", VERMILLION, Marker::Square, Dash::Long)),
     ("gradient-only-matched", look("gradient-only, matched bounds", GREEN, Marker::Triangle, Dash::Short)),
     ("gradient-only-step", look("gradient-only, matched step", PURPLE, Marker::Diamond, Dash::Mixed)),
     ("gradient-only-tuned", look("gradient-only, own best rate", BLACK, Marker::TriangleDown, Dash::Short)),
+    ("coefficient-one", look("coefficient 1", PURPLE, Marker::Diamond, Dash::Mixed)),
     // Parts of the rule, switched off (figure 8 names them and shows no colour of theirs).
     ("no-signal-normalization", look("no signal normalisation", GREEN, Marker::Triangle, Dash::Short)),
     ("no-norm-clip", look("no norm clip", VERMILLION, Marker::Square, Dash::Long)),
     ("no-rms-gain", look("no RMS gain", PURPLE, Marker::Diamond, Dash::Mixed)),
     ("none", look("none of the three", BLACK, Marker::TriangleDown, Dash::Solid)),
+    // The same in figure 12, whose rows have names.
+    ("no-activity", look("without activity", BLUE, Marker::Circle, Dash::Solid)),
+    ("no-memory", look("without memory", BLUE, Marker::Circle, Dash::Solid)),
+    ("no-gradient-weight", look("gradient weight 0", BLUE, Marker::Circle, Dash::Solid)),
+    ("no-gradient-at-all", look("without gradient signal", BLUE, Marker::Circle, Dash::Solid)),
+    ("one-a-tensor", look("one coefficient a tensor", BLUE, Marker::Circle, Dash::Solid)),
+    ("scale-half", look("scale ½", BLUE, Marker::Circle, Dash::Solid)),
+    ("scale-one", look("scale 1", BLUE, Marker::Circle, Dash::Solid)),
+    ("no-warmup", look("no warm-up", BLUE, Marker::Circle, Dash::Solid)),
     // Ways of putting the coefficient into the update, a colour a family.
     ("direct", look("direct", BLUE, Marker::Circle, Dash::Solid)),
     ("bounded", look("bounded residual", BLUE, Marker::Circle, Dash::Solid)),
@@ -136,6 +148,10 @@ const ARMS: [(&str, Look); 25] = [
     ("controller-classifier", look("direct, controller on the classifier", GREEN, Marker::Diamond, Dash::Mixed)),
     ("sgd", look("SGD", ORANGE, Marker::TriangleDown, Dash::Long)),
     ("sgd-momentum", look("SGD with momentum", ORANGE, Marker::TriangleDown, Dash::Long)),
+    ("lion", look("Lion", SKY, Marker::Square, Dash::Short)),
+    ("full-appendix-a", look("full rule, Appendix A", BLUE, Marker::Circle, Dash::Long)),
+    ("hybrid-sgd-momentum", look("hybrid on SGD, momentum", ORANGE, Marker::Diamond, Dash::Mixed)),
+    ("hybrid-adamw", look("hybrid on AdamW", BLACK, Marker::Diamond, Dash::Mixed)),
     ("adam", look("Adam", SKY, Marker::Diamond, Dash::Mixed)),
     ("adamw", look("AdamW", BLACK, Marker::Triangle, Dash::Short)),
 ];
@@ -246,6 +262,7 @@ mod tests {
         for figure in [
             &["full", "gradient-only", "gradient-only-matched", "gradient-only-step", "gradient-only-tuned"][..],
             &["neuroplastic", "sgd-momentum", "adam", "adamw"],
+            &["full", "gradient-only", "gradient-only-matched", "coefficient-one", "sgd"],
         ] {
             let looks: Vec<Look> = figure.iter().map(|name| arm(name).unwrap()).collect();
             for (i, a) in looks.iter().enumerate() {

@@ -310,11 +310,12 @@ impl<'a> Caption<'a> {
         told.collect()
     }
 
-    /// Lower and upper bound of α in the configuration of an arm, if its optimizer has them.
+    /// Lower and upper bound of α in the configuration of an arm, if its optimizer has them and they leave α free.
     fn bounds(&self, arm: &str) -> Option<[f64; 2]> {
         let (run, _) = self.runs.runs.iter().find(|(run, _)| run.arm == arm)?;
         let coefficient = find(&run.config, "coefficient")?;
-        Some([coefficient.get("min")?.as_f64()?, coefficient.get("max")?.as_f64()?])
+        let [low, high] = [coefficient.get("min")?.as_f64()?, coefficient.get("max")?.as_f64()?];
+        (low < high).then_some([low, high])
     }
 
     fn sources(&self) -> Vec<String> {

@@ -1,8 +1,9 @@
 //! `cargo xtask figures`: from records to `figures/SCALE/figN.{svg,png,csv,md}`, and with all of them to `figures/SCALE/report.html`.
 //!
 //! [`source`] finds the records, and has `np` make those that are missing. A module a figure draws: [`fig1`], [`curves`] (2, 3, 5, 6), [`optimizers`] (4), [`space`] (7),
-//! [`stability`] (8), [`evidence`] (9), [`cost`] (10), [`gallery`]; [`caption`] and [`table`] say what is seen. The same records give the same bytes: nothing here looks at the clock, the machine, or the checkout.
+//! [`stability`] (8), [`evidence`] (9), [`cost`] (10), [`budgets`] (11), [`parts`] (12), [`rates`] (13), [`steps`] (14), [`gallery`]; [`study`] has what the last four share, [`caption`] and [`table`] say what is seen. The same records give the same bytes: nothing here looks at the clock, the machine, or the checkout.
 
+mod budgets;
 mod caption;
 pub(crate) mod cost;
 mod curves;
@@ -10,10 +11,14 @@ pub(crate) mod evidence;
 mod fig1;
 mod gallery;
 pub(crate) mod optimizers;
+mod parts;
+mod rates;
 pub(crate) mod runs;
 pub(crate) mod source;
 pub(crate) mod space;
 pub(crate) mod stability;
+mod steps;
+mod study;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -62,13 +67,25 @@ pub(crate) enum Number {
     /// Cost of a step.
     #[value(name = "10")]
     Cost,
+    /// Every optimizer at its own best rate and schedule.
+    #[value(name = "11")]
+    EqualBudgets,
+    /// The rule without one of its parts.
+    #[value(name = "12")]
+    Parts,
+    /// Rules at every learning rate.
+    #[value(name = "13")]
+    RateAndRule,
+    /// Shares of the data at equal steps.
+    #[value(name = "14")]
+    DataOrSteps,
     /// Paths of all optimizers; has no number and no scale, and is drawn only when it is asked for.
     Gallery,
 }
 
 impl Number {
     /// Those that are drawn where none is named.
-    const ALL: [Number; 10] = [
+    const ALL: [Number; 14] = [
         Number::Method,
         Number::Sanity,
         Number::LowData,
@@ -79,6 +96,10 @@ impl Number {
         Number::Stability,
         Number::Evidence,
         Number::Cost,
+        Number::EqualBudgets,
+        Number::Parts,
+        Number::RateAndRule,
+        Number::DataOrSteps,
     ];
 
     /// What it is called: `figure 2`.
@@ -87,6 +108,12 @@ impl Number {
             Some(at) => format!("figure {}", at + 1),
             None => "the gallery".into(),
         }
+    }
+
+    /// Whether a folder has the figure already.
+    fn stands_in(self, folder: &Path) -> bool {
+        let place = Number::ALL.iter().position(|number| *number == self);
+        place.is_some_and(|at| folder.join(format!("fig{}.md", at + 1)).exists())
     }
 
     /// The experiments whose records the figure is drawn from: `experiments/NAME.yaml`.
@@ -101,6 +128,10 @@ impl Number {
             Number::DesignSpace => &["fig7-design-space", "fig4-optimizers"],
             Number::Stability => &["fig8-stability"],
             Number::Evidence => &evidence::EXPERIMENTS,
+            Number::EqualBudgets => &["fig11-equal-budgets"],
+            Number::Parts => &["fig12-components"],
+            Number::RateAndRule => &["fig13-rate-and-rule"],
+            Number::DataOrSteps => &["fig14-data-or-steps", "fig3-low-data"],
         }
     }
 }
@@ -167,7 +198,20 @@ pub(crate) struct Figure {
     pub(crate) caption: String,
 }
 
-/// Runs the command. A figure that cannot be drawn keeps no other from being drawn.
+/// What was not to be trained, and why it would have to be.
+#[derive(Debug)]
+struct Untrained(String);
+
+impl fmt::Display for Untrained {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "{}\nhint: without `--no-train` it is trained", self.0)
+    }
+}
+
+impl std::error::Error for Untrained {}
+
+/// Runs the command. A figure that cannot be drawn keeps no other from being drawn. One that lacks records, is not to be trained, and is not in the folder either, is left out: a new
+/// experiment need not be trained at every scale. Where it is there already, its records must be, too.
 pub(crate) fn run(options: &Options, root: &Path) -> Result<()> {
     let workspace = Workspace { root: root.to_path_buf(), scale: options.scale, ask: Workspace::planned };
     let folder = options.out.clone().unwrap_or_else(|| root.join("figures").join(options.scale.to_string()));
@@ -175,11 +219,11 @@ pub(crate) fn run(options: &Options, root: &Path) -> Result<()> {
     numbers.sort();
     numbers.dedup();
     let train = |name: &str, reason: &str| match options.no_train {
-        true => bail!("{name}: {reason}\nhint: without `--no-train` it is trained"),
+        true => Err(Untrained(format!("{name}: {reason}")).into()),
         false => workspace.train(name, reason),
     };
     let mut known = BTreeMap::new();
-    let mut failed: Vec<String> = Vec::new();
+    let (mut failed, mut drawn): (Vec<String>, Vec<Number>) = (Vec::new(), Vec::new());
     for number in numbers {
         let figure = match number {
             Number::Gallery => gallery::walk(root).and_then(|walks| gallery::draw(&walks)),
@@ -191,7 +235,17 @@ pub(crate) fn run(options: &Options, root: &Path) -> Result<()> {
             _ => folder.clone(),
         };
         match figure.and_then(|figure| write(&figure, &folder)) {
-            Ok(paths) => paths.iter().for_each(|path| println!("{}", path.display())),
+            Ok(paths) => {
+                paths.iter().for_each(|path| println!("{}", path.display()));
+                drawn.push(number);
+            }
+            Err(error) if error.is::<Untrained>() && !number.stands_in(&folder) => {
+                eprintln!(
+                    "{} is left out, as it has not been drawn at scale `{}` yet: {error:#}",
+                    number.title(),
+                    options.scale
+                );
+            }
             Err(error) => {
                 eprintln!("{}: {error:#}", number.title());
                 failed.push(number.title());
@@ -202,7 +256,7 @@ pub(crate) fn run(options: &Options, root: &Path) -> Result<()> {
         bail!("not drawn, for the reasons above: {}", failed.join(", "));
     }
     if options.only.is_empty() {
-        let names = experiments(&Number::ALL);
+        let names = experiments(&drawn);
         let page = folder.join("report.html");
         workspace.report(&names, &page)?;
         println!("{}", page.display());
@@ -236,6 +290,10 @@ fn draw(number: Number, scale: Scale, root: &Path, runs: &[&Runs]) -> Result<Fig
         (Number::DesignSpace, [runs, standard]) => space::draw(scale, runs, standard),
         (Number::Stability, [runs]) => stability::draw(scale, runs),
         (Number::Evidence, runs) => evidence::draw(scale, &evidence::Sources::of(runs)?),
+        (Number::EqualBudgets, [runs]) => budgets::draw(scale, runs),
+        (Number::Parts, [runs]) => parts::draw(scale, runs),
+        (Number::RateAndRule, [runs]) => rates::draw(scale, runs),
+        (Number::DataOrSteps, [runs, low_data]) => steps::draw(scale, runs, low_data),
         (Number::Cost, []) => cost::draw(scale, &cost::latest(root)?),
         (_, runs) => bail!("{} is not drawn from {} experiments", number.title(), runs.len()),
     }

@@ -2,6 +2,7 @@
 
 mod legible;
 mod made_up;
+mod study;
 mod values;
 
 use std::collections::BTreeMap;
@@ -18,8 +19,8 @@ use super::{Figure, Number, Scale, draw, obtain, write};
 use crate::draw::font;
 
 pub(crate) use legible::assert_legible;
-use made_up::{EPOCHS, RATES, SEEDS, made_up};
-pub(crate) use made_up::{experiment, write_spec};
+use made_up::{EPOCHS, RATES, SEEDS};
+pub(crate) use made_up::{experiment, made_up, write_spec};
 
 fn draw_all() -> Vec<Figure> {
     // The timings of figure 10 are the kept ones.
@@ -114,8 +115,8 @@ fn every_figure_has_its_files_and_sizes() {
         [&png[16..20], &png[20..24]].map(|bytes| u32::from_be_bytes(bytes.try_into().unwrap()))
     });
     let sizes: Vec<[u32; 2]> = sizes.collect();
-    // 6.2 inches a panel at 300 dpi: 1860; two panels side by side in figures 2 to 6, two rows in 2 and 6; named rows need more width.
-    let widths = [1860, 3720, 3720, 3720, 3720, 3720, 3162, 3348, 3720, 2790];
+    // 6.2 inches a panel at 300 dpi: 1860; two panels side by side in figures 2 to 6, more rows in 2, 6 and 11 to 14; named rows need more width.
+    let widths = [1860, 3720, 3720, 3720, 3720, 3720, 3162, 3348, 3720, 2790, 3960, 3720, 3720, 3720];
     assert_eq!(sizes.iter().map(|[width, _]| *width).collect::<Vec<_>>(), widths);
     assert!(sizes[1][1] > sizes[2][1] && sizes[5][1] > 2 * 1350, "{sizes:?}");
     assert!(dir.path().join("out").is_dir() || std::env::var_os("XTASK_FIGURES").is_some());

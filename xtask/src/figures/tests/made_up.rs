@@ -5,8 +5,8 @@ use std::fs;
 use std::path::Path;
 
 use np_record::{
-    DataInfo, Epoch, Machine, ModelInfo, Outcome, Phases, Plan, PlannedRun, Provenance, Record, SCHEMA, SEMANTICS,
-    Score, Standing,
+    DataInfo, Epoch, EpochMetric, Hypothesis, Machine, ModelInfo, Outcome, Phases, Plan, PlannedRun, Provenance,
+    Record, SCHEMA, SEMANTICS, Score, Standing, StatedOutcome,
 };
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -59,8 +59,63 @@ fn runs_of(name: &str) -> Vec<Made> {
         "fig9-matched-step-cifar" => all(&["cifar10"], &cifar, &[None]),
         "fig9-best-rate" => all(&ARMS[..2], &[&whole[..1], &shares].concat(), &rates),
         "fig9-best-rate-cifar" => all(&ARMS[..2], &cifar, &rates),
+        "fig13-rate-and-rule" => all(
+            &["full", "gradient-only", "gradient-only-matched", "coefficient-one", "sgd"],
+            &[shares[3], shares[0]],
+            &rates,
+        ),
+        "fig11-equal-budgets" | "fig12-components" | "fig14-data-or-steps" => in_settings(name),
         _ => all(&ARMS, &whole, &[None]),
     }
+}
+
+/// The arms of an experiment that has an arm for every rule and setting.
+fn in_settings(name: &str) -> Vec<Made> {
+    let (mnist, fashion) = (("-mnist", "mnist", 1.0), ("-fashion", "fashion-mnist", 1.0));
+    let (quarter, tenth) = (("-quarter", "fashion-mnist", 0.25), ("-tenth", "fashion-mnist", 0.1));
+    let (arms, settings): (&[&str], Vec<(&str, &'static str, f64)>) = match name {
+        "fig11-equal-budgets" => {
+            let arms =
+                &["sgd", "sgd-momentum", "adamw", "lion", "coefficient-one", "gradient-only", "full", "hybrid-adamw"];
+            (arms, vec![mnist, fashion, tenth])
+        }
+        "fig12-components" => {
+            (&["full", "no-activity", "scale-half", "coefficient-one"], vec![mnist, fashion, quarter, tenth])
+        }
+        _ => {
+            let share = |ending, share| (ending, "fashion-mnist", share);
+            (&PARTED, vec![share("-10", 0.1), share("-25", 0.25), share("-50", 0.5), share("-100", 1.0)])
+        }
+    };
+    let made = |(ending, data, fraction): &(&str, &'static str, f64), arm: &&str| {
+        // A handful of names, for as long as the tests run.
+        let arm: &'static str = Box::leak(format!("{arm}{ending}").into_boxed_str());
+        Made { arm, data, fraction: *fraction, rate: None, seed: 0 }
+    };
+    settings.iter().flat_map(|setting| arms.iter().map(move |arm| made(setting, arm))).collect()
+}
+
+/// The arms of figure 14.
+const PARTED: [&str; 3] = ["full", "gradient-only", "coefficient-one"];
+
+/// The outcome and the pairs that an experiment fixes.
+fn stated(name: &str, runs: &[PlannedRun]) -> (Option<StatedOutcome>, Vec<Hypothesis>) {
+    if !["fig11", "fig12", "fig13", "fig14"].iter().any(|number| name.starts_with(number)) {
+        return (None, Vec::new());
+    }
+    let metric = EpochMetric::TestAccuracy;
+    let outcome = StatedOutcome { metric, last_epochs: 5.try_into().unwrap(), direction: metric.direction() };
+    let mut pairs: Vec<Hypothesis> = Vec::new();
+    for other in ["gradient-only", "coefficient-one", "sgd", "no-activity"] {
+        for ending in ["", "-mnist", "-fashion", "-quarter", "-tenth", "-10", "-25", "-50", "-100"] {
+            let (arm, against) = (format!("full{ending}"), format!("{other}{ending}"));
+            let is_there = |arm: &str| runs.iter().any(|run| run.arm == arm);
+            if is_there(&arm) && is_there(&against) {
+                pairs.push(Hypothesis { arm, against, name: None });
+            }
+        }
+    }
+    (Some(outcome), pairs)
 }
 
 pub(crate) fn write_spec(root: &Path, name: &str, text: &str) {
@@ -74,13 +129,15 @@ pub(crate) fn experiment(name: &str, spec: &str) -> (Plan, Vec<Record>) {
     for made in runs_of(name) {
         for seed in SEEDS {
             let made = Made { seed, ..made.clone() };
-            let run = planned(&made, name == "fig3-low-data" || name == "fig9-best-rate");
+            let has_shares = ["fig3-low-data", "fig9-best-rate", "fig13-rate-and-rule"].contains(&name);
+            let run = planned(&made, has_shares);
             records.push(record(&run, &made));
             runs.push(run);
         }
     }
     let spec_sha256 = Sha256::digest(spec).iter().map(|byte| format!("{byte:02x}")).collect();
     let (experiment, question, scale) = (name.into(), "does the full rule help?".into(), "quick".into());
+    let (outcome, hypotheses) = stated(name, &runs);
     (
         Plan {
             schema: SCHEMA,
@@ -90,8 +147,8 @@ pub(crate) fn experiment(name: &str, spec: &str) -> (Plan, Vec<Record>) {
             spec_sha256,
             overrides: Vec::new(),
             selection: None,
-            outcome: None,
-            hypotheses: Vec::new(),
+            outcome,
+            hypotheses,
             spec: Some(spec.into()),
             runs,
             plan_sha256: None,
@@ -207,7 +264,7 @@ fn record(run: &PlannedRun, made: &Made) -> Record {
     record
 }
 
-pub(super) fn made_up(name: &str) -> anyhow::Result<Runs> {
+pub(crate) fn made_up(name: &str) -> anyhow::Result<Runs> {
     let (plan, records) = experiment(name, "");
     Ok(Runs { runs: plan.runs.iter().cloned().zip(records).collect(), plan })
 }

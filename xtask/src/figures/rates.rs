@@ -1,0 +1,250 @@
+//! Figure 13: accuracy and training loss against the learning rate, a curve a rule, and whether the curves lie above each other or beside.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use anyhow::Result;
+use np_record::compare::{Asked, Compared, Comparison, Difference, Measure, Metric, Pairs};
+use np_record::stats::{self, Bootstrap};
+use serde_json::Value;
+
+use super::caption::Caption;
+use super::curves::{data_title, heights, looks};
+use super::evidence::{interval, p_text};
+use super::optimizers::RATE;
+use super::runs::Runs;
+use super::study::{self, Along, capital, signed};
+use super::table::{Mark, Row, long_format};
+use super::{Figure, Scale};
+use crate::draw::axis::{Axis, Limits, percent};
+use crate::draw::chart::{Layer, Spot};
+use crate::draw::panel::{self, Grid, Key, Layout, Panel};
+use crate::draw::theme::{self, INK, Look};
+
+/// The key that tells the two halves apart.
+const SHARE: &str = "data.fraction";
+/// The rule whose curve is in question.
+const SUBJECT: &str = "full";
+
+/// Draws the figure.
+pub(crate) fn draw(scale: Scale, runs: &Runs) -> Result<Figure> {
+    let measure = study::outcome(runs)?;
+    let title = data_title(runs);
+    let mut shares = runs.fractions();
+    shares.reverse();
+    let rates = runs.values(RATE, None);
+    let x = Axis::tried("Learning rate", &rates);
+    let (mut rows, mut panels) = (Vec::new(), Vec::new());
+    let mut letters = 'A'..;
+    for (measure, limits) in [(measure, Limits::PERCENT), (Metric::FinalTrainLoss.into(), Limits::POSITIVE)] {
+        for (&share, letter) in shares.iter().zip(&mut letters) {
+            let part = runs.at_fraction(share)?;
+            let layers =
+                Along { runs: &part, axis: RATE, x_name: "learning_rate" }.curves(letter, measure, &mut rows)?;
+            let name = study::axis_name(measure);
+            let mut panel = panel(&title, share, &x, (&name, limits), layers);
+            panel.key = vec![study::over_epochs(measure)];
+            panels.push(panel);
+        }
+    }
+    let all: Vec<_> = runs.runs.iter().map(|(run, record)| (run.clone(), Some(record.clone()))).collect();
+    let compared = Compared::of(&runs.plan, &all, &Asked { pairs: Pairs::Of(SUBJECT), ..Asked::default() })?;
+    for (&share, letter) in shares.iter().zip(&mut letters) {
+        let layers = differences(&compared, (share, letter, &rates), &runs.data(), &mut rows)?;
+        let mut panel = panel(&title, share, &x, ("Full rule − other arm (points)", Limits::ANY), layers);
+        panel.key = vec![Key::remark("above the line: full rule better")];
+        panels.push(panel);
+    }
+    let drawing = panel::figure("Figure 13: rate and rule", &panels, Layout::grid(shares.len()), &looks(runs)?)?;
+    let interactions = interactions(&compared, &shares);
+    let mut caption = Caption::new(13, "Rate and rule", scale, runs)
+        .text(&format!(
+            "{} (A, B) and training loss of the last epoch (C, D) on {title} with {}, on all of the data and on a part, at every learning rate that was tried (logarithmic axis). E, F: the full rule \
+             minus each other arm, whose look it has, at the same rate, by the number of A and B, paired by seed. A rule that helps is above the others at its best rate; a rule that merely moves further is ahead at low rates and behind \
+             at high ones.",
+            capital(&measure.title()),
+            runs.model()
+        ))
+        .rates_are_tried()
+        .bands("lines are means, bands 95 % bootstrap intervals of the mean (none where fewer than six runs make one); a rate of which no run has finished has no marker");
+    if let Some(text) = study::expected(&runs.plan) {
+        caption = caption.table(text);
+    }
+    let caption = caption
+        .table(found(runs, measure, &shares, &interactions)?)
+        .table(table(&interactions)?)
+        .comparison(Metric::FinalTestAccuracy)
+        .note("every rate is shown, and none was chosen on held-out images: an arm's best rate is read off the test images here, for all arms alike".into())
+        .finish()?;
+    Ok(Figure { name: "fig13", drawing, table: long_format(&rows), caption })
+}
+
+fn panel(title: &str, share: f64, x: &Axis, (name, limits): (&str, Limits), layers: Vec<Layer>) -> Panel {
+    Panel {
+        title: if share < 1.0 { format!("{title}, {}", percent(share)) } else { title.to_owned() },
+        x: x.clone(),
+        y: Axis::linear(name, heights(&layers), limits),
+        layers,
+        key: Vec::new(),
+        grid: Grid::Levels,
+        notes: None,
+    }
+}
+
+/// The values of a hypothesis on a share, by rate.
+fn by_rate(comparison: &Comparison, share: f64) -> BTreeMap<u64, (f64, &Difference)> {
+    let number = |axes: &BTreeMap<String, Value>, key: &str| axes.get(key).and_then(Value::as_f64);
+    let here = comparison.groups.iter().filter(|group| number(&group.axes, SHARE) == Some(share));
+    // Rates are positive: their bits have their order.
+    here.filter_map(|group| {
+        let rate = number(&group.axes, RATE)?;
+        Some((rate.to_bits(), (rate, group.difference.as_ref()?)))
+    })
+    .collect()
+}
+
+/// A curve of differences a hypothesis, and the line at zero.
+fn differences(
+    compared: &Compared,
+    (share, panel, rates): (f64, char, &[f64]),
+    data: &str,
+    rows: &mut Vec<Row>,
+) -> Result<Vec<Layer>> {
+    let ends = [rates.first(), rates.last()].map(|end| end.copied().unwrap_or(1.0));
+    let zero = Look { colour: INK, ..theme::arm(SUBJECT)? };
+    let mut layers = vec![Layer::Lines { look: zero, lines: vec![ends.map(|rate| (rate, 0.0)).to_vec()] }];
+    for comparison in &compared.hypotheses {
+        let mut spots = Vec::new();
+        for (x, difference) in by_rate(comparison, share).into_values() {
+            let (mean, ends) = (100.0 * difference.mean, interval(difference));
+            let row = |quantity: &str, mark| Row {
+                panel,
+                data: data.into(),
+                arm: format!("{} − {}", comparison.arm, comparison.baseline),
+                quantity: quantity.into(),
+                x_name: "learning_rate",
+                x,
+                mark,
+            };
+            let points = format!("{}_difference_points", compared.measure.key());
+            rows.push(row(&points, Mark::Mean { value: mean, ends, n: difference.values.len() }));
+            rows.push(row("p_holm", Mark::Printed { value: difference.p_holm }));
+            let [low, high] = ends.unwrap_or([mean; 2]);
+            spots.push(Spot { x, mean, low, high });
+        }
+        layers.extend(study::curve(theme::arm(&comparison.baseline)?, spots));
+    }
+    Ok(layers)
+}
+
+/// How a difference changes from the lowest to the highest rate at which no run of either arm has diverged.
+struct Interaction {
+    baseline: String,
+    share: f64,
+    rates: [f64; 2],
+    /// Mean difference at both, in points.
+    at: [f64; 2],
+    /// High minus low, by seed, in points.
+    change: f64,
+    ends: Option<[f64; 2]>,
+    p: f64,
+    p_holm: f64,
+}
+
+fn interactions(compared: &Compared, shares: &[f64]) -> Vec<Interaction> {
+    let mut all = Vec::new();
+    for comparison in &compared.hypotheses {
+        for &share in shares {
+            let sound = |rate: f64| {
+                let here = comparison.groups.iter().filter(|group| {
+                    let is = |key: &str, value: f64| group.axes.get(key).and_then(Value::as_f64) == Some(value);
+                    is(SHARE, share) && is(RATE, rate)
+                });
+                here.into_iter().all(|group| group.arm.diverged.is_empty() && group.baseline.diverged.is_empty())
+            };
+            let whole: Vec<_> = by_rate(comparison, share).into_values().filter(|(rate, _)| sound(*rate)).collect();
+            let [(low, first), .., (high, last)] = whole[..] else { continue };
+            let pairs = stats::paired_differences(&last.values, &first.values);
+            let values: Vec<f64> = pairs.into_iter().map(|(_, d)| 100.0 * d).collect();
+            let Some((change, test)) = stats::mean(&values).zip(stats::sign_flip(&values)) else { continue };
+            let ends = Bootstrap::default().interval_of_mean(&values).filter(|_| !Bootstrap::is_rough(values.len()));
+            all.push(Interaction {
+                baseline: comparison.baseline.clone(),
+                share,
+                rates: [low, high],
+                at: [first, last].map(|difference| 100.0 * difference.mean),
+                change,
+                ends: ends.map(|ends| [ends.low, ends.high]),
+                p: test.p,
+                p_holm: test.p,
+            });
+        }
+    }
+    let p: Vec<f64> = all.iter().map(|one| one.p).collect();
+    all.iter_mut().zip(stats::holm(&p)).for_each(|(one, adjusted)| one.p_holm = adjusted);
+    all
+}
+
+fn table(interactions: &[Interaction]) -> Result<String> {
+    let mut out = format!(
+        "Interaction of rate and rule: the difference at the highest rate minus that at the lowest, of those at which no run of either arm diverged; two-sided sign-flip test, p adjusted (Holm) \
+         over these {} tests:\n\n| data | full rule against | rates | at the lowest (points) | at the highest (points) | change (points) | 95 % interval | p (Holm) |\n\
+         | :-- | :-- | :-- | --: | --: | --: | :-- | --: |\n",
+        interactions.len()
+    );
+    for one in interactions {
+        let ends = one.ends.map_or_else(|| "–".into(), |[low, high]| format!("[{}, {}]", signed(low), signed(high)));
+        let _ = writeln!(
+            out,
+            "| {} | {} | {} to {} | {} | {} | {} | {ends} | {} |",
+            percent(one.share),
+            theme::arm(&one.baseline)?.label,
+            one.rates[0],
+            one.rates[1],
+            signed(one.at[0]),
+            signed(one.at[1]),
+            signed(one.change),
+            p_text(one.p, one.p_holm)
+        );
+    }
+    Ok(out)
+}
+
+/// What came out, in words.
+fn found(runs: &Runs, measure: Measure, shares: &[f64], interactions: &[Interaction]) -> Result<String> {
+    let mut text = String::from("**Found** (from the records).");
+    for &share in shares {
+        let part = runs.at_fraction(share)?;
+        let mut best: Vec<String> = Vec::new();
+        for arm in part.arms() {
+            let mut top: Option<(f64, f64)> = None;
+            for rate in part.values(RATE, Some(&arm)) {
+                let Some(summary) = part.where_axis(RATE, &rate.into())?.measured(&arm, measure)? else { continue };
+                if top.is_none_or(|(_, mean)| summary.mean > mean) {
+                    top = Some((rate, summary.mean));
+                }
+            }
+            best.extend(
+                top.map(|(rate, mean)| {
+                    Ok::<_, anyhow::Error>(format!("{} {mean:.2} % at {rate}", theme::arm(&arm)?.label))
+                })
+                .transpose()?,
+            );
+        }
+        let _ = write!(text, " The best means on {}: {}.", percent(share), best.join(", "));
+        let changes = interactions.iter().filter(|one| one.share == share);
+        let changes = changes.map(|one| {
+            let label = theme::arm(&one.baseline)?.label;
+            Ok(format!("{} against {label} (p {})", signed(one.change), super::evidence::p_alone(one.p_holm)))
+        });
+        let changes = changes.collect::<Result<Vec<_>>>()?;
+        if !changes.is_empty() {
+            let _ = write!(
+                text,
+                " From the lowest to the highest rate the full rule's difference changes by {} points.",
+                changes.join(", ")
+            );
+        }
+    }
+    Ok(text + "\n")
+}
