@@ -8,22 +8,22 @@ use std::fs;
 use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
-use np_record::select::{self, Choice, Rule};
-use np_record::{Store, write_atomic};
+use np_record::select::{self, Choice, Rule, Runs};
+use np_record::{Plan, PlannedRun, Record, Store, write_atomic};
 use serde_json::Value;
 
 use crate::figures::Scale;
 use crate::figures::source::Workspace;
 
-/// An experiment, and the one that tunes its arms.
+/// An experiment, and those that tune its arms: one, or one and what it was continued by.
 struct Final {
     name: &'static str,
-    tuning: &'static str,
+    tuning: &'static [&'static str],
 }
 
 const FINALS: [Final; 2] = [
-    Final { name: "fig11-equal-budgets", tuning: "fig11-tuning" },
-    Final { name: "fig12-components", tuning: "fig12-tuning" },
+    Final { name: "fig11-equal-budgets", tuning: &["fig11-tuning", "fig11-tuning-more"] },
+    Final { name: "fig12-components", tuning: &["fig12-tuning"] },
 ];
 
 /// The scale whose records choose.
@@ -46,8 +46,8 @@ pub(crate) fn run(options: &Options, root: &Path) -> Result<()> {
         let choices = chosen(root, one.tuning)?;
         let Choices { made, open, edges } = &choices;
         match made.len() + open {
-            0 => println!("{}: `{}` has no plan at scale `{SCALE}` yet, and chooses nothing", one.name, one.tuning),
-            all => println!("{}: `{}` has chosen {} of {all}; {open} lack records", one.name, one.tuning, made.len()),
+            0 => println!("{}: `{}` has no plan at scale `{SCALE}` yet, and chooses nothing", one.name, one.tuning.join("`, `")),
+            all => println!("{}: `{}` has chosen {} of {all}; {open} lack records", one.name, one.tuning.join("`, `"), made.len()),
         }
         edges.iter().for_each(|edge| println!("  {edge}"));
         let written = with_choices(&text, made).with_context(|| format!("`{}`", path.display()))?;
@@ -91,22 +91,18 @@ pub(crate) struct Made {
     run: String,
 }
 
-/// The choices from the records of an experiment that tunes; none where it has no plan.
-pub(crate) fn chosen(root: &Path, tuning: &str) -> Result<Choices> {
+/// The choices from the records of experiments that tune; none where the first has no plan.
+pub(crate) fn chosen(root: &Path, tuning: &[&str]) -> Result<Choices> {
     let store = Store::open(root.join(format!("experiments/records/{SCALE}")))?;
-    let Some(plan) = store.read_plan(tuning)? else { return Ok(Choices::default()) };
-    let spec = root.join(format!("experiments/{tuning}.yaml"));
-    if let Some(stale) = plan.stale(&fs::read(&spec).with_context(|| format!("cannot read `{}`", spec.display()))?) {
-        bail!(
-            "the plan `{tuning}` is out of date: {stale}\nhint: run `cargo np run experiments/{tuning}.yaml --scale {SCALE}`"
-        );
+    let mut all: Vec<(PlannedRun, Option<Record>)> = Vec::new();
+    let mut rule = None;
+    for name in tuning {
+        let Some(plan) = store.read_plan(name)? else { break };
+        rule = rule.or_else(|| Some(Rule::of(&plan, plan.selection.unwrap_or_default())));
+        all.extend(tried(root, &store, &plan)?);
     }
-    let reading = store.records_of(&plan);
-    if let Some(error) = reading.refused.first() {
-        bail!("{error}");
-    }
-    let rule = Rule::of(&plan, plan.selection.unwrap_or_default());
-    let (selection, _) = select::select(&rule, &reading.runs)?;
+    let (Some(rule), name) = (rule, tuning.join("`, `")) else { return Ok(Choices::default()) };
+    let (selection, _) = select::select(&rule, &all)?;
     let mut choices = Choices::default();
     for choice in &selection.choices {
         let is_whole = choice.candidates.iter().all(|one| one.finished + one.diverged == one.runs);
@@ -114,12 +110,12 @@ pub(crate) fn chosen(root: &Path, tuning: &str) -> Result<Choices> {
             choices.open += 1;
             continue;
         };
-        let rate = rate_of(&best.axes).with_context(|| format!("`{tuning}` tried no learning rates"))?;
+        let rate = rate_of(&best.axes).with_context(|| format!("`{name}` tried no learning rates"))?;
         let schedule = best.axes.get("options.schedule").and_then(name_of);
         let mut axes = choice.axes.clone();
         axes.extend(best.axes.clone());
-        let run = plan.runs.iter().find(|run| run.arm == choice.arm && run.axes == axes);
-        let run = run.map(|run| run.id.clone()).unwrap_or_default();
+        let run = all.iter().find(|(run, _)| run.arm == choice.arm && run.axes == axes);
+        let run = run.map(|(run, _)| run.id.clone()).unwrap_or_default();
         let arm = format!("{}-{}", choice.arm, ending(choice)?);
         if is_at_an_edge(choice, rate) {
             choices.edges.push(format!("warning: `{arm}` chose {rate}, an edge of its rates\nhint: add one beyond it, and one to every other arm"));
@@ -127,6 +123,22 @@ pub(crate) fn chosen(root: &Path, tuning: &str) -> Result<Choices> {
         choices.made.push(Made { arm, rate, schedule, run });
     }
     Ok(choices)
+}
+
+/// The runs of a plan that is what its file says.
+fn tried(root: &Path, store: &Store, plan: &Plan) -> Result<Runs> {
+    let tuning = &plan.experiment;
+    let spec = root.join(format!("experiments/{tuning}.yaml"));
+    if let Some(stale) = plan.stale(&fs::read(&spec).with_context(|| format!("cannot read `{}`", spec.display()))?) {
+        bail!(
+            "the plan `{tuning}` is out of date: {stale}\nhint: run `cargo np run experiments/{tuning}.yaml --scale {SCALE}`"
+        );
+    }
+    let reading = store.records_of(plan);
+    if let Some(error) = reading.refused.first() {
+        bail!("{error}");
+    }
+    Ok(reading.runs)
 }
 
 fn rate_of(axes: &std::collections::BTreeMap<String, Value>) -> Option<f64> {
@@ -205,9 +217,12 @@ fn alike(root: &Path, one: &Final, made: &[Made]) -> Result<()> {
     let workspace = Workspace { root: root.to_path_buf(), scale: SCALE, ask: Workspace::planned };
     let plan = workspace.planned(one.name)?;
     let store = Store::open(root.join(format!("experiments/records/{SCALE}")))?;
-    let tuning = store.read_plan(one.tuning)?.with_context(|| format!("no plan `{}`", one.tuning))?;
+    let mut tuning: Vec<PlannedRun> = Vec::new();
+    for name in one.tuning {
+        tuning.extend(store.read_plan(name)?.map(|plan| plan.runs).unwrap_or_default());
+    }
     for Made { arm, run, .. } in made {
-        let tuned = tuning.runs.iter().find(|known| known.id == *run);
+        let tuned = tuning.iter().find(|known| known.id == *run);
         let own: Vec<_> = plan.runs.iter().filter(|known| known.arm == *arm).collect();
         let bare = |config: &Value| {
             let mut config = config.clone();
@@ -221,11 +236,11 @@ fn alike(root: &Path, one: &Final, made: &[Made]) -> Result<()> {
         };
         let tuned = tuned.map(|run| bare(&run.config));
         if own.is_empty() || own.iter().any(|run| Some(bare(&run.config)) != tuned) {
-            bail!("arm `{arm}` of `{}` is not trained as `{}` has tuned it", one.name, one.tuning);
+            bail!("arm `{arm}` of `{}` is not trained as `{}` has tuned it", one.name, one.tuning.join("`, `"));
         }
-        let seeds: BTreeSet<u64> = tuning.runs.iter().map(|run| run.seed).collect();
+        let seeds: BTreeSet<u64> = tuning.iter().map(|run| run.seed).collect();
         if let Some(run) = own.iter().find(|run| seeds.contains(&run.seed)) {
-            bail!("seed {} of `{}` has chosen in `{}`", run.seed, one.name, one.tuning);
+            bail!("seed {} of `{}` has chosen in `{}`", run.seed, one.name, one.tuning.join("`, `"));
         }
     }
     Ok(())

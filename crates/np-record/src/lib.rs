@@ -38,7 +38,7 @@ pub use record::{
 pub use semantics::{SEMANTICS, semantics_of};
 pub use stated::{Direction, EpochMetric, Hypothesis, StatedOutcome};
 pub use store::{Kind, Packed, Reading, Store, StoreError, read_regular};
-pub use table::{Cell, Column, Edge, Shown, Table};
+pub use table::{Cell, Column, Edge, Shown, Table, words};
 pub use text::{can_name, csv_field, is_hidden, visible, visible_json, visible_lines};
 
 /// Version of the JSON layout of plans and records. A reader refuses a newer one.

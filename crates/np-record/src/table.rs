@@ -127,7 +127,7 @@ impl Cell {
     /// A value of an axis; an arm may be without it.
     #[must_use]
     pub fn axis(value: Option<&Value>) -> Self {
-        value.map_or_else(|| Self::printed("–"), |value| Self { text: plain(value), raw: value.clone() })
+        value.map_or_else(|| Self::printed("–"), |value| Self { text: words(value), raw: value.clone() })
     }
 }
 
@@ -228,6 +228,31 @@ impl Table {
             columns.iter().map(|&i| (self.columns[i].key.clone(), cells[i].raw.clone())).collect::<Map<_, _>>().into()
         };
         json!({ "title": self.title, "rows": self.rows.iter().map(row).collect::<Vec<_>>(), "notes": self.notes })
+    }
+}
+
+/// A value of a configuration in words: `fashion-mnist, fraction 0.1`, `cosine (warmup 0.0, min 0.0)`; a text without its quotes, nothing for null.
+///
+/// ```
+/// let value = serde_json::json!({"name": "fashion-mnist", "fraction": 0.1, "augment": null});
+/// assert_eq!(np_record::words(&value), "fashion-mnist, fraction 0.1");
+/// assert_eq!(np_record::words(&serde_json::json!({"cosine": {"warmup": 0.0}})), "cosine (warmup 0.0)");
+/// ```
+#[must_use]
+pub fn words(value: &Value) -> String {
+    match value {
+        Value::Object(map) => {
+            let part = |(key, value): (&String, &Value)| match value {
+                Value::Null => None,
+                Value::Object(inner) if inner.is_empty() => Some(key.clone()),
+                Value::Object(_) => Some(format!("{key} ({})", words(value))),
+                value if key == "name" => Some(words(value)),
+                value => Some(format!("{key} {}", words(value))),
+            };
+            map.iter().filter_map(part).collect::<Vec<_>>().join(", ")
+        }
+        Value::Array(values) => format!("[{}]", values.iter().map(words).collect::<Vec<_>>().join(", ")),
+        other => plain(other),
     }
 }
 

@@ -13,7 +13,6 @@ use crate::{
     lock::Lock,
     say::say_refused,
     table::render as render_table,
-    worker::plain,
 };
 
 /// How it is with a run.
@@ -140,7 +139,7 @@ pub(crate) fn render(rows: &[Row], format: Format) -> String {
     let raw = format == Format::Csv;
     let several =
         rows.windows(2).any(|pair| pair[0].experiment != pair[1].experiment || pair[0].scale != pair[1].scale);
-    let axes = |row: &Row| row.axes.values().map(plain).collect::<Vec<_>>().join(" · ");
+    let axes = |row: &Row| row.axes.values().map(np_record::words).collect::<Vec<_>>().join(" · ");
     // As `np plan` heads them, where all that have any have the same.
     let mut named = rows.iter().filter(|row| !row.axes.is_empty()).map(|row| row.axes.keys().collect::<Vec<_>>());
     let first = named.next().filter(|first| !raw && named.all(|other| other == *first));

@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use np_record::{Outcome, Plan, PlannedRun, Record, Store, stats};
+use np_record::{Outcome, Plan, PlannedRun, Record, Store, stats, words};
 use serde_json::Value;
 
-use crate::{error::Result, table::table, worker::plain};
+use crate::{error::Result, table::table};
 
 /// Mean ± standard deviation over seeds of the final test accuracy and training loss, by arm and axes.
 ///
@@ -49,7 +49,7 @@ pub(crate) fn axis_names<'a>(runs: impl IntoIterator<Item = &'a PlannedRun>) -> 
 
 /// A run's values of these axes, as they are printed.
 pub(crate) fn axis_values(names: &[String], run: &PlannedRun) -> Vec<String> {
-    names.iter().map(|name| run.axes.get(name).map_or_else(|| "–".to_owned(), plain)).collect()
+    names.iter().map(|name| run.axes.get(name).map_or_else(|| "–".to_owned(), words)).collect()
 }
 
 /// `87.76 ± 0.34`

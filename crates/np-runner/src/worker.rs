@@ -266,7 +266,7 @@ fn rounded(phases: Phases) -> Phases {
 pub(crate) fn label(run: &PlannedRun) -> String {
     let mut label = run.arm.clone();
     for value in run.axes.values() {
-        label.push_str(&format!(" · {}", plain(value)));
+        label.push_str(&format!(" · {}", np_record::words(value)));
     }
     format!("{} · seed {}", np_record::visible(&label), run.seed)
 }

@@ -156,7 +156,7 @@ impl Comparison {
         let mut rows = vec![header];
         for group in &self.groups {
             let mut row: Vec<String> =
-                axes.iter().map(|axis| group.axes.get(axis).map_or("-".into(), value_text)).collect();
+                axes.iter().map(|axis| group.axes.get(axis).map_or("-".into(), crate::words)).collect();
             row.extend([self.summary_text(&group.arm), self.summary_text(&group.baseline)]);
             row.extend(self.difference_cells(group.difference.as_ref()));
             rows.push(row);
@@ -216,7 +216,7 @@ pub(crate) fn axes_text(axes: &BTreeMap<String, Value>) -> String {
     if axes.is_empty() {
         return "the only group".into();
     }
-    axes.iter().map(|(key, value)| format!("`{key}` = `{}`", value_text(value))).collect::<Vec<_>>().join(", ")
+    axes.iter().map(|(key, value)| format!("`{key}` = `{}`", crate::words(value))).collect::<Vec<_>>().join(", ")
 }
 
 pub(crate) fn value_text(value: &Value) -> String {

@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{Candidate, Choice, Selection, Split};
 use crate::compare::axes_text;
-use crate::table::{Cell, Column, Table, plain};
+use crate::table::{Cell, Column, Table, words};
 
 impl Selection {
     /// One row an arm and problem: what was chosen, from how much, and how much the choice matters.
@@ -148,7 +148,7 @@ impl Selection {
 
 /// `optimizer.lr = 0.1, options.schedule = cosine`
 fn setting(axes: &BTreeMap<String, Value>) -> String {
-    axes.iter().map(|(axis, value)| format!("{axis} = {}", plain(value))).collect::<Vec<_>>().join(", ")
+    axes.iter().map(|(axis, value)| format!("{axis} = {}", words(value))).collect::<Vec<_>>().join(", ")
 }
 
 fn percent(candidate: &Candidate) -> String {

@@ -84,7 +84,7 @@ fn study(args: &Args, file: &Path) -> Result<Study> {
     };
     // Figures are of the experiment as written.
     let figures = figures.filter(|_| plan.overrides.is_empty());
-    Ok(Study { plan, all, runs, selection, foreign, unused, about, file, figures })
+    Ok(Study { plan, all, runs, selection, foreign, unused, about, file, figures }.named_shortly())
 }
 
 /// Every experiment that has a record at this scale, in the order of their names.

@@ -1,11 +1,13 @@
-//! Curves drawn by the page itself: test accuracy by epoch, a small chart a problem, a line an arm.
+//! Curves drawn by the page itself: a number by epoch, a small chart a problem, a line an arm. A pointer over an arm, or a click on it, shows its seeds.
 //!
 //! Colours are those of Okabe and Ito, by class, so that the dark page can lighten them; dashes tell arms apart without colour.
 
 use std::fmt::Write as _;
 
 use maud::{Markup, html};
-use np_record::{Outcome, select::Runs, stats};
+use np_record::{Outcome, compare::Metric, select::Runs, stats};
+
+use super::markup::capital;
 
 /// Lines that a chart can hold: as many as there are colours.
 pub(super) const MOST: usize = 8;
@@ -18,53 +20,67 @@ const HEIGHT: f64 = 210.0;
 /// Left, right, top and bottom of the plotting area.
 const AREA: [f64; 4] = [42.0, 312.0, 10.0, 172.0];
 
-/// One arm's curve: at each epoch mean and standard deviation over seeds, in per cent.
+/// One arm's curve: at each epoch mean and standard deviation over seeds, as print has the number.
 #[derive(Debug, Clone, PartialEq)]
 pub(super) struct Curve {
     /// Place of the arm, for its colour.
     pub(super) arm: usize,
     /// Epoch, mean, spread (none of one seed).
     pub(super) points: Vec<(f64, f64, Option<f64>)>,
+    /// Each seed's values at the same epochs; empty for one seed, which is the curve.
+    pub(super) seeds: Vec<(u64, Vec<f64>)>,
 }
 
 /// The curves of runs that share all axes; of runs that finished.
-pub(super) fn curves(runs: &Runs, arms: &[&str]) -> Vec<Curve> {
+pub(super) fn curves(runs: &Runs, arms: &[&str], metric: Metric) -> Vec<Curve> {
+    let scale = if metric.unit() == "%" { 100.0 } else { 1.0 };
     let of = |(place, name): (usize, &&str)| {
         let records: Vec<_> = runs
             .iter()
             .filter(|(run, _)| run.arm == **name)
-            .filter_map(|(_, record)| record.as_ref().filter(|record| record.outcome == Outcome::Finished))
+            .filter_map(|(run, record)| {
+                Some((run.seed, record.as_ref().filter(|record| record.outcome == Outcome::Finished)?))
+            })
             .collect();
-        let epochs = records.iter().map(|record| record.epochs.len()).min().unwrap_or(0);
-        let at = |epoch: usize| {
-            let values: Vec<f64> = records.iter().map(|record| record.epochs[epoch].test_accuracy * 100.0).collect();
-            let first = records.first()?.epochs[epoch].epoch as f64;
-            Some((first, stats::mean(&values).filter(|mean| mean.is_finite())?, stats::sample_std(&values)))
+        let epochs = records.iter().map(|(_, record)| record.epochs.len()).min().unwrap_or(0);
+        let value = |record: &np_record::Record, at: usize| Some(metric.of_epoch(record.epochs.get(at)?)? * scale);
+        let point = |at: usize| {
+            let values: Option<Vec<f64>> = records.iter().map(|(_, record)| value(record, at)).collect();
+            let values = values?;
+            let epoch = records.first()?.1.epochs[at].epoch as f64;
+            Some((epoch, stats::mean(&values).filter(|mean| mean.is_finite())?, stats::sample_std(&values)))
         };
-        Curve { arm: place, points: (0..epochs).filter_map(at).collect() }
+        let points: Vec<_> = (0..epochs).map_while(point).collect();
+        let seeds = records.iter().filter(|_| records.len() > 1);
+        let seeds = seeds.map(|(seed, record)| (*seed, (0..points.len()).map_while(|at| value(record, at)).collect()));
+        Curve { arm: place, seeds: seeds.collect(), points }
     };
     arms.iter().enumerate().map(of).filter(|curve| !curve.points.is_empty()).collect()
 }
 
 /// A chart of curves (elements of SVG end explicitly: an HTML parser would nest those that do not); `title` says of what, to those who cannot see it as well.
-pub(super) fn chart(curves: &[Curve], arms: &[&str], title: &str) -> Markup {
+pub(super) fn chart(curves: &[Curve], arms: &[&str], metric: Metric, title: &str) -> Markup {
     let points = || curves.iter().flat_map(|curve| &curve.points);
     let ends = points().flat_map(|(_, mean, std)| [mean - std.unwrap_or(0.0), mean + std.unwrap_or(0.0)]);
-    let (low, high) = ends.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), y| (low.min(y), high.max(y)));
+    let seeds = || curves.iter().flat_map(|curve| &curve.seeds).flat_map(|(_, values)| values.iter().copied());
+    let (low, high) = ends.chain(seeds()).fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), y| (low.min(y), high.max(y)));
     let last = points().map(|(epoch, ..)| *epoch).fold(1.0, f64::max);
     let (ticks, decimals) = ticks(low, high);
     let (bottom, top) = (ticks[0], ticks[ticks.len() - 1]);
     let [x0, x1, y0, y1] = AREA;
     let x = |epoch: f64| x0 + (x1 - x0) * if last > 1.0 { (epoch - 1.0) / (last - 1.0) } else { 0.5 };
     let y = |value: f64| y1 - (y1 - y0) * (value - bottom) / (top - bottom);
+    let percent = metric.unit() == "%";
+    let number = |value: f64| if percent { format!("{value:.2} %") } else { format!("{value:.4}") };
     let told: Vec<String> = curves
         .iter()
-        .filter_map(|curve| Some(format!("{} ends at {:.2} %", arms[curve.arm], curve.points.last()?.1)))
+        .filter_map(|curve| Some(format!("{} ends at {}", arms[curve.arm], number(curve.points.last()?.1))))
         .collect();
+    let name = capital(metric.title().trim_start_matches("final "));
     let of = if title.is_empty() { String::new() } else { format!(", {title}") };
     let view = format!("0 0 {WIDTH} {HEIGHT}");
     html! {
-        svg.chart viewBox=(view) role="img" aria-label=(format!("Test accuracy by epoch{of}: {}", told.join(", "))) {
+        svg.chart viewBox=(view) role="img" aria-label=(format!("{name} by epoch{of}: {}", told.join(", "))) {
             @for tick in &ticks {
                 line.grid x1=(x0) x2=(x1) y1=(short(y(*tick))) y2=(short(y(*tick))) {}
                 text x=(x0 - 6.0) y=(short(y(*tick) + 4.0)) text-anchor="end" { (format!("{tick:.decimals$}")) }
@@ -74,7 +90,20 @@ pub(super) fn chart(curves: &[Curve], arms: &[&str], title: &str) -> Markup {
             }
             text x=((x0 + x1) / 2.0) y=(y1 + 33.0) text-anchor="middle" { "epoch" }
             @for curve in curves { path.band.{ "f" (curve.arm) } d=(band(curve, &x, &y)) {} }
-            @for curve in curves { path.line.{ "s" (curve.arm) } d=(line(curve, &x, &y)) {} }
+            @for curve in curves {
+                @let means: Vec<f64> = curve.points.iter().map(|(_, mean, _)| *mean).collect();
+                @let d = line(curve, &means, &x, &y);
+                g.arm tabindex=[(!curve.seeds.is_empty()).then_some("0")] {
+                    title { (arms[curve.arm]) ": " (means.last().copied().map(number).unwrap_or_default()) " at the end" }
+                    @for (seed, values) in &curve.seeds {
+                        path.seed.{ "s" (curve.arm) } d=(line(curve, values, &x, &y)) {
+                            title { (arms[curve.arm]) ", seed " (seed) ": " (values.last().copied().map(number).unwrap_or_default()) " at the end" }
+                        }
+                    }
+                    @if !curve.seeds.is_empty() { path.hit d=(d) {} }
+                    path.line.{ "s" (curve.arm) } d=(d) {}
+                }
+            }
         }
     }
 }
@@ -84,10 +113,11 @@ pub(super) fn key(arm: usize) -> Markup {
     html! { svg.key viewBox="0 0 38 10" aria-hidden="true" { path.line.{ "s" (arm) } d="M1 5H37" {} } }
 }
 
-fn line(curve: &Curve, x: &dyn Fn(f64) -> f64, y: &dyn Fn(f64) -> f64) -> String {
+/// A line through values at the epochs of a curve.
+fn line(curve: &Curve, values: &[f64], x: &dyn Fn(f64) -> f64, y: &dyn Fn(f64) -> f64) -> String {
     let mut path = String::new();
-    for (i, (epoch, mean, _)) in curve.points.iter().enumerate() {
-        let _ = write!(path, "{}{} {}", if i == 0 { 'M' } else { 'L' }, short(x(*epoch)), short(y(*mean)));
+    for (i, ((epoch, ..), value)) in curve.points.iter().zip(values).enumerate() {
+        let _ = write!(path, "{}{} {}", if i == 0 { 'M' } else { 'L' }, short(x(*epoch)), short(y(*value)));
     }
     // A single point would be no line.
     if curve.points.len() == 1 { path + "h4" } else { path }
@@ -156,13 +186,19 @@ mod tests {
 
     #[test]
     fn a_chart_says_in_words_what_it_shows() {
-        let curve = Curve { arm: 1, points: vec![(1.0, 90.0, Some(1.0)), (2.0, 95.0, Some(0.5))] };
-        let text = chart(&[curve], &["a", "b<c"], "`mnist`").into_string();
+        let accuracy = Metric::FinalTestAccuracy;
+        let points = vec![(1.0, 90.0, Some(1.0)), (2.0, 95.0, Some(0.5))];
+        let curve = Curve { arm: 1, points: points.clone(), seeds: vec![(41, vec![89.0, 94.5]), (42, vec![91.0, 95.5])] };
+        let text = chart(&[curve], &["a", "b<c"], accuracy, "`mnist`").into_string();
         assert!(text.contains("aria-label=\"Test accuracy by epoch, `mnist`: b&lt;c ends at 95.00 %\""), "{text}");
         assert!(text.contains("class=\"line s1\"") && text.contains("class=\"band f1\""), "{text}");
         assert!(!text.contains("NaN") && !text.contains("inf"), "{text}");
-        let single = Curve { arm: 0, points: vec![(1.0, 90.0, None)] };
-        let text = chart(&[single], &["a"], "").into_string();
+        assert!(text.contains("<title>b&lt;c, seed 42: 95.50 % at the end</title>") && text.contains("tabindex=\"0\""));
+        let loss = Curve { arm: 0, points, seeds: Vec::new() };
+        let text = chart(&[loss], &["a"], Metric::FinalTrainLoss, "").into_string();
+        assert!(text.contains("aria-label=\"Training loss by epoch: a ends at 95.0000\"") && !text.contains("seed"), "{text}");
+        let single = Curve { arm: 0, points: vec![(1.0, 90.0, None)], seeds: Vec::new() };
+        let text = chart(&[single], &["a"], accuracy, "").into_string();
         assert!(!text.contains("NaN") && text.contains("h4"), "{text}");
     }
 }

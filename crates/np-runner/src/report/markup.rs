@@ -16,6 +16,12 @@ pub(super) fn inline(text: &str) -> Markup {
     }
 }
 
+/// A sentence of a message as one of a page.
+pub(super) fn capital(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
+}
+
 /// A table in a box that scrolls where it is too wide, with its notes below. `id` is unique in the page.
 pub(super) fn table(table: &Table, id: &str) -> Markup {
     let columns = table.printed();

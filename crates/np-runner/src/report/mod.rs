@@ -2,24 +2,33 @@
 //!
 //! | here | what |
 //! |---|---|
+//! | [`verdicts`] | what came out of the pairs that were fixed beforehand, first |
 //! | [`study`] | one experiment's section |
+//! | [`views`] | the numbers that a section can be seen by |
+//! | [`axes`] | what problems are called |
 //! | [`tables`] | the tables that only a page has |
 //! | [`chart`], [`figures`] | curves drawn from the records, and figures drawn before |
 //! | [`markup`] | text and tables as HTML |
 //!
 //! The same records give the same bytes: nothing here looks at the clock or the machine. The page loads nothing (no script, font, or
-//! picture of elsewhere), and its policy forbids it.
+//! picture of elsewhere), and its policy forbids it. Its one script, which sorts and filters tables, is its own, known to the policy by its digest; without
+//! it all can be read.
 
+mod axes;
 mod chart;
 mod figures;
 mod markup;
 mod study;
 mod tables;
+mod verdicts;
+mod views;
 
 use std::path::PathBuf;
 
+use base64::{Engine as _, prelude::BASE64_STANDARD as STANDARD};
 use maud::{DOCTYPE, PreEscaped, html};
-use np_record::{Plan, select::Runs, select::Selection, visible};
+use np_record::{Plan, compare::Comparison, select::Runs, select::Selection, visible};
+use sha2::{Digest as _, Sha256};
 
 use crate::shell::option;
 
@@ -46,11 +55,26 @@ pub(crate) struct Study {
     pub(crate) figures: Option<PathBuf>,
 }
 
+impl Study {
+    /// The study with its axes as the page names them.
+    #[must_use]
+    pub(crate) fn named_shortly(mut self) -> Self {
+        axes::shorten(&mut self.all, &mut self.runs);
+        self
+    }
+}
+
 const STYLE: &str = include_str!("style.css");
 
-/// Nothing is loaded; styles and the (empty) icon are the page's own.
-const POLICY: &str =
-    "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'";
+const SCRIPT: &str = include_str!("script.js");
+
+/// Nothing is loaded; styles, the (empty) icon and the script are the page's own, and no other script runs.
+fn policy() -> String {
+    let digest = STANDARD.encode(Sha256::digest(SCRIPT));
+    format!(
+        "default-src 'none'; script-src 'sha256-{digest}'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
+    )
+}
 
 /// The whole page.
 pub(crate) fn page(studies: &[Study]) -> String {
@@ -68,6 +92,9 @@ pub(crate) fn page(studies: &[Study]) -> String {
     // Those of the command line are of all; a plan has its own, and is named by its file.
     let changes: &[String] = studies.first().map_or(&[], |study| &study.plan.overrides);
     let changes = if studies.iter().all(|study| study.plan.overrides == changes) { changes } else { &[] };
+    let fixed: Vec<Vec<Comparison>> = studies.iter().map(study::hypotheses).collect();
+    let fixed: Vec<(&str, &[Comparison])> =
+        studies.iter().zip(&fixed).map(|(study, fixed)| (study.plan.experiment.as_str(), fixed.as_slice())).collect();
     let page = html! {
         (DOCTYPE)
         html lang="en" {
@@ -75,7 +102,7 @@ pub(crate) fn page(studies: &[Study]) -> String {
                 meta charset="utf-8";
                 meta name="viewport" content="width=device-width, initial-scale=1";
                 meta name="color-scheme" content="light dark";
-                meta http-equiv="Content-Security-Policy" content=(POLICY);
+                meta http-equiv="Content-Security-Policy" content=(policy());
                 link rel="icon" href="data:,";
                 title { (title) }
                 style { (PreEscaped(STYLE)) }
@@ -91,11 +118,15 @@ pub(crate) fn page(studies: &[Study]) -> String {
                         }
                     }
                 }
-                main #main { @for (study, drawn) in studies.iter().zip(&drawn) { (study::section(study, drawn, &named)) } }
+                main #main {
+                    @if studies.len() > 1 { (verdicts::overview(&fixed)) }
+                    @for (study, drawn) in studies.iter().zip(&drawn) { (study::section(study, drawn, &named)) }
+                }
                 footer {
                     p { "This page again:" }
                     pre { code { "np report " (files.join(" ")) " --scale " (scales) @for text in changes { " " (visible(&option(text))) } } }
                 }
+                script { (PreEscaped(SCRIPT)) }
             }
         }
     };

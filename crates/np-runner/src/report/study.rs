@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use maud::{Markup, PreEscaped, html};
 use np_record::{
     Outcome, Table,
-    compare::{Asked, Compared, Measure, note_likenesses, pooled},
+    compare::{Asked, Compared, Comparison, Measure, Metric, note_likenesses, pooled},
     select::{Runs, Selection},
     stats::Bootstrap,
     visible,
@@ -13,8 +13,10 @@ use np_record::{
 
 use super::{
     Study, chart, figures,
-    markup::{inline, table},
+    markup::{capital, inline, table},
     tables::{comparisons, groups, provenance, results, settings, unfinished},
+    verdicts, views,
+    views::View,
 };
 use crate::shell::option;
 
@@ -29,13 +31,17 @@ pub(super) fn section(study: &Study, drawn: &[figures::Figure], all: &[(&str, &[
     let id = |what: &str| format!("{name}-{what}");
     let arms = arms(&study.runs);
     let outcome = study.plan.outcome.map(np_record::StatedOutcome::measure);
-    let compared = compared(study);
+    let views = views::views(&study.runs, outcome);
+    let compared: Vec<(View, Result<(Compared, Option<Table>), String>)> =
+        views.iter().map(|view| (*view, compared(study, view.measure))).collect();
+    let fixed = hypotheses(study);
     let unfinished = unfinished(&study.all);
     let redraws: Vec<&String> = drawn.iter().filter_map(|figure| figure.redraw.as_ref()).collect();
     html! {
         section id=(name) aria-labelledby=(id("title")) {
             h2 id=(id("title")) { (name) }
             p.question { (inline(&study.plan.question)) }
+            @if let Some(verdicts) = verdicts::verdicts(&[(name.as_str(), &fixed)]) { (table(&verdicts, &id("verdicts"))) }
             @if !study.about.is_empty() {
                 div.about { @for paragraph in study.about.split("\n\n") { p { (inline(paragraph)) } } }
             }
@@ -64,9 +70,10 @@ pub(super) fn section(study: &Study, drawn: &[figures::Figure], all: &[(&str, &[
                     }
                 }
             }
-            @let curves = curves(&study.runs, &arms, !drawn.is_empty());
+            @if arms.len() > 1 || study.runs.len() > 1 { (views::buttons(&views, name)) }
+            @let curves = curves(&study.runs, &arms, &views, !drawn.is_empty());
             @if drawn.is_empty() { (curves) }
-            @else if !curves.0.is_empty() { details { summary { "Test accuracy of every arm by epoch" } (curves) } }
+            @else if !curves.0.is_empty() { details { summary { "Curves of every arm by epoch" } (curves) } }
             h3 { "Results" }
             @if let Some(selection) = &study.selection {
                 (table(&selection.table(), &id("selection")))
@@ -76,26 +83,18 @@ pub(super) fn section(study: &Study, drawn: &[figures::Figure], all: &[(&str, &[
                 }
             }
             (table(&results(&study.runs, outcome), &id("results")))
-            @match &compared {
-                _ if arms.len() < 2 => { p.soft { "There is one arm, and nothing to compare it with." } }
-                Ok((compared, beside)) => {
-                    @if !compared.hypotheses.is_empty() {
-                        p { (capital(&compared.heading())) "." }
-                        (table(&comparisons(&compared.hypotheses), &id("hypotheses")))
-                    }
-                    @if !compared.untested.is_empty() {
-                        ul.notes { @for lost in &compared.untested { li.warning { (inline(lost)) } } }
-                    }
-                    @if let Some(beside) = beside { (table(beside, &id("beside"))) }
-                    @if !compared.exploratory.is_empty() {
-                        p { (capital(Compared::EXPLORATORY)) "." }
-                        (table(&comparisons(&compared.exploratory), &id("comparison")))
-                    }
+            @if arms.len() < 2 { p.soft { "There is one arm, and nothing to compare it with." } }
+            @else {
+                @for (view, compared) in &compared {
+                    div class=(views::classes(&views, |shown| shown == view)) { (comparison(compared, &|what| format!("{name}-{}-{what}", view.class))) }
                 }
-                Err(why) => { p.soft { "No comparison: " (inline(why)) } }
             }
             @if arms.len() > 1 {
-                (table(&of_all(study, &arms[0], outcome.unwrap_or_default()), &id("pooled")))
+                @for view in &views {
+                    div class=(views::classes(&views, |shown| shown == view)) {
+                        (table(&of_all(study, &arms[0], view.measure), &format!("{name}-{}-pooled", view.class)))
+                    }
+                }
             }
             h3 { "Runs" }
             p.soft { "Configuration and provenance, by arm" @if study.all.iter().any(|(run, _)| !run.axes.is_empty()) { " and axes" } ". "
@@ -140,21 +139,44 @@ fn arms(runs: &Runs) -> Vec<String> {
     arms
 }
 
-/// The hypotheses, and the first arm against each of the others, with the table beside them; in words why not, where the plan does not allow it.
-fn compared(study: &Study) -> Result<(Compared, Option<Table>), String> {
+/// What the file fixed beforehand, tested.
+pub(super) fn hypotheses(study: &Study) -> Vec<Comparison> {
     let made = Compared::of(&study.plan, &study.runs, &Asked::default());
+    made.map(|compared| compared.hypotheses).unwrap_or_default()
+}
+
+/// The tables of a comparison; each has an id of its own in the page.
+fn comparison(compared: &Result<(Compared, Option<Table>), String>, id: &dyn Fn(&str) -> String) -> Markup {
+    html! {
+        @match compared {
+            Ok((compared, beside)) => {
+                @if !compared.hypotheses.is_empty() {
+                    p { (capital(&compared.heading())) "." }
+                    (table(&comparisons(&compared.hypotheses), &id("hypotheses")))
+                }
+                @if !compared.untested.is_empty() {
+                    ul.notes { @for lost in &compared.untested { li.warning { (inline(lost)) } } }
+                }
+                @if let Some(beside) = beside { (table(beside, &id("beside"))) }
+                @if !compared.exploratory.is_empty() {
+                    p { (capital(Compared::EXPLORATORY)) "." }
+                    (table(&comparisons(&compared.exploratory), &id("comparison")))
+                }
+            }
+            Err(why) => { p.soft { "No comparison: " (inline(why)) } }
+        }
+    }
+}
+
+/// The hypotheses, and the first arm against each of the others, with the table beside them; in words why not, where the plan does not allow it.
+fn compared(study: &Study, measure: Measure) -> Result<(Compared, Option<Table>), String> {
+    let made = Compared::of(&study.plan, &study.runs, &Asked { measure: Some(measure), ..Asked::default() });
     let mut compared = made.map_err(|error| error.to_string())?;
     if let Some(caveat) = study.selection.as_ref().and_then(Selection::caveat) {
         compared.warn(&caveat);
     }
     let beside = compared.beside(&study.runs).map_err(|error| error.to_string())?;
     Ok((compared, beside))
-}
-
-/// A sentence of a message as one of a page.
-fn capital(text: &str) -> String {
-    let mut letters = text.chars();
-    letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
 }
 
 /// The arms over all problems, with a note of those that do not differ.
@@ -180,8 +202,8 @@ fn outcomes(study: &Study) -> String {
     format!("{}: {}.", crate::say::count(study.all.len(), "run"), said.join(", "))
 }
 
-/// A chart a problem, with one key for all of them.
-fn curves(runs: &Runs, arms: &[String], drawn: bool) -> Markup {
+/// A chart a problem and number, with one key for all of them.
+fn curves(runs: &Runs, arms: &[String], views: &[View], drawn: bool) -> Markup {
     let names: Vec<&str> = arms.iter().map(String::as_str).collect();
     if names.len() > chart::MOST {
         return html! {
@@ -194,25 +216,35 @@ fn curves(runs: &Runs, arms: &[String], drawn: bool) -> Markup {
             problems.push(&run.axes);
         }
     }
-    let charts: Vec<(String, Vec<chart::Curve>)> = problems
-        .iter()
-        .take(chart::MOST_CHARTS)
-        .map(|axes| {
+    let charts = |metric: Metric| -> Vec<(String, Vec<chart::Curve>)> {
+        let of = |axes: &&BTreeMap<String, serde_json::Value>| {
             let here: Runs = runs.iter().filter(|(run, _)| run.axes == **axes).cloned().collect();
-            (settings(axes), chart::curves(&here, &names))
-        })
-        .filter(|(_, curves)| !curves.is_empty())
-        .collect();
-    if charts.is_empty() {
+            (settings(axes), chart::curves(&here, &names, metric))
+        };
+        problems.iter().take(chart::MOST_CHARTS).map(of).filter(|(_, curves)| !curves.is_empty()).collect()
+    };
+    let mut metrics: Vec<Metric> = Vec::new();
+    for metric in views.iter().map(|view| view.measure.metric()) {
+        if !metrics.contains(&metric) {
+            metrics.push(metric);
+        }
+    }
+    let all: Vec<_> = metrics.iter().map(|metric| (*metric, charts(*metric))).filter(|(_, of)| !of.is_empty()).collect();
+    if all.is_empty() {
         return html! { p.soft { "No curves: no run has finished." } };
     }
+    let several = runs.iter().any(|(run, _)| run.seed != runs[0].0.seed);
     html! {
-        p { "Test accuracy in per cent after each epoch, as the records have it: mean over seeds"
-            @if runs.iter().any(|(run, _)| run.seed != runs[0].0.seed) { ", band ± 1 sample standard deviation" } "." }
         ul.arms { @for (place, name) in names.iter().enumerate() { li { (chart::key(place)) (name) } } }
-        div.charts {
-            @for (title, curves) in &charts {
-                figure { @if !title.is_empty() { figcaption { (title) } } (chart::chart(curves, &names, title)) }
+        @for (metric, charts) in &all {
+            div class=(views::classes(views, |view| view.measure.metric() == *metric)) {
+                p { (capital(metric.title().trim_start_matches("final "))) @if metric.unit() == "%" { " in per cent" }
+                    " after each epoch, as the records have it" @if several { ": mean over seeds, band ± 1 sample standard deviation; a pointer on a line, or a click, shows its seeds" } "." }
+                div.charts {
+                    @for (title, curves) in charts {
+                        figure { @if !title.is_empty() { figcaption { (title) } } (chart::chart(curves, &names, *metric, title)) }
+                    }
+                }
             }
         }
         @if problems.len() > chart::MOST_CHARTS { p.soft { (problems.len() - chart::MOST_CHARTS) " more are not drawn." } }

@@ -45,15 +45,15 @@ pub(super) fn results(runs: &Runs, outcome: Option<Measure>) -> Table {
         let title = format!("{} ({})", outcome.title(), outcome.unit());
         Column::number(&title, &title)
     }));
-    columns.extend(
-        ["test accuracy %", "test loss", "training loss", "seconds", "finished"]
-            .map(|title| Column::number(title, title)),
-    );
-    let measures: Vec<Measure> = outcome
-        .into_iter()
-        .chain([last])
-        .chain([Metric::FinalTestLoss, Metric::FinalTrainLoss, Metric::TrainingTime].map(Measure::from))
-        .collect();
+    let mut measures: Vec<Measure> = outcome.into_iter().chain([last]).collect();
+    measures.extend([Metric::FinalTestLoss, Metric::FinalTrainLoss].map(Measure::from));
+    let timed = alone(runs.iter().filter_map(|(_, record)| record.as_ref()));
+    columns.extend(["test accuracy %", "test loss", "training loss"].map(|title| Column::number(title, title)));
+    if timed {
+        measures.push(Metric::TrainingTime.into());
+        columns.push(Column::number("seconds", "seconds"));
+    }
+    columns.push(Column::number("finished", "finished"));
     let rows = groups(runs).into_iter().map(|group| {
         let mut row: Vec<Cell> = axes.iter().map(|axis| Cell::axis(group[0].0.axes.get(*axis))).collect();
         let finished: Vec<&Record> =
@@ -74,9 +74,19 @@ pub(super) fn results(runs: &Runs, outcome: Option<Measure>) -> Table {
     });
     let rows = rows.collect();
     let but = if outcome.is_some() { ", but for the first number" } else { "" };
-    let notes =
-        vec![format!("after the last epoch{but}; mean ± sample standard deviation over seeds; seconds of all phases")];
+    let seconds = if timed { "seconds of all phases" } else { "no times, since runs shared the machine" };
+    let notes = vec![format!("after the last epoch{but}; mean ± sample standard deviation over seeds; {seconds}")];
     Table { title: "what every arm reached".into(), columns, rows, notes }
+}
+
+/// Whether each run had the machine for itself, so that its times say something: by the command that it was trained by.
+fn alone<'a>(mut records: impl Iterator<Item = &'a Record>) -> bool {
+    records.all(|record| {
+        let words: Vec<&str> = record.provenance.command.split_whitespace().collect();
+        record.provenance.machine.cores == 1
+            || words.contains(&"--jobs=1")
+            || words.windows(2).any(|pair| pair == ["--jobs", "1"])
+    })
 }
 
 /// Comparisons of one arm with others in a table, a row a problem and other arm; notes that several share are said once.
@@ -194,7 +204,9 @@ pub(super) fn provenance(group: &Group<'_>) -> (Vec<(String, String)>, Table) {
 
     let mut columns =
         vec![Column::name("seed", "seed"), Column::name("run", "run"), Column::name("outcome", "outcome")];
-    columns.extend(["test accuracy %", "training loss", "seconds"].map(|title| Column::number(title, title)));
+    let timed = alone(records.iter().map(|(_, record)| *record));
+    columns.extend(["test accuracy %", "training loss"].map(|title| Column::number(title, title)));
+    columns.extend(timed.then(|| Column::number("seconds", "seconds")));
     columns.extend(own.iter().map(|key| Column::name(key, key)));
     let rows = records.iter().zip(&facts).map(|((run, record), facts)| {
         let seconds: f64 = record.timing.iter().map(Phases::total).sum();
@@ -206,11 +218,8 @@ pub(super) fn provenance(group: &Group<'_>) -> (Vec<(String, String)>, Table) {
             Outcome::Failed { .. } => "failed",
         };
         let mut row = vec![Cell::name(run.seed.to_string()), Cell::name(&*run.id), Cell::name(outcome)];
-        row.extend([
-            last(Metric::FinalTestAccuracy),
-            last(Metric::FinalTrainLoss),
-            Cell::printed(format!("{seconds:.1}")),
-        ]);
+        row.extend([last(Metric::FinalTestAccuracy), last(Metric::FinalTrainLoss)]);
+        row.extend(timed.then(|| Cell::printed(format!("{seconds:.1}"))));
         row.extend(own.iter().map(|key| Cell::name(value(facts, key))));
         row
     });
