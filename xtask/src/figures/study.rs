@@ -87,6 +87,9 @@ pub(crate) fn ends(summary: &Summary) -> [f64; 2] {
     found.map_or([summary.mean; 2], |interval| [interval.low, interval.high])
 }
 
+/// Single values, each with its place along x.
+type Values = Vec<(f64, f64)>;
+
 /// What is plotted along a numeric axis of a plan.
 pub(crate) struct Along<'a> {
     /// The runs, of one data set.
@@ -123,13 +126,7 @@ impl Along<'_> {
     }
 
     /// Means with intervals of an arm, and single values; all of them go into `rows` too.
-    fn spots(
-        &self,
-        panel: char,
-        arm: &str,
-        measure: Measure,
-        rows: &mut Vec<Row>,
-    ) -> Result<(Vec<Spot>, Vec<(f64, f64)>)> {
+    fn spots(&self, panel: char, arm: &str, measure: Measure, rows: &mut Vec<Row>) -> Result<(Vec<Spot>, Values)> {
         let Self { runs, axis, x_name } = *self;
         let (mut spots, mut values) = (Vec::new(), Vec::new());
         for x in runs.values(axis, Some(arm)) {
