@@ -8,6 +8,7 @@ pub(crate) mod apply;
 pub(crate) mod backend;
 pub(crate) mod buffer;
 pub(crate) mod candle;
+pub(crate) mod coupled;
 pub(crate) mod cpu;
 #[cfg(feature = "cuda")]
 pub(crate) mod cuda;
@@ -30,6 +31,8 @@ pub(crate) mod report;
 pub(crate) mod rounder;
 pub(crate) mod rule;
 pub(crate) mod saved;
+#[cfg(any(test, feature = "cuda"))]
+pub(crate) mod scalar_stage;
 #[cfg(any(test, feature = "cuda"))]
 pub(crate) mod summed;
 pub(crate) mod tensor_ops;

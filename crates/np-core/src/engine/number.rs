@@ -56,6 +56,12 @@ pub trait Number:
         let x = Self::select_lt(self, lo, lo, self);
         Self::select_lt(hi, x, hi, x)
     }
+
+    /// `yes` where `self`, which is not negative, is 0, else `no`: also where it is not a number.
+    #[inline(always)]
+    fn if_zero(self, yes: Self, no: Self) -> Self {
+        Self::select_lt(Self::ZERO, self, no, Self::select_lt(self, Self::ONE, yes, no))
+    }
 }
 
 /// A number that optimizers compute in: `f32` or `f64`.

@@ -1,5 +1,7 @@
 //! Passes with sums as launches on a machine: recorded once, with their arguments written anew for every tensor and step.
 
+pub(crate) mod coupled;
+
 use np_cuda::machine::Machine;
 use np_cuda::table::{BUFFERS, CHUNK, Row, Table, pieces};
 

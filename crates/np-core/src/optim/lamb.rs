@@ -1,11 +1,12 @@
 //! LAMB: Adam's direction at the length of the weights, layer by layer.
 
 use crate::config::decay::Decay;
-use crate::engine::apply::Apply;
+use crate::engine::apply::{Apply, Seeing, apply_all};
 use crate::engine::buffer::Buffer;
+use crate::engine::coupled::Launches;
 use crate::engine::cpu::sums;
 use crate::engine::driver::Driver;
-use crate::engine::number::Float;
+use crate::engine::number::{Float, Number};
 use crate::engine::param_step::ParamStep;
 use crate::engine::pass;
 use crate::engine::pass::{Block, Of, Pass};
@@ -59,21 +60,59 @@ optimizer! {
 }
 
 /// Moves the moments, writes u, and gives Σθ² and Σu².
+#[derive(Clone, Copy)]
 struct Moments {
     beta1: f64,
     beta2: f64,
     eps: f64,
 }
 
+/// β₁, β₂ and ε as numbers of a formula.
+struct Scalars<N>(Average<N>, Average<N>, N);
+
+impl<N: Number> Scalars<N> {
+    /// m, v and u of an element.
+    #[inline(always)]
+    fn of(&self, g: N, m: N, v: N) -> [N; 3] {
+        let (m, v) = (self.0.of(m, g), self.1.of(v, g * g));
+        [m, v, m / (v.sqrt() + self.2)]
+    }
+}
+
+impl Moments {
+    #[inline(always)]
+    fn scalars<N: Number>(&self) -> Scalars<N> {
+        Scalars(Average::new(self.beta1), Average::new(self.beta2), N::from_f64(self.eps))
+    }
+}
+
+/// What a tensor's step depends on beside its norms.
+#[derive(Clone, Copy)]
+struct Trust {
+    keep: f64,
+    factor: f64,
+    max_weight_norm: f64,
+    eps: f64,
+    correction: f64,
+}
+
+impl Trust {
+    /// What u is multiplied with, from ‖θ‖ and ‖u‖.
+    fn factor<N: Number>(&self, theta: N, u: N) -> N {
+        let real = N::from_f64;
+        let theta = (real(self.keep.abs()) * theta).min(real(self.max_weight_norm));
+        let ratio = theta.if_zero(N::ONE, u.if_zero(N::ONE, theta / (u + real(self.eps))));
+        real(self.factor) * ratio / real(self.correction)
+    }
+}
+
 impl Pass<2> for Moments {
     #[inline(always)]
     fn block<T: Float>(&self, block: Block<'_, '_, T>) -> [f64; 2] {
-        let (first, second, eps) = (Average::new(self.beta1), Average::new(self.beta2), T::from_f64(self.eps));
+        let scalars = self.scalars::<T>();
         let Block { theta, g, state: [m, v, u, ..] } = block else { return [0.0; 2] };
         for (((g, m), v), u) in g.iter().zip(m.iter_mut()).zip(v.iter_mut()).zip(u.iter_mut()) {
-            *m = first.of(*m, *g);
-            *v = second.of(*v, *g * *g);
-            *u = *m / (v.sqrt() + eps);
+            [*m, *v, *u] = scalars.of(*g, *m, *v);
         }
         [sums::square_sum(theta), sums::square_sum(u)]
     }
@@ -88,8 +127,21 @@ impl Pass<2> for Moments {
     }
 }
 
+impl LambConfig {
+    fn moments(&self) -> Moments {
+        Moments { beta1: self.beta1, beta2: self.beta2, eps: self.eps }
+    }
+
+    fn trust(&self, w: &ParamStep<'_>) -> Trust {
+        let Apply { keep, factor } = Apply::new(w.lr, Decay::Decoupled(w.weight_decay(self.weight_decay)));
+        let t = i32::try_from(w.param.steps).unwrap_or(i32::MAX);
+        let correction = correction(self.beta1, t);
+        Trust { keep, factor, max_weight_norm: self.max_weight_norm, eps: self.eps, correction }
+    }
+}
+
 impl Rule for LambConfig {
-    type Memory = ();
+    type Memory = Launches;
 
     fn keeps_squares(&self) -> bool {
         true
@@ -103,16 +155,85 @@ impl Rule for LambConfig {
         Some("first_moment")
     }
 
-    fn directions(&self, _: &StepContext, work: &mut [ParamStep<'_>], (): &mut ()) -> Result<Vec<Apply>> {
-        let moments = Moments { beta1: self.beta1, beta2: self.beta2, eps: self.eps };
+    fn clips_on_device(&self) -> bool {
+        true
+    }
+
+    fn directions(&self, _: &StepContext, work: &mut [ParamStep<'_>], _: &mut Launches) -> Result<Vec<Apply>> {
+        let moments = self.moments();
         pass::for_each(work, |w| {
-            let Apply { keep, factor } = Apply::new(w.lr, Decay::Decoupled(w.weight_decay(self.weight_decay)));
+            let trust = self.trust(w);
             let [theta, u] = pass::run(w, &moments)?;
             let (theta, u) = (pass::norm(w, theta, Of::Theta)?, pass::norm(w, u, Of::State(2))?);
-            let theta = (keep.abs() * theta).min(self.max_weight_norm);
-            let ratio = if theta == 0.0 || u == 0.0 { 1.0 } else { theta / (u + self.eps) };
-            let t = i32::try_from(w.param.steps).unwrap_or(i32::MAX);
-            Ok(Apply { keep, factor: factor * ratio / correction(self.beta1, t) })
+            Ok(Apply { keep: trust.keep, factor: trust.factor(theta, u) })
         })
+    }
+
+    fn step(&self, cx: &StepContext, work: &mut [ParamStep<'_>], memory: &mut Launches) -> Result<()> {
+        #[cfg(feature = "cuda")]
+        if crate::engine::coupled::takes(cx.backend, work) {
+            return memory.run(work, |run| self.launch(work, run));
+        }
+        let applies = self.directions(cx, work, memory)?;
+        apply_all(work, &applies, Seeing::Nothing).map(|_| ())
+    }
+}
+
+/// The step as launches: the same formulas, recorded.
+#[cfg(any(test, feature = "cuda"))]
+mod launched {
+    use np_cuda::machine::Machine;
+    use np_cuda::table::BUFFERS;
+
+    use super::{LambConfig, Moments, Number, ParamStep, Result, Trust};
+    use crate::engine::scalar_stage::Stage;
+    use crate::engine::summed::coupled::{Finish, Run, Sums, is_wide, norm, squares};
+    use crate::engine::summed::{Formula, Place};
+    use crate::engine::traced::pass::{Pass, Target};
+
+    struct Launched<'a> {
+        moments: Moments,
+        places: &'a [Place],
+        wide: bool,
+    }
+
+    impl Formula for Launched<'_> {
+        fn form(&self, _: usize) -> (&'static str, u32) {
+            ("lamb", u32::from(self.wide))
+        }
+
+        fn pass<N: Number>(&self, tensor: usize, theta: N, g: N, state: [N; BUFFERS]) -> Pass<N> {
+            let [m, v, u] = self.moments.scalars().of(g, state[0], state[1]);
+            let writes = [m, v, u].into_iter().enumerate().map(|(k, x)| (Target::State(k), x)).collect();
+            let of = |x| squares(x, &self.places[tensor], self.wide);
+            Pass::summing(writes, [of(theta), of(u)].concat())
+        }
+    }
+
+    impl Stage for Vec<Trust> {
+        fn form(&self) -> (&'static str, u32) {
+            ("lamb", 0)
+        }
+
+        fn given<N: Number>(&self, tensor: usize, sums: &[N], _: &[N]) -> Vec<N> {
+            let (theta, u) = sums.split_at(sums.len() / 2);
+            vec![self[tensor].factor(norm(theta), norm(u))]
+        }
+    }
+
+    impl LambConfig {
+        pub(in crate::optim) fn launch(&self, work: &[ParamStep<'_>], mut run: Run<'_, impl Machine>) -> Result<()> {
+            let trust: Vec<Trust> = work.iter().map(|w| self.trust(w)).collect();
+            let keep: Vec<f64> = trust.iter().map(|trust| trust.keep).collect();
+            let places = run.places();
+            let moments = Launched { moments: self.moments(), places, wide: is_wide(places) };
+            let (moments, finish) =
+                (run.pass(&moments, |_| true), run.pass(&Finish { keep: &keep, factor: None, u: 2 }, |_| true));
+            let factor = run.stage(&trust, Sums::Own(moments), finish);
+            run.upload(work.first().and_then(|w| w.map.norm), moments)?;
+            run.launch(moments)?;
+            run.scalars(factor)?;
+            run.launch(finish)
+        }
     }
 }

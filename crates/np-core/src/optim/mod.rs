@@ -9,6 +9,8 @@ pub(crate) mod adamax;
 pub(crate) mod adan;
 pub(crate) mod asgd;
 pub(crate) mod average;
+#[cfg(test)]
+mod coupled_tests;
 pub(crate) mod kfac;
 pub(crate) mod lamb;
 pub(crate) mod lars;

@@ -57,6 +57,16 @@ pub(crate) struct Pass<N> {
 pub(crate) const WATCHED: usize = 7;
 
 impl<N: Copy> Pass<N> {
+    /// One that writes, and sums `terms`.
+    pub(crate) fn summing(writes: Vec<(Target, N)>, terms: Vec<Term<N>>) -> Self {
+        Self { writes, terms, log_ratio: None, watched: None }
+    }
+
+    /// One that only writes.
+    pub(crate) fn writing(writes: Vec<(Target, N)>) -> Self {
+        Self::summing(writes, vec![])
+    }
+
     /// All results, in one order.
     pub(crate) fn results(&self) -> Vec<N> {
         let mut all: Vec<N> = self.writes.iter().map(|(_, x)| *x).collect();

@@ -1,0 +1,257 @@
+//! Steps of coupled rules by launches on the host, kernels compiled as C++, against the CPU's passes: the same bits, and nothing waited for.
+#![allow(clippy::print_stdout)]
+
+use std::collections::BTreeSet;
+
+use candle_core::{DType, Device, Tensor, Var};
+use np_cuda::machine::Machine;
+use np_cuda::table::{CHUNK, Row};
+
+use super::lamb::LambConfig;
+use super::lars::LarsConfig;
+use crate::engine::coupled::place;
+use crate::engine::elementwise::host::{Host, compiler};
+use crate::engine::elementwise::nvrtc::Nvrtc;
+use crate::engine::elementwise::plan_tests::place as address;
+use crate::engine::gradient_map::GradientMap;
+use crate::engine::gradients;
+use crate::engine::param_state::State;
+use crate::engine::param_step::ParamStep;
+use crate::engine::summed::Place;
+use crate::engine::summed::coupled::{Held, Run};
+use crate::{Backend, Driver, Options, Result, Rule, StepContext};
+
+/// A matrix of a chunk and some, part of a block, an empty one, part of a lane, zeros.
+const SHAPES: [&[usize]; 5] = [&[2, CHUNK / 2 + 519], &[1000], &[0, 3], &[1, 5], &[2, 3]];
+
+const CX: StepContext = StepContext { epoch: 1, epochs: None, tensors: 5, diagnostics: false, backend: Backend::Auto };
+
+/// A rule whose steps are launches.
+trait Launches: Rule {
+    fn launches(&self, work: &[ParamStep<'_>], run: Run<'_, impl Machine>) -> Result<()>;
+}
+
+impl Launches for LambConfig {
+    fn launches(&self, work: &[ParamStep<'_>], run: Run<'_, impl Machine>) -> Result<()> {
+        self.launch(work, run)
+    }
+}
+
+impl Launches for LarsConfig {
+    fn launches(&self, work: &[ParamStep<'_>], run: Run<'_, impl Machine>) -> Result<()> {
+        self.launch(work, run)
+    }
+}
+
+fn tensor(shape: &[usize], seed: usize, scale: f64, dtype: DType) -> Tensor {
+    let n = shape.iter().product();
+    let numbers: Vec<f64> =
+        (0..n).map(|i| (((i * 7919 + seed * 104_729) % 2003) as f64 / 1000.0 - 1.0) * scale).collect();
+    Tensor::from_vec(numbers, shape, &Device::Cpu).unwrap().to_dtype(dtype).unwrap()
+}
+
+/// The last parameter is zero.
+fn driver<R: Rule>(rule: &R, dtypes: [DType; 2], scale: f64) -> Driver<R> {
+    let var = |(i, shape): (usize, &&[usize])| {
+        let scale = if i == 4 { 0.0 } else { scale };
+        (format!("p{i}"), Var::from_tensor(&tensor(shape, i, scale, dtypes[i % 2])).unwrap())
+    };
+    let options = r#"{"groups": [{"match": "p1", "weight_decay": 0.3, "lr_scale": 0.5}]}"#;
+    let named = SHAPES.iter().enumerate().map(var).collect();
+    Driver::from_named(named, rule.clone())
+        .unwrap()
+        .with_options(serde_json::from_str::<Options>(options).unwrap())
+        .unwrap()
+}
+
+/// Works on a step as the driver hands it to the rule; at step 1, parameter 3 has no gradient.
+fn with_work<R: Rule, T>(
+    driver: &mut Driver<R>,
+    step: usize,
+    map: GradientMap,
+    scale: f64,
+    f: impl FnOnce(&R, &mut [ParamStep<'_>]) -> T,
+) -> T {
+    let (rule, lr) = (driver.rule.clone(), driver.rule.learning_rate());
+    let mut work: Vec<ParamStep<'_>> = driver
+        .params
+        .iter_mut()
+        .enumerate()
+        .filter(|(i, _)| (step, *i) != (1, 3))
+        .map(|(i, param)| {
+            param.steps += 1;
+            let grad = tensor(param.var.dims(), 10 * step + i, scale * (0.5 + i as f64), param.var.dtype());
+            ParamStep { lr: lr * param.settings.lr_scale, param, grad, map }
+        })
+        .collect();
+    f(&rule, &mut work)
+}
+
+fn places(work: &[ParamStep<'_>]) -> Vec<Place> {
+    let one = |w: &ParamStep<'_>| {
+        let state: Vec<u64> = match &w.param.state {
+            State::F32(data) => data.iter().map(|x| x.as_ptr() as u64).collect(),
+            State::F64(data) => data.iter().map(|x| x.as_ptr() as u64).collect(),
+            State::Tensors(_) => vec![],
+        };
+        let row = Row { theta: address(w.param.var.as_tensor()), gradient: address(&w.grad), ..Row::default() };
+        place(w, row, &state)
+    };
+    work.iter().map(one).collect()
+}
+
+fn bits<R: Rule>(driver: &Driver<R>) -> Vec<(String, Vec<u64>)> {
+    let of = |t: &Tensor| {
+        let wide = t.to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1::<f64>().unwrap();
+        wide.into_iter().map(f64::to_bits).collect::<Vec<u64>>()
+    };
+    let mut all: Vec<_> = driver.params.iter().map(|p| (p.name.clone(), of(p.var.as_tensor()))).collect();
+    all.extend(driver.state().unwrap().tensors.iter().map(|(name, t)| (name.clone(), of(t))));
+    all
+}
+
+/// Steps on the host's machine against the passes, with gradients of this scale read through `map`; gives the machine and what is kept.
+fn check<R: Launches>(
+    rule: &R,
+    dtypes: [DType; 2],
+    steps: usize,
+    map: GradientMap,
+    scale: f64,
+) -> (Host, Held, R::Memory) {
+    let (mut ours, mut loops) = (driver(rule, dtypes, 1.0), driver(rule, dtypes, 1.0));
+    let (mut host, mut held, mut memory) = (Host::default(), Held::default(), R::Memory::default());
+    for step in 0..steps {
+        with_work(&mut ours, step, map, scale, |rule, w| {
+            let places = places(w);
+            rule.launches(w, Run::new(&mut host, &mut held, &places)).unwrap();
+        });
+        with_work(&mut loops, step, map, scale, |rule, w| {
+            if let Some(most) = map.norm {
+                let norm = gradients::norm(&w.iter().map(|w| Some(w.grad.clone())).collect::<Vec<_>>()).unwrap();
+                let map = GradientMap { scale: (most / (norm + 1e-6)).min(1.0), norm: None, ..map };
+                w.iter_mut().for_each(|w| w.map = map);
+            }
+            Rule::step(rule, &CX, w, &mut memory)
+        })
+        .unwrap();
+        for (ours, loops) in bits(&ours).iter().zip(&bits(&loops)) {
+            assert_eq!(ours, loops, "{} in {dtypes:?}, step {step}", R::KIND);
+        }
+    }
+    assert_eq!(host.waits, 0, "{}", R::KIND);
+    (host, held, memory)
+}
+
+const F32: [DType; 2] = [DType::F32; 2];
+const LIMIT: GradientMap = GradientMap { limit: 0.9, ..GradientMap::IDENTITY };
+
+fn lamb() -> LambConfig {
+    LambConfig { lr: 0.01, weight_decay: 0.1, ..LambConfig::default() }
+}
+
+fn lars() -> LarsConfig {
+    LarsConfig { lr: 0.1, weight_decay: 0.1, dampening: 0.1, nesterov: true, ..LarsConfig::default() }
+}
+
+#[test]
+fn launches_have_the_bits_of_the_passes() {
+    if !compiler() {
+        return;
+    }
+    let (host, ..) = check(&lamb(), F32, 2, LIMIT, 1.0);
+    // A table for the whole step, and four launches: two passes, their sums, the ratio.
+    assert_eq!(host.launched.iter().map(|(_, count)| count).sum::<usize>(), 2 * 4, "{:?}", host.launched);
+    check(&lamb(), [DType::BF16, DType::F64], 1, LIMIT, 1.0);
+    check(&lars(), F32, 2, LIMIT, 1.0);
+    check(&LarsConfig { momentum: 0.0, nesterov: false, ..lars() }, [DType::BF16, DType::F32], 1, LIMIT, 1.0);
+}
+
+/// The norm of all gradients, about 100, stays on the machine.
+#[test]
+fn gradients_are_clipped_on_the_machine() {
+    if !compiler() {
+        return;
+    }
+    for most in [1.0, 1e4] {
+        let map = GradientMap { norm: Some(most), ..GradientMap::IDENTITY };
+        check(&lamb(), F32, 1, map, 1.0);
+        check(&lars(), F32, 1, map, 1.0);
+    }
+}
+
+/// Where squares leave double precision's range, norms are those of scaled numbers, added up in another order than the CPU's: all but the last bits agree.
+#[test]
+fn norms_out_of_range_are_found_of_scaled_numbers() {
+    if !compiler() {
+        return;
+    }
+    for scale in [1e200, 1e-200] {
+        let rule = LarsConfig { weight_decay: 0.0, momentum: 0.0, nesterov: false, ..lars() };
+        let dtypes = [DType::F64; 2];
+        let (mut ours, mut loops) = (driver(&rule, dtypes, scale), driver(&rule, dtypes, scale));
+        with_work(&mut ours, 0, GradientMap::IDENTITY, scale, |rule, w| {
+            let places = places(w);
+            rule.launches(w, Run::new(&mut Host::default(), &mut Held::default(), &places)).unwrap();
+        });
+        with_work(&mut loops, 0, GradientMap::IDENTITY, scale, |rule, w| {
+            Rule::step(rule, &CX, w, &mut Default::default())
+        })
+        .unwrap();
+        for ((name, ours), (_, loops)) in bits(&ours).iter().zip(&bits(&loops)) {
+            for (x, y) in ours.iter().zip(loops).map(|(x, y)| (f64::from_bits(*x), f64::from_bits(*y))) {
+                assert!((x - y).abs() <= 1e-14 * y.abs(), "{name} at {scale:e}: {x:e} and {y:e}");
+            }
+        }
+    }
+}
+
+/// A machine that compiles what it is asked to run, and runs nothing.
+struct Compiler {
+    nvrtc: Nvrtc,
+    seen: BTreeSet<String>,
+}
+
+impl Machine for Compiler {
+    fn upload(&mut self, _: usize, _: &[u8]) -> np_cuda::Result<u64> {
+        Ok(0)
+    }
+
+    fn reserve(&mut self, _: usize, _: usize) -> np_cuda::Result<u64> {
+        Ok(0)
+    }
+
+    fn launch(&mut self, text: &str, name: &str, _: usize, _: u32, words: &[u64]) -> np_cuda::Result<()> {
+        // Every kernel is given as many parameters as it has.
+        let (_, parameters) = text.split_once(&format!(" {name}(")).unwrap();
+        let parameters = parameters.split_once(')').unwrap().0;
+        assert_eq!(parameters.matches(',').count() + 1, words.len(), "{name}({parameters})");
+        if self.seen.insert(text.to_string()) {
+            self.nvrtc.check(text, name);
+        }
+        Ok(())
+    }
+
+    fn numbers(&mut self, _: usize, count: usize) -> np_cuda::Result<Vec<f64>> {
+        Ok(vec![1.0; count])
+    }
+}
+
+#[test]
+fn every_pass_and_stage_compiles() {
+    let Some(nvrtc) = Nvrtc::find() else { return };
+    let mut compiler = Compiler { nvrtc, seen: BTreeSet::new() };
+    fn all<R: Launches>(compiler: &mut Compiler, rule: &R) {
+        for dtype in [DType::F32, DType::F64, DType::BF16, DType::F16] {
+            let map = GradientMap { norm: Some(1.0), ..GradientMap::IDENTITY };
+            with_work(&mut driver(rule, [dtype; 2], 1.0), 0, map, 1.0, |rule, w| {
+                let places = places(w);
+                rule.launches(w, Run::new(compiler, &mut Held::default(), &places)).unwrap();
+            });
+        }
+    }
+    all(&mut compiler, &lamb());
+    all(&mut compiler, &lars());
+    all(&mut compiler, &LarsConfig { momentum: 0.0, nesterov: false, ..lars() });
+    println!("{} kernels compiled", compiler.seen.len());
+    assert!(compiler.seen.len() > 20, "only {}", compiler.seen.len());
+}
