@@ -30,7 +30,7 @@ pub(crate) trait AnyRule {
     fn trace(&self, outcome: Outcome) -> Option<Traced>;
     fn directions(&self, cx: &StepContext, work: &mut [ParamStep<'_>], memory: &mut AnyMemory) -> Result<Vec<Apply>>;
     fn average(&self, theta: &Tensor, buffers: &[Tensor]) -> Result<Option<Tensor>>;
-    fn shared(&self, memory: &AnyMemory) -> Vec<(&'static str, f64)>;
+    fn shared(&self, memory: &AnyMemory) -> Result<Vec<(&'static str, f64)>>;
     fn load_shared(&self, memory: &mut AnyMemory, values: &[f64]);
     fn build(&self, params: Vec<(String, Var)>, options: Options, backend: Backend) -> Result<Box<dyn AnyOptimizer>>;
 }
@@ -69,7 +69,7 @@ impl<R: Rule> AnyRule for R {
     fn average(&self, theta: &Tensor, buffers: &[Tensor]) -> Result<Option<Tensor>> {
         Rule::average(self, theta, buffers)
     }
-    fn shared(&self, memory: &AnyMemory) -> Vec<(&'static str, f64)> {
+    fn shared(&self, memory: &AnyMemory) -> Result<Vec<(&'static str, f64)>> {
         match memory.0.as_ref().and_then(|held| held.downcast_ref()) {
             Some(memory) => Rule::shared(self, memory),
             None => Rule::shared(self, &R::Memory::default()),

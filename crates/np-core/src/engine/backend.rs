@@ -3,8 +3,8 @@
 /// How steps are computed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Backend {
-    /// In place on the CPU; on CUDA devices (with the feature `cuda`) launches for all parameters, of optimizers that treat every element alike, of LAMB and LARS,
-    /// and of NeuroPlastic; tensor operations elsewhere.
+    /// In place on the CPU; on CUDA devices (with the feature `cuda`) launches for all parameters, of optimizers that treat every element alike, of LAMB, LARS and
+    /// Prodigy, and of NeuroPlastic; tensor operations elsewhere.
     #[default]
     Auto,
     /// Tensor operations everywhere: what Metal uses, and CUDA where there are no launches. On the CPU it is slow, and serves to check one against the other.

@@ -96,8 +96,11 @@ pub trait Rule: HyperParameters {
     }
 
     /// Numbers of state that belong to no parameter, by name.
-    fn shared(&self, _memory: &Self::Memory) -> Vec<(&'static str, f64)> {
-        vec![]
+    ///
+    /// # Errors
+    /// Those of copying from a device.
+    fn shared(&self, _memory: &Self::Memory) -> Result<Vec<(&'static str, f64)>> {
+        Ok(vec![])
     }
 
     /// Takes over what [`Rule::shared`] gave, in its order.

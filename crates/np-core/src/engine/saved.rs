@@ -81,7 +81,7 @@ impl<R: Rule> Driver<R> {
         put("position", self.position.map_or("none".to_string(), |x| x.to_string()));
         put("epoch", self.epoch.to_string());
         put("epochs", self.epochs.unwrap_or(0).to_string());
-        for (name, x) in self.rule.shared(&self.memory) {
+        for (name, x) in self.rule.shared(&self.memory)? {
             put(name, x.to_string());
         }
         Ok(OptimizerState { kind: R::KIND.to_string(), tensors, numbers })
@@ -153,7 +153,7 @@ impl<R: Rule> Driver<R> {
         if let Some(name) = state.tensors.keys().find(|name| !known.contains(*name)) {
             return Err(bad(name, "no such entry", "one"));
         }
-        let shared_names: Vec<&str> = self.rule.shared(&self.memory).iter().map(|(name, _)| *name).collect();
+        let shared_names: Vec<&str> = self.rule.shared(&self.memory)?.iter().map(|(name, _)| *name).collect();
         if let Some(name) =
             state.numbers.keys().find(|n| !NUMBERS.contains(&n.as_str()) && !shared_names.contains(&n.as_str()))
         {

@@ -238,8 +238,8 @@ impl Rule for NeuroPlasticConfig {
         self.formulation.other().map_or(Ok(None), |config| config.rule().average(theta, &buffers[base::TRACES..]))
     }
 
-    fn shared(&self, memory: &Memory) -> Vec<(&'static str, f64)> {
-        self.formulation.other().map_or(vec![], |config| config.rule().shared(&memory.base))
+    fn shared(&self, memory: &Memory) -> Result<Vec<(&'static str, f64)>> {
+        self.formulation.other().map_or(Ok(vec![]), |config| config.rule().shared(&memory.base))
     }
 
     fn load_shared(&self, memory: &mut Memory, values: &[f64]) {

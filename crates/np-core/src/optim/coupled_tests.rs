@@ -9,6 +9,8 @@ use np_cuda::table::{CHUNK, Row};
 
 use super::lamb::LambConfig;
 use super::lars::LarsConfig;
+use super::prodigy::ProdigyConfig;
+use crate::config::decay::DecayKind;
 use crate::engine::coupled::place;
 use crate::engine::elementwise::host::{Host, compiler};
 use crate::engine::elementwise::nvrtc::Nvrtc;
@@ -40,6 +42,12 @@ impl Launches for LambConfig {
 impl Launches for LarsConfig {
     fn launches(&self, work: &[ParamStep<'_>], run: Run<'_, impl Machine>) -> Result<()> {
         self.launch(work, run)
+    }
+}
+
+impl Launches for ProdigyConfig {
+    fn launches(&self, work: &[ParamStep<'_>], run: Run<'_, impl Machine>) -> Result<()> {
+        self.launch(work, [self.d0, self.d0, 0.0, 0.0], run)
     }
 }
 
@@ -166,6 +174,35 @@ fn launches_have_the_bits_of_the_passes() {
     check(&LarsConfig { momentum: 0.0, nesterov: false, ..lars() }, [DType::BF16, DType::F32], 1, LIMIT, 1.0);
 }
 
+fn prodigy() -> ProdigyConfig {
+    ProdigyConfig { lr: 0.9, weight_decay: 0.1, d0: 1e-3, bias_correction: true, ..ProdigyConfig::default() }
+}
+
+/// The estimate moves on the machine, and is what the host's is whenever it is asked for.
+#[test]
+fn an_estimate_stays_on_the_machine() {
+    if !compiler() {
+        return;
+    }
+    let coupled = ProdigyConfig { decay: DecayKind::Coupled, growth_rate: Some(1.02), ..prodigy() };
+    let asked = [
+        (prodigy(), F32, 2, 1.0),
+        (coupled, [DType::F64, DType::F32], 2, 1.0),
+        // Gradients of zero: nothing moves.
+        (ProdigyConfig { safeguard_warmup: true, ..prodigy() }, F32, 1, 0.0),
+    ];
+    for (rule, dtypes, steps, scale) in asked {
+        let (mut host, held, memory) = check(&rule, dtypes, steps, LIMIT, scale);
+        // Two stages, two passes of each type, sums of each tensor and of all.
+        let launches = steps * (4 + 2 * BTreeSet::from(dtypes.map(|dtype| dtype.as_str())).len());
+        assert_eq!(host.launched.iter().map(|(_, count)| count).sum::<usize>(), launches, "{:?}", host.launched);
+        let ours = held.shared(&mut host).unwrap().unwrap();
+        let expected: Vec<f64> = Rule::shared(&rule, &memory).unwrap().iter().map(|(_, x)| *x).collect();
+        assert_eq!(ours, expected, "{rule:?}");
+        assert_eq!(ours[3], if scale == 0.0 { 0.0 } else { steps as f64 });
+    }
+}
+
 /// The norm of all gradients, about 100, stays on the machine.
 #[test]
 fn gradients_are_clipped_on_the_machine() {
@@ -176,6 +213,7 @@ fn gradients_are_clipped_on_the_machine() {
         let map = GradientMap { norm: Some(most), ..GradientMap::IDENTITY };
         check(&lamb(), F32, 1, map, 1.0);
         check(&lars(), F32, 1, map, 1.0);
+        check(&prodigy(), F32, 1, map, 1.0);
     }
 }
 
@@ -251,6 +289,7 @@ fn every_pass_and_stage_compiles() {
     }
     all(&mut compiler, &lamb());
     all(&mut compiler, &lars());
+    all(&mut compiler, &prodigy());
     all(&mut compiler, &LarsConfig { momentum: 0.0, nesterov: false, ..lars() });
     println!("{} kernels compiled", compiler.seen.len());
     assert!(compiler.seen.len() > 20, "only {}", compiler.seen.len());
