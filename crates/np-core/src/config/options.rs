@@ -124,8 +124,8 @@ pub enum Clip {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum NonFinite {
-    /// Nothing: they reach the parameters. Optimizers of whole matrices and L-BFGS make it an error all the same, and they and NeuroPlastic also
-    /// refuse finite numbers whose squares overflow in their state (10²⁰ in single precision). In an element-wise optimizer such a square is infinite for good.
+    /// Nothing: they reach the parameters. Optimizers of whole matrices, but on CUDA devices, and L-BFGS make it an error all the same, and they and NeuroPlastic
+    /// also refuse finite numbers whose squares overflow in their state (10²⁰ in single precision). In an element-wise optimizer such a square is infinite for good.
     #[default]
     Propagate,
     /// An error that names the parameter; nothing has changed. So for squares that overflow, where the optimizer keeps squares.

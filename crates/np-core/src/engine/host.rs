@@ -1,15 +1,17 @@
-//! Rules that need a whole parameter at once, computed in the host's memory whatever device the parameter is on.
+//! Rules that need a whole parameter at once: on a CUDA device by candle's operations there, else in the host's memory whatever device the parameter is on.
 
 use candle_core::{DType, Storage, Tensor};
 use half::{bf16, f16};
 
 use crate::config::decay::Decay;
-use crate::engine::apply::Apply;
+use crate::engine::apply::{Apply, Seeing, apply_all};
+use crate::engine::coupled::Launches;
 use crate::engine::element::{BLOCK, Element};
 use crate::engine::matrix::Real;
 use crate::engine::number::Number;
 use crate::engine::param_state::{State, compute_dtype};
 use crate::engine::param_step::ParamStep;
+use crate::engine::rule::StepContext;
 use crate::engine::{cpu, gradients, pass, range};
 use crate::error::Result;
 
@@ -23,6 +25,19 @@ pub(crate) struct Whole<'a, T> {
     pub(crate) buffers: &'a mut [Vec<T>],
     /// Scratch of the parameter's size.
     pub(crate) work: &'a mut [Vec<T>],
+    /// Its steps so far, this one included.
+    pub(crate) t: u64,
+    pub(crate) lr: f64,
+    pub(crate) weight_decay: f64,
+}
+
+/// One parameter on a device, in tensors of the type that is computed in.
+pub(crate) struct WholeTensors<'a> {
+    /// Its shape; of one dimension where the options say that it is no matrix.
+    pub(crate) dims: &'a [usize],
+    pub(crate) theta: Tensor,
+    pub(crate) g: Tensor,
+    pub(crate) buffers: &'a mut [Tensor],
     /// Its steps so far, this one included.
     pub(crate) t: u64,
     pub(crate) lr: f64,
@@ -48,6 +63,11 @@ pub(crate) trait HostRule: Sync {
     /// # Errors
     /// Where a decomposition fails.
     fn direct<T: Real>(&self, whole: Whole<'_, T>) -> Result<Apply>;
+    /// The same by operations of a device, for parameters that are not empty: the direction, of the parameter's shape or its elements in that order.
+    ///
+    /// # Errors
+    /// Where a decomposition fails; those of candle.
+    fn direct_tensors(&self, whole: WholeTensors<'_>) -> Result<(Tensor, Apply)>;
     /// Strength of weight decay where no group says otherwise.
     fn decay(&self) -> Decay;
 }
@@ -55,13 +75,51 @@ pub(crate) trait HostRule: Sync {
 /// Elements in all above which decompositions and products take longer than waking threads.
 const WORTH_THREADS: usize = 1024;
 
-/// The directions of all of `work`.
-pub(crate) fn directions(rule: &impl HostRule, work: &mut [ParamStep<'_>]) -> Result<Vec<Apply>> {
-    let elements: usize = work.iter().map(|w| w.grad.elem_count()).sum();
-    if elements > WORTH_THREADS { cpu::on_threads(|| directions_here(rule, work)) } else { directions_here(rule, work) }
+/// Whether parameters are computed with where they are, by candle's operations.
+pub(crate) fn on_device(work: &[ParamStep<'_>]) -> bool {
+    #[cfg(test)]
+    if tests::AS_ON_A_DEVICE.get() {
+        return true;
+    }
+    work.first().is_some_and(|w| w.param.var.device().is_cuda())
 }
 
-fn directions_here(rule: &impl HostRule, work: &mut [ParamStep<'_>]) -> Result<Vec<Apply>> {
+/// Whether steps of all of `work` wait for nothing: launches, which do not look at gradients.
+fn unseen(cx: &StepContext, work: &[ParamStep<'_>]) -> bool {
+    work.iter().all(|w| w.param.launches(cx.backend))
+}
+
+/// The directions of all of `work`.
+pub(crate) fn directions(rule: &impl HostRule, cx: &StepContext, work: &mut [ParamStep<'_>]) -> Result<Vec<Apply>> {
+    if on_device(work) {
+        check(rule, cx, work)?;
+        return work.iter_mut().map(|w| on_tensors_of_device(rule, w)).collect();
+    }
+    let elements: usize = work.iter().map(|w| w.grad.elem_count()).sum();
+    let here = |work: &mut [ParamStep<'_>]| directions_here(rule, cx, work);
+    if elements > WORTH_THREADS { cpu::on_threads(|| here(work)) } else { here(work) }
+}
+
+/// A step over all of `work`, whose directions have been found: on a CUDA device, one launch.
+pub(crate) fn finish(
+    cx: &StepContext,
+    work: &mut [ParamStep<'_>],
+    applies: &[Apply],
+    memory: &mut Launches,
+) -> Result<()> {
+    #[cfg(feature = "cuda")]
+    if crate::engine::coupled::takes(cx.backend, work) {
+        return memory.finish(work, applies);
+    }
+    let _ = (cx, memory);
+    apply_all(work, applies, Seeing::Nothing).map(|_| ())
+}
+
+/// Refuses what a step cannot be taken with, but where that would have to be waited for.
+pub(crate) fn check(rule: &impl HostRule, cx: &StepContext, work: &[ParamStep<'_>]) -> Result<()> {
+    if unseen(cx, work) {
+        return Ok(());
+    }
     // A number that is not finite would stay in the sums for good, and so would a square that is not. All parameters are looked at before the state
     // of the first moves.
     let norms = gradients::norms(work)?;
@@ -71,6 +129,11 @@ fn directions_here(rule: &impl HostRule, work: &mut [ParamStep<'_>]) -> Result<V
         }
         rule.check(w, norm)?;
     }
+    Ok(())
+}
+
+fn directions_here(rule: &impl HostRule, cx: &StepContext, work: &mut [ParamStep<'_>]) -> Result<Vec<Apply>> {
+    check(rule, cx, work)?;
     pass::for_each(work, |w| match (&w.param.state, w.grad.dtype()) {
         (State::Tensors(_), DType::F64) => on_tensors::<f64>(rule, w),
         (State::Tensors(_), _) => on_tensors::<f32>(rule, w),
@@ -133,4 +196,27 @@ fn on_tensors<T: Real + candle_core::WithDType>(rule: &impl HostRule, w: &mut Pa
         *tensor = Tensor::from_vec(values, tensor.shape(), &device)?;
     }
     Ok(how)
+}
+
+fn on_tensors_of_device(rule: &impl HostRule, w: &mut ParamStep<'_>) -> Result<Apply> {
+    let (dims, t, lr, weight_decay) = frame(rule, w);
+    if w.grad.elem_count() == 0 {
+        return Ok(Apply { keep: 1.0, factor: 0.0 });
+    }
+    let (theta, g, count) = (w.theta()?, w.gradient()?, w.param.buffers.len());
+    let State::Tensors(state) = &mut w.param.state else { return Ok(Apply { keep: 1.0, factor: 0.0 }) };
+    let buffers = &mut state[..count];
+    let (u, how) = rule.direct_tensors(WholeTensors { dims: &dims, theta, g, buffers, t, lr, weight_decay })?;
+    state[count] = u.reshape(w.param.var.shape())?;
+    Ok(how)
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::cell::Cell;
+
+    thread_local! {
+        /// Whether tensors of this thread are computed with as if they were on a device.
+        pub(crate) static AS_ON_A_DEVICE: Cell<bool> = const { Cell::new(false) };
+    }
 }

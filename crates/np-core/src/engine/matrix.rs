@@ -164,6 +164,13 @@ pub(crate) fn power<T: Real>(m: &[T], n: usize, exponent: f64, floor: f64) -> Re
     }
 }
 
+/// Places of `values`, the largest first.
+pub(crate) fn falling(values: &[f64]) -> Vec<usize> {
+    let mut order: Vec<usize> = (0..values.len()).collect();
+    order.sort_by(|a, b| values[*b].total_cmp(&values[*a]));
+    order
+}
+
 /// Q of a QR decomposition, row-major.
 pub(crate) fn orthonormal<T: Real>(m: &[T], n: usize) -> Vec<T> {
     let q = MatRef::from_row_major_slice(&wide(m), n, n).qr().compute_Q();

@@ -12,6 +12,7 @@ pub(crate) mod coupled;
 pub(crate) mod cpu;
 #[cfg(feature = "cuda")]
 pub(crate) mod cuda;
+pub(crate) mod device_matrix;
 pub(crate) mod driver;
 pub(crate) mod element;
 pub(crate) mod elementwise;

@@ -3,15 +3,17 @@
 use crate::config::decay::Decay;
 use crate::engine::apply::Apply;
 use crate::engine::buffer::Buffer;
+use crate::engine::coupled::Launches;
 use crate::engine::cpu::sums::square_sum;
 use crate::engine::driver::Driver;
 use crate::engine::host;
-use crate::engine::host::{HostRule, Whole};
+use crate::engine::host::{HostRule, Whole, WholeTensors};
 use crate::engine::matrix::Real;
 use crate::engine::number::{Float, Number};
 use crate::engine::param_step::ParamStep;
 use crate::engine::rule::{Rule, StepContext};
 use crate::error::{Result, not_negative, not_positive, one_or_more, optional, positive};
+use candle_core::{D, DType, Tensor};
 
 optimizer! {
     /// Adafactor: Adam's division by a second moment of which only the means over rows and over columns are kept. The step size is relative to the
@@ -59,7 +61,7 @@ optimizer! {
 }
 
 impl Rule for AdafactorConfig {
-    type Memory = ();
+    type Memory = Launches;
 
     fn buffers(&self, shape: &[usize]) -> Vec<Buffer> {
         let [batch @ .., rows, cols] = shape else { return vec!["second_moment".into()] };
@@ -74,8 +76,13 @@ impl Rule for AdafactorConfig {
         true
     }
 
-    fn directions(&self, _: &StepContext, work: &mut [ParamStep<'_>], (): &mut ()) -> Result<Vec<Apply>> {
-        host::directions(self, work)
+    fn directions(&self, cx: &StepContext, work: &mut [ParamStep<'_>], _: &mut Launches) -> Result<Vec<Apply>> {
+        host::directions(self, cx, work)
+    }
+
+    fn step(&self, cx: &StepContext, work: &mut [ParamStep<'_>], memory: &mut Launches) -> Result<()> {
+        let applies = self.directions(cx, work, memory)?;
+        host::finish(cx, work, &applies, memory)
     }
 }
 
@@ -92,8 +99,7 @@ impl HostRule for AdafactorConfig {
         }
         let t = t as f64;
         let fresh = T::from_f64(t.powf(self.beta2_decay));
-        // Its square must not vanish.
-        let eps = T::from_f64(self.eps1.unwrap_or(<T as Float>::EPSILON.to_f64()).max(1.1e-19));
+        let eps = T::from_f64(self.eps1(<T as Float>::EPSILON.to_f64()));
         let root_mean_square = |xs: &[T]| (squares(xs) / xs.len() as f64).sqrt();
         let alpha = self.eps2.max(root_mean_square(theta)) * lr.min(1.0 / t.sqrt());
 
@@ -113,6 +119,49 @@ impl HostRule for AdafactorConfig {
         let denominator = (root_mean_square(u) / self.clip_threshold).max(1.0);
         Ok(Apply { keep, factor: alpha / denominator })
     }
+
+    /// What is worked out of sums, max(ε₂, RMS(θ)) over max(1, RMS(u)/d), stays on the device, and is in the direction.
+    fn direct_tensors(&self, whole: WholeTensors<'_>) -> Result<(Tensor, Apply)> {
+        let WholeTensors { dims, theta, g, buffers, t, lr, weight_decay } = whole;
+        let t = t as f64;
+        let fresh = t.powf(self.beta2_decay);
+        let eps = self.eps1(if g.dtype() == DType::F64 { f64::EPSILON } else { f32::EPSILON.into() });
+        // a ← a + (1 − β)(x − a)
+        let average = |a: &Tensor, x: &Tensor| a + ((x - a)? * fresh)?;
+        let squares = g.sqr()?;
+        let second = match (dims, buffers) {
+            ([.., _, _], [row, column, ..]) => {
+                *row = average(row, &squares.mean_keepdim(D::Minus1)?)?;
+                *column = average(column, &squares.mean_keepdim(D::Minus2)?)?;
+                let mean = row.mean_keepdim(D::Minus2)?.maximum(eps)?;
+                // As the host has it, R Cᵀ first.
+                row.broadcast_mul(column)?.broadcast_div(&mean)?
+            }
+            (_, [moment, ..]) => {
+                *moment = average(moment, &squares)?;
+                moment.clone()
+            }
+            _ => squares,
+        };
+        let u = (g / second.maximum(eps * eps)?.sqrt()?)?;
+        let denominator = (root_mean_square(&u)? / self.clip_threshold)?.maximum(1.0)?;
+        let scale = (root_mean_square(&theta)?.maximum(self.eps2)? / denominator)?;
+        Ok((u.broadcast_mul(&scale)?, Apply { keep: 1.0 - lr * weight_decay, factor: lr.min(1.0 / t.sqrt()) }))
+    }
+}
+
+impl AdafactorConfig {
+    /// ε₁, by default the distance from 1 to the next number. Its square must not vanish.
+    fn eps1(&self, epsilon: f64) -> f64 {
+        self.eps1.unwrap_or(epsilon).max(1.1e-19)
+    }
+}
+
+/// √(mean of x²), row by row first, so that all of a device is at work.
+fn root_mean_square(x: &Tensor) -> candle_core::Result<Tensor> {
+    let rows = x.dims().first().copied().unwrap_or(1);
+    let squares = x.sqr()?.reshape((rows, x.elem_count() / rows))?;
+    (squares.sum(1)?.sum(0)? / x.elem_count() as f64)?.sqrt()
 }
 
 /// g ← g/√V of one matrix, whose rows' and columns' means of g² move on.

@@ -11,6 +11,8 @@ pub(crate) mod asgd;
 pub(crate) mod average;
 #[cfg(test)]
 mod coupled_tests;
+#[cfg(test)]
+mod device_tests;
 pub(crate) mod kfac;
 pub(crate) mod lamb;
 pub(crate) mod lars;

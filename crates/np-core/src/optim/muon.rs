@@ -1,5 +1,8 @@
 //! Muon: momentum, made orthogonal.
 
+mod device;
+
+use candle_core::Tensor;
 use np_gemm::Destination;
 use serde::{Deserialize, Serialize};
 
@@ -9,12 +12,14 @@ use crate::engine::buffer::Buffer;
 use crate::engine::cpu::sums;
 use crate::engine::driver::Driver;
 use crate::engine::host;
-use crate::engine::host::{HostRule, Whole};
+use crate::engine::host::{HostRule, Whole, WholeTensors};
 use crate::engine::matrix::{Real, product, view};
+use crate::engine::number::Number;
 use crate::engine::param_step::ParamStep;
 use crate::engine::rule::{Rule, StepContext};
 use crate::error::{Result, check, fraction, not_negative, positive};
 use crate::optim::adam;
+use device::Memory;
 
 optimizer! {
     /// Muon: every matrix moves along its momentum, brought near to a matrix whose singular values are all 1. What is no matrix is AdamW's.
@@ -28,8 +33,7 @@ optimizer! {
     /// The quintic iteration (a, b, c = 3.4445, −4.775, 2.0315) brings singular values between about 0.7 and 1.2, not to 1 exactly. A convolution's weight
     /// is a matrix of outputs × (inputs · height · width). Vectors, and what a group's [`matrix: off`](crate::Group::matrix) says, take AdamW with
     /// the settings under [`fallback`](MuonConfig::fallback). As `torch.optim.Muon`, with its defaults, but that PyTorch's refuses what is not a matrix. PyTorch iterates
-    /// in bf16, whatever the parameter, and so does the default here, rounding where PyTorch does; precision `full` does not. On a device it is
-    /// computed in the host's memory. Reference: Jordan et al. 2024; Liu et al. 2025 (`match_rms_adamw`).
+    /// in bf16, whatever the parameter, and so does the default here, rounding where PyTorch does; precision `full` does not. Reference: Jordan et al. 2024; Liu et al. 2025 (`match_rms_adamw`).
     ///
     /// ```
     /// # fn main() -> np_core::Result<()> {
@@ -131,7 +135,7 @@ impl Default for Fallback {
 }
 
 impl Rule for MuonConfig {
-    type Memory = ();
+    type Memory = Memory;
 
     fn buffers(&self, shape: &[usize]) -> Vec<Buffer> {
         if shape.len() > 1 { vec!["momentum".into()] } else { vec!["momentum".into(), "second_moment".into()] }
@@ -145,8 +149,41 @@ impl Rule for MuonConfig {
         dims.len() < 2
     }
 
-    fn directions(&self, _: &StepContext, work: &mut [ParamStep<'_>], (): &mut ()) -> Result<Vec<Apply>> {
-        host::directions(self, work)
+    fn directions(&self, cx: &StepContext, work: &mut [ParamStep<'_>], memory: &mut Memory) -> Result<Vec<Apply>> {
+        if host::on_device(work) {
+            host::check(self, cx, work)?;
+            return self.directions_on_device(cx, work, memory);
+        }
+        host::directions(self, cx, work)
+    }
+
+    fn step(&self, cx: &StepContext, work: &mut [ParamStep<'_>], memory: &mut Memory) -> Result<()> {
+        let applies = self.directions(cx, work, memory)?;
+        host::finish(cx, work, &applies, &mut memory.finish)
+    }
+}
+
+/// 1 − μ and μ as numbers of a formula, and which form it has.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Averaging<N> {
+    fresh: N,
+    kept: N,
+    nesterov: bool,
+    near_fresh: bool,
+}
+
+impl<N: Number> Averaging<N> {
+    /// N and M of an element.
+    #[inline(always)]
+    fn of(&self, g: N, m: N) -> [N; 2] {
+        let m = m + self.fresh * (g - m);
+        // Written from whichever end is nearer, so that it rounds as PyTorch's `lerp` does.
+        let n = match (self.nesterov, self.near_fresh) {
+            (false, _) => m,
+            (true, true) => g + self.kept * (m - g),
+            (true, false) => m - (m - g) * self.fresh,
+        };
+        [n, m]
     }
 }
 
@@ -183,6 +220,11 @@ impl HostRule for MuonConfig {
             _ => Ok(Apply { keep: 1.0, factor: 0.0 }),
         }
     }
+
+    /// Never asked for: matrices of one shape are worked on together.
+    fn direct_tensors(&self, whole: WholeTensors<'_>) -> Result<(Tensor, Apply)> {
+        Ok((whole.g, Apply { keep: 1.0, factor: 0.0 }))
+    }
 }
 
 impl MuonScale {
@@ -198,16 +240,15 @@ impl MuonScale {
 impl MuonConfig {
     /// M moves on; u becomes N.
     fn average<T: Real>(&self, u: &mut [T], momentum: &mut [T]) {
-        let (fresh, kept) = (T::from_f64(1.0 - self.momentum), T::from_f64(self.momentum));
+        let k = self.averaging::<T>();
         for (u, m) in u.iter_mut().zip(momentum) {
-            *m += fresh * (*u - *m);
-            // Written from whichever end is nearer, so that it rounds as PyTorch's `lerp` does.
-            *u = match (self.nesterov, self.momentum < 0.5) {
-                (false, _) => *m,
-                (true, true) => *u + kept * (*m - *u),
-                (true, false) => *m - (*m - *u) * fresh,
-            };
+            [*u, *m] = k.of(*u, *m);
         }
+    }
+
+    fn averaging<N: Number>(&self) -> Averaging<N> {
+        let (fresh, kept) = (N::from_f64(1.0 - self.momentum), N::from_f64(self.momentum));
+        Averaging { fresh, kept, nesterov: self.nesterov, near_fresh: self.momentum < 0.5 }
     }
 
     fn round<T: Real>(&self, x: T) -> T {

@@ -3,15 +3,18 @@
 use crate::config::decay::Decay;
 use crate::engine::apply::Apply;
 use crate::engine::buffer::Buffer;
+use crate::engine::coupled::Launches;
+use crate::engine::device_matrix;
 use crate::engine::driver::Driver;
 use crate::engine::gradients::norm;
 use crate::engine::host;
-use crate::engine::host::{HostRule, Whole};
+use crate::engine::host::{HostRule, Whole, WholeTensors};
 use crate::engine::matrix::{Mode, Real, power, view};
 use crate::engine::param_step::ParamStep;
 use crate::engine::range::{largest, squarable};
 use crate::engine::rule::{Rule, StepContext};
 use crate::error::{Result, at_least_one, check, fraction, not_negative, positive};
+use candle_core::Tensor;
 
 optimizer! {
     /// Shampoo: the gradient, multiplied along each of its k dimensions with an inverse root of what it has summed up there.
@@ -60,7 +63,7 @@ optimizer! {
 }
 
 impl Rule for ShampooConfig {
-    type Memory = ();
+    type Memory = Launches;
 
     fn portable(&self) -> bool {
         false
@@ -87,8 +90,13 @@ impl Rule for ShampooConfig {
         true
     }
 
-    fn directions(&self, _: &StepContext, work: &mut [ParamStep<'_>], (): &mut ()) -> Result<Vec<Apply>> {
-        host::directions(self, work)
+    fn directions(&self, cx: &StepContext, work: &mut [ParamStep<'_>], _: &mut Launches) -> Result<Vec<Apply>> {
+        host::directions(self, cx, work)
+    }
+
+    fn step(&self, cx: &StepContext, work: &mut [ParamStep<'_>], memory: &mut Launches) -> Result<()> {
+        let applies = self.directions(cx, work, memory)?;
+        host::finish(cx, work, &applies, memory)
     }
 }
 
@@ -97,6 +105,11 @@ impl ShampooConfig {
     fn modes<'a>(&self, dims: &'a [usize]) -> impl Iterator<Item = Mode> + 'a {
         let most = self.max_dim;
         Mode::all(dims).filter(move |m| m.size <= most)
+    }
+
+    /// Whether step t finds the roots anew.
+    fn finds_roots(&self, t: u64) -> bool {
+        t == 1 || t.is_multiple_of(self.update_every)
     }
 
     /// −1/2k
@@ -139,7 +152,7 @@ impl HostRule for ShampooConfig {
         for (mode, pair) in modes.iter().zip(preconditioners.chunks_mut(2)) {
             let [sum, root] = pair else { continue };
             mode.gram(sum, T::ONE, u)?;
-            if t == 1 || t.is_multiple_of(self.update_every) {
+            if self.finds_roots(t) {
                 *root = power(sum, mode.size, self.exponent(dims), self.eps)?;
             }
         }
@@ -156,5 +169,28 @@ impl HostRule for ShampooConfig {
             }
         }
         Ok(apply)
+    }
+
+    fn direct_tensors(&self, whole: WholeTensors<'_>) -> Result<(Tensor, Apply)> {
+        let WholeTensors { dims, theta, g, buffers, t, lr, weight_decay } = whole;
+        let mut u = if weight_decay == 0.0 { g } else { (g + (theta * weight_decay)?)? };
+        let (momentum, preconditioners) = buffers.split_at_mut(usize::from(self.momentum > 0.0));
+        let modes: Vec<Mode> = self.modes(dims).collect();
+        for (mode, pair) in modes.iter().zip(preconditioners.chunks_mut(2)) {
+            let [sum, root] = pair else { continue };
+            *sum = (&*sum + device_matrix::gram(*mode, &u)?)?;
+            if self.finds_roots(t) {
+                *root = device_matrix::power(sum, self.exponent(dims), self.eps)?;
+            }
+        }
+        for (mode, pair) in modes.iter().zip(preconditioners.chunks(2)) {
+            let [_, root] = pair else { continue };
+            u = device_matrix::multiply(*mode, root, &u)?;
+        }
+        if let [momentum] = momentum {
+            u = ((&*momentum * self.momentum)? + u)?;
+            *momentum = u.clone();
+        }
+        Ok((u, Apply { keep: 1.0, factor: lr }))
     }
 }

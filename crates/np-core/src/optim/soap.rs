@@ -3,14 +3,17 @@
 use crate::config::decay::Decay;
 use crate::engine::apply::Apply;
 use crate::engine::buffer::Buffer;
+use crate::engine::coupled::Launches;
+use crate::engine::device_matrix;
 use crate::engine::driver::Driver;
 use crate::engine::host;
-use crate::engine::host::{HostRule, Whole};
-use crate::engine::matrix::{Mode, Real, eigen, orthonormal, product, view};
+use crate::engine::host::{HostRule, Whole, WholeTensors};
+use crate::engine::matrix::{Mode, Real, eigen, falling, orthonormal, product, view};
 use crate::engine::number::Number;
 use crate::engine::param_step::ParamStep;
 use crate::engine::rule::{Rule, StepContext};
 use crate::error::{Result, at_least_one, fraction, not_negative, optional, positive};
+use candle_core::Tensor;
 use np_gemm::Destination;
 
 optimizer! {
@@ -71,7 +74,7 @@ impl SoapConfig {
 }
 
 impl Rule for SoapConfig {
-    type Memory = ();
+    type Memory = Launches;
 
     fn portable(&self) -> bool {
         false
@@ -98,8 +101,13 @@ impl Rule for SoapConfig {
         true
     }
 
-    fn directions(&self, _: &StepContext, work: &mut [ParamStep<'_>], (): &mut ()) -> Result<Vec<Apply>> {
-        host::directions(self, work)
+    fn directions(&self, cx: &StepContext, work: &mut [ParamStep<'_>], _: &mut Launches) -> Result<Vec<Apply>> {
+        host::directions(self, cx, work)
+    }
+
+    fn step(&self, cx: &StepContext, work: &mut [ParamStep<'_>], memory: &mut Launches) -> Result<()> {
+        let applies = self.directions(cx, work, memory)?;
+        host::finish(cx, work, &applies, memory)
     }
 }
 
@@ -173,11 +181,64 @@ impl HostRule for SoapConfig {
                 reorder(v, *mode, &order, spare);
             }
         }
+        Ok(self.apply(t, lr, weight_decay))
+    }
+
+    fn direct_tensors(&self, whole: WholeTensors<'_>) -> Result<(Tensor, Apply)> {
+        let WholeTensors { dims, g, buffers, t, lr, weight_decay, .. } = whole;
+        let modes = self.modes(dims);
+        let Some(([m, v], pairs)) = buffers.split_first_chunk_mut::<2>() else {
+            return Ok((g, Apply { keep: 1.0, factor: 0.0 }));
+        };
+        let fresh = 1.0 - self.shampoo_beta.unwrap_or(self.beta2);
+        if t == 1 {
+            for (mode, pair) in modes.iter().zip(pairs.chunks_mut(2)) {
+                let [sum, basis] = pair else { continue };
+                *sum = (&*sum + (device_matrix::gram(*mode, &g)? * fresh)?)?;
+                *basis = device_matrix::eigenvectors(sum)?;
+            }
+            return Ok((g, Apply { keep: 1.0, factor: 0.0 }));
+        }
+        // a ← a + (1 − β)(x − a)
+        let average = |a: &Tensor, x: &Tensor, beta: f64| a + ((x - a)? * (1.0 - beta))?;
+        *v = average(v, &turn_tensor(&modes, pairs, Turn::There, &g)?.sqr()?, self.beta2)?;
+        *m = average(m, &g, self.beta1)?;
+        let u = (turn_tensor(&modes, pairs, Turn::There, m)? / (v.sqrt()? + self.eps)?)?;
+        let u = turn_tensor(&modes, pairs, Turn::Back, &u)?;
+        for (mode, pair) in modes.iter().zip(pairs.chunks_mut(2)) {
+            let [sum, basis] = pair else { continue };
+            *sum = ((&*sum * (1.0 - fresh))? + (device_matrix::gram(*mode, &g)? * fresh)?)?;
+            if (t - 1).is_multiple_of(self.update_every) {
+                let image = sum.matmul(basis)?;
+                let values = (&*basis * &image)?.sum(0)?;
+                let (next, order) = device_matrix::orthonormal(&image, &values)?;
+                *basis = next;
+                let slices = v.reshape((mode.before, mode.size, mode.after))?;
+                *v = slices.index_select(&order, 1)?.reshape(v.shape())?;
+            }
+        }
+        Ok((u, self.apply(t, lr, weight_decay)))
+    }
+}
+
+impl SoapConfig {
+    /// How step t, not the first, ends.
+    fn apply(&self, t: u64, lr: f64, weight_decay: f64) -> Apply {
         let t = i32::try_from(t - 1).unwrap_or(i32::MAX);
         let correction = (1.0 - self.beta2.powi(t)).sqrt() / (1.0 - self.beta1.powi(t));
         let keep = 1.0 - lr * weight_decay;
-        Ok(Apply { keep, factor: keep * lr * correction })
+        Apply { keep, factor: keep * lr * correction }
     }
+}
+
+/// [`turn`] on a device.
+fn turn_tensor(modes: &[Mode], pairs: &[Tensor], way: Turn, x: &Tensor) -> candle_core::Result<Tensor> {
+    let mut x = x.clone();
+    for (mode, pair) in modes.iter().zip(pairs.chunks(2)) {
+        let [_, q] = pair else { continue };
+        x = device_matrix::multiply(*mode, &if way == Turn::There { q.t()? } else { q.clone() }, &x)?;
+    }
+    Ok(x)
 }
 
 /// Q ← Q of the QR decomposition of L Q, its columns in falling order of what they estimate the eigenvalues to be. Gives that order.
@@ -189,8 +250,7 @@ fn iterate<T: Real>(sum: &[T], basis: &mut Vec<T>, n: usize) -> Result<Vec<usize
     product(&mut image, Destination::Overwrite, T::ONE, view(sum, n, n)?, view(basis, n, n)?)?;
     let value = |j: usize| (0..n).map(|i| (basis[i * n + j] * image[i * n + j]).to_f64()).sum::<f64>();
     let values: Vec<f64> = (0..n).map(value).collect();
-    let mut order: Vec<usize> = (0..n).collect();
-    order.sort_by(|a, b| values[*b].total_cmp(&values[*a]));
+    let order = falling(&values);
     let sorted: Vec<T> = (0..n * n).map(|k| image[k / n * n + order[k % n]]).collect();
     *basis = orthonormal(&sorted, n);
     Ok(order)
