@@ -192,7 +192,7 @@ fn an_estimate_stays_on_the_machine() {
         (ProdigyConfig { safeguard_warmup: true, ..prodigy() }, F32, 1, 0.0),
     ];
     for (rule, dtypes, steps, scale) in asked {
-        let (mut host, held, memory) = check(&rule, dtypes, steps, LIMIT, scale);
+        let (mut host, mut held, memory) = check(&rule, dtypes, steps, LIMIT, scale);
         // Two stages, two passes of each type, sums of each tensor and of all.
         let launches = steps * (4 + 2 * BTreeSet::from(dtypes.map(|dtype| dtype.as_str())).len());
         assert_eq!(host.launched.iter().map(|(_, count)| count).sum::<usize>(), launches, "{:?}", host.launched);
@@ -200,6 +200,9 @@ fn an_estimate_stays_on_the_machine() {
         let expected: Vec<f64> = Rule::shared(&rule, &memory).unwrap().iter().map(|(_, x)| *x).collect();
         assert_eq!(ours, expected, "{rule:?}");
         assert_eq!(ours[3], if scale == 0.0 { 0.0 } else { steps as f64 });
+        // As before a state is loaded: the machine's counts no more.
+        held.unshare();
+        assert_eq!(held.shared(&mut host).unwrap(), None);
     }
 }
 
