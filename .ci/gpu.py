@@ -1,7 +1,7 @@
 """PyTorch's side of `gpu.sh`, and its table.
 
     gpu.py torch                        times steps of PyTorch's optimizers on the CUDA device: a JSON object
-    gpu.py table OURS.json TORCH.json   both, side by side
+    gpu.py table OURS.jsonl TORCH.json  both, side by side; ours is an object a line, as far as it came
 """
 
 import json
@@ -103,9 +103,21 @@ def read(path):
         return {}
 
 
+def lines(path):
+    rows = []
+    try:
+        with open(path, encoding="utf-8") as file:
+            for line in file:
+                rows.append(json.loads(line))
+    except (OSError, ValueError) as error:
+        # The last line is cut off where time ran out.
+        print(f"{len(rows)} rows in {path}: {error}")
+    return rows
+
+
 def table(ours, theirs):
-    ours, theirs = read(ours), read(theirs)
-    print(f"milliseconds a step, best of {ROUNDS} times {STEPS}; PyTorch {theirs.get('torch', '?')}, "
+    ours, theirs = {row["name"]: row for row in lines(ours)}, read(theirs)
+    print(f"milliseconds a step, best of {ROUNDS} times {STEPS} (fewer where a step takes long); PyTorch {theirs.get('torch', '?')}, "
           f"copy {theirs.get('copy_gb_s', float('nan')):.0f} GB/s")
     print(f"{'step':<36} {'queued':>8} {'done':>8} {'GB/s':>6} {'waits':>5} {'fused':>8} {'foreach':>8} {'ratio':>6}")
     for name, row in ours.items():

@@ -37,11 +37,11 @@ limit() { timeout --kill-after=5 "$@"; }
 
 nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader >out/device.txt 2>&1 || true
 limit 90 ./gpu conform golden >out/conform.txt 2>&1 || echo "conform: ended with $?" >>out/conform.txt
-limit 90 ./gpu steps >out/steps.json 2>out/steps.err || echo "steps: ended with $?" >>out/steps.err
+limit 120 ./gpu steps >out/steps.jsonl 2>out/steps.err || echo "steps: ended with $?" >>out/steps.err
 limit 60 python3 gpu.py torch >out/torch.json 2>out/torch.err || echo "torch: ended with $?" >>out/torch.err
 
 printf '\n%s, commit %s\n' "$(cat out/device.txt)" "$(cat commit 2>/dev/null || echo unknown)"
 grep FAILED out/conform.txt | head -n 20 || true
 tail -n 1 out/conform.txt
 tail -n 3 out/steps.err out/torch.err 2>/dev/null | grep -v '^$' || true
-python3 gpu.py table out/steps.json out/torch.json
+python3 gpu.py table out/steps.jsonl out/torch.json

@@ -59,7 +59,29 @@ fn function(stream: &CudaStream, text: &str, name: &str) -> Result<CudaFunction>
 #[derive(Debug, Default)]
 pub struct Kept {
     buffers: Vec<Option<CudaSlice<u8>>>,
-    kernels: HashMap<String, CudaFunction>,
+    /// By their texts. They are some dozens at most, and few are of the same length: comparing costs less than a hash of a text would.
+    kernels: Vec<(String, CudaFunction)>,
+}
+
+impl Kept {
+    /// `count` numbers of double precision from the beginning of a buffer, once all that the device was asked for is done.
+    ///
+    /// # Errors
+    /// [`Error::Driver`]; [`Error::Range`] where there are not as many.
+    pub fn numbers(&self, stream: &Arc<CudaStream>, buffer: usize, count: usize) -> Result<Vec<f64>> {
+        let end = count * size_of::<f64>();
+        let memory = self.buffers.get(buffer).and_then(Option::as_ref);
+        let Some(view) = memory.and_then(|memory| memory.try_slice(0..end)) else {
+            return Err(Error::Range { start: 0, end, len: memory.map_or(0, CudaSlice::len) });
+        };
+        // Whoever reads may be another thread than the one whose stream the work is on.
+        stream.context().synchronize().map_err(refused("wait"))?;
+        let mut bytes = vec![0u8; end];
+        stream.memcpy_dtoh(&view, &mut bytes).map_err(refused("copy from the device"))?;
+        stream.synchronize().map_err(refused("wait"))?;
+        let (words, _) = bytes.as_chunks::<8>();
+        Ok(words.iter().map(|x| f64::from_ne_bytes(*x)).collect())
+    }
 }
 
 /// A device's stream, with what is kept on it.
@@ -127,12 +149,15 @@ impl Machine for Queue<'_> {
         }
         let blocks =
             u32::try_from(blocks).map_err(|e| Error::Driver { what: "launch a kernel", why: e.to_string() })?;
-        if !self.kept.kernels.contains_key(text) {
-            let function = function(&self.stream, text, name)?;
-            self.kept.kernels.insert(text.to_string(), function);
-        }
-        let Some(function) = self.kept.kernels.get(text) else { return Ok(()) };
-        let mut launch = self.stream.launch_builder(function);
+        let place = match self.kept.kernels.iter().position(|(known, _)| known == text) {
+            Some(place) => place,
+            None => {
+                let function = function(&self.stream, text, name)?;
+                self.kept.kernels.push((text.to_string(), function));
+                self.kept.kernels.len() - 1
+            }
+        };
+        let mut launch = self.stream.launch_builder(&self.kept.kernels[place].1);
         for word in words {
             launch.arg(word);
         }
@@ -144,14 +169,6 @@ impl Machine for Queue<'_> {
     }
 
     fn numbers(&mut self, buffer: usize, count: usize) -> Result<Vec<f64>> {
-        let end = count * size_of::<f64>();
-        let memory = self.kept.buffers.get(buffer).and_then(Option::as_ref);
-        let Some(view) = memory.and_then(|memory| memory.try_slice(0..end)) else {
-            return Err(Error::Range { start: 0, end, len: memory.map_or(0, CudaSlice::len) });
-        };
-        let bytes = self.stream.clone_dtoh(&view).map_err(refused("copy from the device"))?;
-        self.stream.synchronize().map_err(refused("wait"))?;
-        let (words, _) = bytes.as_chunks::<8>();
-        Ok(words.iter().map(|x| f64::from_ne_bytes(*x)).collect())
+        self.kept.numbers(&self.stream, buffer, count)
     }
 }

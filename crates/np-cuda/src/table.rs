@@ -24,6 +24,7 @@ pub fn declarations(stored: &str, real: &str) -> String {
     {real} *direction;
     unsigned long long length;
     unsigned long long arguments;
+    const double *numbers;
 }};
 
 struct Piece {{
@@ -62,6 +63,8 @@ pub struct Row {
     pub length: u64,
     /// Which block of arguments is the tensor's, from 0.
     pub arguments: u64,
+    /// Numbers of the tensor that are on the device, of double precision.
+    pub numbers: u64,
 }
 
 impl Row {
@@ -73,6 +76,7 @@ impl Row {
         table.u64(self.direction);
         table.u64(self.length);
         table.u64(self.arguments);
+        table.u64(self.numbers);
     }
 }
 
@@ -157,18 +161,19 @@ impl Table {
 mod tests {
     use super::*;
 
-    /// Twelve numbers of eight bytes, in the order of the declaration: what a compiler makes of it on a device of 64 bits.
+    /// Thirteen numbers of eight bytes, in the order of the declaration: what a compiler makes of it on a device of 64 bits.
     #[test]
     fn a_row_is_laid_out_as_its_declaration() {
-        let row = Row { theta: 1, gradient: 2, state: [3, 4, 5, 6, 7, 8, 9], direction: 10, length: 11, arguments: 12 };
+        let state = [3, 4, 5, 6, 7, 8, 9];
+        let row = Row { theta: 1, gradient: 2, state, direction: 10, length: 11, arguments: 12, numbers: 13 };
         let mut table = Table::default();
         table.u32(0xffff_ffff);
         assert_eq!(table.section(), 16);
         row.push(&mut table);
         let (words, rest) = table.bytes()[16..].as_chunks::<8>();
-        assert_eq!(words.iter().map(|x| u64::from_ne_bytes(*x)).collect::<Vec<_>>(), (1..=12).collect::<Vec<_>>());
+        assert_eq!(words.iter().map(|x| u64::from_ne_bytes(*x)).collect::<Vec<_>>(), (1..=13).collect::<Vec<_>>());
         assert!(rest.is_empty());
-        assert_eq!(declarations("float", "float").matches(';').count(), 6 + 2 + 2);
+        assert_eq!(declarations("float", "float").matches(';').count(), 7 + 2 + 2);
     }
 
     #[test]

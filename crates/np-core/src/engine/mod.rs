@@ -8,6 +8,8 @@ pub(crate) mod apply;
 pub(crate) mod backend;
 pub(crate) mod buffer;
 pub(crate) mod candle;
+#[cfg(any(test, feature = "cuda"))]
+pub(crate) mod chain;
 pub(crate) mod coupled;
 pub(crate) mod cpu;
 #[cfg(feature = "cuda")]

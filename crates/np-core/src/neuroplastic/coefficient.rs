@@ -109,11 +109,11 @@ impl Coefficient {
 }
 
 /// Means of |g|, a and |m|/(√v + ε) over a tensor.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Means {
-    pub(super) gradient: f64,
-    pub(super) activity: f64,
-    pub(super) memory: f64,
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Means<N> {
+    pub(super) gradient: N,
+    pub(super) activity: N,
+    pub(super) memory: N,
 }
 
 /// α of one tensor in one step, as a function of its elements: each clipped sum is a constant (for a coefficient a tensor) plus
@@ -126,6 +126,10 @@ pub(super) struct Alpha<T> {
     bounds: [T; 2],
 }
 
+/// How many numbers α of a tensor depends on.
+#[cfg(any(test, feature = "cuda"))]
+pub(super) const ALPHA: usize = 9;
+
 impl<T: Number> Alpha<T> {
     /// α = α_g = 1 everywhere: plasticity switched off.
     pub(super) fn one() -> Self {
@@ -133,23 +137,32 @@ impl<T: Number> Alpha<T> {
         Self { gradient_only: [one, zero], full: [one, zero, zero, zero], blend: zero, bounds: [one, one] }
     }
 
-    pub(super) fn new(coefficient: &Coefficient, signals: &Signals, means: Means, gate: f64) -> Self {
+    pub(super) fn new(coefficient: &Coefficient, signals: &Signals, means: Means<T>, gate: f64) -> Self {
+        let (real, zero) = (T::from_f64, T::ZERO);
         let [g, a, m] = [means.gradient, means.activity, means.memory].map(|mean| signals.scale(mean));
-        let element = [signals.activity * a, signals.gradient * g, signals.memory * m];
-        let real = T::from_f64;
+        let element = [real(signals.activity) * a, real(signals.gradient) * g, real(signals.memory) * m];
         let (gradient_only, full) = match coefficient.granularity {
-            Granularity::Element => ([0.0, g], [0.0, element[0], element[1], element[2]]),
+            Granularity::Element => ([zero, g], [zero, element[0], element[1], element[2]]),
             Granularity::Tensor => {
                 let mean = element[0] * means.activity + element[1] * means.gradient + element[2] * means.memory;
-                ([g * means.gradient, 0.0], [mean, 0.0, 0.0, 0.0])
+                ([g * means.gradient, zero], [mean, zero, zero, zero])
             }
         };
-        Self {
-            gradient_only: gradient_only.map(real),
-            full: full.map(real),
-            blend: real(gate * coefficient.scale),
-            bounds: [real(coefficient.min), real(coefficient.max)],
-        }
+        let bounds = [real(coefficient.min), real(coefficient.max)];
+        Self { gradient_only, full, blend: real(gate * coefficient.scale), bounds }
+    }
+
+    /// All that it depends on, in one order.
+    #[cfg(any(test, feature = "cuda"))]
+    pub(super) fn numbers(&self) -> [T; ALPHA] {
+        let ([c, k], [constant, a, g, m], [lo, hi]) = (self.gradient_only, self.full, self.bounds);
+        [c, k, constant, a, g, m, self.blend, lo, hi]
+    }
+
+    /// The same of [`Alpha::numbers`].
+    #[cfg(any(test, feature = "cuda"))]
+    pub(super) fn of_numbers([c, k, constant, a, g, m, blend, lo, hi]: [T; ALPHA]) -> Self {
+        Self { gradient_only: [c, k], full: [constant, a, g, m], blend, bounds: [lo, hi] }
     }
 
     /// (α_g, α) of an element with |g|, a, and q = |m|/(√v + ε).

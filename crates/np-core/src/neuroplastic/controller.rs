@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::config::plasticity::Layer;
+use crate::engine::number::Number;
 use crate::error::{Result, check, not_negative, positive};
 
 hyper_parameters! {
@@ -55,27 +56,28 @@ impl Controller {
         check(fits, "controller.high", "a number ≥ `controller.low`", self.high)
     }
 
-    /// For each tensor, from its group and signal: the signal that it is steered by (ζ̄; 0 where nothing steers it), and its multiplier.
-    pub(super) fn steer(&self, tensors: &[(Layer, f64)]) -> Vec<Steered> {
-        let of = |member: &dyn Fn(Layer) -> bool| {
-            let signals: Vec<f64> = tensors.iter().filter(|(g, _)| member(*g)).map(|(_, zeta)| *zeta).collect();
-            let signal = signals.iter().sum::<f64>() / signals.len().max(1) as f64;
-            Steered { signal, multiplier: (1.0 + self.strength * signal).clamp(self.low, self.high) }
-        };
-        let by_group = Layer::ALL.map(|group| match self.mode {
-            ControllerMode::Global => of(&|_| true),
-            ControllerMode::ClassifierOnly if group != Layer::Classifier => Steered { signal: 0.0, multiplier: 1.0 },
-            ControllerMode::Layerwise | ControllerMode::ClassifierOnly => of(&|g| g == group),
-        });
-        tensors.iter().map(|(group, _)| by_group[*group as usize]).collect()
+    /// Which sum of signals steers the tensors of a group of layers; `None` where nothing does. There is one for each of [`Layer::ALL`].
+    pub(super) fn sum_for(&self, group: Layer) -> Option<usize> {
+        match self.mode {
+            ControllerMode::Global => Some(0),
+            ControllerMode::ClassifierOnly if group != Layer::Classifier => None,
+            ControllerMode::Layerwise | ControllerMode::ClassifierOnly => Some(group as usize),
+        }
+    }
+
+    /// What is done to a tensor, from that sum over `count` tensors.
+    pub(super) fn steer<N: Number>(&self, sum: N, count: usize) -> Steered<N> {
+        let (real, signal) = (N::from_f64, sum / N::from_f64(count.max(1) as f64));
+        let multiplier = (N::ONE + real(self.strength) * signal).clip(real(self.low), real(self.high));
+        Steered { signal, multiplier }
     }
 }
 
 /// What the controller does to a tensor.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Steered {
-    /// ζ̄ of its group.
-    pub(super) signal: f64,
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Steered<N> {
+    /// ζ̄ of its group; 0 where nothing steers it.
+    pub(super) signal: N,
     /// c.
-    pub(super) multiplier: f64,
+    pub(super) multiplier: N,
 }

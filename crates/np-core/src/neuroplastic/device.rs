@@ -1,57 +1,75 @@
 //! Steps on CUDA devices: where a parameter's numbers are, for the launches of `launched`.
 
-use super::NeuroPlasticConfig;
+use super::diagnostics::Seen;
+#[cfg(feature = "cuda")]
+use super::diagnostics::TOTALS;
+use super::{Memory, NeuroPlasticConfig};
 use crate::engine::apply::Apply;
 use crate::engine::param_step::ParamStep;
 use crate::engine::rule::StepContext;
 use crate::error::Result;
 
-/// Memory of the device and kernels that steps keep; nothing without the feature `cuda`.
+/// Memory of the device and kernels that steps keep, and what the diagnostics have seen there; nothing without the feature `cuda`.
 #[derive(Debug, Default)]
 pub(super) struct OnDevice {
     #[cfg(feature = "cuda")]
-    held: crate::engine::summed::Held,
+    held: super::launched::Held,
     #[cfg(feature = "cuda")]
     kept: np_cuda::Kept,
+    #[cfg(feature = "cuda")]
+    stream: Option<std::sync::Arc<candle_core::cuda_backend::cudarc::driver::CudaStream>>,
 }
 
-/// The directions of all of `work`, where they are made of launches; else `None`, and nothing has been done.
+impl OnDevice {
+    /// Forgets what the diagnostics have seen.
+    #[cfg_attr(not(feature = "cuda"), allow(clippy::unused_self))]
+    pub(super) fn forget(&mut self) {
+        #[cfg(feature = "cuda")]
+        {
+            self.held.begun = false;
+        }
+    }
+
+    /// What the diagnostics have seen on the device since the epoch began, where steps were taken there. It waits for them.
+    #[cfg_attr(not(feature = "cuda"), allow(clippy::unused_self))]
+    pub(super) fn seen(&self) -> Option<Seen> {
+        #[cfg(feature = "cuda")]
+        if let (true, Some(stream)) = (self.held.begun, &self.stream) {
+            // A device that gives nothing back refuses the next step, and says why.
+            let totals = self.kept.numbers(stream, crate::engine::chain::KEPT_BUFFER, TOTALS).ok()?;
+            return totals.try_into().ok().map(Seen);
+        }
+        None
+    }
+}
+
+/// A step of all of `work`, where it is made of launches; else `false`, and nothing has been done. It waits for nothing.
+#[cfg_attr(not(feature = "cuda"), allow(unused_variables, clippy::unnecessary_wraps))]
+pub(super) fn step(
+    config: &NeuroPlasticConfig,
+    cx: &StepContext,
+    work: &mut [ParamStep<'_>],
+    memory: &mut Memory,
+) -> Result<bool> {
+    #[cfg(feature = "cuda")]
+    if cuda::takes(cx, work) {
+        return cuda::step(config, cx, work, memory, true).map(|()| true);
+    }
+    Ok(false)
+}
+
+/// The directions of all of `work`, where they are made of launches; else `None`, and nothing has been done. It waits for what is to be done with them.
 #[cfg_attr(not(feature = "cuda"), allow(unused_variables, clippy::unnecessary_wraps))]
 pub(super) fn directions(
     config: &NeuroPlasticConfig,
     cx: &StepContext,
     work: &mut [ParamStep<'_>],
-    memory: &mut super::Memory,
+    memory: &mut Memory,
 ) -> Result<Option<Vec<Apply>>> {
     #[cfg(feature = "cuda")]
     if cuda::takes(cx, work) {
-        let stream = crate::engine::cuda::stream(work.first().map(|w| w.param.var.device()))?;
-        let mut on_device = std::mem::take(&mut memory.on_device);
-        let mut queue = np_cuda::Queue::new(stream.clone(), &mut on_device.kept);
-        let machine = (&mut queue, &mut on_device.held);
-        let members = |work: &[ParamStep<'_>]| cuda::members(config, work, &stream);
-        let done = super::step::launched(config, cx, work, memory, machine, members).map(Some);
-        memory.on_device = on_device;
-        return done;
-    }
-    Ok(None)
-}
-
-/// θ ← keep·θ − factor·u for all of `work`, where that is a launch; gives Σθ² of each as it was, if diagnostics are gathered. Else `None`, and nothing has been done.
-#[cfg_attr(not(feature = "cuda"), allow(unused_variables, clippy::unnecessary_wraps))]
-pub(super) fn apply(
-    config: &NeuroPlasticConfig,
-    cx: &StepContext,
-    work: &[ParamStep<'_>],
-    applies: &[Apply],
-    memory: &mut OnDevice,
-) -> Result<Option<Vec<f64>>> {
-    #[cfg(feature = "cuda")]
-    if cuda::takes(cx, work) {
-        let stream = crate::engine::cuda::stream(work.first().map(|w| w.param.var.device()))?;
-        let members = cuda::members(config, work, &stream)?;
-        let mut queue = np_cuda::Queue::new(stream, &mut memory.kept);
-        return super::launched::apply(&mut queue, &mut memory.held, &members, applies, cx.diagnostics).map(Some);
+        cuda::step(config, cx, work, memory, false)?;
+        return cuda::applies(work, memory).map(Some);
     }
     Ok(None)
 }
@@ -59,18 +77,46 @@ pub(super) fn apply(
 #[cfg(feature = "cuda")]
 mod cuda {
     use candle_core::cuda_backend::cudarc::driver::CudaStream;
+    use np_cuda::Queue;
     use np_cuda::table::Row;
 
-    use crate::engine::cuda::address;
+    use super::super::launched::{Held, Member, member};
+    use super::super::step::prepare;
+    use super::{Memory, NeuroPlasticConfig};
+    use crate::engine::apply::Apply;
+    use crate::engine::cuda::{address, stream};
     use crate::engine::param_state::State;
     use crate::engine::param_step::ParamStep;
     use crate::engine::rule::StepContext;
     use crate::error::Result;
-    use crate::neuroplastic::NeuroPlasticConfig;
-    use crate::neuroplastic::launched::{Member, member};
 
     pub(super) fn takes(cx: &StepContext, work: &[ParamStep<'_>]) -> bool {
         !work.is_empty() && work.iter().all(|w| w.param.launches(cx.backend))
+    }
+
+    /// Directions, and, if they are to be applied, θ.
+    pub(super) fn step(
+        config: &NeuroPlasticConfig,
+        cx: &StepContext,
+        work: &mut [ParamStep<'_>],
+        memory: &mut Memory,
+        apply: bool,
+    ) -> Result<()> {
+        let stream = stream(work.first().map(|w| w.param.var.device()))?;
+        let (plan, watch, places) = prepare(config, cx, work, memory)?;
+        // Where the parameters are is asked for once a base has given its directions: it may have moved them.
+        let members = members(config, work, &stream)?;
+        let on_device = &mut memory.on_device;
+        let mut queue = Queue::new(stream.clone(), &mut on_device.kept);
+        on_device.held.step(&mut queue, (&plan, watch, &places), &members, apply)?;
+        on_device.stream = Some(stream);
+        Ok(())
+    }
+
+    /// What is to be done with the directions of the last step.
+    pub(super) fn applies(work: &[ParamStep<'_>], memory: &mut Memory) -> Result<Vec<Apply>> {
+        let stream = stream(work.first().map(|w| w.param.var.device()))?;
+        Held::applies(&mut Queue::new(stream, &mut memory.on_device.kept), work.len())
     }
 
     /// All parameters with their addresses, which are good on `stream`.

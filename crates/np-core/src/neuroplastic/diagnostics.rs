@@ -1,76 +1,169 @@
 //! Diagnostics: what an epoch's steps did, summed over steps and tensors.
+//!
+//! They are a list of totals. A tensor's step has a number for each ([`Seen`]), in whatever numbers are computed with: on a device, totals are added up there.
 
 use std::collections::BTreeMap;
 
 use super::layers::{Position, Scope};
-use super::passes::AlphaSums;
+use super::passes::{AlphaSums, Sums};
 use crate::config::plasticity::Layer;
+use crate::engine::number::Number;
 
-/// What one tensor's step adds to the diagnostics.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Seen {
-    pub(super) elements: usize,
-    pub(super) alpha: AlphaSums,
-    pub(super) gradient2: f64,
-    pub(super) raw_update2: f64,
-    pub(super) effective_update2: f64,
-    pub(super) delta2: f64,
+/// Places of the totals.
+const ELEMENTS: usize = 0;
+/// Elements of the steps in which α was looked at.
+const WATCHED: usize = 1;
+const GRADIENT2: usize = 2;
+const RAW_UPDATE2: usize = 3;
+const EFFECTIVE_UPDATE2: usize = 4;
+const DELTA2: usize = 5;
+const ALPHA_SUM: usize = 6;
+const ALPHA_SQUARES: usize = 7;
+const ALPHA_MIN: usize = 8;
+const ALPHA_MAX: usize = 9;
+const NEAR_MIN: usize = 10;
+const NEAR_MAX: usize = 11;
+/// Σθ², then Σ(wd·θ)².
+pub(super) const PARAMETER2: usize = 12;
+const DECAY2: usize = 13;
+/// What an orthogonal residual adds: how many tensors, how many of them skipped, and the sums of [`SeenOrthogonal`].
+const ORTHOGONAL: usize = 14;
+/// Elements, those that are modulated, and Σd²: of all tensors, then of the scopes of [`SCOPES`].
+const MODULATED: usize = ORTHOGONAL + 7;
+/// How many tensors were steered; sum, least and most of their signals, then of multipliers; how often a multiplier is at either bound.
+const CONTROLLED: usize = MODULATED + 3 * (1 + SCOPES.len());
+const SIGNAL: usize = CONTROLLED + 1;
+const MULTIPLIER: usize = SIGNAL + 3;
+const CLAMPED: usize = MULTIPLIER + 3;
+/// Tensors, signals and multipliers of each of [`Layer::ALL`].
+const GROUPS: usize = CLAMPED + 2;
+/// How many totals there are.
+pub(super) const TOTALS: usize = GROUPS + 3 * Layer::ALL.len();
+
+/// What a total is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Total {
+    Sum,
+    Least,
+    Most,
+}
+
+impl Total {
+    pub(super) fn of(place: usize) -> Self {
+        match place {
+            ALPHA_MIN => Self::Least,
+            ALPHA_MAX => Self::Most,
+            _ if place == SIGNAL + 1 || place == MULTIPLIER + 1 => Self::Least,
+            _ if place == SIGNAL + 2 || place == MULTIPLIER + 2 => Self::Most,
+            _ => Self::Sum,
+        }
+    }
+
+    /// The total of nothing.
+    fn nothing<N: Number>(self) -> N {
+        match self {
+            Self::Sum => N::ZERO,
+            Self::Least => N::ONE / N::ZERO,
+            Self::Most => -(N::ONE / N::ZERO),
+        }
+    }
+
+    fn add(self, total: f64, x: f64) -> f64 {
+        match self {
+            Self::Sum => total + x,
+            Self::Least => total.min(x),
+            Self::Most => total.max(x),
+        }
+    }
+}
+
+/// What one tensor's step adds to each total.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Seen<N = f64>(pub(super) [N; TOTALS]);
+
+/// The scopes that a tensor is in, a bit each.
+fn members(at: Position) -> impl Iterator<Item = bool> {
+    std::iter::once(Scope::All).chain(SCOPES.iter().map(|(scope, _)| *scope)).map(move |scope| scope.contains(at))
+}
+
+/// The same as a number.
+#[cfg(any(test, feature = "cuda"))]
+pub(super) fn scopes(at: Position) -> u32 {
+    (0..).zip(members(at)).map(|(k, is_in)| u32::from(is_in) << k).sum()
 }
 
 /// What an orthogonal residual adds.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct SeenOrthogonal {
-    pub(super) skipped: bool,
-    pub(super) signal2: f64,
-    pub(super) residual2: f64,
-    pub(super) signal_g: f64,
-    pub(super) residual_g: f64,
-    pub(super) gradient2: f64,
+#[derive(Debug, Clone, Copy)]
+pub(super) struct SeenOrthogonal<N> {
+    /// 1 where the tensor is left out, else 0.
+    pub(super) skipped: N,
+    pub(super) signal2: N,
+    pub(super) residual2: N,
+    pub(super) signal_g: N,
+    pub(super) residual_g: N,
+    pub(super) gradient2: N,
 }
 
-#[derive(Debug, Default)]
-struct Orthogonal {
-    tensors: f64,
-    skipped: f64,
-    sums: SeenOrthogonal,
-}
+impl<N: Number> Seen<N> {
+    /// Nothing.
+    pub(super) fn nothing() -> Self {
+        Self(std::array::from_fn(|place| Total::of(place).nothing()))
+    }
 
-#[derive(Debug, Default)]
-struct Modulated {
-    elements: f64,
-    active: f64,
-    delta2: f64,
-}
+    /// A tensor's gradient and its update, before and after controller and stabiliser.
+    pub(super) fn tensor(&mut self, first: &Sums<N>, raw_update2: N, effective_update2: N, delta2: N) {
+        let elements = N::from_f64(first.elements as f64);
+        (self.0[ELEMENTS], self.0[GRADIENT2]) = (elements, first.g2);
+        (self.0[RAW_UPDATE2], self.0[EFFECTIVE_UPDATE2], self.0[DELTA2]) = (raw_update2, effective_update2, delta2);
+    }
 
-#[derive(Debug)]
-struct Controlled {
-    count: f64,
-    signal: [f64; 3],
-    multiplier: [f64; 3],
-    low: f64,
-    high: f64,
-    groups: [[f64; 3]; 4],
-}
+    /// Statistics of α, over as many elements, where there are some.
+    pub(super) fn alpha(&mut self, alpha: &AlphaSums<N>, elements: usize) {
+        let AlphaSums { sum, squares, min, max, near_min, near_max } = *alpha;
+        self.0[WATCHED] = N::select_lt(max, min, N::ZERO, N::from_f64(elements as f64));
+        self.0[ALPHA_SUM..=NEAR_MAX].copy_from_slice(&[sum, squares, min, max, near_min, near_max]);
+    }
 
-impl Default for Controlled {
-    fn default() -> Self {
-        let extremes = [0.0, f64::INFINITY, f64::NEG_INFINITY];
-        Self { count: 0.0, signal: extremes, multiplier: extremes, low: 0.0, high: 0.0, groups: [[0.0; 3]; 4] }
+    /// Σθ² and Σ(wd·θ)² of a tensor.
+    pub(super) fn parameter(&mut self, theta2: N, decay2: N) {
+        (self.0[PARAMETER2], self.0[DECAY2]) = (theta2, decay2);
+    }
+
+    pub(super) fn orthogonal(&mut self, seen: &SeenOrthogonal<N>) {
+        let SeenOrthogonal { skipped, signal2, residual2, signal_g, residual_g, gradient2 } = *seen;
+        let all = [N::ONE, skipped, signal2, residual2, signal_g, residual_g, gradient2];
+        self.0[ORTHOGONAL..MODULATED].copy_from_slice(&all);
+    }
+
+    pub(super) fn modulated(&mut self, at: Position, elements: usize, active: bool, delta2: N) {
+        let elements = N::from_f64(elements as f64);
+        for (total, is_in) in self.0[MODULATED..CONTROLLED].as_chunks_mut::<3>().0.iter_mut().zip(members(at)) {
+            if is_in {
+                *total = [elements, if active { elements } else { N::ZERO }, delta2];
+            }
+        }
+    }
+
+    /// What the controller does to a tensor; whether its multiplier is at the lower bound, and at the upper, as 0 or 1.
+    pub(super) fn controlled(&mut self, group: Layer, signal: N, multiplier: N, clamped: [N; 2]) {
+        let [low, high] = clamped;
+        let all = [N::ONE, signal, signal, signal, multiplier, multiplier, multiplier, low, high];
+        self.0[CONTROLLED..GROUPS].copy_from_slice(&all);
+        let of = GROUPS + 3 * group as usize;
+        self.0[of..of + 3].copy_from_slice(&[N::ONE, signal, multiplier]);
     }
 }
 
 /// The sums since the epoch began. Kept by the driver, read by [`crate::Driver::diagnostics`].
-#[derive(Debug, Default)]
+#[derive(Debug, Clone)]
 pub struct Diagnostics {
-    all: Seen,
-    /// Elements of the steps in which α was looked at.
-    watched: usize,
-    parameter2: f64,
-    decay2: f64,
-    orthogonal: Option<Orthogonal>,
-    /// All tensors, then the scopes of `SCOPES`.
-    modulated: Option<[Modulated; 5]>,
-    controlled: Option<Controlled>,
+    totals: [f64; TOTALS],
+}
+
+impl Default for Diagnostics {
+    fn default() -> Self {
+        Self { totals: Seen::nothing().0 }
+    }
 }
 
 const SCOPES: [(Scope, &str); 4] = [
@@ -82,119 +175,77 @@ const SCOPES: [(Scope, &str); 4] = [
 
 impl Diagnostics {
     pub(super) fn add(&mut self, seen: &Seen) {
-        let all = &mut self.all;
-        all.elements += seen.elements;
-        self.watched += if seen.alpha.min <= seen.alpha.max { seen.elements } else { 0 };
-        all.alpha.add(&seen.alpha);
-        all.gradient2 += seen.gradient2;
-        all.raw_update2 += seen.raw_update2;
-        all.effective_update2 += seen.effective_update2;
-        all.delta2 += seen.delta2;
-    }
-
-    /// Σθ² and Σ(wd·θ)² of a tensor.
-    pub(super) fn add_parameter(&mut self, theta2: f64, decay2: f64) {
-        self.parameter2 += theta2;
-        self.decay2 += decay2;
-    }
-
-    pub(super) fn add_orthogonal(&mut self, seen: &SeenOrthogonal) {
-        let total = self.orthogonal.get_or_insert_default();
-        total.tensors += 1.0;
-        total.skipped += f64::from(u8::from(seen.skipped));
-        total.sums.signal2 += seen.signal2;
-        total.sums.residual2 += seen.residual2;
-        total.sums.signal_g += seen.signal_g;
-        total.sums.residual_g += seen.residual_g;
-        total.sums.gradient2 += seen.gradient2;
-    }
-
-    pub(super) fn add_modulated(&mut self, at: Position, elements: usize, active: bool, delta2: f64) {
-        let totals = self.modulated.get_or_insert_default();
-        let members = std::iter::once(Scope::All).chain(SCOPES.iter().map(|(scope, _)| *scope));
-        for (total, scope) in totals.iter_mut().zip(members) {
-            if scope.contains(at) {
-                total.elements += elements as f64;
-                total.active += if active { elements as f64 } else { 0.0 };
-                total.delta2 += delta2;
-            }
+        for (place, (total, x)) in self.totals.iter_mut().zip(seen.0).enumerate() {
+            *total = Total::of(place).add(*total, x);
         }
-    }
-
-    pub(super) fn add_controlled(&mut self, group: Layer, signal: f64, multiplier: f64, clamped: [bool; 2]) {
-        let total = self.controlled.get_or_insert_default();
-        total.count += 1.0;
-        for (stats, x) in [(&mut total.signal, signal), (&mut total.multiplier, multiplier)] {
-            *stats = [stats[0] + x, stats[1].min(x), stats[2].max(x)];
-        }
-        total.low += f64::from(u8::from(clamped[0]));
-        total.high += f64::from(u8::from(clamped[1]));
-        let of = &mut total.groups[group as usize];
-        *of = [of[0] + 1.0, of[1] + signal, of[2] + multiplier];
     }
 
     /// Everything by name; empty before the first step.
     pub(super) fn report(&self) -> BTreeMap<String, f64> {
-        let Seen { elements, gradient2, raw_update2, effective_update2, .. } = self.all;
+        let t = &self.totals;
         let mut out = BTreeMap::new();
-        if elements == 0 {
+        if t[ELEMENTS] == 0.0 {
             return out;
         }
         let mut put = |name: &str, x: f64| out.insert(name.to_string(), x);
-        put("raw_gradient_norm", gradient2.sqrt());
-        put("raw_update_norm", raw_update2.sqrt());
-        put("effective_update_norm", effective_update2.sqrt());
-        put("effective_to_gradient_norm_ratio", ratio(effective_update2.sqrt(), gradient2.sqrt()));
-        put("stabilization_norm_ratio", ratio(effective_update2.sqrt(), raw_update2.sqrt()));
-        if self.watched > 0 {
+        let [gradient, raw, effective] = [GRADIENT2, RAW_UPDATE2, EFFECTIVE_UPDATE2].map(|place| t[place].sqrt());
+        put("raw_gradient_norm", gradient);
+        put("raw_update_norm", raw);
+        put("effective_update_norm", effective);
+        put("effective_to_gradient_norm_ratio", ratio(effective, gradient));
+        put("stabilization_norm_ratio", ratio(effective, raw));
+        if t[WATCHED] > 0.0 {
             self.report_watched(&mut put);
         }
-        if let Some(Orthogonal { tensors, skipped, sums }) = &self.orthogonal {
-            put("orthogonal_signal_norm", sums.signal2.sqrt());
-            put("orthogonal_residual_norm", sums.residual2.sqrt());
-            let cosine = |dot: f64, x2: f64| ratio(dot, x2.sqrt() * sums.gradient2.sqrt());
-            put("cosine_similarity_grad_plasticity", cosine(sums.signal_g, sums.signal2));
-            put("cosine_similarity_grad_orthogonal", cosine(sums.residual_g, sums.residual2));
-            put("orthogonal_skip_fraction", ratio(*skipped, *tensors));
+        let [tensors, skipped, signal2, residual2, signal_g, residual_g, gradient2] =
+            std::array::from_fn(|k| t[ORTHOGONAL + k]);
+        if tensors > 0.0 {
+            put("orthogonal_signal_norm", signal2.sqrt());
+            put("orthogonal_residual_norm", residual2.sqrt());
+            let cosine = |dot: f64, x2: f64| ratio(dot, x2.sqrt() * gradient2.sqrt());
+            put("cosine_similarity_grad_plasticity", cosine(signal_g, signal2));
+            put("cosine_similarity_grad_orthogonal", cosine(residual_g, residual2));
+            put("orthogonal_skip_fraction", ratio(skipped, tensors));
         }
-        if let Some(totals) = &self.modulated {
-            put("modulation_active_fraction", ratio(totals[0].active, totals[0].elements));
-            for (total, (_, name)) in totals[1..].iter().zip(SCOPES) {
-                put(&format!("modulation_magnitude_{name}"), total.delta2.sqrt());
-                put(&format!("modulation_active_fraction_{name}"), ratio(total.active, total.elements));
+        let modulated = t[MODULATED..CONTROLLED].as_chunks::<3>().0;
+        if modulated[0][0] > 0.0 {
+            put("modulation_active_fraction", ratio(modulated[0][1], modulated[0][0]));
+            for ([elements, active, delta2], (_, name)) in modulated[1..].iter().zip(SCOPES) {
+                put(&format!("modulation_magnitude_{name}"), delta2.sqrt());
+                put(&format!("modulation_active_fraction_{name}"), ratio(*active, *elements));
             }
         }
-        if let Some(total) = &self.controlled {
-            for (name, [sum, min, max]) in [("signal", total.signal), ("multiplier", total.multiplier)] {
-                put(&format!("controller_{name}_mean"), sum / total.count);
-                put(&format!("controller_{name}_min"), min);
-                put(&format!("controller_{name}_max"), max);
+        let count = t[CONTROLLED];
+        if count > 0.0 {
+            for (name, at) in [("signal", SIGNAL), ("multiplier", MULTIPLIER)] {
+                put(&format!("controller_{name}_mean"), t[at] / count);
+                put(&format!("controller_{name}_min"), t[at + 1]);
+                put(&format!("controller_{name}_max"), t[at + 2]);
             }
-            put("controller_clamp_fraction_low", total.low / total.count);
-            put("controller_clamp_fraction_high", total.high / total.count);
-            for (group, [count, signal, multiplier]) in Layer::ALL.iter().zip(total.groups) {
+            put("controller_clamp_fraction_low", t[CLAMPED] / count);
+            put("controller_clamp_fraction_high", t[CLAMPED + 1] / count);
+            for (group, [count, signal, multiplier]) in Layer::ALL.iter().zip(t[GROUPS..].as_chunks::<3>().0) {
                 let name = group.name();
-                put(&format!("controller_signal_mean_{name}"), ratio(signal, count));
-                put(&format!("controller_multiplier_mean_{name}"), if count > 0.0 { multiplier / count } else { 1.0 });
+                put(&format!("controller_signal_mean_{name}"), ratio(*signal, *count));
+                let multiplier = if *count > 0.0 { multiplier / count } else { 1.0 };
+                put(&format!("controller_multiplier_mean_{name}"), multiplier);
             }
         }
         out
     }
-}
 
-impl Diagnostics {
     /// What costs time to gather, and is absent where no step did.
     fn report_watched(&self, put: &mut impl FnMut(&str, f64) -> Option<f64>) {
-        let (alpha, n) = (&self.all.alpha, self.watched as f64);
-        put("alpha_mean", alpha.sum / n);
-        put("alpha_std", (alpha.squares / n - (alpha.sum / n).powi(2)).max(0.0).sqrt());
-        put("alpha_min", alpha.min);
-        put("alpha_max", alpha.max);
-        put("alpha_fraction_near_min", alpha.near_min / n);
-        put("alpha_fraction_near_max", alpha.near_max / n);
-        put("parameter_norm", self.parameter2.sqrt());
-        put("plasticity_delta_norm", self.all.delta2.sqrt());
-        put("weight_decay_term_norm", self.decay2.sqrt());
+        let (t, n) = (&self.totals, self.totals[WATCHED]);
+        put("alpha_mean", t[ALPHA_SUM] / n);
+        put("alpha_std", (t[ALPHA_SQUARES] / n - (t[ALPHA_SUM] / n).powi(2)).max(0.0).sqrt());
+        put("alpha_min", t[ALPHA_MIN]);
+        put("alpha_max", t[ALPHA_MAX]);
+        put("alpha_fraction_near_min", t[NEAR_MIN] / n);
+        put("alpha_fraction_near_max", t[NEAR_MAX] / n);
+        put("parameter_norm", t[PARAMETER2].sqrt());
+        put("plasticity_delta_norm", t[DELTA2].sqrt());
+        put("weight_decay_term_norm", t[DECAY2].sqrt());
     }
 }
 

@@ -233,7 +233,7 @@ impl<T: Float> Lanes<T> {
 /// Σδ² and the statistics of α, in one loop.
 #[inline(always)]
 fn watch<T: Float>(alpha: &[T], delta: &[T], near: [T; 2], sums: &mut Sums) {
-    // Sums of α are taken about one of the block's own values: a constant α has deviation 0, not what rounding makes of it.
+    // Sums of α are taken about one of the block's own values.
     let pivot = alpha[0];
     let [off, off2, near_min, near_max, delta2] = [[T::ZERO; WATCH_LANES]; 5];
     let [min, max] = [[pivot; WATCH_LANES]; 2];
@@ -250,11 +250,11 @@ fn watch<T: Float>(alpha: &[T], delta: &[T], near: [T; 2], sums: &mut Sums) {
     }
     let total = |lanes: [T; WATCH_LANES]| lanes.iter().map(|x| x.to_f64()).sum::<f64>();
     let (n, c) = (alpha.len() as f64, pivot.to_f64());
-    let (off, off2) = (total(lanes.off), total(lanes.off2));
+    let [sum, squares] = AlphaSums::about(n, c, [total(lanes.off), total(lanes.off2)]);
     sums.delta2 += total(lanes.delta2);
     sums.alpha.add(&AlphaSums {
-        sum: n * c + off,
-        squares: n * c * c + 2.0 * c * off + off2,
+        sum,
+        squares,
         min: lanes.min.into_iter().fold(f64::INFINITY, |least, x| least.min(x.to_f64())),
         max: lanes.max.into_iter().fold(f64::NEG_INFINITY, |most, x| most.max(x.to_f64())),
         near_min: total(lanes.near_min),

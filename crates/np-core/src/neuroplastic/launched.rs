@@ -1,41 +1,68 @@
-//! The passes as launches on a machine: the formulas are those of the CPU's loops, recorded once.
+//! A step as launches on a machine that nothing waits for: its passes, and between them the arithmetic of `scalars`, whose numbers stay in the tensors' rows there. So do the totals
+//! of the diagnostics, until somebody asks for them.
 //!
-//! A pass's sums are read back, because the scalar arithmetic between the passes is the host's (`step`): a step waits for the device once a pass that sums. Where no
-//! sum leaves the range of its type, all sums have the CPU's bits, but for those of logarithms.
+//! Where no sum leaves the range of its type, all sums have the CPU's bits, but for those of logarithms.
 
 use np_cuda::machine::Machine;
 use np_cuda::table::{BUFFERS, Row};
 
 use super::NeuroPlasticConfig;
-use super::formulation::Formulation;
-use super::formulation::Target as Modulated;
+use super::coefficient::ALPHA;
+use super::diagnostics::{self, PARAMETER2, Seen, Total};
+use super::formulas::{Combine, Finish, Modulate, Traces};
+use super::formulation::{Formulation, Target};
 use super::kernels::BaseScalars;
-use super::passes::{AlphaSums, Combination, Modulation, Passes, Shape, Sums, Watch};
+use super::passes::{AlphaSums, Sums, Watch};
+use super::scalars::{Found, Place, Plan, Stage};
 use super::tensors::mu;
-use super::traces::{Decays, memory};
+use crate::config::plasticity::{Layer, Plasticity};
 use crate::engine::apply::Apply;
-use crate::engine::elementwise::Elementwise;
+use crate::engine::chain::{self, Arithmetic, Chain, To};
 use crate::engine::elementwise::plan::storage_of;
 use crate::engine::number::{Float, Number};
 use crate::engine::param_step::ParamStep;
-use crate::engine::summed::{Formula, Held, Place};
 use crate::engine::traced::cuda::Storage;
-use crate::engine::traced::pass::{Pass, Target, Term};
 use crate::error::Result;
 
 /// Where among a tensor's addresses its buffers are: traces a, m, v; the base optimizer's two; scratch x; scratch b of a hybrid.
-const A: usize = 0;
-const M: usize = 1;
-const V: usize = 2;
-const MU: usize = 3;
-const SECOND: usize = 4;
-const X: usize = 5;
-const B: usize = 6;
+pub(super) const A: usize = 0;
+pub(super) const M: usize = 1;
+pub(super) const V: usize = 2;
+pub(super) const MU: usize = 3;
+pub(super) const SECOND: usize = 4;
+pub(super) const X: usize = 5;
+pub(super) const B: usize = 6;
+
+/// Columns of a tensor's row: sums of the passes.
+const TRACES_AT: usize = 0;
+const MODULATED_AT: usize = TRACES_AT + 6;
+const PROJECTED_AT: usize = MODULATED_AT + 10;
+const COMBINED_AT: usize = PROJECTED_AT + 2;
+const THETA2_AT: usize = COMBINED_AT + 2;
+/// α, and what a hybrid multiplies b with.
+pub(super) const ALPHA_AT: usize = THETA2_AT + 1;
+/// What g and x are multiplied with in either combination.
+const FACTORS_AT: usize = ALPHA_AT + ALPHA + 1;
+/// What θ and u are multiplied with.
+pub(super) const APPLY_AT: usize = FACTORS_AT + 4;
+/// The tensor's part in each sum of the controller; in the row that is no tensor's, those sums.
+const SIGNALS_AT: usize = APPLY_AT + 2;
+/// What the diagnostics see.
+const SEEN_AT: usize = SIGNALS_AT + Layer::ALL.len();
+const COLUMNS: usize = SEEN_AT + diagnostics::TOTALS;
+
+/// Where the factors of a combination are.
+pub(super) fn factors_at(stage: Stage) -> usize {
+    match stage {
+        Stage::Projection => FACTORS_AT,
+        Stage::Last => FACTORS_AT + 2,
+    }
+}
 
 /// A tensor, and what its step depends on.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Member {
-    pub(super) place: Place,
+    pub(super) place: chain::Place,
     pub(super) steps: u64,
     pub(super) weight_decay: Option<f64>,
 }
@@ -52,251 +79,209 @@ pub(super) fn member(config: &NeuroPlasticConfig, w: &ParamStep<'_>, row: Row, s
         all[SECOND] = if hybrid.base.adamw().is_some() { of(SECOND) } else { 0 };
     }
     let row = Row { state: all, length: w.grad.elem_count() as u64, ..row };
-    let place = Place { row, storage: storage_of(w.grad.dtype()), map: w.map };
+    let place = chain::Place { row, storage: storage_of(w.grad.dtype()), map: w.map };
     Member { place, steps: w.param.steps, weight_decay: w.param.settings.weight_decay }
 }
 
-/// All tensors of a step on a machine.
-pub(super) struct LaunchedPasses<'a, M: Machine> {
-    config: &'a NeuroPlasticConfig,
-    watch: Watch,
-    machine: &'a mut M,
-    held: &'a mut Held,
+/// What is kept from step to step.
+#[derive(Debug, Default)]
+pub(super) struct Held {
+    chain: Chain,
+    /// Whether steps of this epoch are in the totals.
+    pub(super) begun: bool,
+}
+
+/// A tensor's numbers as the passes have left them, each where it goes by the columns above.
+struct Rows<'a> {
+    plan: &'a Plan<'a>,
+    places: &'a [Place],
     members: &'a [Member],
-    places: Vec<Place>,
-}
-
-impl<'a, M: Machine> LaunchedPasses<'a, M> {
-    pub(super) fn new(
-        config: &'a NeuroPlasticConfig,
-        watch: Watch,
-        machine: &'a mut M,
-        held: &'a mut Held,
-        members: &'a [Member],
-    ) -> Self {
-        let places = members.iter().map(|member| member.place).collect();
-        Self { config, watch, machine, held, members, places }
-    }
-
-    fn run(&mut self, formula: &impl Formula, unpack: impl Fn(&mut Sums, &[f64])) -> Result<Vec<Sums>> {
-        let found = self.held.run(self.machine, &self.places, formula)?;
-        let sums = found.iter().zip(&self.places).map(|(numbers, place)| {
-            let elements = usize::try_from(place.row.length).unwrap_or(usize::MAX);
-            let mut sums = Sums { elements, ..Sums::default() };
-            if !numbers.is_empty() {
-                unpack(&mut sums, numbers);
-            }
-            sums
-        });
-        Ok(sums.collect())
-    }
-}
-
-/// Traces, the base optimizer's direction, and sums of signals.
-struct Traces<'a> {
-    config: &'a NeuroPlasticConfig,
-    members: &'a [Member],
-    trust: bool,
-}
-
-impl Formula for Traces<'_> {
-    fn form(&self, tensor: usize) -> (&'static str, u32) {
-        // Decay of an SGD base is no operation where it is 0.
-        let decays = self.members[tensor].weight_decay.unwrap_or(self.config.weight_decay) != 0.0;
-        ("traces", u32::from(decays))
-    }
-
-    fn pass<N: Number>(&self, tensor: usize, theta: N, g: N, state: [N; BUFFERS]) -> Pass<N> {
-        let (config, member) = (self.config, &self.members[tensor]);
-        let (a, m, v) = Decays::<N>::new(&config.traces).update(g, state[A], state[M], state[V]);
-        let q = memory(m, v, N::from_f64(config.signals.eps));
-        let mut writes = vec![(A, a), (M, m), (V, v), (X, q)];
-        let mut terms = vec![Term::Sum(g.abs()), Term::Sum(a), Term::Sum(q), Term::Square(g)];
-        match BaseScalars::<N>::new(config, member.steps, member.weight_decay) {
-            Some(BaseScalars::Adamw(k)) => {
-                let (b, [mu, second]) = k.direction(g, [state[MU], state[SECOND]]);
-                writes.extend([(MU, mu), (SECOND, second), (B, b)]);
-                terms.push(Term::Square(b));
-            }
-            Some(BaseScalars::Sgd { k, weight_decay }) => {
-                let decays = member.weight_decay.unwrap_or(config.weight_decay) != 0.0;
-                let g = if decays { g + weight_decay * theta } else { g };
-                let (b, [mu]) = crate::SgdConfig::direction(&k, theta, g, [state[MU]]);
-                writes.extend([(MU, mu), (B, b)]);
-                terms.push(Term::Square(b));
-            }
-            Some(BaseScalars::Given) => terms.push(Term::Square(state[B])),
-            None => {}
-        }
-        if self.trust {
-            terms.push(Term::Square(theta));
-        }
-        let writes = writes.into_iter().map(|(buffer, x)| (Target::State(buffer), x)).collect();
-        Pass { writes, terms, log_ratio: None, watched: None }
-    }
-}
-
-/// Coefficient and modulation.
-struct Modulate<'a> {
-    each: &'a [Modulation],
-    scales: Vec<f64>,
     watch: Watch,
 }
 
-impl Formula for Modulate<'_> {
+impl Rows<'_> {
+    fn trust(&self) -> bool {
+        matches!(&self.plan.config.formulation, Formulation::Hybrid(h) if h.target == Target::TrustRatio)
+    }
+
+    fn found<N: Number>(&self, tensor: usize, own: &[N]) -> Found<N> {
+        let elements = usize::try_from(self.members[tensor].place.row.length).unwrap_or(usize::MAX);
+        let none = Sums { elements, ..Sums::default() };
+        let (mut traces, mut modulated, mut projected, mut combined) = (none, none, none, none);
+        let v = &own[TRACES_AT..MODULATED_AT];
+        (traces.signals, traces.g2) = ([v[0], v[1], v[2]], v[3]);
+        if matches!(self.plan.config.formulation, Formulation::Hybrid(_)) {
+            traces.b2 = v[4];
+        }
+        if self.trust() {
+            traces.theta2 = v[5];
+        }
+        let v = &own[MODULATED_AT..PROJECTED_AT];
+        (modulated.out2, modulated.out_g) = (v[0], v[1]);
+        let mut watched = 2;
+        if self.plan.watches_ratio() {
+            (modulated.log_ratio, watched) = (v[2], 3);
+        }
+        if self.watch == Watch::Diagnostics {
+            let [delta2, sum, squares, min, max, near_min, near_max] = std::array::from_fn(|k| v[watched + k]);
+            modulated.delta2 = delta2;
+            modulated.alpha = AlphaSums { sum, squares, min, max, near_min, near_max };
+        }
+        (projected.out2, projected.out_g) = (own[PROJECTED_AT], own[PROJECTED_AT + 1]);
+        (combined.out2, combined.out_g) = (own[COMBINED_AT], own[COMBINED_AT + 1]);
+        Found { traces, modulated, projected, combined }
+    }
+}
+
+/// α and the gain of a hybrid, from the traces' sums.
+struct Coefficients<'a>(&'a Rows<'a>);
+
+impl Arithmetic for Coefficients<'_> {
     fn form(&self, tensor: usize) -> (&'static str, u32) {
-        let how = &self.each[tensor];
-        let shape = match how.shape {
-            Shape::Direct { weight_decay } => u32::from(weight_decay != 0.0),
-            Shape::Residual => 2,
-            Shape::Signal => 3,
-            Shape::Base { km, .. } => 4 + u32::from(km != 0.0),
-        };
-        let watched = u32::from(self.watch == Watch::Diagnostics) << 3;
-        ("modulate", shape | watched | u32::from(how.log_ratio.is_some()) << 4)
+        ("coefficients", u32::from(self.0.places[tensor].plasticity == Plasticity::Off))
     }
 
-    fn pass<N: Number>(&self, tensor: usize, theta: N, g: N, state: [N; BUFFERS]) -> Pass<N> {
-        let (how, real) = (&self.each[tensor], N::from_f64);
-        let (alpha_g, alpha) = how.alpha.cast::<N>().at(g.abs(), state[A], state[X]);
-        let delta = (alpha - alpha_g) * g;
-        let x = match how.shape {
-            Shape::Direct { weight_decay } if weight_decay != 0.0 => alpha * g + real(weight_decay) * theta,
-            Shape::Direct { .. } => alpha * g,
-            Shape::Residual => (alpha - N::ONE) * g,
-            Shape::Signal => finite(delta),
-            Shape::Base { kb, km } => {
-                let b = real(kb) * state[B];
-                let target = if km == 0.0 { b } else { b + real(km * self.scales[tensor]) * state[MU] };
-                (alpha - N::ONE) * target
-            }
-        };
-        let near = how.near.map(real);
-        Pass {
-            writes: vec![(Target::State(X), x)],
-            terms: vec![Term::Square(x), Term::Dot(x, g)],
-            log_ratio: how.log_ratio.map(|eps| [alpha, alpha_g, real(eps)]),
-            watched: (self.watch == Watch::Diagnostics).then_some([alpha, delta, near[0], near[1]]),
-        }
+    fn of<N: Number>(&self, tensor: usize, own: &[N], _: &[N]) -> Vec<(usize, N)> {
+        let (Rows { plan, places, .. }, traces) = (self.0, self.0.found(tensor, own).traces);
+        let (alpha, gain) = (plan.alpha(&places[tensor], &traces), plan.gain(&places[tensor], &traces));
+        (ALPHA_AT..).zip(alpha.numbers().into_iter().chain([gain])).collect()
     }
 }
 
-/// `x`, or 0 where it is not finite.
-fn finite<N: Number>(x: N) -> N {
-    N::select_lt(x.abs(), N::from_f64(f64::INFINITY), x, N::ZERO)
-}
+/// Factors of a combination.
+struct Factors<'a>(&'a Rows<'a>, Stage);
 
-/// x ← kg g + kx x + kb b + kθ θ.
-struct Combine<'a> {
-    each: &'a [Combination],
-}
-
-impl Formula for Combine<'_> {
-    fn form(&self, tensor: usize) -> (&'static str, u32) {
-        let how = &self.each[tensor];
-        let flags = [how.b != 0.0, how.theta != 0.0, how.finite];
-        ("combine", (0..).zip(flags).map(|(k, flag)| u32::from(flag) << k).sum())
-    }
-
-    fn pass<N: Number>(&self, tensor: usize, theta: N, g: N, state: [N; BUFFERS]) -> Pass<N> {
-        let how = &self.each[tensor];
-        let [kg, kx, kb, kt] = [how.g, how.x, how.b, how.theta].map(N::from_f64);
-        let mut x = if how.b == 0.0 { kg * g + kx * state[X] } else { kb * state[B] + kx * state[X] };
-        if how.theta != 0.0 {
-            x = x + kt * theta;
-        }
-        if how.finite {
-            x = finite(x);
-        }
-        Pass {
-            writes: vec![(Target::State(X), x)],
-            terms: vec![Term::Square(x), Term::Dot(x, g)],
-            log_ratio: None,
-            watched: None,
-        }
-    }
-}
-
-/// θ ← keep·θ − factor·u.
-struct Finish<'a> {
-    applies: &'a [Apply],
-    squares: bool,
-}
-
-impl Formula for Finish<'_> {
+impl Arithmetic for Factors<'_> {
     fn form(&self, _: usize) -> (&'static str, u32) {
-        ("apply", u32::from(self.squares))
+        ("factors", u32::from(self.1 == Stage::Last))
     }
 
-    fn pass<N: Number>(&self, tensor: usize, theta: N, _: N, state: [N; BUFFERS]) -> Pass<N> {
-        let Apply { keep, factor } = self.applies[tensor];
-        let next = N::from_f64(keep) * theta - N::from_f64(factor) * state[X];
-        let terms = if self.squares { vec![Term::Square(theta)] } else { vec![] };
-        Pass { writes: vec![(Target::Theta, next)], terms, log_ratio: None, watched: None }
+    fn of<N: Number>(&self, tensor: usize, own: &[N], _: &[N]) -> Vec<(usize, N)> {
+        (factors_at(self.1)..).zip(self.0.plan.factors(self.1, &self.0.found(tensor, own))).collect()
     }
 }
 
-/// θ ← keep·θ − factor·x for all; gives Σθ² of each as it was, if `squares` are wanted.
-pub(super) fn apply(
-    machine: &mut impl Machine,
-    held: &mut Held,
-    members: &[Member],
-    applies: &[Apply],
-    squares: bool,
-) -> Result<Vec<f64>> {
-    let places: Vec<Place> = members.iter().map(|member| member.place).collect();
-    let found = held.run(machine, &places, &Finish { applies, squares })?;
-    Ok(found.iter().map(|numbers| numbers.first().copied().unwrap_or(0.0)).collect())
-}
+/// A tensor's part in the controller's sums: its signal in one of them, and 0, which changes no sum, in the others.
+struct Signals<'a>(&'a Rows<'a>);
 
-/// What the base's first buffer is multiplied with to give μ.
-fn momentum_scale<T: Float>(config: &NeuroPlasticConfig, member: &Member) -> f64 {
-    BaseScalars::<T>::new(config, member.steps, member.weight_decay).map_or(1.0, |base| base.momentum_scale())
-}
-
-impl<M: Machine> Passes for LaunchedPasses<'_, M> {
-    fn traces(&mut self) -> Result<Vec<Sums>> {
-        let trust = matches!(&self.config.formulation, Formulation::Hybrid(h) if h.target == Modulated::TrustRatio);
-        let hybrid = matches!(self.config.formulation, Formulation::Hybrid(_));
-        let formula = Traces { config: self.config, members: self.members, trust };
-        self.run(&formula, |sums, v| {
-            sums.signals = [v[0], v[1], v[2]];
-            sums.g2 = v[3];
-            sums.b2 = if hybrid { v[4] } else { 0.0 };
-            sums.theta2 = if trust { v[5] } else { 0.0 };
-        })
+impl Arithmetic for Signals<'_> {
+    fn form(&self, tensor: usize) -> (&'static str, u32) {
+        let sum = self.0.places[tensor].steered.map_or(Layer::ALL.len(), |(sum, _)| sum);
+        ("signals", u32::try_from(sum).unwrap_or(u32::MAX))
     }
 
-    fn modulate(&mut self, each: &[Modulation]) -> Result<Vec<Sums>> {
-        // As rounded as in the type that is computed in.
-        let scale = |member: &Member| match member.place.storage {
-            Storage::F64 => momentum_scale::<f64>(self.config, member),
-            _ => momentum_scale::<f32>(self.config, member),
-        };
-        let formula = Modulate { each, scales: self.members.iter().map(scale).collect(), watch: self.watch };
-        let (watched, logs) = (self.watch == Watch::Diagnostics, each.first().is_some_and(|m| m.log_ratio.is_some()));
-        self.run(&formula, |sums, v| {
-            (sums.out2, sums.out_g) = (v[0], v[1]);
-            if logs {
-                sums.log_ratio = v[2];
+    fn of<N: Number>(&self, tensor: usize, own: &[N], _: &[N]) -> Vec<(usize, N)> {
+        let signal = self.0.plan.signal(&self.0.found(tensor, own));
+        let sum = self.0.places[tensor].steered.map(|(sum, _)| sum);
+        (0..Layer::ALL.len()).map(|k| (SIGNALS_AT + k, if sum == Some(k) { signal } else { N::ZERO })).collect()
+    }
+}
+
+/// Controller and stabiliser, and what the diagnostics see.
+struct Ends<'a>(&'a Rows<'a>);
+
+impl Arithmetic for Ends<'_> {
+    fn form(&self, tensor: usize) -> (&'static str, u32) {
+        let Rows { places, plan, watch, .. } = self.0;
+        let Place { at, base, steered, .. } = places[tensor];
+        let flags = [*watch == Watch::Diagnostics, base.keep == 1.0];
+        let flags: u32 = (0..).zip(flags).map(|(k, flag)| u32::from(flag) << k).sum();
+        let sum = steered.map_or(Layer::ALL.len(), |(sum, _)| sum);
+        let places = plan.scopes(at) | u32::try_from(sum).unwrap_or(u32::MAX) << 8 | (Layer::of(at) as u32) << 16;
+        ("ends", flags | places << 2)
+    }
+
+    fn of<N: Number>(&self, tensor: usize, own: &[N], shared: &[N]) -> Vec<(usize, N)> {
+        let Rows { plan, places, .. } = self.0;
+        let sums = &shared[SIGNALS_AT..SEEN_AT];
+        let (apply, seen) = plan.end(&places[tensor], &self.0.found(tensor, own), sums);
+        (APPLY_AT..).zip(apply).chain((SEEN_AT..).zip(seen.0)).collect()
+    }
+}
+
+/// What the diagnostics see of θ.
+struct Parameters<'a>(&'a Rows<'a>);
+
+impl Arithmetic for Parameters<'_> {
+    fn form(&self, _: usize) -> (&'static str, u32) {
+        ("parameters", 0)
+    }
+
+    fn of<N: Number>(&self, tensor: usize, own: &[N], _: &[N]) -> Vec<(usize, N)> {
+        let seen = self.0.plan.parameter(&self.0.places[tensor], own[APPLY_AT], own[THETA2_AT]);
+        (SEEN_AT + PARAMETER2..).zip(seen).collect()
+    }
+}
+
+/// What the base's first buffer is multiplied with to give μ, rounded as in the type that is computed in.
+fn momentum_scale(config: &NeuroPlasticConfig, member: &Member) -> f64 {
+    fn of<T: Float>(config: &NeuroPlasticConfig, member: &Member) -> f64 {
+        BaseScalars::<T>::new(config, member.steps, member.weight_decay).map_or(1.0, |base| base.momentum_scale())
+    }
+    match member.place.storage {
+        Storage::F64 => of::<f64>(config, member),
+        _ => of::<f32>(config, member),
+    }
+}
+
+impl Held {
+    /// A step of these tensors: their directions, and, to `apply` them, θ ← keep·θ − factor·u.
+    pub(super) fn step(
+        &mut self,
+        machine: &mut impl Machine,
+        (plan, watch, places): (&Plan<'_>, Watch, &[Place]),
+        members: &[Member],
+        apply: bool,
+    ) -> Result<()> {
+        let rows = Rows { plan, places, members, watch };
+        let on_machine: Vec<chain::Place> = members.iter().map(|member| member.place).collect();
+        let mut chain = self.chain.begin(machine, &on_machine, COLUMNS)?;
+        chain.pass(&Traces { config: plan.config, members, trust: rows.trust() }, TRACES_AT)?;
+        chain.arithmetic(&Coefficients(&rows))?;
+        let scales = members.iter().map(|member| momentum_scale(plan.config, member)).collect();
+        chain.pass(&Modulate { plan, places, scales, watch }, MODULATED_AT)?;
+        for stage in plan.stages() {
+            chain.arithmetic(&Factors(&rows, *stage))?;
+            let sums_at = if *stage == Stage::Last { COMBINED_AT } else { PROJECTED_AT };
+            chain.pass(&Combine { plan, places, stage: *stage }, sums_at)?;
+        }
+        if plan.config.controller.is_some() {
+            chain.arithmetic(&Signals(&rows))?;
+            let sums = (SIGNALS_AT..SEEN_AT).map(|column| [column, 0]);
+            chain.totals(sums, To::Shared(SIGNALS_AT), true);
+        }
+        chain.arithmetic(&Ends(&rows))?;
+        if apply {
+            let squares = watch == Watch::Diagnostics;
+            chain.pass(&Finish { squares }, THETA2_AT)?;
+            if squares {
+                chain.arithmetic(&Parameters(&rows))?;
             }
-            if let (true, [delta2, sum, squares, min, max, near_min, near_max]) =
-                (watched, v[2 + usize::from(logs)..].as_ref())
-            {
-                sums.delta2 = *delta2;
-                sums.alpha = AlphaSums {
-                    sum: *sum,
-                    squares: *squares,
-                    min: *min,
-                    max: *max,
-                    near_min: *near_min,
-                    near_max: *near_max,
-                };
-            }
-        })
+        }
+        let kinds = (0..diagnostics::TOTALS).map(|place| match Total::of(place) {
+            Total::Sum => [SEEN_AT + place, 0],
+            Total::Least => [SEEN_AT + place, 1],
+            Total::Most => [SEEN_AT + place, 2],
+        });
+        chain.totals(kinds, To::Kept, !self.begun);
+        chain.run()?;
+        self.begun = true;
+        Ok(())
     }
 
-    fn combine(&mut self, each: &[Combination]) -> Result<Vec<Sums>> {
-        self.run(&Combine { each }, |sums, v| (sums.out2, sums.out_g) = (v[0], v[1]))
+    /// What is to be done with the directions of the last step. It waits for them.
+    pub(super) fn applies(machine: &mut impl Machine, tensors: usize) -> Result<Vec<Apply>> {
+        let rows = Chain::rows(machine, tensors, COLUMNS)?;
+        Ok(rows.iter().map(|row| Apply { keep: row[APPLY_AT], factor: row[APPLY_AT + 1] }).collect())
+    }
+
+    /// What the diagnostics have seen on the machine since the epoch began. It waits for it.
+    #[cfg(test)]
+    pub(super) fn seen(&self, machine: &mut impl Machine) -> Result<Option<Seen>> {
+        if !self.begun {
+            return Ok(None);
+        }
+        let totals = Chain::kept(machine, diagnostics::TOTALS)?;
+        Ok(totals.try_into().ok().map(Seen))
     }
 }

@@ -1,7 +1,7 @@
 //! NeuroPlastic: traces → signals → coefficient → formulation → controller → stabiliser, each in a file of its own.
 //!
-//! A step is a few passes over all tensors (`passes` says which, `cpu` and `tensors` compute them), with the scalar arithmetic of
-//! the method between them (`step`).
+//! A step is a few passes over all tensors (`passes` says which, `cpu`, `tensors` and `launched` compute them), with the scalar arithmetic of
+//! the method between them (`scalars`).
 
 pub(crate) mod base;
 pub(crate) mod coefficient;
@@ -9,6 +9,8 @@ pub(crate) mod controller;
 mod cpu;
 mod device;
 pub(crate) mod diagnostics;
+#[cfg(any(test, feature = "cuda"))]
+mod formulas;
 pub(crate) mod formulation;
 mod kernels;
 mod kind;
@@ -18,6 +20,7 @@ mod launched;
 mod launched_tests;
 pub(crate) mod layers;
 mod passes;
+mod scalars;
 pub(crate) mod signals;
 pub(crate) mod stabilizer;
 mod step;
@@ -250,9 +253,12 @@ impl Rule for NeuroPlasticConfig {
 
     fn reset_diagnostics(memory: &mut Memory) {
         memory.diagnostics = Diagnostics::default();
+        memory.on_device.forget();
     }
 
     fn diagnostics(memory: &Memory) -> BTreeMap<String, f64> {
-        memory.diagnostics.report()
+        let mut all = memory.diagnostics.clone();
+        memory.on_device.seen().iter().for_each(|seen| all.add(seen));
+        all.report()
     }
 }

@@ -1,52 +1,68 @@
 //! The passes that a step consists of, over all tensors at once: what a backend has to be able to do. The scalar arithmetic between them is
-//! in `step`, once for all backends.
+//! in `scalars`, once for all backends.
 
 use super::coefficient::{Alpha, Means};
+use crate::engine::number::Number;
 use crate::error::Result;
 
 /// Sums over the elements of one tensor; each pass fills in its own.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Sums {
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sums<N = f64> {
     /// Number of elements.
     pub(super) elements: usize,
     /// Σ|g|, Σa, Σ|m|/(√v + ε).
-    pub(super) signals: [f64; 3],
+    pub(super) signals: [N; 3],
     /// Σg².
-    pub(super) g2: f64,
+    pub(super) g2: N,
     /// Σθ².
-    pub(super) theta2: f64,
+    pub(super) theta2: N,
     /// Σb² of a hybrid's base update.
-    pub(super) b2: f64,
+    pub(super) b2: N,
     /// What the modulation wrote: Σx² and Σx g.
-    pub(super) out2: f64,
-    pub(super) out_g: f64,
+    pub(super) out2: N,
+    pub(super) out_g: N,
     /// Σδ², δ = (α − α_g) ⊙ g.
-    pub(super) delta2: f64,
+    pub(super) delta2: N,
     /// Σ log(max(α, ε)/max(α_g, ε)).
-    pub(super) log_ratio: f64,
+    pub(super) log_ratio: N,
     /// Statistics of α.
-    pub(super) alpha: AlphaSums,
+    pub(super) alpha: AlphaSums<N>,
 }
 
 /// Statistics of α over elements.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct AlphaSums {
-    pub(super) sum: f64,
-    pub(super) squares: f64,
-    pub(super) min: f64,
-    pub(super) max: f64,
-    pub(super) near_min: f64,
-    pub(super) near_max: f64,
+pub(super) struct AlphaSums<N = f64> {
+    pub(super) sum: N,
+    pub(super) squares: N,
+    pub(super) min: N,
+    pub(super) max: N,
+    pub(super) near_min: N,
+    pub(super) near_max: N,
 }
 
-impl Default for AlphaSums {
+impl<N: Number> Default for AlphaSums<N> {
     fn default() -> Self {
-        let (min, max) = (f64::INFINITY, f64::NEG_INFINITY);
-        Self { sum: 0.0, squares: 0.0, min, max, near_min: 0.0, near_max: 0.0 }
+        let (sum, infinite) = (N::ZERO, N::ONE / N::ZERO);
+        Self { sum, squares: sum, min: infinite, max: -infinite, near_min: sum, near_max: sum }
+    }
+}
+
+impl<N: Number> Default for Sums<N> {
+    fn default() -> Self {
+        let zero = N::ZERO;
+        let (signals, alpha) = ([zero; 3], AlphaSums::default());
+        let (g2, theta2, b2, out2, out_g, delta2, log_ratio) = (zero, zero, zero, zero, zero, zero, zero);
+        Self { elements: 0, signals, g2, theta2, b2, out2, out_g, delta2, log_ratio, alpha }
     }
 }
 
 impl AlphaSums {
+    /// Σα and Σα² of `count` values, from the sums of how far they are from `pivot`, one of them, and of the squares of that: a constant α has deviation 0, not what
+    /// rounding makes of it.
+    pub(super) fn about(count: f64, pivot: f64, [off, off2]: [f64; 2]) -> [f64; 2] {
+        [count * pivot + off, count * pivot * pivot + 2.0 * pivot * off + off2]
+    }
+
     pub(super) fn add(&mut self, other: &Self) {
         self.sum += other.sum;
         self.squares += other.squares;
@@ -71,9 +87,17 @@ impl Sums {
         self.log_ratio += other.log_ratio;
         self.alpha.add(&other.alpha);
     }
+}
 
-    pub(super) fn means(&self) -> Means {
-        let [gradient, activity, memory] = self.signals.map(|sum| sum / self.elements.max(1) as f64);
+impl<N: Number> Sums<N> {
+    /// How many elements there are, or 1 where there are none.
+    pub(super) fn count(&self) -> N {
+        N::from_f64(self.elements.max(1) as f64)
+    }
+
+    pub(super) fn means(&self) -> Means<N> {
+        let count = self.count();
+        let [gradient, activity, memory] = self.signals.map(|sum| sum / count);
         Means { gradient, activity, memory }
     }
 }
@@ -89,7 +113,7 @@ pub(super) enum Watch {
 
 /// What the modulation pass writes for each element, from α, α_g and g.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Shape {
+pub(super) enum Shape<N = f64> {
     /// α g + wd θ
     Direct { weight_decay: f64 },
     /// (α − 1) g
@@ -97,14 +121,14 @@ pub(super) enum Shape {
     /// (α − α_g) g
     Signal,
     /// (α − 1) (kb b + km μ), μ the base's momentum
-    Base { kb: f64, km: f64 },
+    Base { kb: N, km: f64 },
 }
 
 /// A modulation of one tensor.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Modulation {
-    pub(super) alpha: Alpha<f64>,
-    pub(super) shape: Shape,
+pub(super) struct Modulation<N = f64> {
+    pub(super) alpha: Alpha<N>,
+    pub(super) shape: Shape<N>,
     /// Up to, and from, which value α counts as near a bound.
     pub(super) near: [f64; 2],
     /// Sum the logarithms that the controller needs, with this ε.
@@ -112,10 +136,10 @@ pub(super) struct Modulation {
 }
 
 /// x ← kg g + kx x + kb b + kθ θ, where x is what the pass before wrote.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Combination {
-    pub(super) g: f64,
-    pub(super) x: f64,
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Combination<N = f64> {
+    pub(super) g: N,
+    pub(super) x: N,
     pub(super) b: f64,
     pub(super) theta: f64,
     /// Elements that are not finite become 0.

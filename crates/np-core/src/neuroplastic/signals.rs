@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::engine::number::Number;
 use crate::error::{Result, check, positive};
 
 hyper_parameters! {
@@ -57,10 +58,10 @@ impl Signals {
     }
 
     /// 1/(mean + ε), or 1 without normalisation.
-    pub(super) fn scale(&self, mean: f64) -> f64 {
+    pub(super) fn scale<N: Number>(&self, mean: N) -> N {
         match self.normalization {
-            Normalization::Mean => 1.0 / (mean + self.eps),
-            Normalization::None => 1.0,
+            Normalization::Mean => N::ONE / (mean + N::from_f64(self.eps)),
+            Normalization::None => N::ONE,
         }
     }
 }

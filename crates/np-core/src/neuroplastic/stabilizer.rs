@@ -8,6 +8,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::layers::Position;
 use crate::config::plasticity::Third;
+use crate::engine::number::Number;
 use crate::error::{Result, check, not_negative, positive};
 
 hyper_parameters! {
@@ -131,21 +132,26 @@ impl Stabilizer {
     }
 
     /// What an update with `square_sum` = Σu² over `elements` is multiplied with: clip and gain together.
-    pub(super) fn factor(&self, square_sum: f64, elements: usize, at: Position) -> f64 {
-        let norm = square_sum.sqrt();
+    pub(super) fn factor<N: Number>(&self, square_sum: N, elements: usize, at: Position) -> N {
+        let (real, norm) = (N::from_f64, square_sum.sqrt());
         let clip = match self.max_update_norm {
-            Some(max) if norm > max => max / (norm + self.eps),
-            _ => 1.0,
+            Some(max) => held(norm, real(max), real(self.eps)),
+            None => N::ONE,
         };
         let Some(gain) = &self.rms_gain else { return clip };
-        let rms = (clip * clip * square_sum / elements.max(1) as f64 + self.eps).sqrt();
+        let rms = (clip * clip * square_sum / real(elements.max(1) as f64) + real(self.eps)).sqrt();
         let LayerScale { early, middle, late } = gain.layer_scale;
         let scale = match at.third() {
             Third::Early => early,
             Third::Middle => middle,
             Third::Late => late,
         };
-        let target = gain.target * scale;
-        clip * (1.0 + gain.rate * (target - rms)).clamp(0.5, 1.5)
+        let target = real(gain.target * scale);
+        clip * (N::ONE + real(gain.rate) * (target - rms)).clip(real(0.5), real(1.5))
     }
+}
+
+/// What brings a norm down to `max`, with ε under the division; 1 where it is not above.
+pub(super) fn held<N: Number>(norm: N, max: N, eps: N) -> N {
+    N::select_lt(max, norm, max / (norm + eps), N::ONE)
 }

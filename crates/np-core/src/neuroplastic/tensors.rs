@@ -170,10 +170,13 @@ impl Passes for TensorPasses<'_, '_, '_> {
             sums.push(log_ratio);
             if watch == Watch::Diagnostics {
                 let count = |mask: Tensor| mask.to_dtype(alpha.dtype())?.sum_all();
+                let pivot = alpha.flatten_all()?.get(0)?;
+                let off = alpha.broadcast_sub(&pivot)?;
                 sums.extend([
                     delta.sqr()?.sum_all()?,
-                    alpha.sum_all()?,
-                    alpha.sqr()?.sum_all()?,
+                    pivot,
+                    off.sum_all()?,
+                    off.sqr()?.sum_all()?,
                     alpha.min_all()?,
                     alpha.max_all()?,
                     count(alpha.le(how.near[0])?)?,
@@ -185,7 +188,8 @@ impl Passes for TensorPasses<'_, '_, '_> {
         };
         self.pass(run, |sums, v| {
             (sums.out2, sums.out_g, sums.log_ratio) = (v[0], v[1], v[2]);
-            if let [delta2, sum, squares, min, max, near_min, near_max] = v[3..] {
+            if let [delta2, pivot, off, off2, min, max, near_min, near_max] = v[3..] {
+                let [sum, squares] = AlphaSums::about(sums.elements as f64, pivot, [off, off2]);
                 sums.delta2 = delta2;
                 sums.alpha = AlphaSums { sum, squares, min, max, near_min, near_max };
             }

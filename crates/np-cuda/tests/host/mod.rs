@@ -41,8 +41,9 @@ impl HostKernel {
         let folder = tempfile::tempdir().unwrap();
         let (source, library) = (folder.path().join("kernel.cpp"), folder.path().join("kernel.so"));
         let ends = format!(
-            "{SHIM}\n{text}\nextern \"C\" void run(unsigned blocks, unsigned threads, const unsigned long long *words) \
-             {{ run_grid({name}, blocks, threads, words, {}); }}\n",
+            "{SHIM}\n{text}\nextern \"C\" int run(unsigned blocks, unsigned threads, const unsigned long long *words, unsigned count) \
+             {{ const int wrong = misfit({name}, words, count); \
+                if (wrong == -1) {{ run_grid({name}, blocks, threads, words, {}); }} return wrong; }}\n",
             text.contains("__sync") || text.contains("__shfl"),
         );
         std::fs::write(&source, ends).unwrap();
@@ -51,13 +52,15 @@ impl HostKernel {
         Self { lib: unsafe { Library::new(&library) }.unwrap(), _folder: folder }
     }
 
-    /// Runs `blocks` blocks of `threads` threads; parameters are `words` of eight bytes.
+    /// Runs `blocks` blocks of `threads` threads; parameters are `words` of eight bytes: as many as the kernel has, and where one is an address, one that is there and aligned.
     pub fn launch(&self, blocks: usize, threads: u32, words: &[u64]) {
-        // SAFETY: the type is the one written above; the caller's words are what the kernel's parameters are.
-        unsafe {
-            let run = self.lib.get::<unsafe extern "C" fn(u32, u32, *const u64)>(b"run\0").unwrap();
-            run(u32::try_from(blocks).unwrap(), threads, words.as_ptr());
-        }
+        // SAFETY: the type is the one written above; the caller's words are what the kernel's parameters are, as far as can be seen before they are used.
+        let wrong = unsafe {
+            let run = self.lib.get::<unsafe extern "C" fn(u32, u32, *const u64, u32) -> i32>(b"run\0").unwrap();
+            run(u32::try_from(blocks).unwrap(), threads, words.as_ptr(), u32::try_from(words.len()).unwrap())
+        };
+        assert_ne!(wrong, -2, "{} words are not as many as the kernel's parameters", words.len());
+        assert_eq!(wrong, -1, "word {wrong} of {words:x?} is no address that its parameter can have");
     }
 }
 
@@ -75,11 +78,14 @@ pub struct Host {
     pub launched: Vec<(String, usize)>,
     /// How often numbers were waited for.
     pub waits: usize,
+    /// How often bytes were copied to it.
+    pub uploads: usize,
 }
 
 impl Machine for Host {
     fn upload(&mut self, buffer: usize, bytes: &[u8]) -> Result<u64> {
         let place = self.reserve(buffer, bytes.len())?;
+        self.uploads += 1;
         for (word, bytes) in self.buffers[buffer].iter_mut().zip(bytes.chunks(8)) {
             let mut whole = word.to_ne_bytes();
             whole[..bytes.len()].copy_from_slice(bytes);

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <memory>
 #include <thread>
+#include <type_traits>
 #include <utility>
 #include <vector>
 
@@ -74,6 +75,26 @@ static T word_as(unsigned long long word) {
 template <class... A, std::size_t... I>
 static void call(void (*kernel)(A...), const unsigned long long *words, std::index_sequence<I...>) {
     kernel(word_as<A>(words[I])...);
+}
+
+// Whether a word can be the parameter that it is for: an address of what lies where its type may.
+template <class T>
+static bool fits(unsigned long long word) {
+    if constexpr (std::is_pointer_v<T>) {
+        return word != 0 && word % alignof(std::remove_pointer_t<T>) == 0;
+    }
+    return true;
+}
+
+// Which of `count` words does not fit the kernel's parameter, from 0; -1 where all do, -2 where they are not as many as the parameters.
+template <class... A>
+static int misfit(void (*)(A...), const unsigned long long *words, unsigned int count) {
+    if (count != sizeof...(A)) {
+        return -2;
+    }
+    int place = 0, found = -1;
+    ((found = found < 0 && !fits<A>(words[place]) ? place : found, place += 1), ...);
+    return found;
 }
 
 template <class... A>

@@ -47,12 +47,16 @@ impl Nvrtc {
 
     /// Compiles a kernel whose function is `name`: contraction, approximations and flushed subnormal numbers would give other bits than the CPU's, but in
     /// logarithms.
-    pub fn check(&self, source: &str, name: &str) {
+    ///
+    /// Gives how many parameters it has.
+    pub fn check(&self, source: &str, name: &str) -> usize {
         let ptx = self.ptx(source).unwrap_or_else(|log| panic!("{log}\n{source}"));
         assert!(ptx.contains(&format!(".entry {name}(")), "{ptx}");
         for word in ["fma.", ".approx", ".ftz"] {
             assert!(source.contains("log(") || !ptx.contains(word), "`{word}` in\n{ptx}\nof\n{source}");
         }
+        let (_, entry) = ptx.split_once(&format!(".entry {name}(")).unwrap();
+        entry.split_once(')').unwrap().0.matches(".param").count()
     }
 
     /// The function of this name, which must be of type `F` in `nvrtc.h`.

@@ -25,6 +25,8 @@ const CUTS: usize = 3;
 #[derive(Debug, Default)]
 pub(crate) struct Held {
     table: Table,
+    /// What of the table is on the machine as it was written; nothing where a launch has written into it.
+    sent: Vec<u8>,
     texts: Vec<(Expression, Storage, String)>,
     cuts: Vec<[Cut; 2]>,
 }
@@ -72,7 +74,7 @@ impl Held {
         if clip.is_some() {
             Launch::ranges(&launches, CHUNK).for_each(|x| self.table.u32(x));
         }
-        let table = machine.upload(TABLE, self.table.bytes()).map_err(refused)?;
+        let table = self.send(machine, clip.is_some())?;
         self.cuts.resize_with(launches.len().max(self.cuts.len()), Default::default);
         if let Some(most) = clip {
             self.clip(machine, &launches, table, at_ranges as u64, most)?;
@@ -85,6 +87,20 @@ impl Held {
             machine.launch(self.text(launch), NAME, count, THREADS, &words).map_err(refused)?;
         }
         Ok(applies)
+    }
+
+    /// Copies the table where it is another than in the step before, or launches have written into that; gives its address.
+    fn send(&mut self, machine: &mut impl Machine, written: bool) -> Result<u64> {
+        let bytes = self.table.bytes();
+        if !written && self.sent == bytes {
+            return machine.reserve(TABLE, bytes.len()).map_err(refused);
+        }
+        self.sent.clear();
+        let table = machine.upload(TABLE, bytes).map_err(refused)?;
+        if !written {
+            self.sent.extend_from_slice(bytes);
+        }
+        Ok(table)
     }
 
     /// The text of a launch's kernel, written once.

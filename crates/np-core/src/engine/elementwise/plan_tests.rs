@@ -169,7 +169,7 @@ fn a_launch_holds_all_tensors_of_a_formula_and_their_numbers_once() {
     let [launch] = &launches[..] else { panic!("{} launches", launches.len()) };
     assert_eq!((launch.blocks(), &launch.lengths[..]), (3, &[3, 40, 2 * PIECE as u64 + 5, 1][..]));
     let rows = &table.bytes()[launch.at_rows..];
-    let of = |row: usize| u64::from_ne_bytes(rows[96 * row + 88..96 * row + 96].try_into().unwrap());
+    let of = |row: usize| u64::from_ne_bytes(rows[104 * row + 88..104 * row + 96].try_into().unwrap());
     assert_eq!([0, 1, 2, 3].map(of), [0, 1, 0, 2]);
     // The gradient's scale is where clipping puts it.
     let (at, stride) = (launch.at_arguments, launch.expression.arguments());

@@ -6,6 +6,8 @@
 //!
 //! Which formulas there are is not known here: `elementwise` has its own recorded.
 
+#[cfg(any(test, feature = "cuda"))]
+pub(crate) mod arithmetic;
 pub mod cuda;
 pub(crate) mod interpret;
 #[cfg(any(test, feature = "cuda"))]

@@ -2,7 +2,7 @@
 
 use std::fmt::{self, Write as _};
 
-use np_cuda::table::{CHUNK, beginning, declarations};
+use np_cuda::table::{BUFFERS, CHUNK, beginning, declarations};
 
 use super::cuda::Storage;
 use super::pass::{LANES, PASS, Pass, THREADS, Target, Term, WARPS, WATCH_LANES, WATCHED};
@@ -74,7 +74,11 @@ impl Writer<'_> {
         }
         writeln!(out, "    const {real} *const a = arguments + {}ull * tensor.arguments;", self.recording.arguments)?;
         for (place, node) in self.recording.nodes.iter().enumerate().filter(|(_, node)| node.is_same_for_all()) {
-            writeln!(out, "    const {real} v{place} = {};", node.text(self.storage, &format!("v{place}")))?;
+            let memory = match node {
+                Node::State(k) => format!("({real})tensor.numbers[{}]", k - BUFFERS),
+                _ => String::new(),
+            };
+            writeln!(out, "    const {real} v{place} = {};", node.text(self.storage, &memory))?;
         }
         writeln!(out, "    const unsigned int lane = threadIdx.x % {LANES}u;")?;
         writeln!(out, "    const unsigned int warp = threadIdx.x / {LANES}u;")?;
@@ -317,12 +321,16 @@ impl Writer<'_> {
 }
 
 impl Node {
-    /// Whether it is the same for all elements of a tensor.
+    /// Whether it is the same for all elements of a tensor: state after the last buffer is the tensor's row of numbers.
     fn is_same_for_all(self) -> bool {
-        matches!(self, Self::Argument(_) | Self::Constant(_) | Self::Largest)
+        match self {
+            Self::Argument(_) | Self::Constant(_) | Self::Largest => true,
+            Self::State(k) => k >= BUFFERS,
+            _ => false,
+        }
     }
 
     fn buffer(self) -> Option<usize> {
-        if let Self::State(buffer) = self { Some(buffer) } else { None }
+        if let Self::State(buffer) = self { Some(buffer).filter(|k| *k < BUFFERS) } else { None }
     }
 }

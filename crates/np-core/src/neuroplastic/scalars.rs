@@ -1,0 +1,281 @@
+//! The scalar arithmetic of a tensor's step, between the passes over its elements: one text, for the host's numbers, and for a device's, where it is recorded.
+
+use super::base::Base;
+use super::coefficient::Alpha;
+use super::diagnostics::{Seen, SeenOrthogonal};
+use super::formulation::{Formulation, Hybrid, OrthogonalResidual, ResidualNorm, Target};
+use super::layers::Position;
+use super::passes::{Combination, Modulation, Shape, Sums};
+use super::stabilizer::held;
+use super::{NeuroPlasticConfig, RuleKind};
+use crate::config::decay::DecayKind;
+use crate::config::plasticity::{Layer, Plasticity};
+use crate::engine::apply::Apply;
+use crate::engine::number::Number;
+
+/// What a step's formulation depends on beyond its tensors, worked out once.
+pub(super) struct Plan<'a> {
+    pub(super) config: &'a NeuroPlasticConfig,
+    /// ρ_e
+    pub(super) gate: f64,
+    /// κ of the orthogonal residual.
+    pub(super) kappa: f64,
+    /// Whether a hybrid's phase holds.
+    pub(super) phase: bool,
+}
+
+/// A tensor's place in the model, and what the groups say of it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Place {
+    pub(super) at: Position,
+    pub(super) lr: f64,
+    pub(super) weight_decay: f64,
+    pub(super) plasticity: Plasticity,
+    /// What a base of the zoo would do with its direction, and its share of η in that.
+    pub(super) base: Apply,
+    pub(super) ratio: f64,
+    /// Which of the controller's sums steers it, and over how many tensors that is.
+    pub(super) steered: Option<(usize, usize)>,
+}
+
+/// What the passes have found of a tensor, as far as they have come.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Found<N = f64> {
+    pub(super) traces: Sums<N>,
+    pub(super) modulated: Sums<N>,
+    /// After the first of two combinations.
+    pub(super) projected: Sums<N>,
+    /// After the last combination.
+    pub(super) combined: Sums<N>,
+}
+
+/// Which combination of an element's numbers it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// The one that takes the gradient's direction out of an orthogonal residual.
+    Projection,
+    /// The one that gives u.
+    Last,
+}
+
+impl<N: Number> Default for Found<N> {
+    fn default() -> Self {
+        let none = Sums::default();
+        Self { traces: none, modulated: none, projected: none, combined: none }
+    }
+}
+
+const TINY: f64 = 1e-12;
+
+/// An orthogonal residual's scales: what brings o to the norm that it is to have, and d / o.
+struct Residual<N> {
+    matched: N,
+    d: N,
+}
+
+impl Plan<'_> {
+    /// The combinations that a step has after its modulation.
+    pub(super) fn stages(&self) -> &'static [Stage] {
+        match self.config.formulation {
+            Formulation::Direct(_) => &[],
+            Formulation::BoundedResidual(_) | Formulation::Hybrid(_) => &[Stage::Last],
+            Formulation::OrthogonalResidual(_) => &[Stage::Projection, Stage::Last],
+        }
+    }
+
+    /// Whether the controller's logarithms are summed.
+    pub(super) fn watches_ratio(&self) -> bool {
+        self.config.controller.is_some() && self.config.coefficient.rule == RuleKind::Full
+    }
+
+    /// What of a tensor's place decides by which operations its numbers are added up: a bit for each thing.
+    #[cfg(any(test, feature = "cuda"))]
+    pub(super) fn scopes(&self, at: Position) -> u32 {
+        let active = matches!(&self.config.formulation, Formulation::Hybrid(x) if self.gamma(x, at) > 0.0);
+        u32::from(active) << 5 | super::diagnostics::scopes(at)
+    }
+
+    /// wd where it is coupled to the update, else 0.
+    fn coupled(&self, place: &Place) -> f64 {
+        if self.config.formulation.decay() == DecayKind::Coupled { place.weight_decay } else { 0.0 }
+    }
+
+    /// γ = strength · phase · scope.
+    fn gamma(&self, x: &Hybrid, at: Position) -> f64 {
+        if self.phase && x.scope.contains(at) { x.strength } else { 0.0 }
+    }
+
+    pub(super) fn alpha<N: Number>(&self, place: &Place, s: &Sums<N>) -> Alpha<N> {
+        match place.plasticity {
+            Plasticity::On => Alpha::new(&self.config.coefficient, &self.config.signals, s.means(), self.gate),
+            Plasticity::Off => Alpha::one(),
+        }
+    }
+
+    /// What a hybrid multiplies b with.
+    pub(super) fn gain<N: Number>(&self, place: &Place, s: &Sums<N>) -> N {
+        let Formulation::Hybrid(x) = &self.config.formulation else { return N::ZERO };
+        let (real, gamma) = (N::from_f64, self.gamma(x, place.at));
+        match (x.target, &x.base) {
+            (Target::Momentum, Base::Adamw(_) | Base::Other(_)) => N::ZERO,
+            (Target::Gain | Target::Momentum, _) => real(gamma),
+            (Target::TrustRatio, _) => {
+                let norms = s.theta2.sqrt() / (real(place.ratio) * s.b2.sqrt() + real(TINY));
+                real(gamma) * (norms.clip(real(0.5), real(1.5)) - N::ONE)
+            }
+        }
+    }
+
+    /// The modulation of a tensor whose α and gain are these.
+    pub(super) fn modulation<N: Number>(&self, place: &Place, alpha: Alpha<N>, kb: N) -> Modulation<N> {
+        let NeuroPlasticConfig { coefficient, signals, .. } = self.config;
+        let shape = match &self.config.formulation {
+            Formulation::Direct(_) => Shape::Direct { weight_decay: self.coupled(place) },
+            Formulation::BoundedResidual(_) => Shape::Residual,
+            Formulation::OrthogonalResidual(_) => Shape::Signal,
+            Formulation::Hybrid(x) => {
+                let at_momentum = x.target == Target::Momentum && matches!(x.base, Base::Adamw(_) | Base::Other(_));
+                Shape::Base { kb, km: if at_momentum { self.gamma(x, place.at) } else { 0.0 } }
+            }
+        };
+        Modulation { alpha, shape, near: coefficient.near(), log_ratio: self.watches_ratio().then_some(signals.eps) }
+    }
+
+    /// What g and x are multiplied with in a combination.
+    pub(super) fn factors<N: Number>(&self, stage: Stage, found: &Found<N>) -> [N; 2] {
+        match (&self.config.formulation, stage) {
+            (Formulation::Direct(_), _) => [N::ZERO, N::ONE],
+            // o = q − [Σ(q⊙g)/(Σg² + ε)] g
+            (_, Stage::Projection) => {
+                let (s, q) = (&found.traces, &found.modulated);
+                let g = -q.out_g / (s.g2 + N::from_f64(self.config.signals.eps));
+                [self.unless_skipped(s, g), self.unless_skipped(s, N::ONE)]
+            }
+            (Formulation::OrthogonalResidual(x), Stage::Last) => [N::ONE, self.residual(x, found).d],
+            (Formulation::BoundedResidual(_), Stage::Last) => [N::ONE, self.hold(found)],
+            (Formulation::Hybrid(_), Stage::Last) => [N::ZERO, self.hold(found)],
+        }
+    }
+
+    /// The combination of a tensor with these [`Plan::factors`].
+    pub(super) fn combination<N: Number>(&self, place: &Place, stage: Stage, [g, x]: [N; 2]) -> Combination<N> {
+        let (b, theta) = match (&self.config.formulation, stage) {
+            (_, Stage::Projection) => (0.0, 0.0),
+            (Formulation::Hybrid(_), Stage::Last) => (1.0, 0.0),
+            (_, Stage::Last) => (0.0, self.coupled(place)),
+        };
+        Combination { g, x, b, theta, finite: stage == Stage::Projection }
+    }
+
+    /// `x`, but 0 where a gradient is too small to have a direction, that is, Σg² ≤ ε.
+    fn unless_skipped<N: Number>(&self, s: &Sums<N>, x: N) -> N {
+        let eps = N::from_f64(self.config.signals.eps);
+        // Not-a-number is not small.
+        N::select_lt(eps, s.g2, x, N::select_lt(-N::ONE, s.g2, N::ZERO, x))
+    }
+
+    /// What brings the modulation of a bounded residual or a hybrid into its bounds.
+    fn hold<N: Number>(&self, found: &Found<N>) -> N {
+        let (ratio, norm2) = match &self.config.formulation {
+            Formulation::BoundedResidual(x) => (x.max_ratio, found.traces.g2),
+            Formulation::Hybrid(x) => (x.max_ratio, found.traces.b2),
+            Formulation::Direct(_) | Formulation::OrthogonalResidual(_) => return N::ONE,
+        };
+        held(found.modulated.out2.sqrt(), N::from_f64(ratio) * norm2.sqrt(), N::from_f64(TINY))
+    }
+
+    fn residual<N: Number>(&self, x: &OrthogonalResidual, found: &Found<N>) -> Residual<N> {
+        let (real, eps) = (N::from_f64, N::from_f64(self.config.signals.eps));
+        let (g, norm) = (found.traces.g2.sqrt(), found.projected.out2.sqrt());
+        let matched = match x.norm {
+            ResidualNorm::MatchGradient => N::select_lt(eps, norm, g / (norm + eps), N::ONE),
+            ResidualNorm::Raw => N::ONE,
+        };
+        let raw = real(x.strength * self.kappa) * matched;
+        Residual { matched, d: held(raw * norm, real(x.max_ratio) * g, eps) * raw }
+    }
+
+    /// ζ, the controller's signal of a tensor.
+    pub(super) fn signal<N: Number>(&self, found: &Found<N>) -> N {
+        match self.config.controller {
+            Some(_) => finite(found.modulated.log_ratio / found.traces.count()),
+            None => N::ZERO,
+        }
+    }
+
+    /// Controller and stabiliser: what θ and u are multiplied with, keep and factor, and what the diagnostics see. `sums` are the controller's of all tensors.
+    pub(super) fn end<N: Number>(&self, place: &Place, found: &Found<N>, sums: &[N]) -> ([N; 2], Seen<N>) {
+        let (config, real) = (self.config, N::from_f64);
+        let elements = found.traces.elements;
+        let (mut signal, mut multiplier) = (N::ZERO, N::ONE);
+        if let (Some(controller), Some((sum, count))) = (&config.controller, place.steered) {
+            let steered = controller.steer(sums[sum], count);
+            (signal, multiplier) = (steered.signal, steered.multiplier);
+        }
+        let keep = match (config.formulation.decay() == DecayKind::Decoupled, place.base.keep) {
+            (true, _) => N::ONE - real(place.lr) * multiplier * real(place.weight_decay),
+            (false, 1.0) => N::ONE,
+            // As it is where the multiplier is 1.
+            (false, keep) => {
+                let (keep, other) = (real(keep), N::ONE - multiplier * real(1.0 - keep));
+                N::select_lt(multiplier, N::ONE, other, N::select_lt(N::ONE, multiplier, other, keep))
+            }
+        };
+        let raw_update2 = match config.formulation {
+            Formulation::Direct(_) => found.modulated.out2,
+            Formulation::Hybrid(_) => found.combined.out2 * real(place.ratio * place.ratio),
+            _ => found.combined.out2,
+        };
+        let stabilised = config.stabilizer.factor(raw_update2, elements, place.at);
+        let factor = real(place.base.factor) * multiplier * stabilised;
+
+        let mut seen = Seen::nothing();
+        let delta2 = match &config.formulation {
+            Formulation::Direct(_) => found.modulated.delta2,
+            Formulation::BoundedResidual(_) => {
+                let hold = self.hold(found);
+                hold * hold * found.modulated.out2
+            }
+            Formulation::OrthogonalResidual(x) => {
+                let (Residual { matched, d }, q, o) = (self.residual(x, found), &found.modulated, &found.projected);
+                seen.orthogonal(&SeenOrthogonal {
+                    skipped: N::ONE - self.unless_skipped(&found.traces, N::ONE),
+                    signal2: q.out2,
+                    residual2: matched * matched * o.out2,
+                    signal_g: q.out_g,
+                    residual_g: matched * o.out_g,
+                    gradient2: found.traces.g2,
+                });
+                d * d * o.out2
+            }
+            Formulation::Hybrid(x) => {
+                let scale = real(place.ratio) * self.hold(found);
+                let delta2 = scale * scale * found.modulated.out2;
+                seen.modulated(place.at, elements, self.gamma(x, place.at) > 0.0, delta2);
+                delta2
+            }
+        };
+        let scale = multiplier * stabilised;
+        seen.tensor(&found.traces, raw_update2, scale * scale * raw_update2, delta2);
+        seen.alpha(&found.modulated.alpha, elements);
+        if let Some(c) = &config.controller {
+            let low = N::select_lt(real(c.low), multiplier, N::ZERO, N::ONE);
+            let high = N::select_lt(multiplier, real(c.high), N::ZERO, N::ONE);
+            seen.controlled(Layer::of(place.at), signal, multiplier, [low, high]);
+        }
+        ([keep, factor], seen)
+    }
+
+    /// Σθ² and Σ(wd·θ)² of a tensor, from keep and Σθ² before the step.
+    pub(super) fn parameter<N: Number>(&self, place: &Place, keep: N, theta2: N) -> [N; 2] {
+        // A base's decay is its own, but for AdamW's: it has no term here.
+        let inside = matches!(&self.config.formulation, Formulation::Hybrid(x) if x.base.adamw().is_none());
+        let wd = if inside { 0.0 } else { place.weight_decay };
+        [keep * keep * theta2, N::from_f64(wd * wd) * theta2]
+    }
+}
+
+/// `x`, or 0 where it is not finite.
+pub(super) fn finite<N: Number>(x: N) -> N {
+    N::select_lt(x.abs(), N::from_f64(f64::INFINITY), x, N::ZERO)
+}
