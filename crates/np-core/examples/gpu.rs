@@ -214,7 +214,8 @@ fn time(
         best = if round == 0 || found[1] < best[1] { found } else { best };
     }
     // Behind copies that keep the device busy for long, a step that waits for the device is queued no sooner than they are done. What the host itself takes is the same without.
-    let copies = load.copies(30.0 + best[1]);
+    // A device takes some hundred copies and launches before it lets the host wait for that alone.
+    let copies = load.copies((30.0 + best[1]).min(150.0));
     let (alone, behind) = (run(optimizer.as_mut(), 1, 0)?[0], run(optimizer.as_mut(), 1, copies)?[0]);
     let waits = behind - alone > 15.0;
     let rate = bytes.map(|bytes| (bytes * elements) as f64 / (best[1] * 1e-3) / 1e9);

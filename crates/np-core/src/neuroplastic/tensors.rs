@@ -216,3 +216,31 @@ impl Passes for TensorPasses<'_, '_, '_> {
         self.pass(run, |sums, v| (sums.out2, sums.out_g) = (v[0], v[1]))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use candle_core::{Device, Tensor, Var};
+
+    use crate::neuroplastic::{Coefficient, Granularity, Normalization, Signals};
+    use crate::{Backend, Driver, NeuroPlasticConfig};
+
+    /// Sums of 4096 equal numbers of single precision, taken in single precision, are not 4096 times the number: their variance is taken about one of them.
+    #[test]
+    fn a_coefficient_for_a_tensor_has_no_deviation() {
+        for scale in [0.3, 0.7, 1.1, 1.7] {
+            let config = NeuroPlasticConfig {
+                coefficient: Coefficient { granularity: Granularity::Tensor, ..Coefficient::default() },
+                signals: Signals { normalization: Normalization::None, ..Signals::default() },
+                ..NeuroPlasticConfig::default()
+            };
+            let numbers: Vec<f32> = (0..4096u16).map(|i| (f32::from(i % 61) / 30.0 - 1.0) * scale).collect();
+            let w = Var::from_tensor(&Tensor::new(numbers, &Device::Cpu).unwrap()).unwrap();
+            let named = vec![("w".to_string(), w.clone())];
+            let mut optimizer = Driver::with_backend(named, config, Backend::Tensors).unwrap();
+            let loss = w.as_tensor().sqr().unwrap().sum_all().unwrap();
+            optimizer.backward_step_report(&loss).unwrap();
+            let found = optimizer.diagnostics();
+            assert_eq!((found["alpha_std"], found["alpha_min"]), (0.0, found["alpha_max"]));
+        }
+    }
+}
