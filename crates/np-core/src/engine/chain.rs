@@ -197,6 +197,7 @@ impl Chain {
     }
 
     /// What is kept from step to step: `count` totals. It waits for them.
+    #[cfg(test)]
     pub(crate) fn kept(machine: &mut impl Machine, count: usize) -> Result<Vec<f64>> {
         machine.numbers(KEPT, count).map_err(refused)
     }

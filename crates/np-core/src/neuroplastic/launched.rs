@@ -8,7 +8,9 @@ use np_cuda::table::{BUFFERS, Row};
 
 use super::NeuroPlasticConfig;
 use super::coefficient::ALPHA;
-use super::diagnostics::{self, PARAMETER2, Seen, Total};
+#[cfg(test)]
+use super::diagnostics::Seen;
+use super::diagnostics::{self, PARAMETER2, Total};
 use super::formulas::{Combine, Finish, Modulate, Traces};
 use super::formulation::{Formulation, Target};
 use super::kernels::BaseScalars;

@@ -1,4 +1,4 @@
-//! Kernels run on the host: their text is compiled as C++ by the machine's `c++`, with a thread for each thread of a block, block after block.
+//! Kernels run on the host: their text is compiled as C++ by the machine's `c++`; the threads of a block take turns, block after block.
 //!
 //! What a compiler for devices makes of the text is another matter; but indices, tables, barriers and the order of additions are the text's.
 #![allow(unsafe_code, clippy::unwrap_used, clippy::print_stdout, dead_code, unreachable_pub)]

@@ -1,12 +1,11 @@
 // What kernels take for granted on a device, for a host: one rounding an operation, barriers, the numbers of blocks and threads.
 #include <algorithm>
-#include <barrier>
 #include <bit>
 #include <cmath>
 #include <cstring>
-#include <memory>
-#include <thread>
+#include <functional>
 #include <type_traits>
+#include <ucontext.h>
 #include <utility>
 #include <vector>
 
@@ -19,8 +18,7 @@
 struct Place {
     unsigned int x;
 };
-static thread_local Place threadIdx;
-static Place blockIdx, blockDim;
+static Place threadIdx, blockIdx, blockDim;
 
 static inline float __fadd_rn(float a, float b) { return a + b; }
 static inline float __fsub_rn(float a, float b) { return a - b; }
@@ -35,12 +33,43 @@ static inline double __dsqrt_rn(double a) { return std::sqrt(a); }
 static inline float __uint_as_float(unsigned int x) { return std::bit_cast<float>(x); }
 static inline unsigned int __float_as_uint(float x) { return std::bit_cast<unsigned int>(x); }
 
-static std::unique_ptr<std::barrier<>> whole;
-static std::vector<std::unique_ptr<std::barrier<>>> warps;
+// Threads of a block take turns on the one thread that launches them: each runs until it waits for others.
+struct Thread {
+    ucontext_t at;
+    std::vector<char> stack;
+    bool ended;
+};
+static std::vector<Thread> turns;
+static ucontext_t between;
+static std::function<void(unsigned int)> body;
+
+static void begin() {
+    body(threadIdx.x);
+    turns[threadIdx.x].ended = true;
+    swapcontext(&turns[threadIdx.x].at, &between);
+}
+
+struct Barrier {
+    unsigned int members, arrived, turn;
+
+    void arrive_and_wait() {
+        const unsigned int now = turn;
+        arrived += 1;
+        if (arrived == members) {
+            arrived = 0;
+            turn += 1;
+        }
+        while (turn == now) {
+            swapcontext(&turns[threadIdx.x].at, &between);
+        }
+    }
+};
+static Barrier whole;
+static std::vector<Barrier> warps;
 static std::vector<unsigned long long> exchanged;
 
-static inline void __syncthreads() { whole->arrive_and_wait(); }
-static inline void __syncwarp() { warps[threadIdx.x / 32]->arrive_and_wait(); }
+static inline void __syncthreads() { whole.arrive_and_wait(); }
+static inline void __syncwarp() { warps[threadIdx.x / 32].arrive_and_wait(); }
 
 template <class T>
 static T __shfl_down_sync(unsigned int, T x, unsigned int delta) {
@@ -113,18 +142,32 @@ static void run_grid(void (*kernel)(A...), unsigned int blocks, unsigned int thr
             }
             continue;
         }
-        whole = std::make_unique<std::barrier<>>(threads);
+        whole = Barrier{threads, 0, 0};
         warps.clear();
         for (unsigned int warp = 0; warp * 32 < threads; warp += 1) {
-            warps.push_back(std::make_unique<std::barrier<>>(std::min(32u, threads - warp * 32)));
+            warps.push_back(Barrier{std::min(32u, threads - warp * 32), 0, 0});
         }
         exchanged.assign(threads, 0);
-        std::vector<std::thread> all;
-        for (unsigned int thread = 0; thread < threads; thread += 1) {
-            all.emplace_back(one, thread);
+        body = one;
+        turns.resize(threads);
+        for (Thread &thread : turns) {
+            thread.ended = false;
+            thread.stack.resize(64 * 1024);
+            getcontext(&thread.at);
+            thread.at.uc_stack.ss_sp = thread.stack.data();
+            thread.at.uc_stack.ss_size = thread.stack.size();
+            thread.at.uc_link = nullptr;
+            makecontext(&thread.at, begin, 0);
         }
-        for (std::thread &thread : all) {
-            thread.join();
+        for (bool left = true; left;) {
+            left = false;
+            for (unsigned int thread = 0; thread < threads; thread += 1) {
+                if (!turns[thread].ended) {
+                    left = true;
+                    threadIdx.x = thread;
+                    swapcontext(&between, &turns[thread].at);
+                }
+            }
         }
     }
 }
