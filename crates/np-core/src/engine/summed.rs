@@ -10,7 +10,7 @@ use crate::engine::gradient_map::GradientMap;
 use crate::engine::number::Number;
 use crate::engine::traced::cuda::Storage;
 use crate::engine::traced::listed::{Listed, list};
-use crate::engine::traced::pass::{GATHER, PASS, Pass, THREADS, gather};
+use crate::engine::traced::pass::Pass;
 use crate::engine::traced::symbol::record_all;
 use crate::error::Result;
 
@@ -46,7 +46,6 @@ struct Known {
     storage: Storage,
     text: String,
     outputs: usize,
-    least: Option<usize>,
 }
 
 #[derive(Debug)]
@@ -74,60 +73,6 @@ struct Group {
 }
 
 impl Held {
-    /// Runs a pass over all tensors; gives each one's numbers, in the order of [`Pass::outputs`], none of those that are empty. It waits for them, if there are some.
-    pub(crate) fn run(
-        &mut self,
-        machine: &mut impl Machine,
-        places: &[Place],
-        formula: &impl Formula,
-    ) -> Result<Vec<Vec<f64>>> {
-        let mut groups: Vec<Group> = Vec::new();
-        for (i, place) in places.iter().enumerate().filter(|(_, place)| place.row.length > 0) {
-            let known = self.known(formula, i, place);
-            match groups.iter_mut().find(|group| group.known == known) {
-                Some(group) => group.members.push(i),
-                None => groups.push(Group { known, members: vec![i], at_rows: 0, at_arguments: 0 }),
-            }
-        }
-        let mut sums = vec![vec![]; places.len()];
-        let Some(outputs) = groups.first().map(|group| self.known[group.known].outputs) else { return Ok(sums) };
-        let least = self.known[groups[0].known].least;
-
-        self.table.clear();
-        for group in &mut groups {
-            self.write(group, places, formula);
-        }
-        let at_ranges = self.table.section();
-        let (mut first, mut tensors) = (0, 0);
-        for place in groups.iter().flat_map(|group| &group.members) {
-            let count = u32::try_from(places[*place].row.length.div_ceil(CHUNK as u64)).unwrap_or(u32::MAX);
-            self.table.u32(first);
-            self.table.u32(count);
-            (first, tensors) = (first + count, tensors + 1);
-        }
-        let table = machine.upload(TABLE, self.table.bytes()).map_err(refused)?;
-        let partial = machine.reserve(PARTIAL, first as usize * outputs * size_of::<f64>()).map_err(refused)?;
-        let mut done = 0;
-        for group in &groups {
-            let lengths: Vec<u64> = group.members.iter().map(|i| places[*i].row.length).collect();
-            let (cut, count) = self.cut(machine, lengths)?;
-            let to = partial + (done * outputs * size_of::<f64>()) as u64;
-            let words = [cut, table + group.at_rows as u64, table + group.at_arguments as u64, to];
-            machine.launch(&self.known[group.known].text, PASS, count, THREADS, &words).map_err(refused)?;
-            done += count;
-        }
-        if outputs == 0 {
-            return Ok(sums);
-        }
-        let out = machine.reserve(OUT, tensors * outputs * size_of::<f64>()).map_err(refused)?;
-        let words = [table + at_ranges as u64, partial, out, outputs as u64, least.map_or(u64::MAX - 1, |k| k as u64)];
-        machine.launch(&gather(), GATHER, tensors, 32, &words).map_err(refused)?;
-        let numbers = machine.numbers(OUT, tensors * outputs).map_err(refused)?;
-        let members = groups.iter().flat_map(|group| &group.members);
-        members.zip(numbers.chunks(outputs)).for_each(|(i, numbers)| sums[*i] = numbers.to_vec());
-        Ok(sums)
-    }
-
     /// Which of the known forms a tensor's is: recorded where it is new.
     fn known(&mut self, formula: &impl Formula, tensor: usize, place: &Place) -> usize {
         let (form, storage) = (formula.form(tensor), place.storage);
@@ -141,11 +86,11 @@ impl Held {
                 pass = Some(symbols);
                 results
             });
-            let (text, outputs, least) = match pass {
-                Some(pass) => (pass.kernel(&recording, storage), pass.outputs(), pass.least()),
-                None => (String::new(), 0, None),
+            let (text, outputs) = match pass {
+                Some(pass) => (pass.kernel(&recording, storage), pass.outputs()),
+                None => (String::new(), 0),
             };
-            self.known.push(Known { form, storage, text, outputs, least });
+            self.known.push(Known { form, storage, text, outputs });
             self.known.len() - 1
         })
     }
