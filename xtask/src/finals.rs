@@ -46,8 +46,17 @@ pub(crate) fn run(options: &Options, root: &Path) -> Result<()> {
         let choices = chosen(root, one.tuning)?;
         let Choices { made, open, edges } = &choices;
         match made.len() + open {
-            0 => println!("{}: `{}` has no plan at scale `{SCALE}` yet, and chooses nothing", one.name, one.tuning.join("`, `")),
-            all => println!("{}: `{}` has chosen {} of {all}; {open} lack records", one.name, one.tuning.join("`, `"), made.len()),
+            0 => println!(
+                "{}: `{}` has no plan at scale `{SCALE}` yet, and chooses nothing",
+                one.name,
+                one.tuning.join("`, `")
+            ),
+            all => println!(
+                "{}: `{}` has chosen {} of {all}; {open} lack records",
+                one.name,
+                one.tuning.join("`, `"),
+                made.len()
+            ),
         }
         edges.iter().for_each(|edge| println!("  {edge}"));
         let written = with_choices(&text, made).with_context(|| format!("`{}`", path.display()))?;

@@ -53,7 +53,8 @@ fn a_page_holds_all_that_it_needs_and_nothing_else() {
     assert!(page.contains("lr: 0.001") && !page.contains("seed: 1"), "configurations are shown without the seed");
     // Nothing is loaded, and nothing runs but the page's own script, which the policy knows by its digest.
     let script = page.split("<script>").nth(1).unwrap().split("</script>").next().unwrap();
-    let digest = base64::Engine::encode(&base64::prelude::BASE64_STANDARD, <sha2::Sha256 as sha2::Digest>::digest(script));
+    let digest =
+        base64::Engine::encode(&base64::prelude::BASE64_STANDARD, <sha2::Sha256 as sha2::Digest>::digest(script));
     assert!(page.contains(&format!("script-src 'sha256-{digest}';")), "{digest}");
     assert_eq!(page.matches("<script").count(), 1);
     assert!(script.len() < 4096, "a few kilobytes");

@@ -152,7 +152,7 @@ fn against_tuned(runs: &Runs, measure: Measure) -> Result<Vec<Comparison>> {
 }
 
 /// Learning rate and schedule of a run.
-fn settings_of(run: &PlannedRun) -> String {
+pub(crate) fn settings_of(run: &PlannedRun) -> String {
     let optimizer = run.config.get("optimizer").and_then(Value::as_object);
     let rate = optimizer.and_then(|kinds| kinds.values().next()?.get("lr")?.as_f64());
     let schedule = match run.config.pointer("/options/schedule") {

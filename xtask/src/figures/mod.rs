@@ -3,7 +3,7 @@
 //! [`source`] finds the records, and has `np` make those that are missing. A module a figure draws: [`fig1`], [`curves`] (2, 3, 5, 6), [`optimizers`] (4), [`space`] (7),
 //! [`stability`] (8), [`evidence`] (9), [`cost`] (10), [`budgets`] (11), [`parts`] (12), [`rates`] (13), [`steps`] (14), [`gallery`]; [`study`] has what the last four share, [`caption`] and [`table`] say what is seen. The same records give the same bytes: nothing here looks at the clock, the machine, or the checkout.
 
-mod budgets;
+pub(crate) mod budgets;
 mod caption;
 pub(crate) mod cost;
 mod curves;
@@ -18,7 +18,7 @@ pub(crate) mod source;
 pub(crate) mod space;
 pub(crate) mod stability;
 mod steps;
-mod study;
+pub(crate) mod study;
 mod table;
 #[cfg(test)]
 mod tests;

@@ -25,6 +25,17 @@ impl Paired {
         Self(stats::paired_differences(own, rival).into_iter().map(|(_, d)| d).collect())
     }
 
+    /// Mean, and the p of an exact two-sided sign-flip test of it alone.
+    pub(super) fn mean_and_p(&self) -> Result<(f64, f64)> {
+        let mean = stats::mean(&self.0).context("no seed is finished in both arms")?;
+        Ok((mean, stats::sign_flip(&self.0).context("nothing to test")?.p))
+    }
+
+    /// Whether every difference is below zero.
+    pub(super) fn all_below(&self) -> bool {
+        self.0.iter().all(|d| *d < 0.0)
+    }
+
     /// `+0.10; p = 0.033`
     fn short(&self) -> Result<String> {
         let mean = stats::mean(&self.0).context("no seed is finished in both arms")?;
@@ -33,7 +44,7 @@ impl Paired {
     }
 
     /// `+0.10 [+0.01, +0.20], p = 0.033`
-    fn text(&self) -> Result<String> {
+    pub(super) fn text(&self) -> Result<String> {
         let mean = stats::mean(&self.0).context("no seed is finished in both arms")?;
         let test = stats::sign_flip(&self.0).context("nothing to test")?;
         let interval = Bootstrap::default().interval_of_mean(&self.0).context("too few pairs")?;
@@ -90,6 +101,11 @@ pub(super) fn late(sanity: &Runs, low_data: &Runs) -> Result<String> {
 
 /// How much larger the difference is on parts of Fashion-MNIST, on their mean, than on all of it.
 pub(super) fn trend(evidence: &Evidence, control: usize) -> Result<String> {
+    trend_pairs(evidence, control)?.text()
+}
+
+/// [`trend`] by seed.
+pub(super) fn trend_pairs(evidence: &Evidence, control: usize) -> Result<Paired> {
     let of = |setting: &str| evidence.mark(control, setting).map(|(_, _, difference)| &difference.values);
     let whole = of("Fashion-MNIST").context("no difference on all of Fashion-MNIST")?;
     let parts = [0.5, 0.25, 0.1].map(|share| of(&format!("Fashion-MNIST, {}", percent(share))));
@@ -101,7 +117,7 @@ pub(super) fn trend(evidence: &Evidence, control: usize) -> Result<String> {
             differences.push(100.0 * (mean - all));
         }
     }
-    Paired(differences).text()
+    Ok(Paired(differences))
 }
 
 /// The settings of an experiment in the order of its runs, a data set's larger shares first.

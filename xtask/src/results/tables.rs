@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, bail};
 use np_record::compare::Difference;
 
 use super::numbers::{Numbers, spread};
-use super::{design, sensitivity};
+use super::{budgets, claims, design, sensitivity};
 use crate::draw::theme;
 use crate::figures::evidence::{self, CONTROLS};
 use crate::figures::runs::{Quantity, Runs};
@@ -26,6 +26,8 @@ const ARMS: [&str; 3] = ["full", "gradient-only", "gradient-only-matched"];
 /// A table by its name.
 pub(super) fn table(numbers: &Numbers, name: &str) -> Result<String> {
     match name {
+        "budgets" => budgets::table(&numbers.runs("fig11-equal-budgets")?),
+        "claims" => claims::table(numbers),
         "accuracy" => accuracy(numbers),
         "evidence" => controls(numbers),
         "steps" => steps(numbers),

@@ -6,6 +6,7 @@ struct Tensor {
     float *direction;
     unsigned long long length;
     unsigned long long arguments;
+    const double *numbers;
 };
 
 struct Piece {

@@ -63,7 +63,8 @@ pub(super) fn chart(curves: &[Curve], arms: &[&str], metric: Metric, title: &str
     let points = || curves.iter().flat_map(|curve| &curve.points);
     let ends = points().flat_map(|(_, mean, std)| [mean - std.unwrap_or(0.0), mean + std.unwrap_or(0.0)]);
     let seeds = || curves.iter().flat_map(|curve| &curve.seeds).flat_map(|(_, values)| values.iter().copied());
-    let (low, high) = ends.chain(seeds()).fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), y| (low.min(y), high.max(y)));
+    let (low, high) =
+        ends.chain(seeds()).fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), y| (low.min(y), high.max(y)));
     let last = points().map(|(epoch, ..)| *epoch).fold(1.0, f64::max);
     let (ticks, decimals) = ticks(low, high);
     let (bottom, top) = (ticks[0], ticks[ticks.len() - 1]);
@@ -188,7 +189,8 @@ mod tests {
     fn a_chart_says_in_words_what_it_shows() {
         let accuracy = Metric::FinalTestAccuracy;
         let points = vec![(1.0, 90.0, Some(1.0)), (2.0, 95.0, Some(0.5))];
-        let curve = Curve { arm: 1, points: points.clone(), seeds: vec![(41, vec![89.0, 94.5]), (42, vec![91.0, 95.5])] };
+        let curve =
+            Curve { arm: 1, points: points.clone(), seeds: vec![(41, vec![89.0, 94.5]), (42, vec![91.0, 95.5])] };
         let text = chart(&[curve], &["a", "b<c"], accuracy, "`mnist`").into_string();
         assert!(text.contains("aria-label=\"Test accuracy by epoch, `mnist`: b&lt;c ends at 95.00 %\""), "{text}");
         assert!(text.contains("class=\"line s1\"") && text.contains("class=\"band f1\""), "{text}");
@@ -196,7 +198,10 @@ mod tests {
         assert!(text.contains("<title>b&lt;c, seed 42: 95.50 % at the end</title>") && text.contains("tabindex=\"0\""));
         let loss = Curve { arm: 0, points, seeds: Vec::new() };
         let text = chart(&[loss], &["a"], Metric::FinalTrainLoss, "").into_string();
-        assert!(text.contains("aria-label=\"Training loss by epoch: a ends at 95.0000\"") && !text.contains("seed"), "{text}");
+        assert!(
+            text.contains("aria-label=\"Training loss by epoch: a ends at 95.0000\"") && !text.contains("seed"),
+            "{text}"
+        );
         let single = Curve { arm: 0, points: vec![(1.0, 90.0, None)], seeds: Vec::new() };
         let text = chart(&[single], &["a"], accuracy, "").into_string();
         assert!(!text.contains("NaN") && text.contains("h4"), "{text}");

@@ -20,6 +20,9 @@ use super::{
 };
 use crate::shell::option;
 
+/// A comparison, and the table beside its hypotheses; why there is none, else.
+type Tables = Result<(Compared, Option<Table>), String>;
+
 /// The figures that name an experiment.
 pub(super) fn drawn(study: &Study) -> Vec<figures::Figure> {
     study.figures.as_deref().map(|folder| figures::of(folder, &study.plan.experiment)).unwrap_or_default()
@@ -32,8 +35,7 @@ pub(super) fn section(study: &Study, drawn: &[figures::Figure], all: &[(&str, &[
     let arms = arms(&study.runs);
     let outcome = study.plan.outcome.map(np_record::StatedOutcome::measure);
     let views = views::views(&study.runs, outcome);
-    let compared: Vec<(View, Result<(Compared, Option<Table>), String>)> =
-        views.iter().map(|view| (*view, compared(study, view.measure))).collect();
+    let compared: Vec<(View, Tables)> = views.iter().map(|view| (*view, compared(study, view.measure))).collect();
     let fixed = hypotheses(study);
     let unfinished = unfinished(&study.all);
     let redraws: Vec<&String> = drawn.iter().filter_map(|figure| figure.redraw.as_ref()).collect();
@@ -146,7 +148,7 @@ pub(super) fn hypotheses(study: &Study) -> Vec<Comparison> {
 }
 
 /// The tables of a comparison; each has an id of its own in the page.
-fn comparison(compared: &Result<(Compared, Option<Table>), String>, id: &dyn Fn(&str) -> String) -> Markup {
+fn comparison(compared: &Tables, id: &dyn Fn(&str) -> String) -> Markup {
     html! {
         @match compared {
             Ok((compared, beside)) => {
@@ -169,7 +171,7 @@ fn comparison(compared: &Result<(Compared, Option<Table>), String>, id: &dyn Fn(
 }
 
 /// The hypotheses, and the first arm against each of the others, with the table beside them; in words why not, where the plan does not allow it.
-fn compared(study: &Study, measure: Measure) -> Result<(Compared, Option<Table>), String> {
+fn compared(study: &Study, measure: Measure) -> Tables {
     let made = Compared::of(&study.plan, &study.runs, &Asked { measure: Some(measure), ..Asked::default() });
     let mut compared = made.map_err(|error| error.to_string())?;
     if let Some(caveat) = study.selection.as_ref().and_then(Selection::caveat) {
@@ -229,7 +231,8 @@ fn curves(runs: &Runs, arms: &[String], views: &[View], drawn: bool) -> Markup {
             metrics.push(metric);
         }
     }
-    let all: Vec<_> = metrics.iter().map(|metric| (*metric, charts(*metric))).filter(|(_, of)| !of.is_empty()).collect();
+    let all: Vec<_> =
+        metrics.iter().map(|metric| (*metric, charts(*metric))).filter(|(_, of)| !of.is_empty()).collect();
     if all.is_empty() {
         return html! { p.soft { "No curves: no run has finished." } };
     }

@@ -16,7 +16,8 @@ pub(super) fn verdicts(experiments: &[(&str, &[Comparison])]) -> Option<Table> {
     let several = experiments.iter().filter(|(_, pairs)| !pairs.is_empty()).count() > 1;
     let mut columns: Vec<Column> = several.then(|| Column::name("experiment", "experiment")).into_iter().collect();
     columns.extend(["pair", "at", "verdict"].map(|title| Column::name(title, title)));
-    columns.extend(["difference", "95 % interval", "p (Holm)", "pairs of runs"].map(|title| Column::number(title, title)));
+    columns
+        .extend(["difference", "95 % interval", "p (Holm)", "pairs of runs"].map(|title| Column::number(title, title)));
     let mut rows = Vec::new();
     for (experiment, pairs) in experiments {
         for pair in *pairs {

@@ -274,14 +274,15 @@ impl<'a, M: Machine> Run<'a, M> {
             return Ok(());
         }
         let sums = match sums {
-            Sums::Nothing => 0,
+            // An address that is there, and not read.
+            Sums::Nothing => self.table,
             Sums::Own(pass) => self.sums + (self.passes[pass].at_sums * size_of::<f64>()) as u64,
             Sums::Total(pass) => {
                 let Planned { at_sums, tensors, outputs, .. } = self.passes[pass];
                 self.sums + ((at_sums + tensors * outputs) * size_of::<f64>()) as u64
             }
         };
-        let (mut before, mut after) = (0, 0);
+        let (mut before, mut after) = (self.table, self.table);
         if let Some((count, now)) = &mut self.held.shared {
             before = self.machine.reserve(SHARED[*now], *count * size_of::<f64>()).map_err(refused)?;
             if moves {

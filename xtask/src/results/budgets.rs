@@ -1,0 +1,34 @@
+//! The table of figure 11: what every arm reaches on each set, and the learning rate and schedule that it chose.
+
+use std::fmt::Write as _;
+
+use anyhow::{Context as _, Result};
+
+use super::claims::SETS;
+use super::numbers::spread;
+use crate::draw::theme;
+use crate::figures::runs::Runs;
+use crate::figures::{budgets, study};
+
+/// A row an arm, in the order of the experiment.
+pub(super) fn table(runs: &Runs) -> Result<String> {
+    let measure = study::outcome(runs)?;
+    let titles = SETS.map(|(_, title)| title);
+    let mut out = format!("| arm | {} |\n| :-- | --: | --: | --: |\n", titles.join(" | "));
+    let first = format!("-{}", SETS[0].0);
+    for arm in runs.arms().iter().filter_map(|arm| arm.strip_suffix(&first)) {
+        let _ = write!(out, "| {} |", theme::arm(arm)?.label);
+        for (set, _) in SETS {
+            let name = format!("{arm}-{set}");
+            let run = runs.runs.iter().find(|(run, _)| run.arm == name).with_context(|| format!("no arm `{name}`"))?;
+            let cell = match runs.measured(&name, measure)? {
+                Some(summary) => spread(summary.values, 2)?,
+                None => "diverged".into(),
+            };
+            let settings = budgets::settings_of(&run.0).replace(", cosine", " c").replace(", constant", " k");
+            let _ = write!(out, " {cell} ({settings}) |");
+        }
+        out.push('\n');
+    }
+    Ok(out)
+}

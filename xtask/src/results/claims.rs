@@ -1,0 +1,363 @@
+//! The table that RESULTS.md opens with: each claim of the paper, and what the records say of it. Verdicts are made by rule, from p and signs, never by hand.
+
+use std::collections::BTreeMap;
+
+use anyhow::{Context as _, Result};
+use np_record::compare::{Asked, Compared, Difference};
+use np_record::{Outcome, stats};
+
+use super::numbers::Numbers;
+use super::sensitivity::{LAST, Paired, last_epochs, settings, trend, trend_pairs};
+use super::tables::difference_text;
+use crate::figures::evidence::p_alone;
+use crate::figures::optimizers::RATE;
+use crate::figures::runs::{Quantity, Runs};
+
+/// Below it, adjusted where it is one of a family, a difference is told from none.
+const LEVEL: f64 = 0.05;
+/// The three sets of figure 11: how its arms end, and what the set is called.
+pub(super) const SETS: [(&str, &str); 3] =
+    [("mnist", "MNIST"), ("fashion", "Fashion-MNIST"), ("tenth", "a tenth of Fashion-MNIST")];
+/// The parts of Fashion-MNIST in figure 14.
+const PARTS: [&str; 4] = ["100", "50", "25", "10"];
+
+/// A claim and what is found of it.
+struct Row {
+    claim: &'static str,
+    verdict: String,
+    effect: String,
+    evidence: &'static str,
+}
+
+/// What one test says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Said {
+    Ahead,
+    Behind,
+    Nothing,
+    /// So few pairs that no result could have told.
+    TooFew,
+}
+
+impl Said {
+    fn of(difference: &Difference) -> Self {
+        match difference {
+            d if d.smallest_p > LEVEL => Self::TooFew,
+            d if d.p_holm >= LEVEL => Self::Nothing,
+            d if d.mean > 0.0 => Self::Ahead,
+            _ => Self::Behind,
+        }
+    }
+}
+
+/// The table.
+pub(super) fn table(numbers: &Numbers) -> Result<String> {
+    let budgets = numbers.runs("fig11-equal-budgets")?;
+    let steps = numbers.runs("fig14-data-or-steps")?;
+    let mut rows = Vec::new();
+    for (claim, arm, against) in [
+        (
+            "*The question:* the three signals help (full rule against a coefficient of 1, both tuned)",
+            "full",
+            "coefficient-one",
+        ),
+        ("… the full rule is ahead of tuned SGD", "full", "sgd"),
+        ("… and of tuned AdamW", "full", "adamw"),
+        ("… the coefficient helps SGD with momentum (hybrid against its base)", "hybrid-sgd-momentum", "sgd-momentum"),
+        ("… and AdamW (hybrid against its base)", "hybrid-adamw", "adamw"),
+    ] {
+        let all = SETS
+            .iter()
+            .map(|(set, title)| Ok((*title, stated(&budgets, &format!("{arm}-{set}"), &format!("{against}-{set}"))?)));
+        let all = all.collect::<Result<Vec<_>>>()?;
+        let (verdict, effect) = (over_sets(&all), listed(&all));
+        rows.push(Row {
+            claim,
+            verdict,
+            effect,
+            evidence: "[figure 11](#equal-budgets-figure-11), test accuracy, seeds 51–60",
+        });
+    }
+    for (claim, title, set) in [
+        ("4.1 The full rule is ahead of its ablation on MNIST", "MNIST", "mnist"),
+        ("4.1 … on Fashion-MNIST", "Fashion-MNIST", "fashion"),
+    ] {
+        let published = of_figure_9(numbers, title)?;
+        let tuned = stated(&budgets, &format!("full-{set}"), &format!("gradient-only-{set}"))?;
+        rows.push(Row {
+            claim,
+            verdict: twice(Said::of(&published), Said::of(&tuned)).into(),
+            effect: format!("as published {}; each tuned {}", with_p(&published), with_p(&tuned)),
+            evidence: "[figures 9](#evidence-under-four-controls-figure-9) and [11](#equal-budgets-figure-11)",
+        });
+    }
+    rows.push(harder(numbers)?);
+    rows.push(low_data(numbers, &steps)?);
+    let cifar = of_figure_9(numbers, "CIFAR-10, ResNet")?;
+    rows.push(Row {
+        claim: "4.3, E The same configuration is ahead on CIFAR-10",
+        verdict: said(Said::of(&cifar)).into(),
+        effect: with_p(&cifar),
+        evidence: "[figure 5](#transfer-cifar-10-figure-5), 3 seeds, width 16, 5,000 images: not the published scale",
+    });
+    rows.extend(dynamics(numbers)?);
+    rows.push(stability(&numbers.runs("fig8-stability")?)?);
+    rows.extend(design(numbers)?);
+    let mut out = String::from("| claim | verdict | effect | evidence |\n| :-- | :-- | :-- | :-- |\n");
+    for Row { claim, verdict, effect, evidence } in rows {
+        out.push_str(&format!("| {claim} | **{verdict}** | {effect} | {evidence} |\n"));
+    }
+    Ok(out)
+}
+
+/// A hypothesis of an experiment, adjusted over all of them.
+fn stated(runs: &Runs, arm: &str, against: &str) -> Result<Difference> {
+    let all: Vec<_> = runs.runs.iter().map(|(run, record)| (run.clone(), Some(record.clone()))).collect();
+    let compared = Compared::of(&runs.plan, &all, &Asked::default())?;
+    let pair = compared.hypotheses.iter().find(|pair| pair.arm == arm && pair.baseline == against);
+    let difference = pair.and_then(|pair| pair.groups.first()?.difference.clone());
+    difference.with_context(|| format!("`{}` has no hypothesis `{arm}` against `{against}`", runs.plan.experiment))
+}
+
+/// Full rule minus published ablation, adjusted over figure 9's tests.
+fn of_figure_9(numbers: &Numbers, setting: &str) -> Result<Difference> {
+    let found = numbers.evidence()?.mark(0, setting);
+    Ok(found.with_context(|| format!("no difference on {setting}"))?.2.clone())
+}
+
+fn said(said: Said) -> &'static str {
+    match said {
+        Said::Ahead => "holds",
+        Said::Behind => "reversed",
+        Said::Nothing => "not shown",
+        Said::TooFew => "cannot be told",
+    }
+}
+
+/// As published, and with each arm tuned.
+fn twice(published: Said, tuned: Said) -> &'static str {
+    match (published, tuned) {
+        (Said::Ahead, Said::Ahead) => "holds",
+        (Said::Ahead, _) => "at the published rate only",
+        (_, Said::Ahead) => "when both are tuned",
+        (_, Said::Behind) => "reversed when both are tuned",
+        _ => "not shown",
+    }
+}
+
+/// `not shown`, `ahead on MNIST`, `behind on MNIST, Fashion-MNIST`.
+fn over_sets(all: &[(&str, Difference)]) -> String {
+    let names = |which: Said| -> Vec<&str> {
+        all.iter().filter(|(_, difference)| Said::of(difference) == which).map(|(name, _)| *name).collect()
+    };
+    let (ahead, behind) = (names(Said::Ahead), names(Said::Behind));
+    let part = |word: &str, names: &[&str]| match names.len() {
+        0 => None,
+        n if n == all.len() => Some(format!("{word} on all three")),
+        _ => Some(format!("{word} on {}", names.join(" and "))),
+    };
+    let parts: Vec<String> = [part("ahead", &ahead), part("behind", &behind)].into_iter().flatten().collect();
+    if parts.is_empty() { "not shown".into() } else { parts.join(", ") }
+}
+
+fn listed(all: &[(&str, Difference)]) -> String {
+    all.iter().map(|(name, difference)| format!("{name} {}", with_p(difference))).collect::<Vec<_>>().join("; ")
+}
+
+/// `+0.20 [+0.14, +0.27], p 0.016`, p adjusted.
+fn with_p(difference: &Difference) -> String {
+    format!("{}, p {}", difference_text(difference), p_alone(difference.p_holm))
+}
+
+/// What a test that was not fixed beforehand says.
+fn exploratory(paired: &Paired) -> Result<&'static str> {
+    let (mean, p) = paired.mean_and_p()?;
+    Ok(match (p < LEVEL, mean > 0.0) {
+        (false, _) => "not shown",
+        (true, true) => "holds",
+        (true, false) => "reversed",
+    })
+}
+
+/// Whether the advantage is larger on Fashion-MNIST than on MNIST.
+fn harder(numbers: &Numbers) -> Result<Row> {
+    let of = |setting: &str| of_figure_9(numbers, setting).map(|difference| in_points(&difference));
+    let paired = Paired::of(&of("Fashion-MNIST")?, &of("MNIST")?);
+    Ok(Row {
+        claim: "4.1 The harder task gains more (Fashion-MNIST against MNIST)",
+        verdict: exploratory(&paired)?.into(),
+        effect: format!("{} more (exploratory)", paired.text()?),
+        evidence: "[figure 9](#evidence-under-four-controls-figure-9), as published",
+    })
+}
+
+fn in_points(difference: &Difference) -> BTreeMap<u64, f64> {
+    difference.values.iter().map(|(seed, value)| (*seed, 100.0 * value)).collect()
+}
+
+/// Whether the advantage grows with less data, at equal epochs and at equal steps.
+fn low_data(numbers: &Numbers, steps: &Runs) -> Result<Row> {
+    let of = |part: &str| stated(steps, &format!("full-{part}"), &format!("gradient-only-{part}"));
+    let [all, .., tenth] = PARTS;
+    let paired = Paired::of(&in_points(&of(tenth)?), &in_points(&of(all)?));
+    let epochs = trend(numbers.evidence()?, 0)?;
+    let grows = |paired: &Paired| paired.mean_and_p().map(|(mean, p)| p < LEVEL && mean > 0.0);
+    let verdict = match (grows(&trend_pairs(numbers.evidence()?, 0)?)?, grows(&paired)?) {
+        (true, true) => "holds",
+        (true, false) => "with fewer steps, not with less data",
+        (false, true) => "at equal steps only",
+        (false, false) => "not shown",
+    };
+    Ok(Row {
+        claim: "4.2 Less data gains more",
+        verdict: verdict.into(),
+        effect: format!(
+            "on parts, at equal epochs, {epochs} more than on all; on a tenth, at equal steps, {} (exploratory)",
+            paired.text()?
+        ),
+        evidence: "[figures 3](#sanity-mnist-and-fashion-mnist-figures-2-and-3) and [14](#data-or-steps-figure-14), full rule against its ablation",
+    })
+}
+
+/// Appendix F's claims about α and the size of updates.
+fn dynamics(numbers: &Numbers) -> Result<Vec<Row>> {
+    const EVIDENCE: &str = "[figure 6](#dynamics-figure-6), Fashion-MNIST, full rule against its ablation";
+    let runs = numbers.runs("fig6-dynamics")?;
+    let last = |quantity| {
+        Ok::<_, anyhow::Error>(Paired::of(&runs.last("full", quantity)?, &runs.last("gradient-only", quantity)?))
+    };
+    let mean = last(Quantity::Diagnostic("alpha_mean"))?;
+    let spread = last(Quantity::Diagnostic("alpha_std"))?;
+    let norm = Quantity::StepNorm("effective_update_norm");
+    let epochs = |arm: &str, of: &dyn Fn(&[f64]) -> Option<f64>| -> Result<BTreeMap<u64, f64>> {
+        let series = |record: &np_record::Record| -> Option<Vec<f64>> {
+            record.epochs.iter().map(|epoch| norm.of(epoch)).collect()
+        };
+        Ok(runs.arm(arm)?.into_iter().filter_map(|(seed, record)| Some((seed, of(&series(record)?)?))).collect())
+    };
+    let first = |values: &[f64]| values.first().copied();
+    // In per cent of their mean.
+    let rough = |values: &[f64]| {
+        let last = &values[values.len().saturating_sub(LAST)..];
+        Some(100.0 * stats::sample_std(last)? / stats::mean(last)?)
+    };
+    let early = Paired::of(&epochs("full", &first)?, &epochs("gradient-only", &first)?);
+    let late = Paired::of(&epochs("gradient-only", &rough)?, &epochs("full", &rough)?);
+    let row = |claim, verdict: &str, effect| Row { claim, verdict: verdict.into(), effect, evidence: EVIDENCE };
+    let both = match (exploratory(&early)?, exploratory(&late)?) {
+        (one, other) if one == other => one.to_owned(),
+        (one, other) => format!("early: {one}; late: {other}"),
+    };
+    Ok(vec![
+        row(
+            "F Mean α is higher",
+            exploratory(&mean)?,
+            format!("{}; no measure of step size: a norm clip follows", mean.text()?),
+        ),
+        row(
+            "F α is more stable",
+            match exploratory(&spread)? {
+                "holds" => "reversed",
+                "reversed" => "holds",
+                other => other,
+            },
+            format!("its standard deviation over elements is {} larger", spread.text()?),
+        ),
+        row(
+            "F Updates are larger early and smoother late",
+            &both,
+            format!(
+                "norm of a step in the first epoch {}; its standard deviation over the last {LAST} epochs is smaller by {} % of it",
+                early.text()?,
+                late.text()?
+            ),
+        ),
+    ])
+}
+
+/// Appendix F's claim about what keeps training stable.
+fn stability(runs: &Runs) -> Result<Row> {
+    let lost = |arm: &str| {
+        runs.runs.iter().filter(|(run, record)| run.arm == arm && record.outcome != Outcome::Finished).count()
+    };
+    let best = |arm: &str| -> Result<f64> {
+        let means = runs.values(RATE, Some(arm)).into_iter().map(|rate| -> Result<Option<f64>> {
+            let here = runs.where_axis(RATE, &rate.into())?;
+            let (planned, summary) = (here.arm(arm)?.len(), here.summary(arm, Quantity::TestAccuracy)?);
+            Ok(summary.filter(|summary| summary.values.len() == planned).map(|summary| summary.mean))
+        });
+        let means = means.collect::<Result<Vec<_>>>()?;
+        means
+            .into_iter()
+            .flatten()
+            .max_by(f64::total_cmp)
+            .with_context(|| format!("no rate at which all runs of `{arm}` finished"))
+    };
+    let [full, clip, signals, none] = ["full", "no-norm-clip", "no-signal-normalization", "none"];
+    let clip_counts = lost(clip) > lost(full);
+    let rest_counts = best(full)? > best(signals)?;
+    let verdict = match (clip_counts, rest_counts) {
+        (true, true) => "holds",
+        (true, false) => "of the norm clip, not of normalisation",
+        (false, true) => "of normalisation, not of the norm clip",
+        (false, false) => "not shown",
+    };
+    Ok(Row {
+        claim: "F Norm clip and normalisation keep training stable",
+        verdict: verdict.into(),
+        effect: format!(
+            "diverged runs: {} without the clip, {} with it; best accuracy {:.1} % with everything, {:.1} % without normalised signals, {:.1} % without any of the three (no test)",
+            lost(clip),
+            lost(full),
+            best(full)?,
+            best(signals)?,
+            best(none)?
+        ),
+        evidence: "[figure 8](#stability-figure-8), Fashion-MNIST, 3 seeds",
+    })
+}
+
+/// Appendix G's claims about variants, over the last epochs.
+fn design(numbers: &Numbers) -> Result<Vec<Row>> {
+    let runs = numbers.runs("fig7-design-space")?;
+    let (best, _) = numbers.runs("fig4-optimizers")?.selected()?;
+    let late = |runs: &Runs, arm: &str| -> Result<BTreeMap<u64, f64>> {
+        Ok(last_epochs(runs, settings(runs).first().context("no run is there")?, arm, LAST))
+    };
+    let tuned = late(&best, crate::figures::space::TUNED)?;
+    let row = |claim, arms: Vec<String>, near: &'static str, far: &'static str| -> Result<Row> {
+        let mut pairs = Vec::new();
+        for arm in &arms {
+            pairs.push(Paired::of(&late(&runs, arm)?, &tuned));
+        }
+        let behind = pairs.iter().filter(|paired| paired.all_below()).count();
+        let means = pairs.iter().map(|paired| Ok(paired.mean_and_p()?.0)).collect::<Result<Vec<f64>>>()?;
+        let (low, high) =
+            means.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), x| (low.min(*x), high.max(*x)));
+        let verdict = if 2 * behind > arms.len() { far } else { near };
+        let signed = super::tables::signed;
+        Ok(Row {
+            claim,
+            verdict: verdict.into(),
+            effect: format!(
+                "{behind} of {} behind tuned SGD for every seed; means {} to {} points (no test)",
+                arms.len(),
+                signed(low),
+                signed(high)
+            ),
+            evidence: "[figure 7](#design-space-cifar-10-figure-7), mean of the last 5 epochs, 3 seeds, short training",
+        })
+    };
+    let of = |prefixes: &[&str]| -> Vec<String> {
+        runs.arms().into_iter().filter(|arm| prefixes.iter().any(|prefix| arm.starts_with(prefix))).collect()
+    };
+    Ok(vec![
+        row("G Naive variants (hybrids) fall below tuned SGD", of(&["adamw-", "sgd-"]), "reversed", "as claimed")?,
+        row(
+            "G With the learning-rate controller the rule comes near tuned SGD",
+            of(&["controller-"]),
+            "as claimed",
+            "reversed",
+        )?,
+    ])
+}
