@@ -267,7 +267,7 @@ fn dynamics(numbers: &Numbers) -> Result<Vec<Row>> {
             "F Updates are larger early and smoother late",
             &both,
             format!(
-                "norm of a step in the first epoch {}; its standard deviation over the last {LAST} epochs is smaller by {} % of it",
+                "norm of a step in the first epoch {}; its standard deviation over the last {LAST} epochs, in per cent of it, ablation − full rule: {}",
                 early.text()?,
                 late.text()?
             ),
