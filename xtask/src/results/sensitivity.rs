@@ -101,11 +101,6 @@ pub(super) fn late(sanity: &Runs, low_data: &Runs) -> Result<String> {
 
 /// How much larger the difference is on parts of Fashion-MNIST, on their mean, than on all of it.
 pub(super) fn trend(evidence: &Evidence, control: usize) -> Result<String> {
-    trend_pairs(evidence, control)?.text()
-}
-
-/// [`trend`] by seed.
-pub(super) fn trend_pairs(evidence: &Evidence, control: usize) -> Result<Paired> {
     let of = |setting: &str| evidence.mark(control, setting).map(|(_, _, difference)| &difference.values);
     let whole = of("Fashion-MNIST").context("no difference on all of Fashion-MNIST")?;
     let parts = [0.5, 0.25, 0.1].map(|share| of(&format!("Fashion-MNIST, {}", percent(share))));
@@ -117,7 +112,7 @@ pub(super) fn trend_pairs(evidence: &Evidence, control: usize) -> Result<Paired>
             differences.push(100.0 * (mean - all));
         }
     }
-    Ok(Paired(differences))
+    Paired(differences).text()
 }
 
 /// The settings of an experiment in the order of its runs, a data set's larger shares first.
