@@ -118,28 +118,46 @@ fn cell((column, row): (usize, usize), planned: usize, summary: Option<&Summary>
     Cell { column: column as f64, row: row as f64, shade, text, note }
 }
 
-/// Over which learning rates each arm stays within five points of its best.
-pub(crate) fn spans(runs: &Runs) -> Result<String> {
-    let (arms, rates) = (runs.arms(), runs.values(RATE, None));
-    let mut out =
-        String::from("| arm | best | at | within five points | diverged runs |\n| :-- | --: | --: | :-- | --: |\n");
-    for arm in &arms {
-        // Where a run diverged the mean of the others is luck, and no merit of the rate.
+/// How an arm does over the learning rates.
+pub(crate) struct Reach {
+    /// Rate and mean accuracy where all runs finished: where one diverged the mean of the others is luck, and no merit of the rate.
+    whole: Vec<(f64, f64)>,
+    /// How many runs diverged, at all rates.
+    pub(crate) diverged: usize,
+}
+
+impl Reach {
+    pub(crate) fn of(runs: &Runs, arm: &str) -> Result<Self> {
         let (mut whole, mut diverged) = (Vec::new(), 0);
-        for rate in &rates {
-            let here = runs.where_axis(RATE, &(*rate).into())?;
+        for rate in runs.values(RATE, None) {
+            let here = runs.where_axis(RATE, &rate.into())?;
             let (planned, summary) = (here.arm(arm)?.len(), here.summary(arm, Quantity::TestAccuracy)?);
             let lost = planned - summary.as_ref().map_or(0, |summary| summary.values.len());
             diverged += lost;
-            whole.extend(summary.filter(|_| lost == 0).map(|summary| (*rate, summary.mean)));
+            whole.extend(summary.filter(|_| lost == 0).map(|summary| (rate, summary.mean)));
         }
-        let label = theme::arm(arm)?.label;
-        let Some((at, best)) = whole.iter().copied().max_by(|a, b| a.1.total_cmp(&b.1)) else {
+        Ok(Self { whole, diverged })
+    }
+
+    /// The best rate, and its mean; nothing if at no rate all runs finished.
+    pub(crate) fn best(&self) -> Option<(f64, f64)> {
+        self.whole.iter().copied().max_by(|a, b| a.1.total_cmp(&b.1))
+    }
+}
+
+/// Over which learning rates each arm stays within five points of its best.
+pub(crate) fn spans(runs: &Runs) -> Result<String> {
+    let mut out =
+        String::from("| arm | best | at | within five points | diverged runs |\n| :-- | --: | --: | :-- | --: |\n");
+    for arm in &runs.arms() {
+        let (reach, label) = (Reach::of(runs, arm)?, theme::arm(arm)?.label);
+        let diverged = reach.diverged;
+        let Some((at, best)) = reach.best() else {
             let _ = writeln!(out, "| {label} | – | – | at no rate did all runs finish | {diverged} |");
             continue;
         };
         let near: Vec<String> =
-            whole.iter().filter(|(_, mean)| *mean > best - 5.0).map(|(rate, _)| rate.to_string()).collect();
+            reach.whole.iter().filter(|(_, mean)| *mean > best - 5.0).map(|(rate, _)| rate.to_string()).collect();
         let _ = writeln!(out, "| {label} | {best:.1} | {at} | {} | {diverged} |", near.join(", "));
     }
     Ok(out)

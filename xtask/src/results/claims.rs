@@ -1,17 +1,18 @@
 //! The table that RESULTS.md opens with: each claim of the paper, and what the records say of it. Verdicts are made by rule, from p and signs, never by hand.
 
+mod appendix;
+
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result};
-use np_record::compare::{Asked, Compared, Difference};
-use np_record::{Outcome, stats};
+use np_record::compare::{Asked, Compared, Comparison, Difference};
+use np_record::stats;
 
 use super::numbers::Numbers;
-use super::sensitivity::{LAST, Paired, last_epochs, settings};
+use super::sensitivity::{LAST, Paired, last_epochs};
 use super::tables::difference_text;
 use crate::figures::evidence::p_alone;
-use crate::figures::optimizers::RATE;
-use crate::figures::runs::{Quantity, Runs};
+use crate::figures::runs::Runs;
 
 /// Below it, adjusted where it is one of a family, a difference is told from none.
 const LEVEL: f64 = 0.05;
@@ -50,8 +51,8 @@ impl Said {
 
 /// The table.
 pub(super) fn table(numbers: &Numbers) -> Result<String> {
-    let budgets = numbers.runs("fig11-equal-budgets")?;
-    let steps = numbers.runs("fig14-data-or-steps")?;
+    let budgets = Stated::of(&numbers.runs("fig11-equal-budgets")?)?;
+    let steps = Stated::of(&numbers.runs("fig14-data-or-steps")?)?;
     let mut rows = Vec::new();
     for (claim, arm, against) in [
         (
@@ -64,9 +65,9 @@ pub(super) fn table(numbers: &Numbers) -> Result<String> {
         ("… the coefficient helps SGD with momentum (hybrid against its base)", "hybrid-sgd-momentum", "sgd-momentum"),
         ("… and AdamW (hybrid against its base)", "hybrid-adamw", "adamw"),
     ] {
-        let all = SETS
-            .iter()
-            .map(|(set, title)| Ok((*title, stated(&budgets, &format!("{arm}-{set}"), &format!("{against}-{set}"))?)));
+        let all = SETS.iter().map(|(set, title)| {
+            Ok((*title, budgets.difference(&format!("{arm}-{set}"), &format!("{against}-{set}"))?))
+        });
         let all = all.collect::<Result<Vec<_>>>()?;
         let (verdict, effect) = (over_sets(&all), listed(&all));
         rows.push(Row {
@@ -81,9 +82,9 @@ pub(super) fn table(numbers: &Numbers) -> Result<String> {
         ("4.1 … on Fashion-MNIST", "Fashion-MNIST", "fashion"),
     ] {
         let published = of_figure_9(numbers, title)?;
-        let tuned = stated(&budgets, &format!("full-{set}"), &format!("gradient-only-{set}"))?;
+        let tuned = budgets.difference(&format!("full-{set}"), &format!("gradient-only-{set}"))?;
         // On all of Fashion-MNIST figure 14 tests the same pair, fixed beforehand, with seeds of its own.
-        let again = (set == "fashion").then(|| stated(&steps, "full-100", "gradient-only-100")).transpose()?;
+        let again = (set == "fashion").then(|| steps.difference("full-100", "gradient-only-100")).transpose()?;
         let words = match &again {
             Some(again) => {
                 format!(
@@ -113,9 +114,7 @@ pub(super) fn table(numbers: &Numbers) -> Result<String> {
         effect: with_p(&cifar),
         evidence: "[figure 5](#transfer-cifar-10-figure-5), 3 seeds, width 16, 5,000 images: not the published scale",
     });
-    rows.extend(dynamics(numbers)?);
-    rows.push(stability(&numbers.runs("fig8-stability")?)?);
-    rows.extend(design(numbers)?);
+    rows.extend(appendix::rows(numbers)?);
     let mut out = String::from("| claim | verdict | effect | evidence |\n| :-- | :-- | :-- | :-- |\n");
     for Row { claim, verdict, effect, evidence } in rows {
         out.push_str(&format!("| {claim} | **{verdict}** | {effect} | {evidence} |\n"));
@@ -123,13 +122,20 @@ pub(super) fn table(numbers: &Numbers) -> Result<String> {
     Ok(out)
 }
 
-/// A hypothesis of an experiment, adjusted over all of them.
-fn stated(runs: &Runs, arm: &str, against: &str) -> Result<Difference> {
-    let all: Vec<_> = runs.runs.iter().map(|(run, record)| (run.clone(), Some(record.clone()))).collect();
-    let compared = Compared::of(&runs.plan, &all, &Asked::default())?;
-    let pair = compared.hypotheses.iter().find(|pair| pair.arm == arm && pair.baseline == against);
-    let difference = pair.and_then(|pair| pair.groups.first()?.difference.clone());
-    difference.with_context(|| format!("`{}` has no hypothesis `{arm}` against `{against}`", runs.plan.experiment))
+/// The hypotheses of an experiment, adjusted over all of them.
+struct Stated(Vec<Comparison>);
+
+impl Stated {
+    fn of(runs: &Runs) -> Result<Self> {
+        let all: Vec<_> = runs.runs.iter().map(|(run, record)| (run.clone(), Some(record.clone()))).collect();
+        Ok(Self(Compared::of(&runs.plan, &all, &Asked::default())?.hypotheses))
+    }
+
+    fn difference(&self, arm: &str, against: &str) -> Result<Difference> {
+        let pair = self.0.iter().find(|pair| pair.arm == arm && pair.baseline == against);
+        let difference = pair.and_then(|pair| pair.groups.first()?.difference.clone());
+        difference.with_context(|| format!("no hypothesis has `{arm}` against `{against}`, or no seed in both"))
+    }
 }
 
 /// Full rule minus published ablation, adjusted over figure 9's tests.
@@ -226,10 +232,12 @@ fn in_points(difference: &Difference) -> BTreeMap<u64, f64> {
 }
 
 /// Whether the advantage grows from all of the data to a tenth, at equal epochs and at equal steps.
-fn low_data(numbers: &Numbers, steps: &Runs) -> Result<Row> {
+fn low_data(numbers: &Numbers, steps: &Stated) -> Result<Row> {
     let change = |against: &str| -> Result<Paired> {
-        let of =
-            |part: &str| stated(steps, &format!("full-{part}"), &format!("{against}-{part}")).map(|d| in_points(&d));
+        let of = |part: &str| {
+            let difference = steps.difference(&format!("full-{part}"), &format!("{against}-{part}"))?;
+            Ok::<_, anyhow::Error>(in_points(&difference))
+        };
         Ok(Paired::of(&of("10")?, &of("100")?))
     };
     let runs = numbers.runs("fig3-low-data")?;
@@ -258,145 +266,39 @@ fn low_data(numbers: &Numbers, steps: &Runs) -> Result<Row> {
     })
 }
 
-/// Appendix F's claims about α and the size of updates.
-fn dynamics(numbers: &Numbers) -> Result<Vec<Row>> {
-    const EVIDENCE: &str = "[figure 6](#dynamics-figure-6), Fashion-MNIST, full rule against its ablation";
-    let runs = numbers.runs("fig6-dynamics")?;
-    let last = |quantity| {
-        Ok::<_, anyhow::Error>(Paired::of(&runs.last("full", quantity)?, &runs.last("gradient-only", quantity)?))
-    };
-    let mean = last(Quantity::Diagnostic("alpha_mean"))?;
-    let spread = last(Quantity::Diagnostic("alpha_std"))?;
-    let norm = Quantity::StepNorm("effective_update_norm");
-    let epochs = |arm: &str, of: &dyn Fn(&[f64]) -> Option<f64>| -> Result<BTreeMap<u64, f64>> {
-        let series = |record: &np_record::Record| -> Option<Vec<f64>> {
-            record.epochs.iter().map(|epoch| norm.of(epoch)).collect()
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_claim_holds_where_it_held_as_published_and_tuned() {
+        use Said::{Ahead, Behind, Nothing};
+        assert_eq!(twice(Ahead, Ahead), "holds");
+        assert_eq!(twice(Ahead, Nothing), "at the published rate only");
+        assert_eq!(twice(Nothing, Ahead), "when both are tuned");
+        assert_eq!(twice(Nothing, Behind), "reversed when both are tuned");
+        assert_eq!(twice(Nothing, Nothing), "not shown");
+    }
+
+    #[test]
+    fn a_verdict_is_of_the_adjusted_p_and_of_what_the_seeds_could_have_shown() {
+        // By hand: ten pairs of one sign have p = 2 / 2^10, three of them 0.25.
+        let of = |values: &[f64], family: f64| {
+            let test = stats::sign_flip(values).unwrap();
+            let smallest_p = 2.0 / 2_f64.powi(values.len() as i32);
+            Said::of(&Difference {
+                values: (0..).zip(values.iter().copied()).collect(),
+                mean: stats::mean(values).unwrap(),
+                std: None,
+                interval: None,
+                p_holm: (test.p * family).min(1.0),
+                test,
+                smallest_p,
+            })
         };
-        Ok(runs.arm(arm)?.into_iter().filter_map(|(seed, record)| Some((seed, of(&series(record)?)?))).collect())
-    };
-    let first = |values: &[f64]| values.first().copied();
-    // In per cent of their mean.
-    let rough = |values: &[f64]| {
-        let last = &values[values.len().saturating_sub(LAST)..];
-        Some(100.0 * stats::sample_std(last)? / stats::mean(last)?)
-    };
-    let early = Paired::of(&epochs("full", &first)?, &epochs("gradient-only", &first)?);
-    let late = Paired::of(&epochs("gradient-only", &rough)?, &epochs("full", &rough)?);
-    let row = |claim, verdict: &str, effect| Row { claim, verdict: verdict.into(), effect, evidence: EVIDENCE };
-    let both = match (exploratory(&early)?, exploratory(&late)?) {
-        (one, other) if one == other => one.to_owned(),
-        (one, other) => format!("early: {one}; late: {other}"),
-    };
-    Ok(vec![
-        row(
-            "F Mean α is higher",
-            exploratory(&mean)?,
-            format!("{}; no measure of step size: a norm clip follows", mean.text()?),
-        ),
-        row(
-            "F α is more stable",
-            match exploratory(&spread)? {
-                "holds" => "reversed",
-                "reversed" => "holds",
-                other => other,
-            },
-            format!("its standard deviation over elements is {} larger", spread.text()?),
-        ),
-        row(
-            "F Updates are larger early and smoother late",
-            &both,
-            format!(
-                "norm of a step in the first epoch {}; its standard deviation over the last {LAST} epochs, in per cent of it, ablation − full rule: {}",
-                early.text()?,
-                late.text()?
-            ),
-        ),
-    ])
-}
-
-/// Appendix F's claim about what keeps training stable.
-fn stability(runs: &Runs) -> Result<Row> {
-    let lost = |arm: &str| {
-        runs.runs.iter().filter(|(run, record)| run.arm == arm && record.outcome != Outcome::Finished).count()
-    };
-    let best = |arm: &str| -> Result<f64> {
-        let means = runs.values(RATE, Some(arm)).into_iter().map(|rate| -> Result<Option<f64>> {
-            let here = runs.where_axis(RATE, &rate.into())?;
-            let (planned, summary) = (here.arm(arm)?.len(), here.summary(arm, Quantity::TestAccuracy)?);
-            Ok(summary.filter(|summary| summary.values.len() == planned).map(|summary| summary.mean))
-        });
-        let means = means.collect::<Result<Vec<_>>>()?;
-        means
-            .into_iter()
-            .flatten()
-            .max_by(f64::total_cmp)
-            .with_context(|| format!("no rate at which all runs of `{arm}` finished"))
-    };
-    let [full, clip, signals, none] = ["full", "no-norm-clip", "no-signal-normalization", "none"];
-    let clip_counts = lost(clip) > lost(full);
-    let rest_counts = best(full)? > best(signals)?;
-    let verdict = match (clip_counts, rest_counts) {
-        (true, true) => "holds",
-        (true, false) => "of the norm clip, not of normalisation",
-        (false, true) => "of normalisation, not of the norm clip",
-        (false, false) => "not shown",
-    };
-    Ok(Row {
-        claim: "F Norm clip and normalisation keep training stable",
-        verdict: verdict.into(),
-        effect: format!(
-            "diverged runs: {} without the clip, {} with it; best accuracy {:.1} % with everything, {:.1} % without normalised signals, {:.1} % without any of the three (no test)",
-            lost(clip),
-            lost(full),
-            best(full)?,
-            best(signals)?,
-            best(none)?
-        ),
-        evidence: "[figure 8](#stability-figure-8), Fashion-MNIST, 3 seeds",
-    })
-}
-
-/// Appendix G's claims about variants, over the last epochs.
-fn design(numbers: &Numbers) -> Result<Vec<Row>> {
-    let runs = numbers.runs("fig7-design-space")?;
-    let (best, _) = numbers.runs("fig4-optimizers")?.selected()?;
-    let late = |runs: &Runs, arm: &str| -> Result<BTreeMap<u64, f64>> {
-        Ok(last_epochs(runs, settings(runs).first().context("no run is there")?, arm, LAST))
-    };
-    let tuned = late(&best, crate::figures::space::TUNED)?;
-    let row = |claim, arms: Vec<String>, near: &'static str, far: &'static str| -> Result<Row> {
-        let mut pairs = Vec::new();
-        for arm in &arms {
-            pairs.push(Paired::of(&late(&runs, arm)?, &tuned));
-        }
-        let behind = pairs.iter().filter(|paired| paired.all_below()).count();
-        let means = pairs.iter().map(|paired| Ok(paired.mean_and_p()?.0)).collect::<Result<Vec<f64>>>()?;
-        let (low, high) =
-            means.iter().fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), x| (low.min(*x), high.max(*x)));
-        let verdict = if 2 * behind > arms.len() { far } else { near };
-        let signed = super::tables::signed;
-        Ok(Row {
-            claim,
-            verdict: verdict.into(),
-            effect: format!(
-                "{behind} of {} behind tuned SGD for every seed; means {} to {} points (no test)",
-                arms.len(),
-                signed(low),
-                signed(high)
-            ),
-            evidence: "[figure 7](#design-space-cifar-10-figure-7), mean of the last 5 epochs, 3 seeds, short training",
-        })
-    };
-    let of = |prefixes: &[&str]| -> Vec<String> {
-        runs.arms().into_iter().filter(|arm| prefixes.iter().any(|prefix| arm.starts_with(prefix))).collect()
-    };
-    Ok(vec![
-        row("G Naive variants (hybrids) fall below tuned SGD", of(&["adamw-", "sgd-"]), "reversed", "as claimed")?,
-        row(
-            "G With the learning-rate controller the rule comes near tuned SGD",
-            of(&["controller-"]),
-            "as claimed",
-            "reversed",
-        )?,
-    ])
+        assert_eq!(of(&[0.1; 10], 18.0), Said::Ahead);
+        assert_eq!(of(&[-0.1; 10], 18.0), Said::Behind);
+        assert_eq!(of(&[0.1; 10], 30.0), Said::Nothing);
+        assert_eq!(of(&[0.1; 3], 1.0), Said::TooFew);
+    }
 }
