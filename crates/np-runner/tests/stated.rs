@@ -73,6 +73,12 @@ fn what_is_fixed_changes_no_run_and_comes_first() {
     lab.good(&["report", "tiny.yaml"]);
     let page = fs::read_to_string(lab.path("report.html")).unwrap();
     let at = |part: &str| page.find(part).unwrap_or_else(|| panic!("{part}"));
+    // Verdicts come first: the pair, what its two seeds can tell, and the difference as `np compare` prints it.
+    let verdicts = &page[at("<section id=\"verdicts\"")..at("<p class=\"question\">")];
+    assert!(verdicts.contains(">sgd against plain<") && verdicts.contains(">too few seeds to tell<"), "{verdicts}");
+    let row = out.lines().find(|line| line.contains(" ± ")).unwrap();
+    let difference = row.split_whitespace().find(|cell| cell.starts_with(['+', '-'])).unwrap();
+    assert!(verdicts.contains(&format!(">{difference}<")), "{row}\n{verdicts}");
     let first = at("test accuracy, mean of the last 2 epochs (%)</th>");
     assert!(first < at(">test accuracy %</th>") && first < at(">training loss</th>"), "the first number shown");
     assert!(

@@ -80,6 +80,10 @@ impl Comparison {
         }
     }
 
+    /// Columns of [`table`](Self::table) after those of the axes: the arm, the other, pairs, difference, interval, p, adjusted p, and the smallest p that so many
+    /// pairs can have.
+    pub const COLUMNS: usize = 8;
+
     /// The comparison as a table, as it is printed: cells rounded, shares in percent.
     #[must_use]
     pub fn table(&self) -> Table {

@@ -30,6 +30,7 @@ use maud::{DOCTYPE, PreEscaped, html};
 use np_record::{Plan, compare::Comparison, select::Runs, select::Selection, visible};
 use sha2::{Digest as _, Sha256};
 
+use self::study::Compares;
 use crate::shell::option;
 
 /// What one experiment's section is made of.
@@ -92,9 +93,10 @@ pub(crate) fn page(studies: &[Study]) -> String {
     // Those of the command line are of all; a plan has its own, and is named by its file.
     let changes: &[String] = studies.first().map_or(&[], |study| &study.plan.overrides);
     let changes = if studies.iter().all(|study| study.plan.overrides == changes) { changes } else { &[] };
-    let fixed: Vec<Vec<Comparison>> = studies.iter().map(study::hypotheses).collect();
+    let compares: Vec<Compares> = studies.iter().map(Compares::of).collect();
+    let of = studies.iter().zip(&compares);
     let fixed: Vec<(&str, &[Comparison])> =
-        studies.iter().zip(&fixed).map(|(study, fixed)| (study.plan.experiment.as_str(), fixed.as_slice())).collect();
+        of.map(|(study, compares)| (study.plan.experiment.as_str(), compares.hypotheses())).collect();
     let page = html! {
         (DOCTYPE)
         html lang="en" {
@@ -119,8 +121,10 @@ pub(crate) fn page(studies: &[Study]) -> String {
                     }
                 }
                 main #main {
-                    @if studies.len() > 1 { (verdicts::overview(&fixed)) }
-                    @for (study, drawn) in studies.iter().zip(&drawn) { (study::section(study, drawn, &named)) }
+                    (verdicts::overview(&fixed))
+                    @for ((study, compares), drawn) in studies.iter().zip(&compares).zip(&drawn) {
+                        (study::section(study, compares, drawn, &named))
+                    }
                 }
                 footer {
                     p { "This page again:" }

@@ -15,7 +15,7 @@ use super::{
     Study, chart, figures,
     markup::{capital, inline, table},
     tables::{comparisons, groups, provenance, results, settings, unfinished},
-    verdicts, views,
+    views,
     views::View,
 };
 use crate::shell::option;
@@ -28,22 +28,45 @@ pub(super) fn drawn(study: &Study) -> Vec<figures::Figure> {
     study.figures.as_deref().map(|folder| figures::of(folder, &study.plan.experiment)).unwrap_or_default()
 }
 
+/// The numbers that an experiment is seen by, its outcome first, and its arms compared by each.
+pub(super) struct Compares {
+    views: Vec<View>,
+    tables: Vec<Tables>,
+}
+
+impl Compares {
+    pub(super) fn of(study: &Study) -> Self {
+        let views = views::views(&study.runs, study.plan.outcome.map(np_record::StatedOutcome::measure));
+        let tables = views.iter().map(|view| compared(study, view.measure)).collect();
+        Self { views, tables }
+    }
+
+    /// The pairs that were fixed beforehand: of the outcome alone.
+    pub(super) fn hypotheses(&self) -> &[Comparison] {
+        match self.tables.first() {
+            Some(Ok((compared, _))) => &compared.hypotheses,
+            _ => &[],
+        }
+    }
+}
+
 /// The section; `all` are the experiments of the page, each with the figures that name it.
-pub(super) fn section(study: &Study, drawn: &[figures::Figure], all: &[(&str, &[figures::Figure])]) -> Markup {
+pub(super) fn section(
+    study: &Study,
+    Compares { views, tables }: &Compares,
+    drawn: &[figures::Figure],
+    all: &[(&str, &[figures::Figure])],
+) -> Markup {
     let name = &study.plan.experiment;
     let id = |what: &str| format!("{name}-{what}");
     let arms = arms(&study.runs);
     let outcome = study.plan.outcome.map(np_record::StatedOutcome::measure);
-    let views = views::views(&study.runs, outcome);
-    let compared: Vec<(View, Tables)> = views.iter().map(|view| (*view, compared(study, view.measure))).collect();
-    let fixed = hypotheses(study);
     let unfinished = unfinished(&study.all);
     let redraws: Vec<&String> = drawn.iter().filter_map(|figure| figure.redraw.as_ref()).collect();
     html! {
         section id=(name) aria-labelledby=(id("title")) {
             h2 id=(id("title")) { (name) }
             p.question { (inline(&study.plan.question)) }
-            @if let Some(verdicts) = verdicts::verdicts(&[(name.as_str(), &fixed)]) { (table(&verdicts, &id("verdicts"))) }
             @if !study.about.is_empty() {
                 div.about { @for paragraph in study.about.split("\n\n") { p { (inline(paragraph)) } } }
             }
@@ -72,8 +95,8 @@ pub(super) fn section(study: &Study, drawn: &[figures::Figure], all: &[(&str, &[
                     }
                 }
             }
-            @if arms.len() > 1 || study.runs.len() > 1 { (views::buttons(&views, name)) }
-            @let curves = curves(&study.runs, &arms, &views, !drawn.is_empty());
+            @if arms.len() > 1 || study.runs.len() > 1 { (views::buttons(views, name)) }
+            @let curves = curves(&study.runs, &arms, views, !drawn.is_empty());
             @if drawn.is_empty() { (curves) }
             @else if !curves.0.is_empty() { details { summary { "Curves of every arm by epoch" } (curves) } }
             h3 { "Results" }
@@ -87,13 +110,13 @@ pub(super) fn section(study: &Study, drawn: &[figures::Figure], all: &[(&str, &[
             (table(&results(&study.runs, outcome), &id("results")))
             @if arms.len() < 2 { p.soft { "There is one arm, and nothing to compare it with." } }
             @else {
-                @for (view, compared) in &compared {
-                    div class=(views::classes(&views, |shown| shown == view)) { (comparison(compared, &|what| format!("{name}-{}-{what}", view.class))) }
+                @for (view, compared) in views.iter().zip(tables) {
+                    div class=(views::classes(views, |shown| shown == view)) { (comparison(compared, &|what| format!("{name}-{}-{what}", view.class))) }
                 }
             }
             @if arms.len() > 1 {
-                @for view in &views {
-                    div class=(views::classes(&views, |shown| shown == view)) {
+                @for view in views {
+                    div class=(views::classes(views, |shown| shown == view)) {
                         (table(&of_all(study, &arms[0], view.measure), &format!("{name}-{}-pooled", view.class)))
                     }
                 }
@@ -139,12 +162,6 @@ fn arms(runs: &Runs) -> Vec<String> {
         }
     }
     arms
-}
-
-/// What the file fixed beforehand, tested.
-pub(super) fn hypotheses(study: &Study) -> Vec<Comparison> {
-    let made = Compared::of(&study.plan, &study.runs, &Asked::default());
-    made.map(|compared| compared.hypotheses).unwrap_or_default()
 }
 
 /// The tables of a comparison; each has an id of its own in the page.

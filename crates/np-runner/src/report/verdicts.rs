@@ -1,4 +1,4 @@
-//! What came out, first: a sentence for each pair of arms that an experiment fixed beforehand.
+//! What came out, first: a row for each pair of arms that an experiment fixed beforehand.
 
 use maud::{Markup, html};
 use np_record::{
@@ -11,28 +11,40 @@ use super::{markup::table, tables::settings};
 /// Below it, after Holm's adjustment, a difference is told from none.
 const LEVEL: f64 = 0.05;
 
-/// The pairs of the experiments that fixed some, a row each; `None` where no test was fixed.
-pub(super) fn verdicts(experiments: &[(&str, &[Comparison])]) -> Option<Table> {
-    let several = experiments.iter().filter(|(_, pairs)| !pairs.is_empty()).count() > 1;
-    let mut columns: Vec<Column> = several.then(|| Column::name("experiment", "experiment")).into_iter().collect();
-    columns.extend(["pair", "at", "verdict"].map(|title| Column::name(title, title)));
-    columns
-        .extend(["difference", "95 % interval", "p (Holm)", "pairs of runs"].map(|title| Column::number(title, title)));
+/// Of the columns of a comparison, after its axes: difference, interval, adjusted p, and pairs of runs.
+const SHOWN: [usize; 4] = [3, 4, 6, 2];
+
+/// The verdicts of the experiments of a page; nothing where none fixed a pair.
+pub(super) fn overview(experiments: &[(&str, &[Comparison])]) -> Markup {
+    html! { @if let Some(verdicts) = verdicts(experiments) { section #verdicts aria-label="verdicts" { (table(&verdicts, "verdicts-table")) } } }
+}
+
+fn verdicts(experiments: &[(&str, &[Comparison])]) -> Option<Table> {
+    let pairs = || experiments.iter().flat_map(|(name, pairs)| pairs.iter().map(move |pair| (*name, pair)));
+    let is_placed = pairs().flat_map(|(_, pair)| &pair.groups).any(|group| !group.axes.is_empty());
+    let of_several = experiments.len() > 1;
+    let names = [(of_several, "experiment"), (true, "pair"), (is_placed, "at"), (true, "verdict")];
+    let mut columns: Vec<Column> =
+        names.iter().filter(|(is_shown, _)| *is_shown).map(|(_, title)| Column::name(title, title)).collect();
     let mut rows = Vec::new();
-    for (experiment, pairs) in experiments {
-        for pair in *pairs {
-            for group in &pair.groups {
-                let mut row: Vec<Cell> = several.then(|| Cell::name(*experiment)).into_iter().collect();
-                let pair_of = format!("{} against {}", pair.arm, pair.baseline);
-                row.extend([pair_of, settings(&group.axes), verdict(pair, group.difference.as_ref())].map(Cell::name));
-                row.extend(numbers(pair, group.difference.as_ref()).map(Cell::printed));
-                rows.push(row);
-            }
+    for (experiment, pair) in pairs() {
+        let told = pair.table();
+        let from = told.columns.len() - Comparison::COLUMNS;
+        if rows.is_empty() {
+            columns.extend(SHOWN.map(|place| told.columns[from + place].clone()));
         }
-    }
-    if rows.iter().all(|row| row[usize::from(several) + 1].text.is_empty()) {
-        columns.remove(usize::from(several) + 1);
-        rows.iter_mut().for_each(|row| drop(row.remove(usize::from(several) + 1)));
+        for (group, cells) in pair.groups.iter().zip(&told.rows) {
+            let words = [
+                experiment.to_owned(),
+                format!("{} against {}", pair.arm, pair.baseline),
+                settings(&group.axes),
+                verdict(pair, group.difference.as_ref()).to_owned(),
+            ];
+            let shown = names.iter().zip(words).filter(|((is_shown, _), _)| *is_shown);
+            let mut row: Vec<Cell> = shown.map(|(_, word)| Cell::name(word)).collect();
+            row.extend(SHOWN.map(|place| cells[from + place].clone()));
+            rows.push(row);
+        }
     }
     let notes = vec![format!(
         "pairs and outcome were fixed in the experiment's file before its runs; a verdict is of p below {LEVEL} after Holm's adjustment over all pairs of an experiment"
@@ -41,34 +53,12 @@ pub(super) fn verdicts(experiments: &[(&str, &[Comparison])]) -> Option<Table> {
 }
 
 /// `ahead`, `behind`, or what cannot be said.
-fn verdict(pair: &Comparison, difference: Option<&Difference>) -> String {
-    let Some(difference) = difference else { return "no runs to compare".into() };
-    if difference.smallest_p > LEVEL {
-        return "too few seeds to tell".into();
+fn verdict(pair: &Comparison, difference: Option<&Difference>) -> &'static str {
+    match difference {
+        None => "no runs to compare",
+        Some(difference) if difference.smallest_p > LEVEL => "too few seeds to tell",
+        Some(difference) if difference.p_holm >= LEVEL => "no difference shown",
+        Some(difference) if (difference.mean > 0.0) == pair.metric.higher_is_better() => "ahead",
+        Some(_) => "behind",
     }
-    match (difference.p_holm < LEVEL, (difference.mean > 0.0) == pair.metric.higher_is_better()) {
-        (false, _) => "no difference shown".into(),
-        (true, true) => "ahead".into(),
-        (true, false) => "behind".into(),
-    }
-}
-
-fn numbers(pair: &Comparison, difference: Option<&Difference>) -> [String; 4] {
-    let Some(difference) = difference else { return ["–".into(), "–".into(), "–".into(), "0".into()] };
-    let signed = |value: f64| {
-        let text = pair.metric.text(value);
-        if value >= 0.0 { format!("+{text}") } else { text.replace('-', "−") }
-    };
-    let unit = if pair.metric.unit() == "%" { " points" } else { "" };
-    let interval = difference.interval.map_or("–".into(), |i| format!("{} to {}", signed(i.low), signed(i.high)));
-    let p = match difference.p_holm {
-        p if p < 0.001 => "< 0.001".into(),
-        p => format!("{p:.3}"),
-    };
-    [format!("{}{unit}", signed(difference.mean)), interval, p, difference.values.len().to_string()]
-}
-
-/// The verdicts of all experiments of a page.
-pub(super) fn overview(experiments: &[(&str, &[Comparison])]) -> Markup {
-    html! { @if let Some(verdicts) = verdicts(experiments) { section #verdicts aria-label="verdicts" { (table(&verdicts, "verdicts-table")) } } }
 }
