@@ -4,11 +4,11 @@
 //! recorded once; in a step the host writes one table of addresses and arguments, copies it if it has changed, and queues launches.
 
 use np_cuda::machine::Machine;
-use np_cuda::table::{BUFFERS, CHUNK, Row, Table, pieces};
+use np_cuda::table::{BUFFERS, CHUNK, Row, Table};
 
 use crate::engine::elementwise::launched::refused;
-use crate::engine::gradient_map::GradientMap;
 use crate::engine::number::Number;
+use crate::engine::places::{Cuts, Place};
 use crate::engine::traced::arithmetic::{self, ARITHMETIC, CHUNKS, TOTALS};
 use crate::engine::traced::cuda::Storage;
 use crate::engine::traced::listed::{Listed, list};
@@ -22,16 +22,6 @@ const PARTIAL: usize = 1;
 const NUMBERS: usize = 2;
 const KEPT: usize = 3;
 const CUTS: usize = 4;
-/// Ways of cutting tensors that are kept, beside those of one step.
-const MOST_CUTS: usize = 32;
-
-/// A tensor of a chain: where it is, how it is stored, and what its gradient is read through.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Place {
-    pub(crate) row: Row,
-    pub(crate) storage: Storage,
-    pub(crate) map: GradientMap,
-}
 
 /// A pass's formula.
 pub(crate) trait Formula {
@@ -63,20 +53,13 @@ struct Known {
     least: Option<usize>,
 }
 
-#[derive(Debug)]
-struct Cut {
-    lengths: Vec<u64>,
-    at: u64,
-    count: usize,
-}
-
 /// What is kept on the host from step to step.
 #[derive(Debug, Default)]
 pub(crate) struct Chain {
     table: Table,
     sent: Vec<u8>,
     known: Vec<Known>,
-    cuts: Vec<Cut>,
+    cuts: Cuts,
     arguments: Vec<f64>,
     texts: [String; 2],
 }
@@ -122,9 +105,7 @@ impl Chain {
         columns: usize,
     ) -> Result<Links<'a, M>> {
         self.table.clear();
-        if self.cuts.len() > MOST_CUTS {
-            self.cuts.clear();
-        }
+        self.cuts.begin();
         if self.texts[0].is_empty() {
             self.texts = [arithmetic::chunks(), arithmetic::totals()];
         }
@@ -232,7 +213,7 @@ impl<M: Machine> Links<'_, M> {
         let (mut ranges, mut first) = (vec![[0; 2]; self.places.len()], 0);
         for (known, members) in groups {
             let lengths: Vec<u64> = members.iter().map(|i| self.places[*i].row.length).collect();
-            let cut = self.cut(lengths)?;
+            let cut = self.chain.cuts.of(self.machine, CUTS, lengths)?;
             let mut at = first;
             for i in &members {
                 let count = u32::try_from(self.places[*i].row.length.div_ceil(CHUNK as u64)).unwrap_or(u32::MAX);
@@ -354,19 +335,5 @@ impl<M: Machine> Links<'_, M> {
         }
         self.rows.push((members, at));
         at
-    }
-
-    /// Where it says how tensors of these lengths are cut, and into how many chunks.
-    fn cut(&mut self, lengths: Vec<u64>) -> Result<(u64, usize)> {
-        let cuts = &mut self.chain.cuts;
-        if let Some(cut) = cuts.iter().find(|cut| cut.lengths == lengths) {
-            return Ok((cut.at, cut.count));
-        }
-        let mut table = Table::default();
-        table.pieces(pieces(&lengths, CHUNK));
-        let at = self.machine.upload(CUTS + cuts.len(), table.bytes()).map_err(refused)?;
-        let count = pieces(&lengths, CHUNK).count();
-        cuts.push(Cut { lengths, at, count });
-        Ok((at, count))
     }
 }

@@ -13,7 +13,7 @@ use crate::engine::elementwise::plan::storage_of;
 #[cfg(any(test, feature = "cuda"))]
 use crate::engine::param_step::ParamStep;
 #[cfg(any(test, feature = "cuda"))]
-use crate::engine::summed::Place;
+use crate::engine::places::Place;
 #[cfg(feature = "cuda")]
 use crate::engine::summed::coupled::{Held, Run};
 #[cfg(feature = "cuda")]

@@ -28,6 +28,8 @@ pub(crate) mod optimizer_state;
 pub(crate) mod param_state;
 pub(crate) mod param_step;
 pub(crate) mod pass;
+#[cfg(any(test, feature = "cuda"))]
+pub(crate) mod places;
 pub(crate) mod range;
 pub(crate) mod rate;
 pub(crate) mod report;

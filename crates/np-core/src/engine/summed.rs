@@ -2,33 +2,14 @@
 
 pub(crate) mod coupled;
 
-use np_cuda::machine::Machine;
-use np_cuda::table::{BUFFERS, CHUNK, Row, Table, pieces};
+use np_cuda::table::{BUFFERS, Row, Table};
 
-use crate::engine::elementwise::launched::refused;
-use crate::engine::gradient_map::GradientMap;
 use crate::engine::number::Number;
+use crate::engine::places::{Cuts, Place};
 use crate::engine::traced::cuda::Storage;
 use crate::engine::traced::listed::{Listed, list};
 use crate::engine::traced::pass::Pass;
 use crate::engine::traced::symbol::record_all;
-use crate::error::Result;
-
-/// The machine's buffers, by their numbers; from the last on, ways of cutting tensors.
-const TABLE: usize = 0;
-const PARTIAL: usize = 1;
-const OUT: usize = 2;
-const CUTS: usize = 3;
-/// Ways of cutting tensors that are kept.
-const MOST_CUTS: usize = 32;
-
-/// A tensor of a pass: where it is, how it is stored, and what its gradient is read through.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Place {
-    pub(crate) row: Row,
-    pub(crate) storage: Storage,
-    pub(crate) map: GradientMap,
-}
 
 /// A pass's formula.
 pub(crate) trait Formula {
@@ -48,19 +29,12 @@ struct Known {
     outputs: usize,
 }
 
-#[derive(Debug)]
-struct Cut {
-    lengths: Vec<u64>,
-    at: u64,
-    count: usize,
-}
-
 /// What is kept on the host from step to step.
 #[derive(Debug, Default)]
 pub(crate) struct Held {
     table: Table,
     known: Vec<Known>,
-    cuts: Vec<Cut>,
+    cuts: Cuts,
     arguments: Vec<f64>,
 }
 
@@ -114,21 +88,5 @@ impl Held {
                 }
             }
         }
-    }
-
-    /// Where it says how tensors of these lengths are cut, and into how many chunks.
-    fn cut(&mut self, machine: &mut impl Machine, lengths: Vec<u64>) -> Result<(u64, usize)> {
-        if let Some(cut) = self.cuts.iter().find(|cut| cut.lengths == lengths) {
-            return Ok((cut.at, cut.count));
-        }
-        if self.cuts.len() == MOST_CUTS {
-            self.cuts.clear();
-        }
-        let mut table = Table::default();
-        table.pieces(pieces(&lengths, CHUNK));
-        let at = machine.upload(CUTS + self.cuts.len(), table.bytes()).map_err(refused)?;
-        let count = pieces(&lengths, CHUNK).count();
-        self.cuts.push(Cut { lengths, at, count });
-        Ok((at, count))
     }
 }

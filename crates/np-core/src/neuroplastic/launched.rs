@@ -19,10 +19,11 @@ use super::scalars::{Found, Place, Plan, Stage};
 use super::tensors::mu;
 use crate::config::plasticity::{Layer, Plasticity};
 use crate::engine::apply::Apply;
-use crate::engine::chain::{self, Arithmetic, Chain, To};
+use crate::engine::chain::{Arithmetic, Chain, To};
 use crate::engine::elementwise::plan::storage_of;
 use crate::engine::number::{Float, Number};
 use crate::engine::param_step::ParamStep;
+use crate::engine::places;
 use crate::engine::traced::cuda::Storage;
 use crate::error::Result;
 
@@ -64,7 +65,7 @@ pub(super) fn factors_at(stage: Stage) -> usize {
 /// A tensor, and what its step depends on.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Member {
-    pub(super) place: chain::Place,
+    pub(super) place: places::Place,
     pub(super) steps: u64,
     pub(super) weight_decay: Option<f64>,
 }
@@ -81,7 +82,7 @@ pub(super) fn member(config: &NeuroPlasticConfig, w: &ParamStep<'_>, row: Row, s
         all[SECOND] = if hybrid.base.adamw().is_some() { of(SECOND) } else { 0 };
     }
     let row = Row { state: all, length: w.grad.elem_count() as u64, ..row };
-    let place = chain::Place { row, storage: storage_of(w.grad.dtype()), map: w.map };
+    let place = places::Place { row, storage: storage_of(w.grad.dtype()), map: w.map };
     Member { place, steps: w.param.steps, weight_decay: w.param.settings.weight_decay }
 }
 
@@ -236,7 +237,7 @@ impl Held {
         apply: bool,
     ) -> Result<()> {
         let rows = Rows { plan, places, members, watch };
-        let on_machine: Vec<chain::Place> = members.iter().map(|member| member.place).collect();
+        let on_machine: Vec<places::Place> = members.iter().map(|member| member.place).collect();
         let mut chain = self.chain.begin(machine, &on_machine, COLUMNS)?;
         chain.pass(&Traces { config: plan.config, members, trust: rows.trust() }, TRACES_AT)?;
         chain.arithmetic(&Coefficients(&rows))?;

@@ -19,7 +19,7 @@ use crate::engine::gradient_map::GradientMap;
 use crate::engine::gradients;
 use crate::engine::param_state::State;
 use crate::engine::param_step::ParamStep;
-use crate::engine::summed::Place;
+use crate::engine::places::Place;
 use crate::engine::summed::coupled::{Held, Run};
 use crate::{Backend, Driver, Options, Result, Rule, StepContext};
 

@@ -186,9 +186,10 @@ mod launched {
     use np_cuda::table::BUFFERS;
 
     use super::{LambConfig, Moments, Number, ParamStep, Result, Trust};
+    use crate::engine::places::Place;
     use crate::engine::scalar_stage::Stage;
+    use crate::engine::summed::Formula;
     use crate::engine::summed::coupled::{Finish, Run, Sums, is_wide, norm, squares};
-    use crate::engine::summed::{Formula, Place};
     use crate::engine::traced::pass::{Pass, Target};
 
     struct Launched<'a> {

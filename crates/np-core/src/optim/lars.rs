@@ -220,9 +220,10 @@ mod launched {
     use np_cuda::table::BUFFERS;
 
     use super::{Apply, Decay, LarsConfig, Number, ParamStep, Result, Update};
+    use crate::engine::places::Place;
     use crate::engine::scalar_stage::Stage;
+    use crate::engine::summed::Formula;
     use crate::engine::summed::coupled::{Run, Sums, is_wide, norm, squares};
-    use crate::engine::summed::{Formula, Place};
     use crate::engine::traced::pass::{Pass, Target};
 
     /// Σθ² and Σg².

@@ -5,19 +5,25 @@ use np_cuda::machine::Machine;
 use np_cuda::sums::{self, norms};
 use np_cuda::table::{BUFFERS, CHUNK};
 
-use super::{CUTS, Formula, Group, MOST_CUTS, OUT, PARTIAL, Place, TABLE};
+use super::{Formula, Group};
 use crate::engine::elementwise::launched::refused;
 use crate::engine::gradients::Squares;
 use crate::engine::number::Number;
+use crate::engine::places::Place;
 use crate::engine::scalar_stage::{self, STAGE, Stage};
+use crate::engine::traced::arithmetic::{self, CHUNKS};
 use crate::engine::traced::cuda::Storage;
 use crate::engine::traced::listed::{Listed, list};
-use crate::engine::traced::pass::{GATHER, PASS, Pass, THREADS, Target, Term, gather};
+use crate::engine::traced::pass::{PASS, Pass, THREADS, Target, Term};
 use crate::error::Result;
 
-/// The machine's buffers after those of passes, by their numbers; what is shared is in one of two.
-const NORMS: usize = CUTS + MOST_CUTS;
-const SHARED: [usize; 2] = [NORMS + 1, NORMS + 2];
+/// The machine's buffers, by their numbers: what is shared is in one of two; from the last on, ways of cutting tensors.
+const TABLE: usize = 0;
+const PARTIAL: usize = 1;
+const OUT: usize = 2;
+const NORMS: usize = 3;
+const SHARED: [usize; 2] = [4, 5];
+const CUTS: usize = 6;
 
 /// Arguments of a pass before those of its formula: what its gradient is read through.
 const OF_MAP: usize = 2;
@@ -92,6 +98,7 @@ pub(crate) struct Run<'a, M: Machine> {
 impl<'a, M: Machine> Run<'a, M> {
     pub(crate) fn new(machine: &'a mut M, held: &'a mut Held, places: &'a [Place]) -> Self {
         held.passes.table.clear();
+        held.passes.cuts.begin();
         Self { machine, held, places, passes: vec![], stages: vec![], table: 0, sums: 0 }
     }
 
@@ -217,7 +224,7 @@ impl<'a, M: Machine> Run<'a, M> {
             let mut first = 0;
             for group in &planned.groups {
                 let lengths = group.members.iter().map(|i| places[*i].row.length).collect();
-                let (cut, count) = self.held.passes.cut(self.machine, lengths)?;
+                let (cut, count) = self.held.passes.cuts.of(self.machine, CUTS, lengths)?;
                 let words = [cut, self.table + group.at_rows as u64, partial, out, first, attempt];
                 let text = self.held.passes.known[group.known].storage.squares();
                 self.machine.launch(&text, sums::SQUARES, count, sums::THREADS, &words).map_err(refused)?;
@@ -245,7 +252,7 @@ impl<'a, M: Machine> Run<'a, M> {
         let mut done = 0;
         for group in &planned.groups {
             let lengths = group.members.iter().map(|i| self.places[*i].row.length).collect();
-            let (cut, count) = held.cut(self.machine, lengths)?;
+            let (cut, count) = held.cuts.of(self.machine, CUTS, lengths)?;
             let [rows, arguments] = [group.at_rows, group.at_arguments].map(|at| self.table + at as u64);
             let words = [cut, rows, arguments, partial + (done * outputs * real) as u64];
             self.machine.launch(&held.known[group.known].text, PASS, count, THREADS, &words).map_err(refused)?;
@@ -254,15 +261,17 @@ impl<'a, M: Machine> Run<'a, M> {
         if outputs == 0 || planned.tensors == 0 {
             return Ok(());
         }
-        let gather = gather();
+        let text = arithmetic::chunks();
         let ranges = self.table + planned.at_ranges as u64;
         let to = self.sums + (planned.at_sums * real) as u64;
-        let words = [ranges, partial, to, outputs as u64, u64::MAX - 1];
-        self.machine.launch(&gather, GATHER, planned.tensors, 32, &words).map_err(refused)?;
+        // None of the sums is a least or a most; each tensor's stand one after another.
+        let words = |range, from, to| [range, from, to, outputs as u64, u64::MAX - 1, outputs as u64, 0];
+        let each = words(ranges, partial, to);
+        self.machine.launch(&text, CHUNKS, planned.tensors, arithmetic::THREADS, &each).map_err(refused)?;
         if self.stages.iter().any(|stage| stage.sums == Sums::Total(pass)) {
             let [range, total] = [planned.tensors * 2 * size_of::<u32>(), planned.tensors * outputs * real];
-            let words = [ranges + range as u64, to, to + total as u64, outputs as u64, u64::MAX - 1];
-            self.machine.launch(&gather, GATHER, 1, 32, &words).map_err(refused)?;
+            let all = words(ranges + range as u64, to, to + total as u64);
+            self.machine.launch(&text, CHUNKS, 1, arithmetic::THREADS, &all).map_err(refused)?;
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! Passes with sums as CUDA kernels: what is recorded of one element, in a loop whose sums have the CPU's order of additions.
 //!
 //! A block of threads does a chunk, a warp of 32 threads a block of 1024 of its elements, a thread the elements of one lane: so every lane is the CPU's
-//! (`cpu/sums.rs`). Lanes are added in order, then blocks, then, by [`GATHER`], chunks. Nothing is added atomically, and nothing is contracted.
+//! (`cpu/sums.rs`). Lanes are added in order, then blocks, then, by [`CHUNKS`](crate::engine::traced::arithmetic::CHUNKS), chunks. Nothing is added atomically, and nothing is contracted.
 
 use np_cuda::table::CHUNK;
 
@@ -12,9 +12,6 @@ use crate::engine::element::BLOCK;
 
 /// Function of every pass: `np_pass(pieces, tensors, arguments, partial)`, a block of [`THREADS`] for each chunk, whose sums go to `partial`.
 pub(crate) const PASS: &str = "np_pass";
-/// Function of [`gather`].
-pub(crate) const GATHER: &str = "np_gather";
-
 /// Lanes of a sum, which are the threads of a warp.
 pub(super) const LANES: usize = 32;
 /// Warps of a block of threads.
@@ -126,32 +123,4 @@ impl<N: Copy> Pass<N> {
         }
         text
     }
-}
-
-/// `np_gather(ranges, partial, out, outputs, least)`, a block of 32 threads for each tensor: its chunks' numbers added up in order; but `least` is the least of them,
-/// and the next the most.
-pub(crate) fn gather() -> String {
-    format!(
-        "// Sums of chunks, in order.
-struct Range {{
-    unsigned int first;
-    unsigned int count;
-}};
-
-extern \"C\" __global__ void {GATHER}(const Range *ranges, const double *partial, double *out, unsigned long long outputs,
-                                     unsigned long long least) {{
-    const Range range = ranges[blockIdx.x];
-    for (unsigned long long k = threadIdx.x; k < outputs; k += blockDim.x) {{
-        const double *const chunks = partial + outputs * range.first + k;
-        double total = k == least ? 1.0 / 0.0 : k == least + 1 ? -1.0 / 0.0 : 0.0;
-#pragma unroll 8
-        for (unsigned int i = 0; i < range.count; i += 1) {{
-            const double x = chunks[outputs * i];
-            total = k == least ? (x < total ? x : total) : k == least + 1 ? (total < x ? x : total) : __dadd_rn(total, x);
-        }}
-        out[outputs * blockIdx.x + k] = total;
-    }}
-}}
-"
-    )
 }
