@@ -11,6 +11,7 @@ mod pooled;
 mod profile;
 mod render;
 mod target;
+mod verdict;
 
 pub use alike::{Likeness, likenesses, note_likenesses};
 pub use measure::Measure;
@@ -21,6 +22,7 @@ pub use profile::{Cost, Problem, profile};
 pub(crate) use render::axes_text;
 pub use render::{Format, UnknownFormat};
 pub use target::{Target, TargetError, TimeToTarget, reached, time_to_target, time_to_target_table};
+pub use verdict::Verdict;
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -22,7 +22,7 @@ use crate::draw::theme;
 /// The key that tells the sets apart.
 const SETTING: &str = "setting";
 /// How the arms of each set end, and what it is called.
-const SETTINGS: [(&str, &str); 3] =
+pub(crate) const SETTINGS: [(&str, &str); 3] =
     [("-mnist", "MNIST"), ("-fashion", "Fashion-MNIST"), ("-tenth", "Fashion-MNIST, 10 %")];
 /// The arm that all others are held against.
 const TUNED: &str = "sgd";

@@ -4,22 +4,21 @@ use std::fmt::Write as _;
 
 use anyhow::{Context as _, Result};
 
-use super::claims::SETS;
 use super::numbers::spread;
 use crate::draw::theme;
+use crate::figures::budgets::{self, SETTINGS};
 use crate::figures::runs::Runs;
-use crate::figures::{budgets, study};
+use crate::figures::study;
 
 /// A row an arm, in the order of the experiment.
 pub(super) fn table(runs: &Runs) -> Result<String> {
     let measure = study::outcome(runs)?;
-    let titles = SETS.map(|(_, title)| title);
+    let titles = SETTINGS.map(|(_, title)| title);
     let mut out = format!("| arm | {} |\n| :-- | --: | --: | --: |\n", titles.join(" | "));
-    let first = format!("-{}", SETS[0].0);
-    for arm in runs.arms().iter().filter_map(|arm| arm.strip_suffix(&first)) {
+    for arm in runs.arms().iter().filter_map(|arm| arm.strip_suffix(SETTINGS[0].0)) {
         let _ = write!(out, "| {} |", theme::arm(arm)?.label);
-        for (set, _) in SETS {
-            let name = format!("{arm}-{set}");
+        for (ending, _) in SETTINGS {
+            let name = format!("{arm}{ending}");
             let run = runs.runs.iter().find(|(run, _)| run.arm == name).with_context(|| format!("no arm `{name}`"))?;
             let cell = match runs.measured(&name, measure)? {
                 Some(summary) => spread(summary.values, 2)?,

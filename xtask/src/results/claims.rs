@@ -5,20 +5,15 @@ mod appendix;
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, Result};
-use np_record::compare::{Asked, Compared, Comparison, Difference};
+use np_record::compare::{Asked, Compared, Comparison, Difference, Verdict};
 use np_record::stats;
 
 use super::numbers::Numbers;
 use super::sensitivity::{LAST, Paired, last_epochs};
 use super::tables::difference_text;
+use crate::figures::budgets::SETTINGS;
 use crate::figures::evidence::p_alone;
 use crate::figures::runs::Runs;
-
-/// Below it, adjusted where it is one of a family, a difference is told from none.
-const LEVEL: f64 = 0.05;
-/// The three sets of figure 11: how its arms end, and what the set is called.
-pub(super) const SETS: [(&str, &str); 3] =
-    [("mnist", "MNIST"), ("fashion", "Fashion-MNIST"), ("tenth", "a tenth of Fashion-MNIST")];
 
 /// A claim and what is found of it.
 struct Row {
@@ -26,27 +21,6 @@ struct Row {
     verdict: String,
     effect: String,
     evidence: &'static str,
-}
-
-/// What one test says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Said {
-    Ahead,
-    Behind,
-    Nothing,
-    /// So few pairs that no result could have told.
-    TooFew,
-}
-
-impl Said {
-    fn of(difference: &Difference) -> Self {
-        match difference {
-            d if d.smallest_p > LEVEL => Self::TooFew,
-            d if d.p_holm >= LEVEL => Self::Nothing,
-            d if d.mean > 0.0 => Self::Ahead,
-            _ => Self::Behind,
-        }
-    }
 }
 
 /// The table.
@@ -65,8 +39,8 @@ pub(super) fn table(numbers: &Numbers) -> Result<String> {
         ("… the coefficient helps SGD with momentum (hybrid against its base)", "hybrid-sgd-momentum", "sgd-momentum"),
         ("… and AdamW (hybrid against its base)", "hybrid-adamw", "adamw"),
     ] {
-        let all = SETS.iter().map(|(set, title)| {
-            Ok((*title, budgets.difference(&format!("{arm}-{set}"), &format!("{against}-{set}"))?))
+        let all = SETTINGS.iter().map(|(ending, title)| {
+            Ok((*title, budgets.difference(&format!("{arm}{ending}"), &format!("{against}{ending}"))?))
         });
         let all = all.collect::<Result<Vec<_>>>()?;
         let (verdict, effect) = (over_sets(&all), listed(&all));
@@ -97,7 +71,7 @@ pub(super) fn table(numbers: &Numbers) -> Result<String> {
         };
         rows.push(Row {
             claim,
-            verdict: twice(Said::of(again.as_ref().unwrap_or(&published)), Said::of(&tuned)).into(),
+            verdict: twice(above_zero(again.as_ref().unwrap_or(&published)), above_zero(&tuned)).into(),
             effect: format!("as published {words}; each tuned {}", with_p(&tuned)),
             evidence: match again {
                 Some(_) => "[figures 9](#evidence-under-four-controls-figure-9), [14](#data-or-steps-figure-14) and [11](#equal-budgets-figure-11)",
@@ -110,7 +84,7 @@ pub(super) fn table(numbers: &Numbers) -> Result<String> {
     let cifar = of_figure_9(numbers, "CIFAR-10, ResNet")?;
     rows.push(Row {
         claim: "4.3, E The same configuration is ahead on CIFAR-10",
-        verdict: said(Said::of(&cifar)).into(),
+        verdict: said(above_zero(&cifar)).into(),
         effect: with_p(&cifar),
         evidence: "[figure 5](#transfer-cifar-10-figure-5), 3 seeds, width 16, 5,000 images: not the published scale",
     });
@@ -138,38 +112,43 @@ impl Stated {
     }
 }
 
+/// The verdict on a difference of accuracies.
+fn above_zero(difference: &Difference) -> Verdict {
+    Verdict::of(difference, true)
+}
+
 /// Full rule minus published ablation, adjusted over figure 9's tests.
 fn of_figure_9(numbers: &Numbers, setting: &str) -> Result<Difference> {
     let found = numbers.evidence()?.mark(0, setting);
     Ok(found.with_context(|| format!("no difference on {setting}"))?.2.clone())
 }
 
-fn said(said: Said) -> &'static str {
-    match said {
-        Said::Ahead => "holds",
-        Said::Behind => "reversed",
-        Said::Nothing => "not shown",
-        Said::TooFew => "cannot be told",
+fn said(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Ahead => "holds",
+        Verdict::Behind => "reversed",
+        Verdict::NotShown => "not shown",
+        Verdict::TooFewPairs => "cannot be told",
     }
 }
 
 /// As published, and with each arm tuned.
-fn twice(published: Said, tuned: Said) -> &'static str {
+fn twice(published: Verdict, tuned: Verdict) -> &'static str {
     match (published, tuned) {
-        (Said::Ahead, Said::Ahead) => "holds",
-        (Said::Ahead, _) => "at the published rate only",
-        (_, Said::Ahead) => "when both are tuned",
-        (_, Said::Behind) => "reversed when both are tuned",
+        (Verdict::Ahead, Verdict::Ahead) => "holds",
+        (Verdict::Ahead, _) => "at the published rate only",
+        (_, Verdict::Ahead) => "when both are tuned",
+        (_, Verdict::Behind) => "reversed when both are tuned",
         _ => "not shown",
     }
 }
 
 /// `not shown`, `ahead on MNIST`, `behind on MNIST, Fashion-MNIST`.
 fn over_sets(all: &[(&str, Difference)]) -> String {
-    let names = |which: Said| -> Vec<&str> {
-        all.iter().filter(|(_, difference)| Said::of(difference) == which).map(|(name, _)| *name).collect()
+    let names = |which: Verdict| -> Vec<&str> {
+        all.iter().filter(|(_, difference)| above_zero(difference) == which).map(|(name, _)| *name).collect()
     };
-    let (ahead, behind) = (names(Said::Ahead), names(Said::Behind));
+    let (ahead, behind) = (names(Verdict::Ahead), names(Verdict::Behind));
     let part = |word: &str, names: &[&str]| match names.len() {
         0 => None,
         n if n == all.len() => Some(format!("{word} on all three")),
@@ -191,7 +170,7 @@ fn with_p(difference: &Difference) -> String {
 /// What a test that was not fixed beforehand says.
 fn exploratory(paired: &Paired) -> Result<&'static str> {
     let (mean, p) = paired.mean_and_p()?;
-    Ok(match (p < LEVEL, mean > 0.0) {
+    Ok(match (p < Verdict::LEVEL, mean > 0.0) {
         (false, _) => "not shown",
         (true, true) => "holds",
         (true, false) => "reversed",
@@ -243,7 +222,7 @@ fn low_data(numbers: &Numbers, steps: &Stated) -> Result<Row> {
     let runs = numbers.runs("fig3-low-data")?;
     let epochs = Paired::of(&advantage(&runs, "Fashion-MNIST, 10 %")?, &advantage(&runs, "Fashion-MNIST")?);
     let (ablation, one) = (change("gradient-only")?, change("coefficient-one")?);
-    let grows = |paired: &Paired| paired.mean_and_p().map(|(mean, p)| p < LEVEL && mean > 0.0);
+    let grows = |paired: &Paired| paired.mean_and_p().map(|(mean, p)| p < Verdict::LEVEL && mean > 0.0);
     let verdict = match (grows(&epochs)?, grows(&ablation)?, grows(&one)?) {
         (true, true, true) => "holds",
         (true, false, true) => {
@@ -272,33 +251,11 @@ mod tests {
 
     #[test]
     fn a_claim_holds_where_it_held_as_published_and_tuned() {
-        use Said::{Ahead, Behind, Nothing};
+        use Verdict::{Ahead, Behind, NotShown};
         assert_eq!(twice(Ahead, Ahead), "holds");
-        assert_eq!(twice(Ahead, Nothing), "at the published rate only");
-        assert_eq!(twice(Nothing, Ahead), "when both are tuned");
-        assert_eq!(twice(Nothing, Behind), "reversed when both are tuned");
-        assert_eq!(twice(Nothing, Nothing), "not shown");
-    }
-
-    #[test]
-    fn a_verdict_is_of_the_adjusted_p_and_of_what_the_seeds_could_have_shown() {
-        // By hand: ten pairs of one sign have p = 2 / 2^10, three of them 0.25.
-        let of = |values: &[f64], family: f64| {
-            let test = stats::sign_flip(values).unwrap();
-            let smallest_p = 2.0 / 2_f64.powi(values.len() as i32);
-            Said::of(&Difference {
-                values: (0..).zip(values.iter().copied()).collect(),
-                mean: stats::mean(values).unwrap(),
-                std: None,
-                interval: None,
-                p_holm: (test.p * family).min(1.0),
-                test,
-                smallest_p,
-            })
-        };
-        assert_eq!(of(&[0.1; 10], 18.0), Said::Ahead);
-        assert_eq!(of(&[-0.1; 10], 18.0), Said::Behind);
-        assert_eq!(of(&[0.1; 10], 30.0), Said::Nothing);
-        assert_eq!(of(&[0.1; 3], 1.0), Said::TooFew);
+        assert_eq!(twice(Ahead, NotShown), "at the published rate only");
+        assert_eq!(twice(NotShown, Ahead), "when both are tuned");
+        assert_eq!(twice(NotShown, Behind), "reversed when both are tuned");
+        assert_eq!(twice(NotShown, NotShown), "not shown");
     }
 }

@@ -3,13 +3,10 @@
 use maud::{Markup, html};
 use np_record::{
     Cell, Column, Table,
-    compare::{Comparison, Difference},
+    compare::{Comparison, Verdict},
 };
 
 use super::{markup::table, tables::settings};
-
-/// Below it, after Holm's adjustment, a difference is told from none.
-const LEVEL: f64 = 0.05;
 
 /// Of the columns of a comparison, after its axes: difference, interval, adjusted p, and pairs of runs.
 const SHOWN: [usize; 4] = [3, 4, 6, 2];
@@ -33,12 +30,13 @@ fn verdicts(experiments: &[(&str, &[Comparison])]) -> Option<Table> {
         if rows.is_empty() {
             columns.extend(SHOWN.map(|place| told.columns[from + place].clone()));
         }
+        let verdict = |difference| Verdict::of(difference, pair.metric.higher_is_better()).to_string();
         for (group, cells) in pair.groups.iter().zip(&told.rows) {
             let words = [
                 experiment.to_owned(),
                 format!("{} against {}", pair.arm, pair.baseline),
                 settings(&group.axes),
-                verdict(pair, group.difference.as_ref()).to_owned(),
+                group.difference.as_ref().map_or_else(|| "no runs to compare".to_owned(), &verdict),
             ];
             let shown = names.iter().zip(words).filter(|((is_shown, _), _)| *is_shown);
             let mut row: Vec<Cell> = shown.map(|(_, word)| Cell::name(word)).collect();
@@ -47,18 +45,8 @@ fn verdicts(experiments: &[(&str, &[Comparison])]) -> Option<Table> {
         }
     }
     let notes = vec![format!(
-        "pairs and outcome were fixed in the experiment's file before its runs; a verdict is of p below {LEVEL} after Holm's adjustment over all pairs of an experiment"
+        "pairs and outcome were fixed in the experiment's file before its runs; a verdict is of p below {} after Holm's adjustment over all pairs of an experiment",
+        Verdict::LEVEL
     )];
     (!rows.is_empty()).then(|| Table { title: "verdicts".into(), columns, rows, notes })
-}
-
-/// `ahead`, `behind`, or what cannot be said.
-fn verdict(pair: &Comparison, difference: Option<&Difference>) -> &'static str {
-    match difference {
-        None => "no runs to compare",
-        Some(difference) if difference.smallest_p > LEVEL => "too few seeds to tell",
-        Some(difference) if difference.p_holm >= LEVEL => "no difference shown",
-        Some(difference) if (difference.mean > 0.0) == pair.metric.higher_is_better() => "ahead",
-        Some(_) => "behind",
-    }
 }
