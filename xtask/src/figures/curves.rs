@@ -55,7 +55,7 @@ pub(crate) fn sanity(scale: Scale, runs: &Runs) -> Result<Figure> {
     let drawing = panel::figure("Figure 2: test accuracy by epoch", &panels, layout, &looks(runs)?)?;
     let caption = Caption::new(2, "Sanity check", scale, runs)
         .text(&format!(
-            "Test accuracy after each epoch on {} (A) and {} (B). C: the full rule's {} minus that of each ablation, paired by seed, in points.",
+            "Test accuracy after each epoch on {} (A) and {} (B). C: the full rule’s {} minus that of each other arm, paired by seed, in points.",
             panels[0].title,
             panels[1].title,
             measure.title()
@@ -107,7 +107,7 @@ fn paired_differences(runs: &Runs, rows: &mut Vec<Row>) -> Result<(Measure, Pane
     }
     let layers = vec![Layer::Rule(Rule { at: 0.0, look: None, band: None }), Layer::Intervals(intervals)];
     let x = Axis::linear("Difference (points)", layers.iter().flat_map(Layer::widths), Limits::ANY);
-    let title = format!("Full rule − ablation: {}", measure.title());
+    let title = format!("Full rule − other arm: {}", measure.title());
     let key = vec![Key::from(0.0, "full rule better →")];
     Ok((measure, Panel { title, x, y: Axis::rows(labels), layers, key, grid: Grid::Rows, notes: Some(notes) }))
 }

@@ -220,7 +220,7 @@ mod tests {
         assert!(message.contains("cannot read") && message.contains("fig2-sanity.yaml"), "{message}");
 
         write_spec(dir.path(), "fig2-sanity", "a: 1\n");
-        assert_eq!(workspace.obtain("fig2-sanity", &train).unwrap().runs.len(), 18);
+        assert_eq!(workspace.obtain("fig2-sanity", &train).unwrap().runs.len(), 30);
         assert_eq!(trained.get(), 1, "no plan");
         workspace.obtain("fig2-sanity", &train).unwrap();
         assert_eq!(trained.get(), 1, "all there");

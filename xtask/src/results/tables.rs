@@ -109,12 +109,15 @@ pub(super) fn gap(numbers: &Numbers) -> Result<String> {
     Ok(format!("{largest:.1}"))
 }
 
-/// Differences under the four controls.
+/// Differences under the controls of figure 9.
 fn controls(numbers: &Numbers) -> Result<String> {
     let evidence = numbers.evidence()?;
     let names: Vec<&str> = CONTROLS.iter().map(|(control, _)| *control).collect();
-    let mut out =
-        format!("| full rule − ablation (points) | {} |\n| :-- | --: | --: | --: | --: |\n", names.join(" | "));
+    let mut out = format!(
+        "| full rule − other arm (points) | {} |\n| :-- |{}\n",
+        names.join(" | "),
+        " --: |".repeat(CONTROLS.len())
+    );
     for setting in &evidence.settings {
         let cells = (0..CONTROLS.len()).map(|control| match evidence.mark(control, setting) {
             Some((_, _, difference)) => format!("{}; p = {}", difference_text(difference), p_text(difference)),

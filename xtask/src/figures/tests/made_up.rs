@@ -44,7 +44,9 @@ fn runs_of(name: &str) -> Vec<Made> {
     let shares = [0.1, 0.25, 0.5, 1.0].map(|fraction| ("fashion-mnist", fraction));
     let cifar = [("cifar10", 1.0)];
     match name {
-        "fig3-low-data" => all(&ARMS, &shares, &[None]),
+        "fig2-sanity" => all(&CONTROLLED, &whole, &[None]),
+        "fig3-low-data" => all(&CONTROLLED, &shares, &[None]),
+        "fig6-dynamics" => all(&CONTROLLED[..4], &whole, &[None]),
         "fig4-optimizers" => all(&["sgd-momentum", "adam", "adamw", "neuroplastic"], &cifar, &rates),
         "fig5-transfer" => all(&ARMS, &cifar, &[None]),
         "fig7-design-space" => all(
@@ -94,6 +96,9 @@ fn in_settings(name: &str) -> Vec<Made> {
     };
     settings.iter().flat_map(|setting| arms.iter().map(move |arm| made(setting, arm))).collect()
 }
+
+/// The arms of figures 2 and 3.
+const CONTROLLED: [&str; 5] = [ARMS[0], ARMS[1], ARMS[2], "coefficient-one", "sgd"];
 
 /// The arms of figure 14.
 const PARTED: [&str; 3] = ["full", "gradient-only", "coefficient-one"];

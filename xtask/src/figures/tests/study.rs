@@ -34,7 +34,7 @@ fn figure_14_pairs_by_seed_and_shows_figure_3_beside() {
     assert!((plotted("fig14", start) - differences.sum::<f64>() / 3.0).abs() < 1e-9);
     let caption = &figure("fig14").caption;
     for part in
-        ["Holm over a family of 8 comparisons", "with 160 to 160 steps a run", "experiment `fig3-low-data`, 36 runs"]
+        ["Holm over a family of 8 comparisons", "with 160 to 160 steps a run", "experiment `fig3-low-data`, 60 runs"]
     {
         assert!(caption.contains(part), "{part}\n{caption}");
     }

@@ -16,7 +16,7 @@ fn plotted(name: &str, start: &str, column: &str) -> f64 {
 fn figure_2_pairs_by_seed() {
     let runs = made_up("fig2-sanity").unwrap().on("fashion-mnist").unwrap();
     let of = |arm: &str| runs.last(arm, Quantity::TestAccuracy).unwrap()[&42];
-    let start = "C,fashion-mnist,full − gradient-only-matched,final-test-accuracy_difference_points,row,3,42,";
+    let start = "C,fashion-mnist,full − gradient-only-matched,final-test-accuracy_difference_points,row,5,42,";
     assert!((plotted("fig2", start, "value") - (of("full") - of("gradient-only-matched"))).abs() < 1e-9);
 }
 
