@@ -8,7 +8,7 @@ use super::coefficient::Alpha;
 use super::formulation::Formulation;
 use super::passes::{AlphaSums, Combination, Modulation, Shape, Sums};
 use super::traces::{Decays, memory};
-use crate::engine::cpu::sums::{dot, square_sum, sum};
+use crate::engine::cpu::sums::{dot, side_by_side, square_sum, sum, together};
 use crate::engine::elementwise::{Elementwise, StepInfo};
 use crate::engine::number::{Float, Number};
 use crate::optim::{adam, sgd};
@@ -72,10 +72,20 @@ pub(super) fn trace<T: Float>(k: &Decays<T>, eps: T, block: &mut Block<'_, T>, s
         (a[i], m[i], v[i]) = k.update(g[i], a[i], m[i], v[i]);
         q[i] = memory(m[i], v[i], eps);
     }
-    for (total, x) in sums.signals.iter_mut().zip([sum(g, T::abs), sum(a, |x| x), sum(q, |x| x)]) {
+    let (a, q) = (&*a, &*q);
+    let all = together(
+        [g, a, q],
+        #[inline(always)]
+        |[g, a, q]| [g.abs(), a, q, g * g],
+    );
+    let [signals @ .., g2] = all.unwrap_or_else(
+        #[cold]
+        || [sum(g, T::abs), sum(a, |x| x), sum(q, |x| x), square_sum(g)],
+    );
+    for (total, x) in sums.signals.iter_mut().zip(signals) {
         *total += x;
     }
-    sums.g2 += square_sum(g);
+    sums.g2 += g2;
 }
 
 /// The base optimizer's update into b, with Σb².
@@ -194,8 +204,7 @@ fn shaped<T: Float, const WATCH: bool>(
             delta[i] = (alpha - alpha_g) * g[i];
         }
     }
-    sums.out2 += square_sum(x);
-    sums.out_g += dot(x, g);
+    written(x, g, sums);
     if WATCH && n > 0 {
         watch(used, delta, near, sums);
     }
@@ -248,18 +257,14 @@ fn watch<T: Float>(alpha: &[T], delta: &[T], near: [T; 2], sums: &mut Sums) {
     for (l, (alpha, delta)) in alpha_rest.iter().zip(delta_rest).enumerate() {
         lanes.add(l, pivot, near, *alpha, *delta);
     }
-    let total = |lanes: [T; WATCH_LANES]| lanes.iter().map(|x| x.to_f64()).sum::<f64>();
-    let (n, c) = (alpha.len() as f64, pivot.to_f64());
-    let [sum, squares] = AlphaSums::about(n, c, [total(lanes.off), total(lanes.off2)]);
-    sums.delta2 += total(lanes.delta2);
-    sums.alpha.add(&AlphaSums {
-        sum,
-        squares,
-        min: lanes.min.into_iter().fold(f64::INFINITY, |least, x| least.min(x.to_f64())),
-        max: lanes.max.into_iter().fold(f64::NEG_INFINITY, |most, x| most.max(x.to_f64())),
-        near_min: total(lanes.near_min),
-        near_max: total(lanes.near_max),
-    });
+    let [off, off2, near_min, near_max, delta2] =
+        side_by_side(&[lanes.off, lanes.off2, lanes.near_min, lanes.near_max, lanes.delta2]);
+    let [sum, squares] = AlphaSums::about(alpha.len() as f64, pivot.to_f64(), [off, off2]);
+    sums.delta2 += delta2;
+    let least = |lanes: [T; WATCH_LANES]| lanes.into_iter().fold(f64::INFINITY, |least, x| least.min(x.to_f64()));
+    let most = |lanes: [T; WATCH_LANES]| lanes.into_iter().fold(f64::NEG_INFINITY, |most, x| most.max(x.to_f64()));
+    let (min, max) = (least(lanes.min), most(lanes.max));
+    sums.alpha.add(&AlphaSums { sum, squares, min, max, near_min, near_max });
 }
 
 /// Elements whose ratios are multiplied before a logarithm is taken, and products that are formed side by side.
@@ -268,17 +273,22 @@ const PRODUCTS: usize = 8;
 
 /// Σ log(max(α, ε)/max(α_g, ε)), as logarithms of products of sixteen: a logarithm costs as much as everything else together.
 #[inline(always)]
-fn log_ratio<T: Float>(alpha: &Alpha<T>, eps: f64, block: &Block<'_, T>) -> f64 {
+fn log_ratio<T: Float>(alpha: &Alpha<T>, eps: f64, block: &mut Block<'_, T>) -> f64 {
     const L: usize = PRODUCTS;
+    let n = block.g.len();
+    let (g, a, q) = (&block.g[..n], &block.a[..n], &block.x[..n]);
+    let [over, under, _] = &mut block.spare;
+    let (over, under) = (&mut over[..n], &mut under[..n]);
+    for i in 0..n {
+        (under[i], over[i]) = alpha.at(g[i].abs(), a[i], q[i]);
+    }
     let (mut sum, mut factors) = (0.0, 0);
-    let (mut above, mut below) = ([1.0; L], [1.0; L]);
-    let ((gs, g_rest), (qs, q_rest)) = (block.g.as_chunks::<L>(), block.x.as_chunks::<L>());
-    let (activities, a_rest) = block.a.as_chunks::<L>();
-    for ((g, a), q) in gs.iter().zip(activities).zip(qs) {
+    let (mut above, mut below) = ([1.0_f64; L], [1.0_f64; L]);
+    let ((overs, over_rest), (unders, under_rest)) = (over.as_chunks::<L>(), under.as_chunks::<L>());
+    for (over, under) in overs.iter().zip(unders) {
         for l in 0..L {
-            let (alpha_g, alpha) = alpha.at(g[l].abs(), a[l], q[l]);
-            above[l] *= alpha.to_f64().max(eps);
-            below[l] *= alpha_g.to_f64().max(eps);
+            above[l] *= Number::max(over[l].to_f64(), eps);
+            below[l] *= Number::max(under[l].to_f64(), eps);
         }
         factors += 1;
         if factors == PRODUCT {
@@ -286,10 +296,9 @@ fn log_ratio<T: Float>(alpha: &Alpha<T>, eps: f64, block: &Block<'_, T>) -> f64 
             (above, below, factors) = ([1.0; L], [1.0; L], 0);
         }
     }
-    for (l, ((g, a), q)) in g_rest.iter().zip(a_rest).zip(q_rest).enumerate() {
-        let (alpha_g, alpha) = alpha.at(g.abs(), *a, *q);
-        above[l] *= alpha.to_f64().max(eps);
-        below[l] *= alpha_g.to_f64().max(eps);
+    for (l, (over, under)) in over_rest.iter().zip(under_rest).enumerate() {
+        above[l] *= Number::max(over.to_f64(), eps);
+        below[l] *= Number::max(under.to_f64(), eps);
     }
     sum + above.iter().zip(below).map(|(above, below)| (above / below).ln()).sum::<f64>()
 }
@@ -309,6 +318,21 @@ pub(super) fn combine<T: Float>(how: &Combination, block: &mut Block<'_, T>, sum
     if how.finite {
         block.x.iter_mut().for_each(|x| *x = if x.is_finite() { *x } else { T::ZERO });
     }
-    sums.out2 += square_sum(block.x);
-    sums.out_g += dot(block.x, block.g);
+    written(block.x, block.g, sums);
+}
+
+/// Σx² and Σx g of what was written.
+#[inline(always)]
+fn written<T: Float>(x: &[T], g: &[T], sums: &mut Sums) {
+    let both = together(
+        [x, g],
+        #[inline(always)]
+        |[x, g]| [x * x, x * g],
+    );
+    let [out2, out_g] = both.unwrap_or_else(
+        #[cold]
+        || [square_sum(x), dot(x, g)],
+    );
+    sums.out2 += out2;
+    sums.out_g += out_g;
 }

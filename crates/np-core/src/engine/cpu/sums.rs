@@ -28,6 +28,55 @@ fn in_lanes<T: Float>(xs: &[T], f: impl Fn(T) -> T) -> f64 {
     lanes.iter().map(|x| x.to_f64()).sum()
 }
 
+/// Sums of K terms, each of an element of every slice: lane by lane as [`sum`], [`square_sum`] and [`dot`] have them, in one loop. `None` where one is out of range, or 0
+/// and perhaps only rounded to it: then those three say what each is.
+#[inline(always)]
+pub(crate) fn together<T: Float, const S: usize, const K: usize>(
+    xs: [&[T]; S],
+    terms: impl Fn([T; S]) -> [T; K],
+) -> Option<[f64; K]> {
+    let n = xs.iter().map(|x| x.len()).min().unwrap_or(0);
+    let rows = n / LANES;
+    let bodies = xs.map(|x| &x.as_chunks::<LANES>().0[..rows]);
+    let mut lanes = [[T::ZERO; LANES]; K];
+    for row in 0..rows {
+        let x: [&[T; LANES]; S] = std::array::from_fn(
+            #[inline(always)]
+            |s| &bodies[s][row],
+        );
+        for l in 0..LANES {
+            let terms = terms(x.map(
+                #[inline(always)]
+                |x| x[l],
+            ));
+            for k in 0..K {
+                lanes[k][l] += terms[k];
+            }
+        }
+    }
+    for (l, at) in (rows * LANES..n).enumerate() {
+        let terms = terms(xs.map(|x| x[at]));
+        for k in 0..K {
+            lanes[k][l] += terms[k];
+        }
+    }
+    let totals = side_by_side(&lanes);
+    totals.iter().all(|total| total.is_finite() && *total != 0.0).then_some(totals)
+}
+
+/// The sums of lanes, each in their order: an addition waits for the one before it, so several sums go side by side.
+#[inline(always)]
+pub(crate) fn side_by_side<T: Float, const L: usize, const K: usize>(lanes: &[[T; L]; K]) -> [f64; K] {
+    // What an iterator's sum begins with.
+    let mut totals = [-0.0; K];
+    for l in 0..L {
+        for k in 0..K {
+            totals[k] += lanes[k][l].to_f64();
+        }
+    }
+    totals
+}
+
 /// Σ x y.
 #[inline(always)]
 pub(crate) fn dot<T: Float>(xs: &[T], ys: &[T]) -> f64 {
@@ -79,6 +128,17 @@ mod tests {
     use super::*;
 
     #[test]
+    fn sums_taken_together_have_the_bits_of_each_alone() {
+        // Terms of every size, so that an addition in another order would round otherwise; lengths with whole rows of lanes, part of one, and none.
+        for n in [0, 7, 32, 100, 1024] {
+            let x: Vec<f32> = (0..n).map(|i| ((i * 7919 % 101) as f32 - 50.0) * 10_f32.powi(i % 9 - 4)).collect();
+            let y: Vec<f32> = x.iter().rev().map(|x| x * 0.3 + 1.0).collect();
+            let all = together([&x, &y], |[x, y]| [x.abs(), y, x * x, x * y]);
+            assert_eq!(all, (n > 0).then(|| [sum(&x, f32::abs), sum(&y, |y| y), square_sum(&x), dot(&x, &y)]), "{n}");
+        }
+    }
+
+    #[test]
     fn sums_out_of_range_are_worked_out_again() {
         // Σ of n equal squares x² is n x², to the rounding of x in single precision.
         for (n, x) in [(1000_usize, 1e30_f32), (100, 1e19), (1000, 1e-30)] {
@@ -87,6 +147,8 @@ mod tests {
                 assert!((total / (n as f64 * wide * wide) - 1.0).abs() < 1e-12, "{n} of {x}: {total}");
             }
         }
+        assert_eq!(together([&[1e30_f32; 70][..]], |[x]| [x, x * x]), None, "one is out of range");
+        assert_eq!(together([&[0.0_f32; 70][..]], |[x]| [x]), None);
         assert!((sum(&[3e38_f32; 64], f32::abs) / (64.0 * 3e38) - 1.0).abs() < 1e-6);
         assert_eq!(square_sum(&[0.0_f32; 70]), 0.0);
         assert!(square_sum(&[1.0, f32::NAN]).is_nan());
