@@ -160,7 +160,9 @@ fn keep(root: &Path, what: &str, threads: usize, found: Value) -> Result<()> {
     if let (Value::Object(result), Value::Object(found)) = (&mut result, found) {
         result.extend(found);
     }
-    let slug: String = cpu.to_lowercase().chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '-' }).collect();
+    let lower = cpu.to_lowercase();
+    let words = lower.split(|c: char| !c.is_ascii_alphanumeric());
+    let slug = words.filter(|word| !["", "r", "tm", "cpu", "processor"].contains(word)).collect::<Vec<_>>().join("-");
     let path = root.join(format!("xtask/bench/results/{}-{slug}-{threads}{what}.json", today()));
     write_atomic(&path, (serde_json::to_string_pretty(&result)? + "\n").as_bytes())?;
     println!("kept in {}", path.strip_prefix(root).unwrap_or(&path).display());

@@ -4,6 +4,7 @@
 //! table. The command fills all of them in, and `--check` finds those that differ from what the records give. [`numbers`] knows the keys.
 //! It also keeps the list of published results by which `np_record` refuses a record that was edited.
 
+mod bench;
 mod budgets;
 mod claims;
 pub(crate) mod design;

@@ -45,6 +45,11 @@ impl Numbers {
         }
     }
 
+    /// The repository's folder.
+    pub(super) fn root(&self) -> &Path {
+        &self.workspace.root
+    }
+
     /// The runs of an experiment; all of them must be there.
     pub(super) fn runs(&self, name: &str) -> Result<Runs> {
         self.workspace.obtain(name, &|reason| {

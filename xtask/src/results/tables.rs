@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, bail};
 use np_record::compare::Difference;
 
 use super::numbers::{Numbers, spread};
-use super::{budgets, claims, design, sensitivity};
+use super::{bench, budgets, claims, design, sensitivity};
 use crate::draw::theme;
 use crate::figures::evidence::{self, CONTROLS};
 use crate::figures::runs::{Quantity, Runs};
@@ -38,6 +38,7 @@ pub(super) fn table(numbers: &Numbers, name: &str) -> Result<String> {
         "design" => design::table(&numbers.runs("fig7-design-space")?, &numbers.runs("fig4-optimizers")?),
         "stability" => stability_of(&numbers.runs("fig8-stability")?),
         "dynamics" => dynamics(&numbers.runs("fig6-dynamics")?),
+        "bench" => bench::table(numbers.root()),
         "zoo" => Ok(zoo()),
         _ => bail!("no such table"),
     }

@@ -1,0 +1,168 @@
+//! The table of kept timings: on every kind of CPU that has been measured, beside PyTorch in the same run, and beside what was aimed at.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::path::Path;
+use std::{fs, iter};
+
+use anyhow::{Context as _, Result, bail};
+use serde::Deserialize;
+
+/// What was aimed at, before anything was measured.
+#[derive(Clone, Copy)]
+enum Goal {
+    /// Nanoseconds a parameter at most.
+    Within(f64),
+    /// PyTorch's time at most.
+    NoSlower,
+    /// So many times PyTorch's rate at least.
+    Faster(f64),
+}
+
+/// Key of a timing, what it is in words, and the goal.
+const STEPS: [(&str, &str, Goal); 11] = [
+    ("adamw_11M", "AdamW, 11 million parameters", Goal::NoSlower),
+    ("sgd_momentum_11M", "SGD with momentum, 11 million", Goal::NoSlower),
+    ("lars_11M", "LARS, 11 million", Goal::NoSlower),
+    ("lamb_11M", "LAMB, 11 million", Goal::NoSlower),
+    ("neuroplastic_11M", "NeuroPlastic with diagnostics, 11 million", Goal::Within(1.4)),
+    ("neuroplastic_mlp", "NeuroPlastic with diagnostics, the MLP", Goal::Within(0.9)),
+    ("neuroplastic_orthogonal_11M", "orthogonal residual, 11 million", Goal::Within(2.6)),
+    ("neuroplastic_hybrid_adamw_11M", "hybrid on AdamW, 11 million", Goal::Within(2.6)),
+    ("soap_block", "SOAP, a block of 256 × 256", Goal::NoSlower),
+    ("shampoo_block", "Shampoo, a block of 256 × 256", Goal::NoSlower),
+    ("muon_matrix", "Muon, a matrix", Goal::NoSlower),
+];
+
+/// How many times PyTorch's rate a model's forward and backward pass is to reach.
+const MODELS: f64 = 1.2;
+
+/// What of a kept file is used here.
+#[derive(Deserialize)]
+struct Kept {
+    date: String,
+    machine: Machine,
+    ours: BTreeMap<String, f64>,
+    theirs: BTreeMap<String, f64>,
+}
+
+#[derive(Deserialize)]
+struct Machine {
+    cpu: String,
+    cores: usize,
+}
+
+/// The last kept timings of every kind of CPU, by its name.
+fn kept(root: &Path, models: bool) -> Result<BTreeMap<String, Kept>> {
+    let folder = root.join("xtask/bench/results");
+    let mut all: BTreeMap<String, Kept> = BTreeMap::new();
+    for entry in fs::read_dir(&folder).with_context(|| format!("cannot read `{}`", folder.display()))? {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        if !name.ends_with(".json") || name.ends_with("-models.json") != models {
+            continue;
+        }
+        let text = fs::read_to_string(&path).with_context(|| format!("cannot read `{}`", path.display()))?;
+        let found: Kept = serde_json::from_str(&text)
+            .with_context(|| format!("`{}` is not what `cargo xtask bench --keep` writes", path.display()))?;
+        let is_older = |known: &Kept| known.date <= found.date;
+        if all.get(&found.machine.cpu).is_none_or(is_older) {
+            all.insert(found.machine.cpu.clone(), found);
+        }
+    }
+    Ok(all)
+}
+
+/// `0.42 / 0.56 (0.76 ×), reached`.
+fn cell(ours: Option<f64>, theirs: Option<f64>, goal: Goal) -> String {
+    let Some(ours) = ours else { return "not measured".to_owned() };
+    let digits = |x: f64| if x < 10.0 { format!("{x:.2}") } else { format!("{x:.0}") };
+    let (beside, reached) = match (goal, theirs) {
+        (Goal::Within(most), _) => (digits(ours), ours <= most),
+        (Goal::NoSlower, Some(theirs)) => {
+            (format!("{} / {} ({:.2} ×)", digits(ours), digits(theirs), ours / theirs), ours <= theirs)
+        }
+        (Goal::Faster(times), Some(theirs)) => {
+            (format!("{} / {} ({:.2} ×)", digits(ours), digits(theirs), ours / theirs), ours >= times * theirs)
+        }
+        (_, None) => return format!("{}, alone", digits(ours)),
+    };
+    format!("{beside}, {}", if reached { "reached" } else { "**missed**" })
+}
+
+fn head(out: &mut String, what: &str, kept: &BTreeMap<String, Kept>) {
+    let of = |kept: &Kept| format!("{}, {} cores, {}", kept.machine.cpu, kept.machine.cores, kept.date);
+    let names: Vec<String> = kept.values().map(of).collect();
+    let _ = writeln!(out, "| {what} | goal | {} |\n| :-- | :-- |{}", names.join(" | "), " :-- |".repeat(names.len()));
+}
+
+/// Both tables: steps of optimizers, and passes of models.
+pub(super) fn table(root: &Path) -> Result<String> {
+    let steps = kept(root, false)?;
+    if steps.is_empty() {
+        bail!("no timings are kept\nhint: `cargo xtask bench --keep` measures them");
+    }
+    let mut out = String::new();
+    head(&mut out, "nanoseconds a parameter and step, ours / PyTorch's", &steps);
+    for (key, what, goal) in STEPS {
+        let goal_text = match goal {
+            Goal::Within(most) => format!("≤ {most}"),
+            Goal::NoSlower => "≤ 1 ×".to_owned(),
+            Goal::Faster(times) => format!("≥ {times} ×"),
+        };
+        let cells = steps.values().map(|kept| cell(kept.ours.get(key).copied(), kept.theirs.get(key).copied(), goal));
+        let cells: Vec<String> = iter::once(goal_text).chain(cells).collect();
+        let _ = writeln!(out, "| {what} | {} |", cells.join(" | "));
+    }
+    let models = kept(root, true)?;
+    let keys: std::collections::BTreeSet<&String> = models.values().flat_map(|kept| kept.ours.keys()).collect();
+    out.push('\n');
+    head(&mut out, "images a second, forward and backward, ours / PyTorch's", &models);
+    for key in keys {
+        let goal = Goal::Faster(MODELS);
+        let cells = models.values().map(|kept| cell(kept.ours.get(key).copied(), kept.theirs.get(key).copied(), goal));
+        let _ = writeln!(
+            out,
+            "| {} | ≥ {MODELS} × | {} |",
+            key.trim_end_matches('*'),
+            cells.collect::<Vec<_>>().join(" | ")
+        );
+    }
+    Ok(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cell_says_what_was_aimed_at_and_whether_it_was_reached() {
+        assert_eq!(cell(Some(0.5), Some(1.0), Goal::NoSlower), "0.50 / 1.00 (0.50 ×), reached");
+        assert_eq!(cell(Some(1.2), Some(1.0), Goal::NoSlower), "1.20 / 1.00 (1.20 ×), **missed**");
+        assert_eq!(cell(Some(1.41), None, Goal::Within(1.4)), "1.41, **missed**");
+        assert_eq!(cell(Some(119.0), Some(100.0), Goal::Faster(1.2)), "119 / 100 (1.19 ×), **missed**");
+        assert_eq!(cell(Some(2.0), None, Goal::NoSlower), "2.00, alone");
+        assert_eq!(cell(None, Some(1.0), Goal::NoSlower), "not measured");
+    }
+
+    #[test]
+    fn the_last_of_each_cpu_counts() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("xtask/bench/results");
+        fs::create_dir_all(&folder).unwrap();
+        let write = |name: &str, cpu: &str, date: &str, ours: f64| {
+            let text = format!(
+                r#"{{"date":"{date}","machine":{{"cpu":"{cpu}","cores":2}},"ours":{{"adamw_11M":{ours}}},"theirs":{{"adamw_11M":1.0}}}}"#
+            );
+            fs::write(folder.join(name), text).unwrap();
+        };
+        write("a.json", "one", "2026-01-02", 0.9);
+        write("b.json", "one", "2026-01-01", 0.7);
+        write("c.json", "two", "2026-01-01", 1.5);
+        write("c-models.json", "two", "2026-01-01", 1.5);
+        let table = table(dir.path()).unwrap();
+        let row = "| AdamW, 11 million parameters | ≤ 1 × | 0.90 / 1.00 (0.90 ×), reached | 1.50 / 1.00 (1.50 ×), **missed** |";
+        assert!(table.contains(row), "{table}");
+        assert!(table.contains("| one, 2 cores, 2026-01-02 | two, 2 cores, 2026-01-01 |"), "{table}");
+    }
+}
