@@ -23,7 +23,7 @@ struct Final {
 
 const FINALS: [Final; 2] = [
     Final { name: "fig11-equal-budgets", tuning: &["fig11-tuning", "fig11-tuning-more"] },
-    Final { name: "fig12-components", tuning: &["fig12-tuning"] },
+    Final { name: "fig12-components", tuning: &["fig12-tuning", "fig12-tuning-more"] },
 ];
 
 /// The scale whose records choose.
