@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 
 use super::caption::Caption;
 use super::runs::Runs;
-use super::study::{self, Line, Told, capital, ends, in_points};
+use super::study::{self, Line, Told, capital, ends, in_points, signed};
 use super::table::{Mark, Row, long_format};
 use super::{Figure, Scale};
 use crate::draw::axis::{Axis, Limits};
@@ -207,5 +207,44 @@ fn found(runs: &Runs, measure: Measure, against: &[Comparison]) -> Result<String
         }
         text += ".";
     }
+    text += &held(runs, measure)?;
     Ok(text + "\n")
+}
+
+/// What was expected before the runs, as pairs of arms and how many points apart they were to be at most.
+const EXPECTED: [(&str, &str, f64); 5] = [
+    ("full", "coefficient-one", 0.2),
+    ("full", "sgd", 0.2),
+    ("adamw", "full", 0.3),
+    ("hybrid-sgd-momentum", "sgd-momentum", 0.2),
+    ("hybrid-adamw", "adamw", 0.2),
+];
+
+/// On which sets what was expected came out, by the arms' means.
+fn held(runs: &Runs, measure: Measure) -> Result<String> {
+    let mut text = String::new();
+    for (arm, other, most) in EXPECTED {
+        let (mut within, mut beyond) = (Vec::new(), Vec::new());
+        for (_, setting) in SETTINGS {
+            let part = runs.where_axis(SETTING, &json!(setting))?;
+            let there = part.arms();
+            if ![arm, other].iter().all(|name| there.iter().any(|known| known == name)) {
+                continue;
+            }
+            let Some(apart) = part.measured(arm, measure)?.zip(part.measured(other, measure)?) else { continue };
+            let apart = apart.0.mean - apart.1.mean;
+            let held = apart.abs() <= most;
+            if held { &mut within } else { &mut beyond }.push(format!("{setting} ({})", signed(apart)));
+        }
+        let labels = [theme::arm(arm)?.label, theme::arm(other)?.label];
+        let listed = |sets: &[String]| sets.join(", ");
+        let said = match (&within[..], &beyond[..]) {
+            ([], []) => continue,
+            (within, []) => format!("on {}", listed(within)),
+            ([], beyond) => format!("on none, {}", listed(beyond)),
+            (within, beyond) => format!("on {}; not on {}", listed(within), listed(beyond)),
+        };
+        let _ = write!(text, " Expected: {} within {most} points of {}. It is so {said}.", labels[0], labels[1]);
+    }
+    Ok(text)
 }

@@ -51,6 +51,29 @@ fn figure_11_holds_every_arm_against_sgd_on_its_own_set() {
     assert!((value - difference).abs() < 1e-9);
     let caption = &figure("fig11").caption;
     assert!(caption.contains("Holm over a family of 9 comparisons"), "three pairs on three sets\n{caption}");
+    // Whether what was expected came out, by the means.
+    let apart = |setting: &str| -> f64 {
+        SEEDS
+            .iter()
+            .map(|seed| {
+                late(&runs, &format!("adamw-{setting}"), *seed) - late(&runs, &format!("full-{setting}"), *seed)
+            })
+            .sum::<f64>()
+            / 3.0
+    };
+    let held = |setting: &str| apart(setting).abs() <= 0.3;
+    let all = [("mnist", "MNIST"), ("fashion", "Fashion-MNIST"), ("tenth", "Fashion-MNIST, 10 %")];
+    let names = |want: bool| -> Vec<String> {
+        let of = all.iter().filter(|(key, _)| held(key) == want);
+        of.map(|(key, title)| format!("{title} ({})", format!("{:+.2}", apart(key)).replace('-', "−"))).collect()
+    };
+    let said = match (names(true).join(", "), names(false).join(", ")) {
+        (within, beyond) if beyond.is_empty() => format!("on {within}."),
+        (within, beyond) if within.is_empty() => format!("on none, {beyond}."),
+        (within, beyond) => format!("on {within}; not on {beyond}."),
+    };
+    let said = format!("Expected: AdamW within 0.3 points of full rule. It is so {said}");
+    assert!(caption.contains(&said), "{said}\n{caption}");
     assert!(caption.contains("MNIST: ") && caption.contains("| hybrid on AdamW |"), "{caption}");
 }
 
