@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use np_record::{Store, read_regular, write_atomic};
+use np_record::{Epoch, Store, read_regular, write_atomic};
 
 use crate::{
     error::{Error, Result},
@@ -110,6 +110,11 @@ pub(crate) struct Keeper {
 impl Keeper {
     /// Epochs in the latest snapshot of run `id` that seems whole, without reading all of it.
     pub(crate) fn kept(store: &Store, id: &str) -> Option<usize> {
+        Self::kept_epochs(store, id).map(|epochs| epochs.len())
+    }
+
+    /// The metrics of those epochs.
+    pub(crate) fn kept_epochs(store: &Store, id: &str) -> Option<Vec<Epoch>> {
         let keeper = Self::new(store, id, Every::Never);
         ["", ".before"].into_iter().find_map(|suffix| Snapshot::peek(&keeper.path(suffix), id))
     }

@@ -24,6 +24,7 @@ mod document;
 mod error;
 mod event;
 mod explain;
+mod export;
 mod fingerprint;
 mod golden;
 mod keeper;
@@ -53,6 +54,7 @@ mod table;
 mod threads;
 mod train;
 mod tree;
+mod watch;
 mod worker;
 
 pub use config::{RunConfig, TrainConfig};

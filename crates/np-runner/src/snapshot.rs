@@ -145,7 +145,7 @@ impl Snapshot {
     }
 
     /// Completed epochs of run `id` in the file at `path`, from its beginning alone: its digest is not checked.
-    pub(crate) fn peek(path: &Path, id: &str) -> Option<usize> {
+    pub(crate) fn peek(path: &Path, id: &str) -> Option<Vec<Epoch>> {
         // A pipe would be waited for.
         std::fs::metadata(path).ok().filter(std::fs::Metadata::is_file)?;
         let mut file = BufReader::new(File::open(path).ok()?);
@@ -157,7 +157,7 @@ impl Snapshot {
         let mut header = Vec::new();
         file.take(u64::from_le_bytes(length).min(LONGEST_HEADER)).read_to_end(&mut header).ok()?;
         let progress = progress(&header).ok()?;
-        (first.starts_with(MAGIC.as_bytes()) && progress.id == id).then_some(progress.epochs.len())
+        (first.starts_with(MAGIC.as_bytes()) && progress.id == id).then_some(progress.epochs)
     }
 
     /// The snapshot of run `id` in a file.
@@ -235,7 +235,7 @@ mod tests {
         assert_eq!(read.progress, snapshot.progress);
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), snapshot.to_bytes().unwrap()).unwrap();
-        assert_eq!((Snapshot::peek(file.path(), "id"), Snapshot::peek(file.path(), "other")), (Some(0), None));
+        assert_eq!((Snapshot::peek(file.path(), "id"), Snapshot::peek(file.path(), "other")), (Some(Vec::new()), None));
         std::fs::write(file.path(), &snapshot.to_bytes().unwrap()[..300]).unwrap();
         assert_eq!(Snapshot::peek(file.path(), "id"), None, "cut short");
         let (other, mut optimizer) = parts(2);

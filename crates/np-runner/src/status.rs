@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use np_record::{Outcome, Plan, Reading, Store, compare::Format};
+use np_record::{Outcome, Plan, Reading, Store, compare::Format, select::Runs};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -74,6 +74,16 @@ impl fmt::Display for State {
 /// # Errors
 /// Those of reading records and locks.
 pub(crate) fn status(plan: &Plan, store: &Store, queue: Option<&Queue>) -> Result<Vec<Row>> {
+    let Reading { runs, refused } = store.records_of(plan);
+    say_refused(&refused);
+    status_of(plan, store, queue, runs)
+}
+
+/// The same of a plan's runs with their records, which have been read.
+///
+/// # Errors
+/// Those of reading locks.
+pub(crate) fn status_of(plan: &Plan, store: &Store, queue: Option<&Queue>, runs: Runs) -> Result<Vec<Row>> {
     let row = |(run, record): (np_record::PlannedRun, Option<np_record::Record>)| {
         let task = queue.and_then(|queue| queue.task(&run.id));
         let name = task.map(|task| format!("{}_{}", task.array, task.place));
@@ -113,8 +123,6 @@ pub(crate) fn status(plan: &Plan, store: &Store, queue: Option<&Queue>) -> Resul
             why,
         })
     };
-    let Reading { runs, refused } = store.records_of(plan);
-    say_refused(&refused);
     runs.into_iter().map(row).collect()
 }
 

@@ -9,6 +9,7 @@ mod compare;
 mod completions;
 mod conform;
 mod data;
+mod export;
 mod import;
 mod optimizers;
 mod pack;
@@ -18,6 +19,7 @@ mod run;
 mod show;
 mod source;
 mod status;
+mod watch;
 
 use std::{
     io::Write as _,
@@ -61,8 +63,10 @@ enum Command {
     Run(run::Args),
     Plan(plan::Args),
     Status(status::Args),
+    Watch(watch::Args),
     Compare(compare::Args),
     Report(report::Args),
+    Export(export::Args),
     Pack(pack::Args),
     Unpack(pack::UnpackArgs),
     Show(show::Args),
@@ -171,8 +175,10 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(&args),
         Command::Plan(args) => plan::plan(&args),
         Command::Status(args) => status::status(&args),
+        Command::Watch(args) => watch::watch(&args),
         Command::Compare(args) => compare::compare(&args),
         Command::Report(args) => report::report(&args),
+        Command::Export(args) => export::export(&args),
         Command::Pack(args) => pack::pack(&args),
         Command::Unpack(args) => pack::unpack(&args),
         Command::Show(args) => show::show(&args),
