@@ -167,7 +167,9 @@ fn by_fraction(
             values.extend(summary.values.values().map(|value| (x, *value)));
             spots.push(summary.spot(x));
         }
-        let shift = (i as f64 - (arms.len() - 1) as f64 / 2.0) * DODGE;
+        // Many arms stand no wider than three do.
+        let dodge = DODGE * (3.0 / arms.len() as f64).min(1.0);
+        let shift = (i as f64 - (arms.len() - 1) as f64 / 2.0) * dodge;
         if !spots.is_empty() {
             layers.push(Layer::Points { look: theme::arm(arm)?, spots, values, shift, filled: Filled::All });
         }
@@ -227,8 +229,11 @@ pub(crate) fn dynamics(scale: Scale, runs: &Runs) -> Result<Figure> {
         let layers = runs.curves(letter, quantity, spread, Fill::Solid, &mut rows)?;
         panels.push(panel(runs, title, name, layers, limits));
     }
-    let mut layers = runs.curves('D', NEAR_MAX, Spread::Seeds, Fill::Solid, &mut rows)?;
-    layers.extend(runs.curves('D', NEAR_MIN, Spread::Seeds, Fill::Open, &mut rows)?);
+    // A coefficient that is constant is always at both of its bounds.
+    let varied = runs.runs.iter().filter(|(run, _)| run.arm != "coefficient-one").cloned().collect();
+    let varied = Runs { plan: runs.plan.clone(), runs: varied };
+    let mut layers = varied.curves('D', NEAR_MAX, Spread::Seeds, Fill::Solid, &mut rows)?;
+    layers.extend(varied.curves('D', NEAR_MIN, Spread::Seeds, Fill::Open, &mut rows)?);
     let mut shares = panel(runs, "Coefficients at or near a bound", "Share of elements (%)", layers, Limits::PERCENT);
     shares.key =
         vec![Key::marker(Fill::Solid, "at or near the upper bound"), Key::marker(Fill::Open, "at or near the lower")];
@@ -244,7 +249,7 @@ pub(crate) fn dynamics(scale: Scale, runs: &Runs) -> Result<Figure> {
              gain, without the learning rate. C: norm of the gradient. Norms are those of a step, as their root mean square \
              over the epoch: √(Σ ‖·‖² / n), summed over the tensors and the n steps of the epoch; times √n they are the norms \
              of an epoch that records hold. D: share of elements whose α is within 5 % of the bounds' range of the upper bound or beyond it (filled), of the lower one or \
-             beyond it (open): in the full rule α may leave its bounds.",
+             beyond it (open), where α varies: in the full rule it may leave its bounds.",
             data_title(runs),
             runs.task()
         ))

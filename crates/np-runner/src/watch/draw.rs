@@ -33,7 +33,7 @@ pub(crate) fn draw(frame: &mut Frame, view: &View, metric: Metric, selected: usi
     let label = format!("{:.0} % of the epochs{left}", 100.0 * view.share);
     let bar = Gauge::default().ratio(view.share.clamp(0.0, 1.0)).label(label).gauge_style(Style::new().green());
     frame.render_widget(bar, gauge);
-    let [rows, curves] = Layout::horizontal([Constraint::Percentage(50), Constraint::Percentage(50)]).areas(middle);
+    let [rows, curves] = Layout::horizontal([Constraint::Fill(5), Constraint::Fill(3)]).areas(middle);
     table(frame, rows, view, metric, selected);
     if let Some(group) = view.groups.get(selected) {
         chart(frame, curves, group, metric);
@@ -59,13 +59,13 @@ fn table(frame: &mut Frame, area: Rect, view: &View, metric: Metric, selected: u
         let runs = format!("{}/{}", group.done, group.of);
         let other = match (group.running, group.lost) {
             (0, 0) => String::new(),
-            (running, 0) => format!("{running} running"),
+            (running, 0) => format!("{running} on"),
             (0, lost) => format!("{lost} lost"),
-            (running, lost) => format!("{running} running, {lost} lost"),
+            (running, lost) => format!("{running} on, {lost} lost"),
         };
         Row::new([visible(&group.name).into_owned(), runs, shown, other])
     };
-    let widths = [Constraint::Fill(1), Constraint::Length(7), Constraint::Length(16), Constraint::Length(18)];
+    let widths = [Constraint::Fill(1), Constraint::Length(5), Constraint::Length(13), Constraint::Length(12)];
     let head = Row::new(["arm", "done", "last epoch", ""]).style(Style::new().dim());
     let title = format!(" {} ", metric.title());
     let table = Table::new(view.groups.iter().map(row), widths)
