@@ -167,11 +167,12 @@ impl<'a> Caption<'a> {
                 Section::Last(quantities) => Table::Text(self.last(quantities)?),
             });
         }
-        // What a figure compares across experiments is a family of its own; an experiment's tests have theirs.
-        Comparison::adjust_together(tables.iter_mut().flat_map(|table| match table {
-            Table::Made(comparisons) => comparisons.as_mut_slice(),
-            Table::Tests(..) | Table::Text(_) => &mut [],
-        }));
+        // What a figure compares across experiments is a family of its own, section by section; an experiment's tests have theirs.
+        for table in &mut tables {
+            if let Table::Made(comparisons) = table {
+                Comparison::adjust_together(comparisons.iter_mut());
+            }
+        }
         for table in &tables {
             let texts = match table {
                 Table::Made(comparisons) => rendered(comparisons),
