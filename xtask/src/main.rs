@@ -4,6 +4,7 @@
 #![allow(clippy::print_stdout, reason = "paths and headings are what these commands give")]
 
 mod bench;
+mod book;
 mod ci;
 mod command;
 mod draw;
@@ -36,6 +37,8 @@ enum Command {
     Results(results::Options),
     /// Measure a step of every optimizer, and PyTorch's beside it
     Bench(bench::Options),
+    /// Check README and book: links, table of contents, blocks
+    Book(book::Options),
     /// Run every check: format, tidy, lints, documentation, tests
     Ci,
     /// Check what the compiler does not: lengths of files, module heads, words that must not be there
@@ -49,6 +52,7 @@ fn main() -> ExitCode {
         Command::Finals(options) => finals::run(options, &root),
         Command::Results(options) => results::run(options, &root),
         Command::Bench(options) => bench::run(options, &root),
+        Command::Book(options) => book::run(options, &root),
         Command::Ci => ci::run(&root),
         Command::Tidy => tidy::run(&root),
     });

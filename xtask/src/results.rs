@@ -1,4 +1,4 @@
-//! `cargo xtask results`: the numbers in README.md and RESULTS.md, from the committed records.
+//! `cargo xtask results`: the numbers in README.md, RESULTS.md and the book, from the committed records.
 //!
 //! A number stands between marks that a reader of the page does not see, `<!--=KEY-->97.4<!--/-->`; a key that begins with `table` stands for a whole
 //! table. The command fills all of them in, and `--check` finds those that differ from what the records give. [`numbers`] knows the keys.
@@ -22,7 +22,8 @@ use crate::figures::Scale;
 use numbers::Numbers;
 
 /// Pages with numbers.
-const PAGES: [&str; 2] = ["README.md", "RESULTS.md"];
+const PAGES: [&str; 5] =
+    ["README.md", "RESULTS.md", "docs/src/optimizers.md", "docs/src/results.md", "docs/src/benchmarks.md"];
 /// The digest of each committed record's results, `DIGEST  ID` a line in the order of the ids.
 const LISTED: &str = "crates/np-record/src/store/results.sha256";
 const BEGIN: &str = "<!--=";
