@@ -15,6 +15,10 @@ macro_rules! pages {
 
 pages! {
     readme = "../../../README.md";
+    neuroplastic_readme = "../../../crates/neuroplastic/README.md";
+    np_core_readme = "../../../crates/np-core/README.md";
+    np_data_readme = "../../../crates/np-data/README.md";
+    np_record_readme = "../../../crates/np-record/README.md";
     quick_start = "../../../docs/src/quick-start.md";
     optimizer = "../../../docs/src/optimizer/README.md";
     from_candle = "../../../docs/src/optimizer/from-candle.md";
