@@ -18,6 +18,7 @@ pub use launch::{Kept, Queue, address};
 
 /// What a device, its driver or its compiler has refused.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Error {
     /// The text of a kernel does not compile.
     #[error("the kernel `{name}` does not compile: {log}")]

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 /// Sizes that do not fit together.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
 pub enum ShapeError {
     /// A slice of another length than the matrix has elements.
     #[error("a matrix of {rows} × {cols} over {len} elements")]

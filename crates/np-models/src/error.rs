@@ -5,6 +5,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 
 /// What can go wrong when a model is built or run.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum Error {
     /// A field of a configuration, or an argument of a constructor, is out of range.
     #[error("`{field}` must be {expected}, got `{got}`")]

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 /// Weight decay: how strong, and where it enters.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub enum Decay {
     /// wd·θ is added to the gradient (L2 regularisation).
     Coupled(f64),
@@ -39,6 +40,7 @@ impl Decay {
 /// Where weight decay enters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum DecayKind {
     /// g ← g + wd·θ (L2 regularisation); in NeuroPlastic u ← u + wd·θ, before the stabiliser. The default.
     #[default]

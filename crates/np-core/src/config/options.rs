@@ -102,6 +102,7 @@ pub enum Matrix {
 /// Which tensors weight decay acts on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum DecayScope {
     /// All.
     #[default]
@@ -113,6 +114,7 @@ pub enum DecayScope {
 /// Gradient clipping.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Clip {
     /// All gradients are scaled by min(1, c/(‖g‖ + 10⁻⁶)), ‖g‖ the norm over all parameters together (`clip_grad_norm_`).
     Norm(f64),
@@ -123,6 +125,7 @@ pub enum Clip {
 /// What to do about a gradient with numbers that are not finite.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum NonFinite {
     /// Nothing: they reach the parameters. Optimizers of whole matrices, but on CUDA devices, and L-BFGS make it an error all the same, and they and NeuroPlastic
     /// also refuse finite numbers whose squares overflow in their state (10²⁰ in single precision). In an element-wise optimizer such a square is infinite for good.

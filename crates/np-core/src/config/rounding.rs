@@ -28,6 +28,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 /// ```
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Rounding {
     /// To the nearest number, ties to even: costs nothing, and loses small changes. Default (PyTorch).
     #[default]

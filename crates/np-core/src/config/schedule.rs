@@ -20,6 +20,7 @@ use crate::error::{Result, check, not_negative, positive};
 /// ```
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Schedule {
     /// 1 throughout.
     Constant(Constant),

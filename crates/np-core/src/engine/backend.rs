@@ -2,6 +2,7 @@
 
 /// How steps are computed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Backend {
     /// In place on the CPU; on CUDA devices (with the feature `cuda`) launches for all parameters, of optimizers that treat every element alike, of LAMB, LARS and
     /// Prodigy, and of NeuroPlastic; tensor operations elsewhere.

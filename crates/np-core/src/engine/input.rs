@@ -10,6 +10,7 @@ use crate::error::{Error, Result, check};
 
 /// What an optimizer's step needs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum StepInput {
     /// The gradients of a batch ([`Driver::step_report`](crate::Driver::step_report)).
     #[default]

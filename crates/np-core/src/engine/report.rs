@@ -19,6 +19,7 @@ pub struct StepReport {
 
 /// What became of the gradients of a step.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum StepOutcome {
     /// The parameters were updated.
     #[default]

@@ -7,6 +7,7 @@ use crate::error::Result;
 
 /// Which weights the parameters hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum Weights {
     /// Those that steps change.
     #[default]

@@ -23,6 +23,7 @@ use crate::optim::sgd::SgdConfig;
 ///
 /// Written as its name and settings: `adamw`, `{sgd_momentum: {momentum: 0.8}}`, `{lion: {beta1: 0.95}}`.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub enum Base {
     /// b = m̂/(√v̂ + ε), μ = m̂; weight decay decoupled.
     Adamw(BaseAdamw),

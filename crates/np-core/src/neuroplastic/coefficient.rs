@@ -43,6 +43,7 @@ hyper_parameters! {
 /// The full rule or its ablation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum RuleKind {
     /// All three signals.
     #[default]
@@ -54,6 +55,7 @@ pub enum RuleKind {
 /// What shares a coefficient.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Granularity {
     /// Nothing: a coefficient an element.
     #[default]

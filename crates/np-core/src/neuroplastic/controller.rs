@@ -32,6 +32,7 @@ hyper_parameters! {
 /// What shares a multiplier.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum ControllerMode {
     /// All tensors.
     #[default]

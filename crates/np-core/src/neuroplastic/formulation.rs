@@ -20,6 +20,7 @@ use crate::error::{Result, check, not_negative, positive};
 /// The first three take weight decay as `decay` says, with the strength of [`super::NeuroPlasticConfig::weight_decay`]; a hybrid takes it as its base does.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Formulation {
     /// u = α ⊙ g. The default.
     Direct(Direct),
@@ -102,6 +103,7 @@ hyper_parameters! {
 /// The norm that the orthogonal residual is brought to before λ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum ResidualNorm {
     /// Its own.
     #[default]
@@ -113,6 +115,7 @@ pub enum ResidualNorm {
 /// κ as a function of the share of training done, p = e/E.
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum ResidualSchedule {
     /// κ = 1.
     #[default]
@@ -156,6 +159,7 @@ hyper_parameters! {
 /// What a hybrid modulates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Target {
     /// The base update b.
     #[default]
@@ -169,6 +173,7 @@ pub enum Target {
 /// When a hybrid modulates, by p = e/E.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Phase {
     /// Always.
     #[default]

@@ -11,6 +11,7 @@ use crate::config::plasticity::{Layer, Third};
 /// [`Layer`] an option names belongs to that and to no other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Scope {
     /// Every tensor.
     #[default]

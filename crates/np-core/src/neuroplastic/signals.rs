@@ -33,6 +33,7 @@ hyper_parameters! {
 /// What a signal is divided by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Normalization {
     /// Its own mean over the tensor, plus ε.
     #[default]

@@ -91,6 +91,7 @@ hyper_parameters! {
 /// What η of a matrix is multiplied with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum MuonScale {
     /// √max(1, rows/columns) (Jordan).
     #[default]
@@ -104,6 +105,7 @@ pub enum MuonScale {
 /// What Muon's iteration is rounded to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[non_exhaustive]
 pub enum Precision {
     /// Eight bits of mantissa after every operation.
     #[default]

@@ -16,6 +16,7 @@ macro_rules! config_enum {
         $(#[doc = concat!("| [`", stringify!($variant), "`](crate::", stringify!($variant), ") | `", $kind, "` | ", $state, " | ", $when, " | ", $reference, " |")])*
         #[derive(Debug, Clone, PartialEq, serde::Serialize)]
         #[allow(clippy::large_enum_variant)] // a program holds a handful of them
+        #[non_exhaustive]
         pub enum $name {
             $(#[doc = concat!("[`", stringify!($variant), "`](crate::", stringify!($variant), ").")] #[serde(rename = $kind)] $variant($crate::$($path)+::$config),)*
         }

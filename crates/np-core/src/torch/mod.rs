@@ -257,6 +257,7 @@ impl From<NeuroPlastic> for NeuroPlasticConfig {
 /// Arguments of a `torch.optim` optimizer, by the optimizer's name.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "snake_case", tag = "optimizer", content = "config")]
+#[non_exhaustive]
 pub enum TorchOptimizer {
     /// `torch.optim.SGD`.
     Sgd(Sgd),
