@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::{command, tidy};
+use crate::{book, command, tidy};
 
 /// A check that is a cargo command.
 struct Check {
@@ -43,6 +43,8 @@ pub(crate) fn run(root: &Path) -> Result<()> {
     pass(root, format)?;
     println!("\n== tidy");
     tidy::run(root)?;
+    println!("\n== book");
+    book::run(&book::Options::default(), root)?;
     rest.iter().try_for_each(|check| pass(root, check))?;
     println!("\nall checks passed");
     Ok(())

@@ -51,8 +51,7 @@ const WIDEST: usize = 100;
 impl Page {
     /// Reads a page.
     pub(crate) fn read(name: &str, text: &str) -> Self {
-        let mut page =
-            Self { name: name.to_owned(), words: text.split_whitespace().count(), ..Self::default() };
+        let mut page = Self { name: name.to_owned(), words: text.split_whitespace().count(), ..Self::default() };
         let (mut open, mut mark, mut prose): (Option<Block>, Option<String>, Vec<(usize, &str)>) = (None, None, vec![]);
         let mut printing = false;
         for (i, line) in text.lines().enumerate() {
@@ -91,7 +90,8 @@ impl Page {
             if let Some(target) = trimmed.strip_prefix("{{#include ").and_then(|rest| rest.split(['}', ':']).next()) {
                 page.includes.push((number, target.to_owned()));
             }
-            if !["|", "![", "["].iter().any(|start| trimmed.starts_with(start)) && !trimmed.contains("<!--=") {
+            let unbroken = ["|", "![", "["].iter().any(|start| trimmed.starts_with(start));
+            if !unbroken && !["<!--=", "](http"].iter().any(|part| trimmed.contains(part)) {
                 page.note_width(number, line);
             }
             prose.push((number, line));
@@ -175,7 +175,10 @@ mod tests {
         assert_eq!(targets, [(4, "x.md#y"), (4, "p.png"), (15, "https://e.org"), (4, "[none]")]);
         assert_eq!(page.includes, [(16, "../A.md".to_owned())]);
         assert_eq!(page.blocks[0].mark.as_deref(), Some("not run, why"));
-        assert_eq!((page.blocks[1].language.as_str(), page.blocks[1].line, &page.blocks[1].mark), ("rust,no_run", 10, &None));
+        assert_eq!(
+            (page.blocks[1].language.as_str(), page.blocks[1].line, &page.blocks[1].mark),
+            ("rust,no_run", 10, &None)
+        );
     }
 
     #[test]

@@ -49,9 +49,9 @@ pub(super) fn check(root: &Path, pages: &[Page]) -> Result<Vec<String>> {
     Ok(findings)
 }
 
-/// Whether the blocks of a page are tested: those of README and book.
+/// Whether the blocks of a page are tested: those of READMEs and of the book.
 pub(super) fn tested(name: &str) -> bool {
-    name == "README.md" || name.starts_with("docs/src/")
+    name.ends_with("README.md") || name.starts_with("docs/src/")
 }
 
 /// What is wrong with the form of a block.
