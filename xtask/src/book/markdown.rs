@@ -177,7 +177,7 @@ mod tests {
         assert_eq!(page.blocks[0].mark.as_deref(), Some("not run, why"));
         assert_eq!(
             (page.blocks[1].language.as_str(), page.blocks[1].line, &page.blocks[1].mark),
-            ("rust,no_run", 10, &None)
+            ("rust,no_run", 11, &None)
         );
     }
 
