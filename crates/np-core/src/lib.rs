@@ -1,7 +1,8 @@
-//! Optimizers for [candle](candle_core): NeuroPlastic, its formulations, and the baselines that an ablation is worth.
+//! Optimizers for [candle](candle_core): NeuroPlastic, its formulations, and 27 others to compare it with.
 //!
-//! Every optimizer is a plain struct of hyper-parameters (its [`Rule`]) on one shared [`Driver`], which alone touches
-//! variables, gradients, names and saved state. Each is a [`candle_nn::Optimizer`], so it drops into any candle training loop:
+//! Every optimizer is a plain struct of hyper-parameters (its [`Rule`]) in one shared [`Driver`]. The driver
+//! alone handles variables, gradients, names and saved state. Each optimizer is a
+//! [`candle_nn::Optimizer`], so it fits into any candle training loop:
 //!
 //! ```
 //! use candle_core::{DType, Device, Tensor, Var};
@@ -20,16 +21,25 @@
 //! # }
 //! ```
 //!
-//! [`OptimizerConfig`] lists them all, with their state and what each is for. An optimizer `Name` is configured by a `NameConfig`.
+//! [`OptimizerConfig`] lists them all, with their state and what each is for. An optimizer `Name` is
+//! configured by a `NameConfig`. To choose the optimizer at run time, use [`OptimizerConfig`]: it
+//! deserialises from any self-describing format and builds a boxed [`AnyOptimizer`].
 //!
-//! Whoever chooses the optimizer at run time takes [`OptimizerConfig`], which deserialises from any self-describing format and builds a
-//! boxed [`AnyOptimizer`].
+//! [`Options`] are the same for all of them: parameter groups, clipping, accumulation, a schedule,
+//! rounding. [`Driver::state`] and [`Driver::load_state`] save and resume, to the bit.
 //!
-//! On the CPU a step works in place, block by block, vectorised, on a rayon pool of this crate's own with as many threads as the caller's has, and gives
-//! the same bits whatever their number. It may be called from tasks of rayon, behind a lock or on shared parameters: whoever calls it waits without
-//! taking up other tasks. candle's own products do take them up, with locks held, so that a forward pass over parameters that another task steps may
-//! still wait for ever. On CUDA and Metal the same rule runs as tensor operations. Parameters may be `f32`, `f64`, `f16` or `bf16`; the state of the half-precision
-//! ones is kept in `f32`. What is added to one in half precision is lost where it is less than half of its last bit: [`Rounding`] says what can be done.
+//! On the CPU a step works in place, block by block, vectorised, on this crate's own rayon pool with as
+//! many threads as the caller's pool, and gives the same bits whatever their number. It may be called
+//! from rayon tasks, behind a lock or on shared parameters: the caller waits without running other
+//! tasks. candle's own matrix products do run other tasks while they hold locks, so that a forward pass
+//! over parameters that another task steps may still deadlock.
+//!
+//! On CUDA (feature `cuda`) most optimizers run as a few kernel launches for all tensors; on Metal, and
+//! where there is no kernel, the same rule runs as tensor operations.
+//!
+//! Parameters may be `f32`, `f64`, `f16` or `bf16`; state of half-precision parameters is kept in `f32`.
+//! A change smaller than half of the last bit of a half-precision parameter is lost: [`Rounding`] has
+//! the alternatives.
 
 #[macro_use]
 mod config;

@@ -1,11 +1,14 @@
-//! What runs on a CUDA device beyond candle's own operations: kernels compiled from their text at run time, and launched over all tensors at once.
+//! Kernels for CUDA devices beyond candle's own operations: compiled from their text at run time, and
+//! launched over all tensors at once.
 //!
-//! A launch goes over a [table] of tensors, cut into pieces of a fixed length: however many tensors there are, it is one launch, after one small copy of
-//! addresses and numbers to the device. Sums are taken in fixed chunks, in the order of additions of the CPU's ([sums]). Nothing here waits for the device but
-//! what says so, and nothing is allocated once all buffers have grown to what is wanted.
+//! A launch goes over a [table] of tensors, cut into pieces of a fixed length. However many tensors there
+//! are, it is one launch, after one small copy of addresses and numbers to the device. Sums are taken in
+//! fixed chunks, with the CPU's order of additions ([sums]). Functions that wait for the device say so.
+//! Buffers grow to the size needed and are then reused.
 //!
-//! A [machine] copies, compiles and launches. With the feature `cuda` there is one that does so on a stream of candle's, `Queue`: the one place with `unsafe` code for
-//! the device. Without it there are tables and texts of kernels, which are tested on any machine.
+//! A [machine] copies, compiles and launches. With the feature `cuda` there is one on a stream of
+//! candle's, `Queue`: the one place with `unsafe` code for the device. Without the feature there are
+//! tables and texts of kernels, which are tested on any machine.
 
 #[cfg(feature = "cuda")]
 mod launch;

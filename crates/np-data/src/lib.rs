@@ -1,9 +1,13 @@
 //! The data sets of the NeuroPlastic experiments, and seeded batches over them.
 //!
-//! MNIST and Fashion-MNIST come from two sources: `mini`, 2,000 + 1,000 real images embedded in this crate, so that everything
-//! runs offline; and `full`, the published IDX files in a folder. CIFAR-10 comes from its binary version in a folder. With the
-//! feature `hub`, sets can be fetched from the Hub, made of its parquet files, and given to candle-datasets as tensors. Images stay bytes until a batch needs them. But for that, nothing here knows a tensor library or reads the environment, and nothing but `fetch` touches the network. The embedded images have licences of their own,
-//! which lie beside them in `mini/`.
+//! MNIST and Fashion-MNIST come from two sources: `mini`, 2,000 + 1,000 real images embedded in this crate,
+//! so that everything runs offline; and `full`, the published IDX files in a folder. CIFAR-10 comes from
+//! its binary version in a folder. With the feature `hub`, sets can be fetched from the Hub, made from its
+//! parquet files, and given to candle-datasets as tensors.
+//!
+//! Images stay bytes until a batch needs them. Without `hub`, nothing here knows a tensor library; nothing
+//! reads the environment, and only `fetch` uses the network. The embedded images have their own licences,
+//! beside them in `mini/`.
 //!
 //! One epoch, from nothing to normalised pixels:
 //!

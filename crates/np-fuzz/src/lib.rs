@@ -2,9 +2,9 @@
 //! memory than its input accounts for.
 //!
 //! A test binary names [`Meter`] as its global allocator and runs a [`Target`] over a corpus folder and a generator. By default
-//! it takes a moment; with `NP_FUZZ=1000000` in the environment all targets together make about so many inputs. An input that is
-//! found wanting is written to a temporary folder, and so is the current one of a long campaign, for what no
-//! test can catch: the end of the stack or of the memory.
+//! it takes a moment; with `NP_FUZZ=1000000` in the environment all targets together make about that many
+//! inputs. An input that fails is written to a temporary folder, and so is the current input of a long
+//! campaign, because no test can catch a stack overflow or the end of memory.
 
 mod damage;
 mod meter;

@@ -1,9 +1,11 @@
 //! The models of the NeuroPlastic experiments, on candle, with seeded initialisation.
 //!
-//! A [`Model`] maps a batch to logits and names its parameters in definition order. [`Mlp`] is a multi-layer perceptron of any
-//! depth and width, [`ResNet18`] a residual network for small images, both initialised as PyTorch does it. Everything random is a
-//! function of a seed: weights come from an [`Initializer`], dropout masks from (seed, layer, step), so a run that resumes has no
-//! generator to restore. A [`Recorder`] keeps what layers saw of a batch. [`load()`] sets parameters and buffers from named tensors, those of a PyTorch checkpoint among them.
+//! A [`Model`] maps a batch to logits and names its parameters in definition order. [`Mlp`] is a
+//! multi-layer perceptron of any depth and width, [`ResNet18`] a residual network for small images; both
+//! are initialised as in PyTorch. Everything random is a function of a seed: weights come from an
+//! [`Initializer`], dropout masks from (seed, layer, step), so that a resumed run has no generator to
+//! restore. A [`Recorder`] collects the inputs and output gradients of layers. [`load()`] sets parameters
+//! and buffers from named tensors, among them those of a PyTorch checkpoint.
 //!
 //! On a CPU with `f32` or `f64` the layers and the loss are custom operations over the `gemm` crate, and ResNet-18 without its head
 //! is a single one; on other devices and element types they are candle's own. The CPU results do not depend on the number of

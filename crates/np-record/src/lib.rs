@@ -1,19 +1,18 @@
-//! What an experiment leaves behind: the plan that says which runs belong to it, one record a run, and the statistics
+//! What an experiment leaves behind: a plan that lists its runs, one record for each run, and the statistics
 //! that compare them.
 //!
 //! | here | what |
 //! |---|---|
 //! | [`Plan`], [`Record`] | the two files, as types |
-//! | [`Store`] | reading and writing them, so that nothing is half written and nothing doubtful is read |
+//! | [`Store`] | reading and writing them: files are written whole or not at all, and checked when read |
 //! | [`stats`] | mean, spread, bootstrap interval, exact sign-flip test, Holm |
 //! | [`compare`] | two arms of a plan, paired by seed; all arms pooled, against a target, as profiles: `np compare` |
 //! | [`StatedOutcome`], [`Hypothesis`] | what an experiment fixes before its runs |
 //! | [`select`] | each arm's best configuration, at an equal budget |
 //! | [`Table`] | what all of them print |
 //!
-//! Nothing here trains or knows candle, so that whoever only reads results (`cargo xtask figures`, a notebook by way of the
-//! JSON) builds in seconds. It is the seam between
-//! what trains and what draws.
+//! Nothing here trains or knows candle, so that a program that only reads results (`cargo xtask figures`)
+//! builds in seconds. It is the interface between what trains and what draws.
 
 mod atomic;
 pub mod compare;

@@ -4,11 +4,14 @@
 //! FILE.yaml ─ document, tree, spec ─► Plan ─ launch ─► worker processes ─ train ─► one Record a run
 //! ```
 //!
-//! A file is read into a [tree that knows its lines](document), its scale, arms, swept values and overrides are
-//! [laid over one another](tree), and each run's tree becomes a typed, checked [`RunConfig`]: nothing downstream parses or
-//! defaults again. [`plan()`] gives every run its id, a hash of that configuration and of the data, so that a run is trained once,
-//! whoever asks for it. [`Launch`] trains what has no record yet, each run in a process of its own ([`exec`]), [`Submission`] leaves that to a cluster, and [`train()`] is the loop. A [`Snapshot`] lets it
-//! go on where it was broken off, to the same bits.
+//! A file is read into a [tree that knows its lines](document). Its scale, arms, swept values and overrides
+//! are [laid over one another](tree), and each run's tree becomes a typed, checked [`RunConfig`]: nothing
+//! downstream parses or applies defaults again. [`plan()`] gives every run its id, a hash of that
+//! configuration and of the data, so that a run is trained only once.
+//!
+//! [`Launch`] trains what has no record yet, each run in a process of its own ([`exec`]); [`Submission`]
+//! submits it to a cluster. [`train()`] is the loop. From a [`Snapshot`] an interrupted run continues, to
+//! the same bits.
 //!
 //! Optimizers, models, data sets and the layout of records belong to the sister crates; drawing to `xtask`.
 
