@@ -1,4 +1,4 @@
-//! The project's own commands: `cargo xtask figures`, `cargo xtask finals`, `cargo xtask results`, `cargo xtask bench`, `cargo xtask ci`, `cargo xtask tidy`.
+//! The project's own commands: `cargo xtask figures`, `finals`, `results`, `book`, `bench`, `ci`, `tidy`.
 //!
 //! Nothing here trains: what must be trained is left to `np`, which is built only when it is needed. So this builds in seconds.
 #![allow(clippy::print_stdout, reason = "paths and headings are what these commands give")]
@@ -33,13 +33,13 @@ enum Command {
     Figures(figures::Options),
     /// Write the learning rates that were tuned into the experiments that conclude from them
     Finals(finals::Options),
-    /// Fill in the numbers of README.md and RESULTS.md from the records
+    /// Fill in the numbers of README, RESULTS.md and the book from the records
     Results(results::Options),
     /// Measure a step of every optimizer, and PyTorch's beside it
     Bench(bench::Options),
     /// Check README and book: links, table of contents, blocks
     Book(book::Options),
-    /// Run every check: format, tidy, lints, documentation, tests
+    /// Run every check: format, tidy, book, lints, documentation, tests
     Ci,
     /// Check what the compiler does not: lengths of files, module heads, words that must not be there
     Tidy,
