@@ -14,7 +14,12 @@ use std::path::{Path, PathBuf};
 ///
 /// What the file system says; the temporary file is removed then.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    write_with(path, bytes, None)
+    write_with(path, None, |file| file.write_all(bytes))
+}
+
+/// As [`write_atomic`], for what is too large to be held as a whole: `fill` writes it.
+pub(crate) fn write_filled(path: &Path, fill: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
+    write_with(path, None, fill)
 }
 
 /// As [`write_atomic`], for a program: it can be executed before it has its name.
@@ -23,7 +28,7 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
 ///
 /// As [`write_atomic`].
 pub fn write_program(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    write_with(path, bytes, Some(0o755))
+    write_with(path, Some(0o755), |file| file.write_all(bytes))
 }
 
 /// Writes what somebody asked for under a name of their own choice: a regular file is replaced as by [`write_atomic`], the one that a link
@@ -44,7 +49,7 @@ pub fn write_output(path: &Path, bytes: &[u8]) -> io::Result<()> {
 /// The most of a file's name that its temporary file repeats, in characters: names have a limit.
 const REPEATED: usize = 64;
 
-fn write_with(path: &Path, bytes: &[u8], mode: Option<u32>) -> io::Result<()> {
+fn write_with(path: &Path, mode: Option<u32>, fill: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
     let folder = match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
@@ -60,7 +65,7 @@ fn write_with(path: &Path, bytes: &[u8], mode: Option<u32>) -> io::Result<()> {
     builder.prefix(&prefix).suffix(".tmp").rand_bytes(12);
     open_to_all(&mut builder, mode.unwrap_or(0o666));
     let mut temporary = builder.tempfile_in(folder).map_err(of_the_system)?;
-    temporary.as_file_mut().write_all(bytes)?;
+    fill(temporary.as_file_mut())?;
     temporary.as_file().sync_all()?;
     temporary.persist(path).map_err(|error| error.error)?;
     sync_folder(folder)

@@ -36,7 +36,7 @@ pub use record::{
 };
 pub use semantics::{SEMANTICS, semantics_of};
 pub use stated::{Direction, EpochMetric, Hypothesis, StatedOutcome};
-pub use store::{Kind, Packed, Reading, Store, StoreError, read_regular};
+pub use store::{Archive, ArchiveWriter, Kind, Packed, Part, Reading, Store, StoreError, Taken, read_regular};
 pub use table::{Cell, Column, Edge, Shown, Table, words};
 pub use text::{can_name, csv_field, is_hidden, visible, visible_json, visible_lines};
 

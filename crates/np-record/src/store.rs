@@ -5,8 +5,10 @@
 //! is named and left out, and keeps no other from being read. Stores merge by copying files. A file that is not loose is looked for in the packs
 //! ([`pack`]); what is written is loose, until it is packed ([`packing`]).
 
+mod archive;
 mod check;
 mod error;
+mod handing;
 mod pack;
 mod packing;
 mod published;
@@ -19,7 +21,9 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+pub use archive::{Archive, ArchiveWriter, Part};
 pub use error::{Kind, StoreError};
+pub use handing::Taken;
 pub use packing::Packed;
 pub use regular::read_regular;
 

@@ -8,11 +8,12 @@ mod common;
 
 use std::{
     fs,
+    io::{Read as _, Write as _},
     path::{Path, PathBuf},
 };
 
 use np_fuzz::{Meter, Rng, Target, damage, damage_tree, memory_folder};
-use np_record::{Store, StoreError};
+use np_record::{Archive, ArchiveWriter, Part, Store, StoreError};
 use serde_json::{Value, json};
 
 #[global_allocator]
@@ -176,4 +177,68 @@ fn nesting_without_end_is_refused() {
         let error = store.read_record("a").unwrap_err();
         assert!(matches!(error, StoreError::Malformed { .. }), "{error}");
     }
+}
+
+/// The first gzip member of a file as it was, and what is behind it.
+fn first_member(bytes: &[u8]) -> (Vec<u8>, &[u8]) {
+    let mut decoder = flate2::bufread::GzDecoder::new(bytes);
+    let mut member = Vec::new();
+    decoder.read_to_end(&mut member).unwrap();
+    (member, decoder.into_inner())
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+#[test]
+fn damaged_archives() {
+    let dir = tempfile::tempdir_in(memory_folder()).unwrap();
+    let path = dir.path().join("x.archive");
+    let mut writer = ArchiveWriter::new(&path).unwrap();
+    let files = [(Part::Plan, "fig", &b"a plan"[..]), (Part::Record, "a", b"a record"), (Part::Snapshot, "b", &[7; 90])];
+    for (part, name, bytes) in files {
+        writer.add(part, name, bytes).unwrap();
+    }
+    writer.finish().unwrap();
+    let sound = fs::read(&path).unwrap();
+    let (index, rest) = first_member(&sound);
+    let index: Value = serde_json::from_slice(&index).unwrap();
+    let words = ["runs/a.json", "runs/../../a.json", "/a", "plans/.json", "snapshots/a.snapshot", "18446744073709551615", "-1"];
+    let make = |rng: &mut Rng| match rng.below(3) {
+        0 => {
+            let mut bytes = sound.clone();
+            damage(&mut bytes, usize::MAX, &["\u{1f}\u{8b}"], rng);
+            bytes
+        }
+        _ => {
+            let mut tree = index.clone();
+            damage_tree(&mut tree, &words, rng);
+            [&gzip(tree.to_string().as_bytes()), rest].concat()
+        }
+    };
+    // The decoder has a window and tables; what is compressed may swell a thousandfold.
+    let target = Target {
+        name: "archive",
+        corpus: &corpus("archive"),
+        inputs: 3_000,
+        percent: 5,
+        base: 1 << 20,
+        per_byte: 1_100,
+    };
+    let (inputs, good) = target.run(make, |bytes| {
+        fs::write(&path, bytes).unwrap();
+        let read = |archive: &Archive| archive.files().try_for_each(|(part, name)| archive.read(part, name).map(drop));
+        match Archive::open(&path).and_then(|archive| read(&archive)) {
+            Ok(()) => true,
+            Err(error) => {
+                assert!(error.to_string().contains("\nhint: "), "{error}");
+                false
+            }
+        }
+    });
+    assert!(good > 0 && good < inputs / 2, "{good}");
+    assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1, "nothing else is written");
 }

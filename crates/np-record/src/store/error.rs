@@ -107,6 +107,14 @@ pub enum StoreError {
         /// What the reader of gzip said.
         source: io::Error,
     },
+    /// A file that is no archive, or one that is cut short or damaged.
+    #[error("`{}` is no archive that can be used: {why}\nhint: copy it again from where it was made", path.display())]
+    NoArchive {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, with the place in it.
+        why: String,
+    },
     /// A loose record and a packed one of a run, or two packed ones, with different results.
     #[error("`{}` has other results of the run `{id}` than `{}`\nhint: a run has one result: remove the one that was changed; `np run` sets the first aside", path.display(), other.display())]
     Conflict {
@@ -187,7 +195,12 @@ impl StoreError {
             | Self::DamagedPack { .. }
             | Self::Conflict { .. }
             | Self::NotRegular { .. } => true,
-            Self::Io { .. } | Self::NewerSchema { .. } | Self::Unsealed { .. } | Self::BadName { .. } => false,
+            // An archive is no file of the store.
+            Self::Io { .. }
+            | Self::NewerSchema { .. }
+            | Self::NoArchive { .. }
+            | Self::Unsealed { .. }
+            | Self::BadName { .. } => false,
         }
     }
 }

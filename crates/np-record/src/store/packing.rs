@@ -183,7 +183,7 @@ impl Store {
     }
 
     /// A loose file and what is in it.
-    fn loose(&self, kind: Kind, name: &str) -> Result<Option<(PathBuf, Vec<u8>)>> {
+    pub(super) fn loose(&self, kind: Kind, name: &str) -> Result<Option<(PathBuf, Vec<u8>)>> {
         let path = self.path(kind, name)?;
         match read_regular(&path) {
             Ok(Some(bytes)) => Ok(Some((path, bytes))),
@@ -259,8 +259,13 @@ fn build(plan: &str, entries: &mut BTreeMap<String, Entry>) -> Result<Vec<u8>> {
 }
 
 /// One gzip member, without a time or a name.
-fn compress(bytes: &[u8]) -> io::Result<Vec<u8>> {
-    let mut encoder = GzBuilder::new().write(Vec::new(), Compression::best());
+pub(super) fn compress(bytes: &[u8]) -> io::Result<Vec<u8>> {
+    compress_by(bytes, Compression::best())
+}
+
+/// As [`compress`], as hard as is worth it.
+pub(super) fn compress_by(bytes: &[u8], level: Compression) -> io::Result<Vec<u8>> {
+    let mut encoder = GzBuilder::new().write(Vec::new(), level);
     encoder.write_all(bytes)?;
     encoder.finish()
 }
@@ -278,6 +283,6 @@ fn remove(loose: &[Loose]) -> Result<usize> {
     Ok(removed)
 }
 
-fn io_of<'a>(action: &'static str, path: &'a Path) -> impl Fn(io::Error) -> StoreError + 'a {
+pub(super) fn io_of<'a>(action: &'static str, path: &'a Path) -> impl Fn(io::Error) -> StoreError + 'a {
     move |source| StoreError::Io { action, path: path.into(), source }
 }

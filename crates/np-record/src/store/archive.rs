@@ -1,0 +1,407 @@
+//! Archives: what one store hands to another in one file, plans, records, and snapshots of runs that are under way.
+//!
+//! The layout is that of a pack: a gzip member with an index as JSON, then one a file, so that `zcat` prints all that it holds. An archive comes from
+//! elsewhere, and nothing in it is believed: what it holds is named by kind and name, never by a path, and names are checked before anything
+//! is made of them; sizes are bounded; entries lie one behind the other and fill the file, so that one that is cut short is known by its
+//! index; and what is read has the digest that the index says. What becomes of it in a store is in [`super::handing`].
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, BufReader, Read as _, Seek as _, SeekFrom, Write as _};
+use std::path::{Path, PathBuf};
+
+use flate2::Compression;
+use flate2::bufread::GzDecoder;
+use serde::{Deserialize, Serialize};
+
+use super::Result;
+use super::error::StoreError;
+use super::pack::Member;
+use super::packing::{compress, compress_by, io_of};
+use crate::atomic::write_filled;
+use crate::plan::hex_of;
+use crate::{SCHEMA, can_name};
+
+/// Version of the layout.
+const VERSION: u32 = 1;
+
+/// Bytes of an index: some ten thousand files.
+const LARGEST_INDEX: u64 = 1 << 24;
+
+/// What an archive can hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Part {
+    /// A [`crate::Plan`], by its experiment's name.
+    Plan,
+    /// A [`crate::Record`], by its run's id.
+    Record,
+    /// A run in the middle, by its id. What is in it is not for this crate to say.
+    Snapshot,
+}
+
+impl Part {
+    const ALL: [Self; 3] = [Self::Plan, Self::Record, Self::Snapshot];
+
+    /// Where the file of this name is in a store.
+    #[must_use]
+    pub fn place(self, name: &str) -> String {
+        let (folder, ending) = self.around();
+        format!("{folder}{name}{ending}")
+    }
+
+    /// What is named by a place, if it can be.
+    fn named(place: &str) -> Option<(Self, &str)> {
+        Self::ALL.into_iter().find_map(|part| {
+            let (folder, ending) = part.around();
+            let name = place.strip_prefix(folder)?.strip_suffix(ending)?;
+            can_name(name).then_some((part, name))
+        })
+    }
+
+    fn around(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Plan => ("plans/", ".json"),
+            Self::Record => ("runs/", ".json"),
+            Self::Snapshot => ("snapshots/", ".snapshot"),
+        }
+    }
+
+    /// Bytes that such a file may have.
+    fn largest(self) -> u64 {
+        match self {
+            Self::Plan | Self::Record => 1 << 26,
+            Self::Snapshot => 1 << 32,
+        }
+    }
+
+    /// Numbers of a network are as good as random: to compress them is time spent for nothing.
+    fn compression(self) -> Compression {
+        match self {
+            Self::Plan | Self::Record => Compression::best(),
+            Self::Snapshot => Compression::none(),
+        }
+    }
+}
+
+/// The first member of an archive.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Index {
+    schema: u32,
+    archive: u32,
+    files: Vec<Member>,
+}
+
+/// An archive that is being made.
+#[derive(Debug)]
+pub struct ArchiveWriter {
+    path: PathBuf,
+    /// The gzip members so far: the index, which goes before them, says where each of them lies.
+    members: File,
+    files: BTreeMap<(Part, String), Member>,
+    length: u64,
+}
+
+impl ArchiveWriter {
+    /// Begins an archive that will be at `path`; until [`finish`](Self::finish), what is there stays.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Io`] if nothing can be written in its folder, which is made if need be.
+    pub fn new(path: impl Into<PathBuf>) -> Result<Self> {
+        let path = path.into();
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let members = fs::create_dir_all(folder).and_then(|()| tempfile::tempfile_in(folder));
+        let members = members.map_err(io_of("write", &path))?;
+        Ok(Self { path, members, files: BTreeMap::new(), length: 0 })
+    }
+
+    /// Bytes so far, without the index.
+    #[must_use]
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// Adds a file; of one that is there already, the first stays.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NoArchive`] if it has no name that a reader would take, or is too large; [`StoreError::Io`].
+    pub fn add(&mut self, part: Part, name: &str, bytes: &[u8]) -> Result<()> {
+        let (place, size) = (part.place(name), bytes.len() as u64);
+        let refuse = |why: &str| StoreError::NoArchive { path: self.path.clone(), why: format!("`{place}` {why}") };
+        if !can_name(name) {
+            return Err(refuse("cannot name a file"));
+        }
+        if size > part.largest() {
+            return Err(refuse("is too large"));
+        }
+        if self.files.contains_key(&(part, name.to_owned())) {
+            return Ok(());
+        }
+        let compressed = compress_by(bytes, part.compression()).map_err(io_of("compress", &self.path))?;
+        self.members.write_all(&compressed).map_err(io_of("write", &self.path))?;
+        let (offset, length) = (self.length, compressed.len() as u64);
+        let member = Member { place, offset, length, size, sha256: hex_of(bytes), result: None };
+        self.files.insert((part, name.to_owned()), member);
+        self.length += length;
+        Ok(())
+    }
+
+    /// Puts the archive in its place, and says how large it is in bytes.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Io`]; what was there before is there still then.
+    pub fn finish(mut self) -> Result<u64> {
+        let index = Index { schema: SCHEMA, archive: VERSION, files: self.files.into_values().collect() };
+        let failed = io_of("write", &self.path);
+        let mut text = serde_json::to_vec(&index).map_err(|error| failed(error.into()))?;
+        text.push(b'\n');
+        let head = compress(&text).map_err(&failed)?;
+        self.members.seek(SeekFrom::Start(0)).map_err(&failed)?;
+        let fill = |file: &mut File| file.write_all(&head).and_then(|()| io::copy(&mut self.members, file).map(drop));
+        write_filled(&self.path, fill).map_err(&failed)?;
+        Ok(head.len() as u64 + self.length)
+    }
+}
+
+/// An archive, as far as its index says.
+#[derive(Debug)]
+pub struct Archive {
+    path: PathBuf,
+    /// Where the first file begins.
+    start: u64,
+    files: BTreeMap<(Part, String), Member>,
+}
+
+impl Archive {
+    /// Reads and checks the index.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NoArchive`] if it is none, or not whole; [`StoreError::NewerSchema`]; [`StoreError::Io`] if there is no such file, or it cannot be
+    /// read.
+    pub fn open(path: impl Into<PathBuf>) -> Result<Self> {
+        let path = path.into();
+        let about = fs::metadata(&path).map_err(io_of("read", &path))?;
+        // A pipe would be waited for, and cannot be read from a place.
+        if !about.is_file() {
+            return Err(StoreError::NoArchive { path, why: "it is no regular file".into() });
+        }
+        let mut reader = BufReader::new(File::open(&path).map_err(io_of("read", &path))?);
+        let mut bytes = Vec::new();
+        let mut decoder = GzDecoder::new(&mut reader).take(LARGEST_INDEX);
+        decoder.read_to_end(&mut bytes).map_err(|error| damage(&path, "its index", error))?;
+        let refuse = |why: String| StoreError::NoArchive { path: path.clone(), why };
+        if decoder.limit() == 0 {
+            return Err(refuse("its index is too large".into()));
+        }
+        let start = reader.stream_position().map_err(io_of("read", &path))?;
+        let index = index(&path, &bytes)?;
+        let (mut end, mut files) = (0, BTreeMap::new());
+        for file in index.files {
+            let Some((part, name)) = Part::named(&file.place) else {
+                return Err(refuse(format!("`{}` is no plan, record or snapshot", file.place)));
+            };
+            if file.size > part.largest() {
+                return Err(refuse(format!("`{}` is too large", file.place)));
+            }
+            let place = file.place.clone();
+            let next = Some(file.offset).filter(|offset| *offset == end).and_then(|end| end.checked_add(file.length));
+            end = next.ok_or_else(|| refuse(format!("`{place}` does not lie behind the one before it")))?;
+            if files.insert((part, name.to_owned()), file).is_some() {
+                return Err(refuse(format!("it has `{place}` twice")));
+            }
+        }
+        let (expected, got) = (start.saturating_add(end), about.len());
+        if expected != got {
+            return Err(refuse(format!("expected a file of {expected} bytes, got {got}")));
+        }
+        Ok(Self { path, start, files })
+    }
+
+    /// The file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What it holds: plans by name, then records, then snapshots.
+    pub fn files(&self) -> impl Iterator<Item = (Part, &str)> {
+        self.files.keys().map(|(part, name)| (*part, name.as_str()))
+    }
+
+    /// A file that it [holds](Self::files), as it was.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::NoArchive`] if it is damaged, or not there; [`StoreError::Io`].
+    pub fn read(&self, part: Part, name: &str) -> Result<Vec<u8>> {
+        let refuse = |why: String| StoreError::NoArchive { path: self.path.clone(), why };
+        let place = part.place(name);
+        let Some(member) = self.files.get(&(part, name.to_owned())) else {
+            return Err(refuse(format!("it has no `{place}`")));
+        };
+        let mut file = File::open(&self.path).map_err(io_of("read", &self.path))?;
+        file.seek(SeekFrom::Start(self.start.saturating_add(member.offset))).map_err(io_of("read", &self.path))?;
+        let mut bytes = Vec::new();
+        let decoder = GzDecoder::new(BufReader::new(file.take(member.length)));
+        let read = decoder.take(member.size.saturating_add(1)).read_to_end(&mut bytes);
+        read.map_err(|error| damage(&self.path, &format!("`{place}`"), error))?;
+        if bytes.len() as u64 != member.size || hex_of(&bytes) != member.sha256 {
+            return Err(refuse(format!("`{place}` is not what its index says")));
+        }
+        Ok(bytes)
+    }
+}
+
+/// An index of a layout that this version knows.
+fn index(path: &Path, bytes: &[u8]) -> Result<Index> {
+    // The versions first: a newer layout may well have other keys.
+    #[derive(Deserialize)]
+    struct Head {
+        schema: u32,
+        archive: u32,
+    }
+    let refuse = |why: String| StoreError::NoArchive { path: path.to_owned(), why };
+    let head: Head = serde_json::from_slice(bytes)
+        .map_err(|error| refuse(format!("its index is not one of an archive: {error}")))?;
+    if head.schema > SCHEMA || head.archive > VERSION {
+        return Err(refuse("it was made by a newer version".into()));
+    }
+    serde_json::from_slice(bytes).map_err(|error| refuse(format!("its index is not whole: {error}")))
+}
+
+/// What went wrong with a gzip member: a refusal of the system, or damage.
+fn damage(path: &Path, what: &str, source: io::Error) -> StoreError {
+    match source.raw_os_error() {
+        Some(_) => io_of("read", path)(source),
+        None => StoreError::NoArchive { path: path.to_owned(), why: format!("{what}: {source}") },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sound(path: &Path) -> Vec<u8> {
+        let mut writer = ArchiveWriter::new(path).unwrap();
+        writer.add(Part::Snapshot, "b", &[7; 1000]).unwrap();
+        writer.add(Part::Plan, "fig", b"a plan").unwrap();
+        writer.add(Part::Record, "a", b"a record").unwrap();
+        writer.add(Part::Record, "a", b"another one").unwrap();
+        let length = writer.finish().unwrap();
+        let bytes = fs::read(path).unwrap();
+        assert_eq!(length, bytes.len() as u64);
+        bytes
+    }
+
+    /// An archive whose index says this of one file of these bytes.
+    fn forged(path: &Path, edit: impl Fn(&mut Index), content: &[u8]) -> Result<Archive> {
+        let member = compress(content).unwrap();
+        let (length, size) = (member.len() as u64, content.len() as u64);
+        let file =
+            Member { place: "runs/a.json".into(), offset: 0, length, size, sha256: hex_of(content), result: None };
+        let mut index = Index { schema: SCHEMA, archive: VERSION, files: vec![file] };
+        edit(&mut index);
+        let head = compress(&serde_json::to_vec(&index).unwrap()).unwrap();
+        fs::write(path, [head, member].concat()).unwrap();
+        Archive::open(path)
+    }
+
+    #[test]
+    fn what_is_added_is_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("new/x.archive");
+        sound(&path);
+        let archive = Archive::open(&path).unwrap();
+        let files: Vec<_> = archive.files().collect();
+        assert_eq!(files, [(Part::Plan, "fig"), (Part::Record, "a"), (Part::Snapshot, "b")]);
+        assert_eq!(archive.read(Part::Record, "a").unwrap(), b"a record", "the first");
+        assert_eq!(archive.read(Part::Snapshot, "b").unwrap(), [7; 1000]);
+        assert!(archive.read(Part::Plan, "other").unwrap_err().to_string().contains("it has no `plans/other.json`"));
+        assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "nothing else is left");
+        let mut writer = ArchiveWriter::new(&path).unwrap();
+        assert!(writer.add(Part::Record, "../a", b"").is_err());
+    }
+
+    #[test]
+    fn a_torn_or_changed_archive_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.archive");
+        let bytes = sound(&path);
+        let all = |path: &Path| {
+            let archive = Archive::open(path)?;
+            archive.files().try_for_each(|(part, name)| archive.read(part, name).map(drop))
+        };
+        for length in 0..bytes.len() {
+            fs::write(&path, &bytes[..length]).unwrap();
+            let said = Archive::open(&path).unwrap_err().to_string();
+            assert!(said.contains("x.archive` is no archive that can be used: "), "{length}: {said}");
+        }
+        fs::write(&path, [&bytes[..], b"x"].concat()).unwrap();
+        assert!(all(&path).unwrap_err().to_string().contains(" bytes, got "));
+        for at in 0..bytes.len() {
+            let mut changed = bytes.clone();
+            changed[at] ^= 0x10;
+            fs::write(&path, changed).unwrap();
+            // A flag, a time or a system in gzip's own head says nothing of the content.
+            if let Err(error) = all(&path) {
+                assert!(error.to_string().contains("is no archive that can be used"), "{at}: {error}");
+            }
+        }
+        for other in [&b""[..], b"{}", &compress(b"{\"schema\": 1, \"pack\": \"fig\", \"files\": []}").unwrap()] {
+            fs::write(&path, other).unwrap();
+            assert!(matches!(Archive::open(&path), Err(StoreError::NoArchive { .. })));
+        }
+        assert!(matches!(Archive::open(dir.path()), Err(StoreError::NoArchive { .. })), "a folder");
+        assert!(matches!(Archive::open(dir.path().join("none")), Err(StoreError::Io { .. })));
+    }
+
+    #[test]
+    fn a_hostile_index_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("x.archive");
+        assert!(forged(&path, |_| (), b"content").unwrap().read(Part::Record, "a").is_ok());
+        let places = [
+            "/etc/passwd",
+            "../runs/a.json",
+            "runs/../../a.json",
+            "runs//a.json",
+            "runs/a/b.json",
+            "runs/.a.json",
+            "runs/.json",
+            "runs/a\\b.json",
+            "runs/a\0.json",
+            "locks/a.lock",
+            "snapshots/a.snapshot.before",
+            "packs/x.json.gz",
+            "",
+        ];
+        for place in places {
+            let said = forged(&path, |index| index.files[0].place = place.into(), b"x").unwrap_err().to_string();
+            assert!(said.contains("is no plan, record or snapshot"), "{place}: {said}");
+        }
+        let refused = |edit: &dyn Fn(&mut Index), says: &str| {
+            let said = forged(&path, edit, b"x").unwrap_err().to_string();
+            assert!(said.contains(says), "{says}: {said}");
+        };
+        refused(&|index| index.files[0].size = u64::MAX, "is too large");
+        refused(&|index| index.files[0].offset = u64::MAX, "does not lie behind");
+        refused(&|index| index.files[0].length = u64::MAX, " bytes, got ");
+        refused(&|index| index.files.push(index.files[0].clone()), "does not lie behind the one before it");
+        refused(
+            &|index| index.files.push(Member { offset: index.files[0].length, length: 0, ..index.files[0].clone() }),
+            "twice",
+        );
+        refused(&|index| index.archive = 2, "by a newer version");
+        refused(&|index| index.schema = SCHEMA + 1, "by a newer version");
+        // A file that swells without end, behind an index that says otherwise.
+        let swelling = forged(&path, |index| index.files[0].size = 5, &vec![0; 1 << 22]).unwrap();
+        assert!(swelling.read(Part::Record, "a").unwrap_err().to_string().contains("is not what its index says"));
+        let index = compress(&vec![b' '; 1 << 25]).unwrap();
+        fs::write(&path, index).unwrap();
+        assert!(Archive::open(&path).unwrap_err().to_string().contains("its index is too large"));
+    }
+}
