@@ -131,7 +131,8 @@ pub(crate) fn any(folder: &Path) -> bool {
     TRAIN_FILES.iter().chain([&TEST_FILE]).any(there)
 }
 
-fn find(folder: &Path, file: &str) -> Result<PathBuf, Error> {
+/// The file of this name in a folder, or in the archive's folder in it.
+pub(crate) fn find(folder: &Path, file: &str) -> Result<PathBuf, Error> {
     let looked_for = vec![file.to_owned(), format!("{ARCHIVE_FOLDER}/{file}")];
     match looked_for.iter().map(|name| folder.join(name)).find(|path| path.exists()) {
         Some(path) => Ok(path),

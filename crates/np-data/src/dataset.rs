@@ -213,7 +213,8 @@ fn folder_name(name: &str) -> String {
     name.to_ascii_lowercase().replace(['-', '_'], "")
 }
 
-fn folder(name: DataName, data_dir: Option<&Path>) -> Result<PathBuf, Error> {
+/// The folder of a set, which is there.
+pub(crate) fn folder(name: DataName, data_dir: Option<&Path>) -> Result<PathBuf, Error> {
     let root = data_dir.ok_or(Error::NoFolder { name })?;
     let folder = folder_of(name, root);
     for path in [root, &folder] {
@@ -234,13 +235,16 @@ fn idx_splits(read: impl Fn(Part, Kind) -> Result<Loaded, Error>) -> Result<(Spl
 }
 
 fn on_disk(name: DataName, folder: &Path, part: Part, kind: Kind) -> Result<Loaded, Error> {
+    let path = idx_file(name, folder, part, kind)?;
+    idx::read(&path, kind).map(|idx| Loaded { path, idx })
+}
+
+/// The IDX file of a part in a set's folder.
+pub(crate) fn idx_file(name: DataName, folder: &Path, part: Part, kind: Kind) -> Result<PathBuf, Error> {
     let plain = part.file_name(kind);
     let found = spelling::find(folder, part, kind);
     let looked_for = vec![format!("{plain}.gz"), plain];
-    match found {
-        Some(path) => idx::read(&path, kind).map(|idx| Loaded { path, idx }),
-        None => Err(Error::MissingFile { folder: folder.to_path_buf(), looked_for, remedy: name.remedy() }),
-    }
+    found.ok_or_else(|| Error::MissingFile { folder: folder.to_path_buf(), looked_for, remedy: name.remedy() })
 }
 
 fn embedded(name: DataName, part: Part, kind: Kind) -> Result<Loaded, Error> {

@@ -46,6 +46,7 @@ pub mod digest;
 mod error;
 #[cfg(feature = "hub")]
 pub mod fetch;
+mod files;
 #[cfg(feature = "hub")]
 pub mod hub;
 mod identity;
@@ -66,6 +67,7 @@ pub use batch::{Normalization, batches};
 pub use dataset::{DATA_DIR_ENV, DataSet, Split, folder_of, sets_right_in};
 pub use digest::known_digest;
 pub use error::Error;
+pub use files::{files_of, parquet_of};
 pub use identity::Identity;
 pub use loader::{Batch, Batches, Loader, Prepare};
 pub use name::{DataName, Source};
