@@ -198,7 +198,8 @@ fn damaged_archives() {
     let dir = tempfile::tempdir_in(memory_folder()).unwrap();
     let path = dir.path().join("x.archive");
     let mut writer = ArchiveWriter::new(&path).unwrap();
-    let files = [(Part::Plan, "fig", &b"a plan"[..]), (Part::Record, "a", b"a record"), (Part::Snapshot, "b", &[7; 90])];
+    let files =
+        [(Part::Plan, "fig", &b"a plan"[..]), (Part::Record, "a", b"a record"), (Part::Snapshot, "b", &[7; 90])];
     for (part, name, bytes) in files {
         writer.add(part, name, bytes).unwrap();
     }
@@ -206,7 +207,8 @@ fn damaged_archives() {
     let sound = fs::read(&path).unwrap();
     let (index, rest) = first_member(&sound);
     let index: Value = serde_json::from_slice(&index).unwrap();
-    let words = ["runs/a.json", "runs/../../a.json", "/a", "plans/.json", "snapshots/a.snapshot", "18446744073709551615", "-1"];
+    let words =
+        ["runs/a.json", "runs/../../a.json", "/a", "plans/.json", "snapshots/a.snapshot", "18446744073709551615", "-1"];
     let make = |rng: &mut Rng| match rng.below(3) {
         0 => {
             let mut bytes = sound.clone();

@@ -135,7 +135,8 @@ impl Keeper {
         }
     }
 
-    fn path(&self, suffix: &str) -> PathBuf {
+    /// Where its snapshot of this generation is or would be.
+    pub(crate) fn path(&self, suffix: &str) -> PathBuf {
         self.folder.join(format!("{}.snapshot{suffix}", self.id))
     }
 

@@ -17,6 +17,7 @@
 
 mod arithmetic;
 mod axes;
+mod bundle;
 mod bytes;
 mod choices;
 pub mod cli;
@@ -33,6 +34,7 @@ mod golden;
 mod keeper;
 mod launch;
 mod layers;
+mod limit;
 mod lock;
 mod memory;
 mod merge;
@@ -60,6 +62,7 @@ mod tree;
 mod watch;
 mod worker;
 
+pub use bundle::{Collection, collect};
 pub use config::{RunConfig, TrainConfig};
 pub use data::DataConfig;
 pub use error::{Error, Fault, Place, Problem, Result};
@@ -68,6 +71,7 @@ pub use keeper::Every;
 pub use launch::{
     Array, Ending, Launch, Launcher, LauncherConfig, OnFailure, Share, SlurmConfig, Submission, Submitted, Tally,
 };
+pub use limit::Limit;
 pub use memory::Memory;
 pub use model::ModelConfig;
 pub use planning::{Assumed, Planned, UNKNOWN, asked, missing, plan, plan_assuming};

@@ -5,6 +5,8 @@
 //! or with 76 if it has completed no epoch since it was started.
 
 mod again;
+mod bundle;
+mod collect;
 mod compare;
 mod completions;
 mod conform;
@@ -69,6 +71,8 @@ enum Command {
     Export(export::Args),
     Pack(pack::Args),
     Unpack(pack::UnpackArgs),
+    Bundle(bundle::Args),
+    Collect(collect::Args),
     Show(show::Args),
     Optimizers(optimizers::Args),
     Conform(conform::Args),
@@ -77,6 +81,8 @@ enum Command {
     Completions(completions::Args),
     #[command(hide = true)]
     Exec(ExecArgs),
+    #[command(hide = true)]
+    Bundled(bundle::BundledArgs),
 }
 
 /// An experiment and what the command line changes about it.
@@ -181,6 +187,9 @@ pub fn main() -> ExitCode {
         Command::Export(args) => export::export(&args),
         Command::Pack(args) => pack::pack(&args),
         Command::Unpack(args) => pack::unpack(&args),
+        Command::Bundle(args) => bundle::bundle(&args),
+        Command::Collect(args) => collect::collect(&args),
+        Command::Bundled(args) => bundle::bundled(&args),
         Command::Show(args) => show::show(&args),
         Command::Optimizers(args) => optimizers::optimizers(&args),
         Command::Conform(args) => conform::conform(&args),

@@ -1,16 +1,17 @@
 //! `np run`: trains what has no record yet, and prints what came out.
 
-use std::{collections::BTreeSet, path::Path, process::ExitCode};
+use std::{collections::BTreeSet, path::Path, process::ExitCode, time::Duration};
 
 use clap::Args as ClapArgs;
 use np_record::{Kind, Plan, Store};
 
 use super::{ExperimentArgs, on_foreign, print, short};
 use crate::{
-    Costs, Ending, Every, Launch, Launcher, Memory, OnFailure, Planned, Screen, Share, Submission, Submitted, Tally,
-    asked, cores,
-    error::{Fault, Place, Result},
+    Costs, Ending, Every, Launch, Launcher, Limit, Memory, OnFailure, Planned, Screen, Share, Submission, Submitted,
+    Tally, asked, cores,
+    error::{Fault, Place, REQUEUE, Result},
     keeper::clear,
+    limit::minutes,
     missing, origin,
     planning::blocked,
     provenance::Caller,
@@ -29,7 +30,7 @@ use crate::{
 #[derive(Debug, ClapArgs)]
 pub(super) struct Args {
     #[command(flatten)]
-    experiment: ExperimentArgs,
+    pub(super) experiment: ExperimentArgs,
     /// Who starts the runs
     #[arg(long, value_enum, default_value_t)]
     launcher: Launcher,
@@ -45,6 +46,16 @@ pub(super) struct Args {
     /// Stop at the first run that fails: the others keep what they have done
     #[arg(long)]
     fail_fast: bool,
+    /// Be over after so many minutes, which may have a fraction: runs are stopped before, keep what they have done, and the exit code is 75
+    #[arg(long, value_name = "N", value_parser = minutes)]
+    minutes: Option<Duration>,
+}
+
+impl Args {
+    /// These, to be over after so much time.
+    pub(super) fn within(self, time: Option<Duration>) -> Self {
+        Self { minutes: time.or(self.minutes), ..self }
+    }
 }
 
 fn one_or_more(text: &str) -> std::result::Result<u16, String> {
@@ -53,6 +64,7 @@ fn one_or_more(text: &str) -> std::result::Result<u16, String> {
 }
 
 pub(super) fn run(args: &Args) -> Result<ExitCode> {
+    let limit = args.minutes.map(Limit::within);
     let request = args.experiment.request();
     let data_dir = args.experiment.place.data_dir.as_deref();
     let store = args.experiment.store()?;
@@ -89,6 +101,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
             caller: &caller,
             snapshots: args.snapshot_every,
             on_failure: if args.fail_fast { OnFailure::Stop } else { OnFailure::GoOn },
+            limit,
         };
         tally = launch.train(&todo, &mut Screen::new(todo.len()))?;
     }
@@ -144,6 +157,11 @@ fn submit(args: &Args, planned: &Planned, store: &Store, todo: &[usize]) -> Resu
         let place = Place::Option("--fail-fast".into());
         let fault = Fault::new(place, "a cluster's tasks do not know of one another");
         return Err(fault.hint("leave it out, or `--launcher slurm`; `scancel ARRAY` ends an array").into());
+    }
+    if args.minutes.is_some() {
+        let place = Place::Option("--minutes".into());
+        let fault = Fault::new(place, "a cluster's tasks have limits of their own");
+        return Err(fault.hint("say `time` in the experiment's `launcher.slurm` instead").into());
     }
     let request = args.experiment.request();
     let submission = Submission {
@@ -227,6 +245,11 @@ fn conclude(plan: &Plan, store: &Store, tally: &Tally) -> ExitCode {
             count(plan.runs.len() - left, "run")
         );
         return ExitCode::FAILURE;
+    }
+    if tally.ending == Ending::TimeOver && left > 0 {
+        let done = count(plan.runs.len() - left, "run");
+        say!("the time is over: {done} done, {left} left\n  hint: the same command goes on");
+        return ExitCode::from(REQUEUE);
     }
     if let Ending::Interrupted(code) = tally.ending {
         say!(

@@ -22,6 +22,7 @@ use crate::{
     error::{Error, REQUEUE_WITHOUT_GAIN, Result, STOPPED},
     event::Event,
     keeper::Every,
+    limit::Limit,
     lock::Lock,
     provenance::Caller,
     screen::Screen,
@@ -46,6 +47,8 @@ pub struct Launch<'a> {
     pub snapshots: Every,
     /// What a failed run means for the others.
     pub on_failure: OnFailure,
+    /// When it is to be over, done or not.
+    pub limit: Option<Limit>,
 }
 
 /// What reaches the launcher.
@@ -160,9 +163,12 @@ impl Launch<'_> {
                 }
             } else if self.on_failure == OnFailure::Stop && !tally.failed.is_empty() && deadline.is_none() {
                 tally.ending = Ending::FirstFailure;
+            } else if self.limit.is_some_and(Limit::is_near) && deadline.is_none() {
+                tally.ending = Ending::TimeOver;
             }
             if tally.ending != Ending::Complete && deadline.is_none() {
-                deadline = Some(Instant::now() + GRACE);
+                let grace = Instant::now() + GRACE;
+                deadline = Some(self.limit.map_or(grace, |limit| limit.end().min(grace)));
                 running.values_mut().for_each(Worker::ask_to_stop);
             }
             while deadline.is_none()

@@ -94,6 +94,8 @@ pub enum Ending {
     Interrupted(u8),
     /// A run failed, and that was to end it.
     FirstFailure,
+    /// Its [limit](crate::Limit) was near.
+    TimeOver,
 }
 
 impl Tally {
