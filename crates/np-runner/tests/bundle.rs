@@ -153,7 +153,7 @@ fn what_cannot_be_bundled_is_told_and_leaves_nothing() {
         (&["tiny.yaml", "--program", "script"], "expected a program of Linux (ELF)"),
         (&["tiny.yaml", "--minutes", "0"], "expected minutes, a number above 0, got `0`"),
     ] {
-        let output = lab.np(&[&["bundle"], words, &known].concat());
+        let output = lab.np(&[&["bundle"][..], words, &known].concat());
         let said = text(&output.stderr);
         assert!(output.status.code() == Some(2) && said.contains(says), "{words:?}: {said}");
     }

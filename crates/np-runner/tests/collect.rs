@@ -142,7 +142,7 @@ fn no_file_is_written_outside_of_the_store() {
         let index = json!({"schema": 1, "archive": 1, "files": [file]}).to_string();
         fs::write(lab.path("hostile.archive"), [gzip(index.as_bytes()), member.clone()].concat()).unwrap();
         for store in [&["--store", "home"][..], &[]] {
-            let output = lab.np(&[&["collect", "hostile.archive"], store].concat());
+            let output = lab.np(&[&["collect", "hostile.archive"][..], store].concat());
             let said = text(&output.stderr);
             assert!(
                 output.status.code() == Some(1) && said.contains("is no plan, record or snapshot"),

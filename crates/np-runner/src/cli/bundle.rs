@@ -136,6 +136,9 @@ pub(super) fn bundled(args: &BundledArgs) -> Result<ExitCode> {
         let left = time.map(|time| time.saturating_sub(start.elapsed()));
         if stop.is_wished() || left.is_some_and(|left| left.is_zero()) {
             code = ExitCode::from(if stop.is_wished() { stop.code() } else { REQUEUE });
+            if !args.out.exists() {
+                tell(&bundle::pack(&plans, &args.out, args.limit.map(mebibytes))?, &args.out);
+            }
             break;
         }
         let ended = run::run(&training.within(left)).unwrap_or_else(|error| {
