@@ -112,7 +112,7 @@ const fn look(label: &'static str, colour: RGBColor, marker: Marker, dash: Dash)
 }
 
 /// The arms that figures know. An arm that stands in no figure together with another may share its look.
-const ARMS: [(&str, Look); 38] = [
+const ARMS: [(&str, Look); 39] = [
     ("full", look("full rule", BLUE, Marker::Circle, Dash::Solid)),
     ("neuroplastic", look("NeuroPlastic", BLUE, Marker::Circle, Dash::Solid)),
     ("gradient-only", look("gradient-only", VERMILLION, Marker::Square, Dash::Long)),
@@ -147,6 +147,7 @@ const ARMS: [(&str, Look); 38] = [
     ("controller-layerwise", look("direct, controller by depth", GREEN, Marker::Diamond, Dash::Mixed)),
     ("controller-classifier", look("direct, controller on the classifier", GREEN, Marker::Diamond, Dash::Mixed)),
     ("sgd", look("SGD", ORANGE, Marker::TriangleDown, Dash::Long)),
+    ("plain-sgd", look("SGD without momentum", GREY, Marker::TriangleDown, Dash::Solid)),
     ("sgd-momentum", look("SGD with momentum", ORANGE, Marker::TriangleDown, Dash::Long)),
     ("lion", look("Lion", SKY, Marker::Square, Dash::Short)),
     ("full-appendix-a", look("full rule, Appendix A", BLUE, Marker::Circle, Dash::Long)),
@@ -263,6 +264,7 @@ mod tests {
             &["full", "gradient-only", "gradient-only-matched", "gradient-only-step", "gradient-only-tuned"][..],
             &["neuroplastic", "sgd-momentum", "adam", "adamw"],
             &["full", "gradient-only", "gradient-only-matched", "coefficient-one", "sgd"],
+            &["neuroplastic", "gradient-only", "gradient-only-matched", "coefficient-one", "plain-sgd"],
         ] {
             let looks: Vec<Look> = figure.iter().map(|name| arm(name).unwrap()).collect();
             for (i, a) in looks.iter().enumerate() {

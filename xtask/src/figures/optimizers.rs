@@ -2,6 +2,8 @@
 
 use anyhow::Result;
 use np_record::compare::{Format, Metric};
+use np_record::words;
+use serde_json::Value;
 
 use super::caption::Caption;
 use super::curves::{data_title, heights, looks};
@@ -16,6 +18,8 @@ use crate::draw::theme;
 
 /// The key that is swept.
 pub(crate) const RATE: &str = "optimizer.lr";
+/// Another, where schedules are tried as well.
+const SCHEDULE: &str = "options.schedule";
 
 /// Draws the figure.
 pub(crate) fn draw(scale: Scale, runs: &Runs) -> Result<Figure> {
@@ -32,32 +36,46 @@ pub(crate) fn draw(scale: Scale, runs: &Runs) -> Result<Figure> {
         grid: Grid::Levels,
         notes: None,
     };
-    let mut layers = Vec::new();
-    for arm in runs.arms() {
-        let chosen = selection.choices.iter().find(|choice| choice.arm == arm).and_then(|choice| choice.best());
-        let chosen = chosen.and_then(|best| best.axes.get(RATE)?.as_f64());
-        layers.extend(by_rate(runs, &arm, chosen, &mut rows)?);
+    let (mut panels, schedules) = (vec![by_epoch], schedules(runs));
+    for (schedule, letter) in schedules.iter().zip('B'..) {
+        let part = match schedule {
+            Some(schedule) => runs.where_axis(SCHEDULE, schedule)?,
+            None => runs.clone(),
+        };
+        let mut layers = Vec::new();
+        for arm in part.arms() {
+            let chosen = selection.choices.iter().find(|choice| choice.arm == arm).and_then(|choice| choice.best());
+            let chosen = chosen.filter(|best| best.axes.get(SCHEDULE) == schedule.as_ref());
+            let chosen = chosen.and_then(|best| best.axes.get(RATE)?.as_f64());
+            layers.extend(by_rate(&part, &arm, letter, chosen, &mut rows)?);
+        }
+        let with = schedule.as_ref().map(|schedule| format!(", {} schedule", words(schedule))).unwrap_or_default();
+        panels.push(Panel {
+            title: format!("{title}: every rate{with}"),
+            x: Axis::tried("Learning rate", &runs.values(RATE, None)),
+            y: Axis::linear("Final test accuracy (%)", heights(&layers), Limits::PERCENT),
+            layers,
+            key: vec![
+                Key::marker(Fill::Solid, &format!("chosen on {split} images")),
+                Key::marker(Fill::Open, "other rates"),
+            ],
+            grid: Grid::Levels,
+            notes: None,
+        });
     }
-    let by_rate = Panel {
-        title: format!("{title}: every rate"),
-        x: Axis::tried("Learning rate", &runs.values(RATE, None)),
-        y: Axis::linear("Final test accuracy (%)", heights(&layers), Limits::PERCENT),
-        layers,
-        key: vec![
-            Key::marker(Fill::Solid, &format!("chosen on {split} images")),
-            Key::marker(Fill::Open, "other rates"),
-        ],
-        grid: Grid::Levels,
-        notes: None,
+    let columns = panels.len().min(2);
+    let drawing = panel::figure("Figure 4: standard optimizers", &panels, Layout::grid(columns), &looks(runs)?)?;
+    let (chosen, each) = match schedules.len() {
+        0 | 1 => ("learning rate", "B"),
+        _ => ("learning rate and schedule", "B and C, a panel a schedule"),
     };
-    let drawing = panel::figure("Figure 4: standard optimizers", &[by_epoch, by_rate], Layout::grid(2), &looks(runs)?)?;
     let mut shown = best.clone();
     shown.runs.iter_mut().for_each(|(run, _)| run.axes.clear());
     let diverged: usize =
         selection.choices.iter().flat_map(|c| &c.candidates).map(|candidate| candidate.diverged).sum();
     let mut caption = Caption::new(4, "Standard optimizers", scale, &shown)
         .text(&format!(
-            "{title} with {}. A: test accuracy by epoch, each optimizer at the learning rate that its {split} accuracy chose. B: test accuracy of the \
+            "{title} with {}. A: test accuracy by epoch, each optimizer at the {chosen} that its {split} accuracy chose. {each}: test accuracy of the \
              last epoch at every rate that was tried, each labelled on the logarithmic axis; filled markers are the chosen rates. Optimizers with the same rates stand \
              beside each other, and points of seeds to the right of their marker.",
             runs.task()
@@ -82,8 +100,20 @@ pub(crate) fn draw(scale: Scale, runs: &Runs) -> Result<Figure> {
     Ok(Figure { name: "fig4", drawing, table: long_format(&rows), caption: caption.finish()? })
 }
 
+/// The schedules that were tried, as the plan has them; one that has no name where none was.
+fn schedules(runs: &Runs) -> Vec<Option<Value>> {
+    let mut schedules = Vec::new();
+    for (run, _) in &runs.runs {
+        let schedule = run.axes.get(SCHEDULE).cloned();
+        if !schedules.contains(&schedule) {
+            schedules.push(schedule);
+        }
+    }
+    schedules
+}
+
 /// Final test accuracy by learning rate, of one arm.
-fn by_rate(runs: &Runs, arm: &str, chosen: Option<f64>, rows: &mut Vec<Row>) -> Result<Option<Layer>> {
+fn by_rate(runs: &Runs, arm: &str, panel: char, chosen: Option<f64>, rows: &mut Vec<Row>) -> Result<Option<Layer>> {
     let (mut spots, mut values) = (Vec::new(), Vec::new());
     for rate in runs.values(RATE, Some(arm)) {
         let Some(summary) = runs.where_axis(RATE, &rate.into())?.summary(arm, Quantity::TestAccuracy)? else {
@@ -91,7 +121,7 @@ fn by_rate(runs: &Runs, arm: &str, chosen: Option<f64>, rows: &mut Vec<Row>) -> 
         };
         rows.extend(summary.rows(|mark| {
             let (data, quantity) = (runs.data(), Quantity::TestAccuracy.key());
-            Row { panel: 'B', data, arm: arm.into(), quantity, x_name: "learning_rate", x: rate, mark }
+            Row { panel, data, arm: arm.into(), quantity, x_name: "learning_rate", x: rate, mark }
         }));
         values.extend(summary.values.values().map(|value| (rate, *value)));
         spots.push(summary.spot(rate));
