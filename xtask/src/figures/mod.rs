@@ -61,7 +61,7 @@ pub(crate) enum Number {
     /// Stability.
     #[value(name = "8")]
     Stability,
-    /// Evidence under four controls.
+    /// Evidence under five controls.
     #[value(name = "9")]
     Evidence,
     /// Cost of a step.

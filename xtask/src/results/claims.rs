@@ -74,8 +74,8 @@ pub(super) fn table(numbers: &Numbers) -> Result<String> {
             verdict: twice(above_zero(again.as_ref().unwrap_or(&published)), above_zero(&tuned)).into(),
             effect: format!("as published {words}; each tuned {}", with_p(&tuned)),
             evidence: match again {
-                Some(_) => "[figures 9](#evidence-under-four-controls-figure-9), [14](#data-or-steps-figure-14) and [11](#equal-budgets-figure-11)",
-                None => "[figures 9](#evidence-under-four-controls-figure-9) and [11](#equal-budgets-figure-11)",
+                Some(_) => "[figures 9](#evidence-under-five-controls-figure-9), [14](#data-or-steps-figure-14) and [11](#equal-budgets-figure-11)",
+                None => "[figures 9](#evidence-under-five-controls-figure-9) and [11](#equal-budgets-figure-11)",
             },
         });
     }

@@ -84,14 +84,17 @@ fn published(numbers: &Numbers) -> Result<Vec<Published>> {
 /// Final test accuracy on the tasks of the MLP, beside the published code's.
 fn accuracy(numbers: &Numbers) -> Result<String> {
     let mut out = String::from(
-        "| data | full rule | published code | gradient-only, bounds [0.5, 1.5] | published code | gradient-only, the full rule's bounds [0.2, 2] | published code |\n\
-         | :-- | --: | --: | --: | --: | --: | --: |\n",
+        "| data | full rule | published code | gradient-only, bounds [0.5, 1.5] | published code | gradient-only, the full rule's bounds [0.2, 2] | published code | coefficient 1 | SGD |\n\
+         | :-- | --: | --: | --: | --: | --: | --: | --: | --: |\n",
     );
     for Published { title, runs, arms } in published(numbers)? {
         let _ = write!(out, "| {title} |");
         for (arm, theirs) in arms {
             let theirs = theirs.map_or_else(String::new, |value| format!("{value:.2}"));
             let _ = write!(out, " {} | {theirs} |", spread(runs.last(arm, Quantity::TestAccuracy)?, 2)?);
+        }
+        for arm in ["coefficient-one", "sgd"] {
+            let _ = write!(out, " {} |", spread(runs.last(arm, Quantity::TestAccuracy)?, 2)?);
         }
         out.push('\n');
     }
@@ -158,7 +161,8 @@ fn dynamics(runs: &Runs) -> Result<String> {
         UPDATE,
         Quantity::Diagnostic("raw_gradient_norm"),
     ];
-    last_epoch(runs, &ARMS, &columns)
+    let [full, published, matched] = ARMS;
+    last_epoch(runs, &[full, published, matched, "coefficient-one"], &columns)
 }
 
 /// A row an arm, a column a quantity.
