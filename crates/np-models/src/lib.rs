@@ -43,6 +43,7 @@
 //! # }
 //! ```
 
+pub mod cuda;
 mod error;
 mod init;
 mod kernels;
@@ -56,6 +57,7 @@ mod recorder;
 mod resnet;
 mod sizes;
 
+pub use cuda::Precision;
 pub use error::{Error, Result};
 pub use init::Initializer;
 pub use load::load;
