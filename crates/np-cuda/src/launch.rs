@@ -19,7 +19,7 @@ static KERNELS: Mutex<Option<HashMap<usize, HashMap<String, CudaFunction>>>> = M
 /// Most bytes that one copy takes along: so much the driver keeps in memory of its own at once, and the call returns before the copy is done.
 const COPY: usize = 32 * 1024;
 
-fn refused(what: &'static str) -> impl Fn(DriverError) -> Error {
+pub(crate) fn refused(what: &'static str) -> impl Fn(DriverError) -> Error {
     move |e| Error::Driver { what, why: e.to_string() }
 }
 

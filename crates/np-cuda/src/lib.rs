@@ -6,18 +6,37 @@
 //! fixed chunks, with the CPU's order of additions ([sums]). Functions that wait for the device say so.
 //! Buffers grow to the size needed and are then reused.
 //!
+//! Layers of networks also need ([engine]) convolutions by cuDNN and matrix products by cuBLAS
+//! (`Libraries`), memory that keeps its address (`Arena`), and launches that are captured once and
+//! replayed (`Graph`).
+//!
 //! A [machine] copies, compiles and launches. With the feature `cuda` there is one on a stream of
-//! candle's, `Queue`: the one place with `unsafe` code for the device. Without the feature there are
+//! candle's, `Queue`. All `unsafe` code for the device is in this crate. Without the feature there are
 //! tables and texts of kernels, which are tested on any machine.
 
 #[cfg(feature = "cuda")]
+mod arena;
+#[cfg(feature = "cuda")]
+mod descriptors;
+pub mod engine;
+#[cfg(feature = "cuda")]
+mod graph;
+#[cfg(feature = "cuda")]
 mod launch;
+#[cfg(feature = "cuda")]
+mod libraries;
 pub mod machine;
 pub mod sums;
 pub mod table;
 
 #[cfg(feature = "cuda")]
+pub use arena::{Arena, memory};
+#[cfg(feature = "cuda")]
+pub use graph::Graph;
+#[cfg(feature = "cuda")]
 pub use launch::{Kept, Queue, address};
+#[cfg(feature = "cuda")]
+pub use libraries::{CONVOLUTION_WORKSPACE, Libraries, PRODUCT_WORKSPACE};
 
 /// What a device, its driver or its compiler has refused.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +53,14 @@ pub enum Error {
     /// The driver refused.
     #[error("the CUDA driver refused to {what}: {why}")]
     Driver {
+        /// What it was asked for.
+        what: &'static str,
+        /// What it says.
+        why: String,
+    },
+    /// cuDNN or cuBLAS refused.
+    #[error("could not {what}: {why}")]
+    Library {
         /// What it was asked for.
         what: &'static str,
         /// What it says.
