@@ -47,6 +47,19 @@ pub enum Error {
         /// The model, by its title, or the layer.
         what: String,
     },
+    /// A device has too little memory.
+    #[error("the device has {free} MiB of memory free, and the model needs {plan}\nhint: {hint}")]
+    Memory {
+        /// MiB that are free.
+        free: u64,
+        /// What it needs.
+        plan: crate::cuda::MemoryPlan,
+        /// What takes less.
+        hint: &'static str,
+    },
+    /// The device, its driver or its libraries refused.
+    #[error(transparent)]
+    Device(np_cuda::Error),
     /// candle failed: out of memory, a device error.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use candle_core::{DType, Device, Tensor, Var};
 use serde::{Deserialize, Serialize};
 
-use crate::kernels::{self, Network, Pools, Unit};
+use crate::kernels::{self, Kernels, Network, Pools, Unit};
 use crate::layers::{Activation, BatchNorm2d, Conv2d, Linear, MAX_PARAMETERS, Window, relu};
 use crate::{Error, Initializer, Mode, Model, Result};
 
@@ -178,6 +178,7 @@ pub struct ResNet18 {
     stem: ConvNorm,
     blocks: Vec<Block>,
     fc: Linear,
+    kernels: Kernels,
     /// What a pass on the CPU writes; shared by clones.
     pools: Arc<Pools>,
 }
@@ -232,7 +233,8 @@ impl ResNet18 {
                 inputs = outputs;
             }
         }
-        Ok(Self { stem, blocks, fc: Linear::new(inputs, classes, &mut init, dtype, device)?, pools: Arc::default() })
+        let fc = Linear::new(inputs, classes, &mut init, dtype, device)?;
+        Ok(Self { stem, blocks, fc, kernels: Kernels::of(device, dtype), pools: Arc::default() })
     }
 
     /// The features of a batch, each layer an operation of its own.
@@ -310,7 +312,10 @@ impl Model for ResNet18 {
                 return Err(Error::input("the model's input", expected, format!("{dims:?} of {:?}", x.dtype())));
             }
         }
-        let features = if kernels::runs_here(x) { self.at_once(x, mode)? } else { self.layer_by_layer(x, mode)? };
+        let features = match self.kernels {
+            Kernels::Cpu => self.at_once(x, mode)?,
+            Kernels::Cuda | Kernels::Candle => self.layer_by_layer(x, mode)?,
+        };
         self.fc.forward(&features)
     }
 

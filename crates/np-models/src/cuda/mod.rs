@@ -1,7 +1,7 @@
 //! Models on a CUDA device: forward, backward, loss and counts of a batch as one list of operations over buffers that keep their addresses.
 //!
-//! A program is made from an [`Architecture`] and a [`BatchShape`] on any machine: operations, buffers with lifetimes, the places of all in one block
-//! of memory, and what it takes in all (`memory_plan`). With the feature `cuda` a `Trainer` runs programs on a device: the first batch of a size operation by
+//! A [`Program`] is made from an [`Architecture`] and a [`BatchShape`] on any machine: operations, buffers with lifetimes, the places of all in one block
+//! of memory, and what it takes in all ([`memory_plan`]). With the feature `cuda` a `Trainer` runs programs on a device: the first batch of a size operation by
 //! operation, every later one as a graph that was captured then. It only queues work; nothing waits but `Trainer::read` and `Trainer::read_evaluation`.
 //!
 //! ```text
@@ -17,6 +17,18 @@
 //!
 //! Parameters and running statistics are the model's own variables, updated in place, so that saving and loading go on as on a CPU. A batch may be smaller than
 //! its [`BatchShape`] says, and never larger. Everything happens on candle's stream of the calling thread: one thread builds a trainer and uses it.
+
+pub mod memory;
+mod mlp;
+pub mod program;
+mod resnet;
+#[cfg(feature = "cuda")]
+mod trainer;
+
+pub use memory::{MemoryPlan, memory_plan};
+pub use program::{Pass, Program};
+#[cfg(feature = "cuda")]
+pub use trainer::{GradientTensors, Launching, Trainer};
 
 use serde::{Deserialize, Serialize};
 
@@ -111,4 +123,19 @@ pub struct Totals {
     pub examples: u64,
     /// The number, as it was given, of the first step whose loss was not finite.
     pub first_non_finite_step: Option<u64>,
+}
+
+impl Totals {
+    /// From the words that a loss is added to ([`program::texts::totals`]); 0 for what is missing.
+    #[must_use]
+    pub fn from_words(words: &[u64]) -> Self {
+        use program::texts::totals::{CORRECT, EXAMPLES, LOSS, NOT_FINITE};
+        let word = |place: usize| words.get(place).copied().unwrap_or(0);
+        Self {
+            loss_sum: f64::from_bits(word(LOSS)),
+            correct: word(CORRECT),
+            examples: word(EXAMPLES),
+            first_non_finite_step: word(NOT_FINITE).checked_sub(1),
+        }
+    }
 }

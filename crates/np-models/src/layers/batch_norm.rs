@@ -3,7 +3,8 @@
 use candle_core::{DType, Device, Tensor, Var};
 
 use super::MAX_PARAMETERS;
-use crate::{Error, Mode, Result, kernels};
+use crate::kernels::{self, Kernels};
+use crate::{Error, Mode, Result};
 
 /// What follows a normalisation in the same pass over memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -32,6 +33,7 @@ pub struct BatchNorm2d {
     bias: Var,
     running_mean: Var,
     running_var: Var,
+    kernels: Kernels,
 }
 
 impl BatchNorm2d {
@@ -51,7 +53,8 @@ impl BatchNorm2d {
         }
         let ones = || Var::ones(channels, dtype, device);
         let zeros = || Var::zeros(channels, dtype, device);
-        Ok(Self { weight: ones()?, bias: zeros()?, running_mean: zeros()?, running_var: ones()? })
+        let kernels = Kernels::of(device, dtype);
+        Ok(Self { weight: ones()?, bias: zeros()?, running_mean: zeros()?, running_var: ones()?, kernels })
     }
 
     /// x \[batch, channels, height, width\] → the same shape. In training it moves the running statistics.
@@ -62,7 +65,7 @@ impl BatchNorm2d {
     /// values; candle's own.
     pub fn forward(&self, x: &Tensor, mode: Mode, activation: Activation) -> Result<Tensor> {
         self.check(x, mode)?;
-        let norm = kernels::Norm { weight: &self.weight, bias: &self.bias, activation };
+        let norm = kernels::Norm { weight: &self.weight, bias: &self.bias, activation, kernels: self.kernels };
         match mode {
             Mode::Train { .. } => {
                 let (y, statistics) = kernels::batch_norm_train(x, norm, Self::EPSILON)?;

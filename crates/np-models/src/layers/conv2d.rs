@@ -3,7 +3,8 @@
 use candle_core::{DType, Device, Tensor, Var};
 
 use super::{MAX_PARAMETERS, Window};
-use crate::{Error, Initializer, Result, kernels};
+use crate::kernels::{self, Kernels};
+use crate::{Error, Initializer, Result};
 
 /// A convolution without a bias, as PyTorch's `nn.Conv2d(…, bias=False)`: a cross-correlation with W
 /// \[outputs, inputs, kernel, kernel\].
@@ -14,6 +15,7 @@ use crate::{Error, Initializer, Result, kernels};
 pub struct Conv2d {
     weight: Var,
     window: Window,
+    kernels: Kernels,
 }
 
 /// For [`Tensor::apply`] and the like.
@@ -53,7 +55,7 @@ impl Conv2d {
         let fan_out = (outputs * window.kernel * window.kernel) as f64;
         let shape = (outputs, inputs, window.kernel, window.kernel);
         let weight = init.normal(shape, (2.0 / fan_out).sqrt(), dtype, device)?;
-        Ok(Self { weight: Var::from_tensor(&weight)?, window })
+        Ok(Self { weight: Var::from_tensor(&weight)?, window, kernels: Kernels::of(device, dtype) })
     }
 
     /// x \[batch, inputs, height, width\] → \[batch, outputs, height′, width′\], sides as [`Window::outputs`] gives them.
@@ -63,7 +65,7 @@ impl Conv2d {
     /// [`Error::Input`] if the shape or the element type of `x` does not fit; candle's own.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         self.check(x)?;
-        Ok(kernels::conv2d(x, &self.weight, self.window)?)
+        Ok(kernels::conv2d(x, &self.weight, self.window, self.kernels)?)
     }
 
     fn check(&self, x: &Tensor) -> Result<()> {

@@ -2,8 +2,9 @@
 
 use candle_core::{DType, Device, Tensor, Var};
 
+use crate::kernels::{self, Kernels};
 use crate::recorder::Tap;
-use crate::{Error, Initializer, Recorder, Result, kernels};
+use crate::{Error, Initializer, Recorder, Result};
 
 /// The most trainable scalars of a layer or a model: 2³⁰, 4 GiB in `f32`. A typing error in a width is then an error, and not an
 /// aborted process.
@@ -17,6 +18,7 @@ pub const MAX_PARAMETERS: usize = 1 << 30;
 pub struct Linear {
     weight: Var,
     bias: Var,
+    kernels: Kernels,
 }
 
 /// For [`Tensor::apply`] and the like.
@@ -46,7 +48,8 @@ impl Linear {
         let bound = 1.0 / (inputs as f64).sqrt();
         let weight = init.uniform((outputs, inputs), bound, dtype, device)?;
         let bias = init.uniform(outputs, bound, dtype, device)?;
-        Ok(Self { weight: Var::from_tensor(&weight)?, bias: Var::from_tensor(&bias)? })
+        let kernels = Kernels::of(device, dtype);
+        Ok(Self { weight: Var::from_tensor(&weight)?, bias: Var::from_tensor(&bias)?, kernels })
     }
 
     /// x \[batch, inputs\] → \[batch, outputs\].
@@ -56,7 +59,7 @@ impl Linear {
     /// [`Error::Input`] if the shape or the element type of `x` does not fit; candle's own.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         self.check(x)?;
-        Ok(kernels::linear(x, &self.weight, &self.bias, None)?)
+        Ok(kernels::linear(x, &self.weight, &self.bias, None, self.kernels)?)
     }
 
     /// As [`Self::forward`], with the same result; the backward pass leaves x and the gradient of the result in `recorder`, as layer `name`.
@@ -66,10 +69,10 @@ impl Linear {
     /// [`Error::Unrecorded`] off the CPU and in half precision; those of [`Self::forward`].
     pub fn forward_recorded(&self, x: &Tensor, name: &str, recorder: &Recorder) -> Result<Tensor> {
         self.check(x)?;
-        if !kernels::runs_here(x) {
+        if self.kernels != Kernels::Cpu {
             return Err(Error::Unrecorded { what: format!("a linear layer on {:?}, in {:?},", x.device(), x.dtype()) });
         }
-        Ok(kernels::linear(x, &self.weight, &self.bias, Some(Tap::new(recorder, name)))?)
+        Ok(kernels::linear(x, &self.weight, &self.bias, Some(Tap::new(recorder, name)), self.kernels)?)
     }
 
     fn check(&self, x: &Tensor) -> Result<()> {

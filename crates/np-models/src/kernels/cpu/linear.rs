@@ -4,13 +4,19 @@ use candle_core::backend::BackendStorage;
 use candle_core::{CpuStorage, CustomOp3, Layout, Result, Shape, Tensor, WithDType};
 
 use super::gemm::{Destination, Matrix, matmul, matrix};
-use super::{Real, dispatch, runs_here, slice, with_slice};
+use super::{Kernels, Real, dispatch, slice, with_slice};
 use crate::recorder::Tap;
 
 /// x \[batch, inputs\], `weight` \[outputs, inputs\], `bias` \[outputs\] → \[batch, outputs\]. `tap` hears of the
 /// backward pass of the custom operation, and only of that.
-pub(crate) fn linear(x: &Tensor, weight: &Tensor, bias: &Tensor, tap: Option<Tap>) -> Result<Tensor> {
-    if runs_here(x) {
+pub(crate) fn linear(
+    x: &Tensor,
+    weight: &Tensor,
+    bias: &Tensor,
+    tap: Option<Tap>,
+    kernels: Kernels,
+) -> Result<Tensor> {
+    if kernels == Kernels::Cpu {
         x.contiguous()?.apply_op3(&weight.contiguous()?, &bias.contiguous()?, LinearOp { tap })
     } else {
         x.matmul(&weight.t()?)?.broadcast_add(bias)

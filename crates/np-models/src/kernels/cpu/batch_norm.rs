@@ -3,7 +3,7 @@
 use candle_core::{CpuStorage, CustomOp3, DType, Layout, Result, Shape, Tensor};
 
 use super::batch_norm_rows::{self as rows, Moments, Passed, Source};
-use super::{Real, dispatch, relu_dropout, runs_here, slice, with_slice};
+use super::{Kernels, Real, dispatch, relu_dropout, slice, with_slice};
 use crate::layers::Activation;
 
 /// The affine map and the activation after a normalisation.
@@ -12,6 +12,7 @@ pub(crate) struct Norm<'a> {
     pub(crate) weight: &'a Tensor,
     pub(crate) bias: &'a Tensor,
     pub(crate) activation: Activation,
+    pub(crate) kernels: Kernels,
 }
 
 /// What a batch says of its channels; \[channels\] each.
@@ -22,7 +23,7 @@ pub(crate) struct Statistics {
 
 /// Normalises with the statistics of the batch, and returns them.
 pub(crate) fn batch_norm_train(x: &Tensor, norm: Norm<'_>, epsilon: f64) -> Result<(Tensor, Statistics)> {
-    if !runs_here(x) {
+    if norm.kernels != Kernels::Cpu {
         return fallback_train(x, norm, epsilon);
     }
     let x = channels_last(x)?;
@@ -38,7 +39,7 @@ pub(crate) fn batch_norm_train(x: &Tensor, norm: Norm<'_>, epsilon: f64) -> Resu
 
 /// Normalises with given statistics.
 pub(crate) fn batch_norm_eval(x: &Tensor, norm: Norm<'_>, mean: &Tensor, var: &Tensor, epsilon: f64) -> Result<Tensor> {
-    if !runs_here(x) {
+    if norm.kernels != Kernels::Cpu {
         let wide = widen(x.dtype());
         let centred = x.to_dtype(wide)?.broadcast_sub(&channels(&mean.to_dtype(wide)?)?)?;
         return fallback(&centred, norm, &channels(&var.to_dtype(wide)?)?, epsilon)?.to_dtype(x.dtype());

@@ -8,7 +8,7 @@ use candle_core::{CpuStorage, CustomOp2, Layout, Result, Shape, Tensor, WithDTyp
 use super::batch_norm_rows::{BatchMoments, merge_moments, part_moments};
 use super::gemm::Destination;
 use super::scratch::Buffer;
-use super::{Real, dispatch, im2col, runs_here, slice, winograd, with_slice};
+use super::{Kernels, Real, dispatch, im2col, slice, winograd, with_slice};
 use crate::layers::Window;
 
 /// Channels below which Winograd's transforms cost more than they save.
@@ -136,8 +136,8 @@ pub(super) fn backward_weights<T: Real>(shape: &ConvShape, x: &[T], dy: &[T], dw
 }
 
 /// x \[n, inputs, h, w\], `weight` \[outputs, inputs, kernel, kernel\] → \[n, outputs, h′, w′\].
-pub(crate) fn conv2d(x: &Tensor, weight: &Tensor, window: Window) -> Result<Tensor> {
-    if runs_here(x) {
+pub(crate) fn conv2d(x: &Tensor, weight: &Tensor, window: Window, kernels: Kernels) -> Result<Tensor> {
+    if kernels == Kernels::Cpu {
         let x = x.permute((0, 2, 3, 1))?.contiguous()?;
         x.apply_op2(&weight.contiguous()?, ConvOp { window })?.permute((0, 3, 1, 2))
     } else {

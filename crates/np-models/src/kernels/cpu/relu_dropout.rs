@@ -26,13 +26,19 @@ pub(crate) struct DropoutMask {
 impl DropoutMask {
     /// `None` where `probability`, in [0, 1), rounds to nothing dropped.
     pub(crate) fn new(probability: f64, seed: u64, layer: u64, step: u64) -> Option<Self> {
-        // Clamped, so that a probability just below 1 still keeps one in 2¹⁶.
-        let threshold = (probability * f64::from(DRAWS)).round().clamp(0.0, f64::from(u16::MAX)) as u16;
+        let (threshold, _) = Self::rounded(probability);
         let mut key = [0; 32];
         for (bytes, part) in key.chunks_exact_mut(8).zip([seed, layer, step, u64::from_le_bytes(*b"dropout\0")]) {
             bytes.copy_from_slice(&part.to_le_bytes());
         }
         (threshold > 0).then_some(Self { key, threshold })
+    }
+
+    /// What draws are compared with for this probability, and 1 / (1 − p) for the p that it stands for.
+    pub(crate) fn rounded(probability: f64) -> (u16, f64) {
+        // Clamped, so that a probability just below 1 still keeps one in 2¹⁶.
+        let threshold = (probability * f64::from(DRAWS)).round().clamp(0.0, f64::from(u16::MAX)) as u16;
+        (threshold, f64::from(DRAWS) / f64::from(DRAWS - u32::from(threshold)))
     }
 
     /// 1 / (1 − p), for the p that the threshold stands for.

@@ -1,0 +1,74 @@
+//! Weights between the order that parameters have, \[outputs, inputs, kernel, kernel\] in `float`, and the one that convolutions take, \[outputs, kernel, kernel,
+//! inputs\] as activations are stored. All weights of a model go in one launch, a block an output.
+
+use super::{Kernel, Stored};
+
+/// A row of the table of [`pack`] and [`unpack`]; eight words.
+const ROW: &str = "struct Weight {
+    Word plain;
+    Word packed;
+    Word inputs;
+    Word padded;
+    Word spatial;
+    Word first;
+    Word spare[2];
+};
+
+// The weight that a block is of: the last that begins at it or before.
+__device__ static inline Word find(const Weight *weights, Word count, Word block) {
+    Word low = 0, high = count;
+    while (high - low > 1) {
+        const Word middle = (low + high) / 2;
+        if (weights[middle].first <= block) {
+            low = middle;
+        } else {
+            high = middle;
+        }
+    }
+    return low;
+}
+";
+
+/// `np_pack(weights, count)`: inputs that a convolution has beyond the parameter's are 0.
+#[must_use]
+pub fn pack(stored: Stored) -> Kernel {
+    let text = format!(
+        r#"// Parameters to the order and type that convolutions take.
+{prelude}{ROW}
+extern "C" __global__ void np_pack(const Weight *weights, Word count) {{
+    const Weight weight = weights[find(weights, count, blockIdx.x)];
+    const Word output = blockIdx.x - weight.first;
+    const float *const from = (const float *)weight.plain + output * weight.inputs * weight.spatial;
+    Stored *const to = (Stored *)weight.packed + output * weight.padded * weight.spatial;
+    for (Word i = threadIdx.x; i < weight.padded * weight.spatial; i += blockDim.x) {{
+        const Word input = i % weight.padded, place = i / weight.padded;
+        to[i] = store(input < weight.inputs ? from[input * weight.spatial + place] : 0.0f);
+    }}
+}}
+"#,
+        prelude = stored.prelude(1)
+    );
+    Kernel { text, name: "np_pack" }
+}
+
+/// `np_unpack(weights, count)`: gradients the other way, from `packed` to `plain`.
+#[must_use]
+pub fn unpack(stored: Stored) -> Kernel {
+    let text = format!(
+        r#"// Gradients of weights to the order and type that parameters have.
+{prelude}{ROW}
+extern "C" __global__ void np_unpack(const Weight *weights, Word count) {{
+    const Weight weight = weights[find(weights, count, blockIdx.x)];
+    const Word output = blockIdx.x - weight.first;
+    const Stored *const from = (const Stored *)weight.packed + output * weight.padded * weight.spatial;
+    float *const to = (float *)weight.plain + output * weight.inputs * weight.spatial;
+    for (Word i = threadIdx.x; i < weight.inputs * weight.spatial; i += blockDim.x) {{
+        const Word place = i % weight.spatial, input = i / weight.spatial;
+        to[i] = load(from[place * weight.padded + input]);
+    }}
+}}
+"#,
+        prelude = stored.prelude(1)
+    );
+    Kernel { text, name: "np_unpack" }
+}
