@@ -25,7 +25,10 @@ impl Graph {
     ///
     /// # Errors
     /// Those of `queue`; [`Error::Driver`].
-    pub fn capture(stream: &Arc<CudaStream>, queue: impl FnOnce() -> Result<()>) -> Result<Self> {
+    pub fn capture<E: From<Error>>(
+        stream: &Arc<CudaStream>,
+        queue: impl FnOnce() -> std::result::Result<(), E>,
+    ) -> std::result::Result<Self, E> {
         // Of this thread alone: others may allocate meanwhile.
         stream
             .begin_capture(CUstreamCaptureMode::CU_STREAM_CAPTURE_MODE_THREAD_LOCAL)
@@ -36,7 +39,7 @@ impl Graph {
         queued?;
         match graph? {
             Some(graph) => Ok(Self(graph)),
-            None => Err(Error::Driver { what: "make a graph", why: "nothing was captured".to_string() }),
+            None => Err(Error::Driver { what: "make a graph", why: "nothing was captured".to_string() }.into()),
         }
     }
 
