@@ -2,6 +2,8 @@
 
     gpu.py torch                        times steps of PyTorch's optimizers on the CUDA device: a JSON object
     gpu.py table OURS.jsonl TORCH.json  both, side by side; ours is an object a line, as far as it came
+    gpu.py torch-models                 times PyTorch's passes of ResNet-18 and of the MLP: a JSON object
+    gpu.py models LAYERS.jsonl MODELS.jsonl SPEED.jsonl TORCH.json   what `gpu_models` found, and both sides' times
 """
 
 import json
@@ -94,6 +96,74 @@ def run_torch():
     print(json.dumps(out))
 
 
+def run_torch_models():
+    """Milliseconds of forward and backward, channels last, in each precision; with fused AdamW in TF32."""
+    import torch
+    from resnet_step import ResNet18
+    from torch import nn
+
+    out = {"torch": torch.__version__, "cudnn": torch.backends.cudnn.version()}
+
+    def classifier():
+        sizes = (784, 256, 256)
+        layers = [nn.Flatten()]
+        for i, o in zip(sizes, sizes[1:]):
+            layers += [nn.Linear(i, o), nn.ReLU(), nn.Dropout(0.1)]
+        return nn.Sequential(*layers, nn.Linear(256, 10))
+
+    cases = [(f"ResNet-18, width {w}, batch {b}", lambda w=w: ResNet18(w), (b, 3, 32, 32)) for w, b in ((16, 128), (64, 32), (64, 128))]
+    cases.append(("MLP, batch 128", classifier, (128, 1, 28, 28)))
+    for title, make, shape in cases:
+        for precision, with_optimizer in (("fp32", False), ("tf32", False), ("bf16", False), ("tf32", True)):
+            torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
+            best = float("inf")
+            for layout in (torch.channels_last, torch.contiguous_format):
+                net = make().cuda().train().to(memory_format=layout)
+                x = torch.randn(shape, device="cuda").to(memory_format=layout)
+                y = torch.arange(shape[0], device="cuda") % 10
+                optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3, fused=True)
+
+                def step():
+                    optimizer.zero_grad(set_to_none=True)
+                    with torch.autocast("cuda", torch.bfloat16, enabled=precision == "bf16"):
+                        loss = nn.functional.cross_entropy(net(x), y)
+                    loss.backward()
+                    if with_optimizer:
+                        optimizer.step()
+
+                for _ in range(5):
+                    step()
+                for _ in range(ROUNDS):
+                    torch.cuda.synchronize()
+                    begin = time.perf_counter()
+                    for _ in range(30):
+                        step()
+                    torch.cuda.synchronize()
+                    best = min(best, (time.perf_counter() - begin) * 1e3 / 30)
+            out[f"{title}, {precision}" + (", adamw" if with_optimizer else "")] = best
+    print(json.dumps(out))
+
+
+def models(layers, gradients, speed, theirs):
+    """Distances to the CPU in double precision, and times beside PyTorch's (the better of its two layouts)."""
+    print("\n‖Δ‖/‖reference‖ against the CPU in double precision")
+    for row in lines(layers) + lines(gradients):
+        name, verdict = row.pop("name"), row.pop("ok", None)
+        cells = ", ".join(f"{key} {value:.1e}" if isinstance(value, float) else f"{key} {value}" for key, value in row.items())
+        print(f"{'ok' if verdict else 'FAILED':<7} {name:<48} {cells}")
+    theirs = read(theirs)
+    print(f"\nmilliseconds a pass, forward and backward; PyTorch {theirs.get('torch', '?')}, cuDNN {theirs.get('cudnn', '?')}")
+    print(f"{'pass':<52} {'queued':>8} {'done':>8} {'images/s':>9} {'MiB':>6} {'PyTorch':>8} {'ratio':>6}")
+    for row in lines(speed):
+        if "error" in row:
+            print(f"{row['name']:<52} {row['error'][:90]}")
+            continue
+        # NeuroPlastic with diagnostics is held to fused AdamW.
+        other = theirs.get(row["name"].replace("neuroplastic", "adamw").replace(", one by one", ""))
+        beside = f"{other:8.3f} {other / row['done_ms']:6.2f}" if other else ""
+        print(f"{row['name']:<52} {row['queued_ms']:8.3f} {row['done_ms']:8.3f} {row['images_per_s']:9.0f} {row['mib']:6} {beside}")
+
+
 def read(path):
     try:
         with open(path, encoding="utf-8") as file:
@@ -137,5 +207,9 @@ if sys.argv[1:2] == ["torch"] and len(sys.argv) == 2:
     run_torch()
 elif sys.argv[1:2] == ["table"] and len(sys.argv) == 4:
     table(sys.argv[2], sys.argv[3])
+elif sys.argv[1:2] == ["torch-models"] and len(sys.argv) == 2:
+    run_torch_models()
+elif sys.argv[1:2] == ["models"] and len(sys.argv) == 6:
+    models(*sys.argv[2:])
 else:
     sys.exit(__doc__)

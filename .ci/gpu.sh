@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# What a machine with a CUDA device has to say: conformance of all golden files there, times of steps beside PyTorch's, and whether a step waits.
+# What a machine with a CUDA device has to say: conformance of all golden files there, times of steps beside PyTorch's, whether a step waits; gradients of layers and models
+# against the CPU's, and images per second beside PyTorch's.
 #
 #   .ci/gpu.sh pack FOLDER [GOLDEN]    here, without a device: builds the program, and puts it, this script and golden files into FOLDER
 #   FOLDER/gpu.sh                      there: CUDA 13, Python with PyTorch, `xz`; no network, no cargo. Some minutes; a table last, all output in FOLDER/out
@@ -15,10 +16,14 @@ if [ "${1:-}" = pack ]; then
     cd "$here/.."
     # shellcheck disable=SC2086 # several options each
     cargo ${NP_CARGO:-} rustc -p np-core --features conform,cuda --example gpu -- ${NP_CUDA_LINK:-}
+    # shellcheck disable=SC2086
+    cargo ${NP_CARGO:-} rustc -p np-models --features cuda,np-core/conform,np-core/cuda --example gpu_models -- ${NP_CUDA_LINK:-} -C link-arg=-lcudnn
     target=${CARGO_TARGET_DIR:-target}
-    strip -o "$folder/gpu" "$target/debug/examples/gpu"
-    xz -3 -f "$folder/gpu"
-    cp .ci/gpu.sh .ci/gpu.py "$folder/"
+    for program in gpu gpu_models; do
+        strip -o "$folder/$program" "$target/debug/examples/$program"
+        xz -3 -f "$folder/$program"
+    done
+    cp .ci/gpu.sh .ci/gpu.py crates/np-models/examples/resnet_step.py "$folder/"
     cp crates/np-core/tests/golden/*.safetensors "$folder/golden/"
     [ -z "${3:-}" ] || cp -r "$3"/. "$folder/golden/"
     git rev-parse HEAD >"$folder/commit"
@@ -29,13 +34,17 @@ fi
 cd "$here"
 [ -f gpu.xz ] || { printf 'no program here\nhint: `.ci/gpu.sh pack FOLDER` makes a folder with one\n' >&2; exit 2; }
 mkdir -p out
-xz -dkf gpu.xz && chmod +x gpu
+xz -dkf gpu.xz gpu_models.xz && chmod +x gpu gpu_models
 # The toolkit's libraries, and those of PyTorch's wheels.
 wheels=$(python3 -c "import glob,site;print(':'.join(p for s in site.getsitepackages() for p in glob.glob(s+'/nvidia/*/lib')))" 2>/dev/null || true)
 export LD_LIBRARY_PATH=/usr/local/cuda/lib64:/usr/local/cuda/targets/x86_64-linux/lib:/usr/local/nvidia/lib64:$wheels:${LD_LIBRARY_PATH:-}
 limit() { timeout --kill-after=5 "$@"; }
 
 nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader >out/device.txt 2>&1 || true
+for part in layers models speed; do
+    limit 60 ./gpu_models $part >out/$part.jsonl 2>out/$part.err || echo "$part: ended with $?" >>out/$part.err
+done
+limit 60 python3 gpu.py torch-models >out/torch-models.json 2>out/torch-models.err || echo "torch-models: ended with $?" >>out/torch-models.err
 limit 90 ./gpu conform golden >out/conform.txt 2>&1 || echo "conform: ended with $?" >>out/conform.txt
 limit 120 ./gpu steps >out/steps.jsonl 2>out/steps.err || echo "steps: ended with $?" >>out/steps.err
 limit 60 python3 gpu.py torch >out/torch.json 2>out/torch.err || echo "torch: ended with $?" >>out/torch.err
@@ -43,5 +52,6 @@ limit 60 python3 gpu.py torch >out/torch.json 2>out/torch.err || echo "torch: en
 printf '\n%s, commit %s\n' "$(cat out/device.txt)" "$(cat commit 2>/dev/null || echo unknown)"
 grep FAILED out/conform.txt | head -n 20 || true
 tail -n 1 out/conform.txt
-tail -n 3 out/steps.err out/torch.err 2>/dev/null | grep -v '^$' || true
+tail -n 3 out/*.err 2>/dev/null | grep -v '^$' || true
 python3 gpu.py table out/steps.jsonl out/torch.json
+python3 gpu.py models out/layers.jsonl out/models.jsonl out/speed.jsonl out/torch-models.json

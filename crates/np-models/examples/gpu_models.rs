@@ -10,6 +10,7 @@
 use std::time::Instant;
 
 use candle_core::{DType, Device, Storage, Tensor, Var};
+use np_core::{AnyOptimizer, Backend, OptimizerConfig, Options};
 use np_cuda::Libraries;
 use np_cuda::engine::{Convolution, Direction, Engine, Math, Product};
 use np_models::cuda::{Architecture, BatchShape, ImageLayout, Launching, Precision, Trainer};
@@ -81,13 +82,27 @@ fn layers(device: &Device) -> Outcome<()> {
     for (precision, math, limit) in PRECISIONS {
         // The stem with channels padded as a program pads them, a block's two convolutions, one of stride 2, and its shortcut.
         let padded = 16 / precision.bytes();
-        for [inputs, outputs, kernel, stride, side] in
-            [[padded, 64, 3, 1, 32], [64, 64, 3, 1, 32], [64, 128, 3, 2, 32], [64, 128, 1, 2, 32], [512, 512, 3, 1, 4], [16, 16, 3, 1, 32]]
-        {
+        for [inputs, outputs, kernel, stride, side] in [
+            [padded, 64, 3, 1, 32],
+            [64, 64, 3, 1, 32],
+            [64, 128, 3, 2, 32],
+            [64, 128, 1, 2, 32],
+            [512, 512, 3, 1, 4],
+            [16, 16, 3, 1, 32],
+        ] {
             let shape = Convolution {
-                images: 16, height: side, width: side, inputs, outputs, kernel, stride, padding: kernel / 2, math,
+                images: 16,
+                height: side,
+                width: side,
+                inputs,
+                outputs,
+                kernel,
+                stride,
+                padding: kernel / 2,
+                math,
             };
-            let name = format!("convolution {inputs}→{outputs}, {kernel}×{kernel}, stride {stride}, {}", precision.name());
+            let name =
+                format!("convolution {inputs}→{outputs}, {kernel}×{kernel}, stride {stride}, {}", precision.name());
             say(&name, convolution(&mut engine, device, shape, limit));
         }
         let name = format!("matrix products, {}", precision.name());
@@ -133,13 +148,16 @@ fn convolution(engine: &mut Libraries, device: &Device, s: Convolution, limit: f
         }
         far.push(distance(&first, &values(&expected.detach().permute((0, 2, 3, 1))?)?));
     }
-    Ok(json!({ "forward": far[0], "data": far[1], "filter": far[2], "limit": limit, "ok": far.iter().all(|x| *x <= limit) }))
+    Ok(
+        json!({ "forward": far[0], "data": far[1], "filter": far[2], "limit": limit, "ok": far.iter().all(|x| *x <= limit) }),
+    )
 }
 
 /// The three products of a linear layer.
 fn products(engine: &mut Libraries, device: &Device, math: Math, limit: f64) -> Outcome<Value> {
     let stored = if math == Math::Bf16 { DType::BF16 } else { DType::F32 };
-    let make = |shape: [usize; 2], seed| -> Outcome<Tensor> { Ok(normal(&shape, seed)?.to_dtype(stored)?.to_device(device)?) };
+    let make =
+        |shape: [usize; 2], seed| -> Outcome<Tensor> { Ok(normal(&shape, seed)?.to_dtype(stored)?.to_device(device)?) };
     let (rows, outputs, inputs) = (128, 256, 784);
     let (x, w, dy) = (make([rows, inputs], 1)?, make([outputs, inputs], 2)?, make([rows, outputs], 3)?);
     let host = |t: &Tensor| -> Outcome<Tensor> { Ok(t.to_device(&Device::Cpu)?.to_dtype(DType::F64)?) };
@@ -155,23 +173,35 @@ fn products(engine: &mut Libraries, device: &Device, math: Math, limit: f64) -> 
         engine.multiply(&product, [address(engine, a)?, address(engine, b)?, address(engine, &out)?])?;
         far.push(distance(&values(&out)?, &values(&expected)?));
     }
-    Ok(json!({ "forward": far[0], "data": far[1], "filter": far[2], "limit": limit, "ok": far.iter().all(|x| *x <= limit) }))
+    Ok(
+        json!({ "forward": far[0], "data": far[1], "filter": far[2], "limit": limit, "ok": far.iter().all(|x| *x <= limit) }),
+    )
 }
 
 fn mlp() -> (Architecture, BatchShape) {
-    let shape = BatchShape { images: 128, evaluation: 0, channels: 1, height: 28, width: 28, layout: ImageLayout::ChannelsFirst };
+    let shape = BatchShape {
+        images: 128,
+        evaluation: 0,
+        channels: 1,
+        height: 28,
+        width: 28,
+        layout: ImageLayout::ChannelsFirst,
+    };
     (Architecture::Mlp { config: MlpConfig::default(), classes: 10, seed: 41 }, shape)
 }
 
 fn resnet(width: usize, images: usize) -> (Architecture, BatchShape) {
-    let shape = BatchShape { images, evaluation: 0, channels: 3, height: 32, width: 32, layout: ImageLayout::ChannelsFirst };
+    let shape =
+        BatchShape { images, evaluation: 0, channels: 3, height: 32, width: 32, layout: ImageLayout::ChannelsFirst };
     (Architecture::ResNet18 { config: ResNet18Config { width }, classes: 10 }, shape)
 }
 
 fn build(architecture: &Architecture, dtype: DType, device: &Device) -> Outcome<Box<dyn Model>> {
     Ok(match architecture {
         Architecture::Mlp { config, classes, seed } => Box::new(Mlp::new(784, *classes, config, *seed, device)?),
-        Architecture::ResNet18 { config, classes } => Box::new(ResNet18::of_type(3, *classes, config, 41, dtype, device)?),
+        Architecture::ResNet18 { config, classes } => {
+            Box::new(ResNet18::of_type(3, *classes, config, 41, dtype, device)?)
+        }
     })
 }
 
@@ -261,48 +291,63 @@ fn speed(device: &Device) -> Outcome<()> {
         ("ResNet-18, width 64, batch 128", resnet(64, 128)),
         ("MLP, batch 128", mlp()),
     ];
-    for (title, (architecture, shape)) in cases {
+    for (title, (architecture, shape)) in &cases {
         for (precision, ..) in PRECISIONS {
-            for launching in [Launching::Graph, Launching::Each] {
-                let name = format!("{title}, {}{}", precision.name(), if launching == Launching::Each { ", one by one" } else { "" });
-                say(&name, rate(device, &architecture, shape, precision, launching));
-            }
+            let name = format!("{title}, {}", precision.name());
+            say(&name, rate(device, architecture, *shape, precision, Launching::Graph, None));
+        }
+        let tf32 = Precision::Tf32;
+        say(&format!("{title}, tf32, one by one"), rate(device, architecture, *shape, tf32, Launching::Each, None));
+        for optimizer in ["adamw", "neuroplastic"] {
+            let name = format!("{title}, tf32, {optimizer}");
+            say(&name, rate(device, architecture, *shape, tf32, Launching::Graph, Some(optimizer)));
         }
     }
     Ok(())
 }
 
-/// The best of three times so many steps; queueing alone, too.
+/// The best of three times so many steps, with an optimizer's (and its diagnostics) or without; and queueing alone.
 fn rate(
     device: &Device,
     architecture: &Architecture,
     shape: BatchShape,
     precision: Precision,
     launching: Launching,
+    optimizer: Option<&str>,
 ) -> Outcome<Value> {
     const STEPS: u32 = 40;
     let model = build(architecture, DType::F32, device)?;
     let mut trainer = Trainer::new(architecture, &*model, shape, precision, launching)?;
+    let mut optimizer = match optimizer {
+        Some(name) => {
+            let config: OptimizerConfig = serde_json::from_value(json!(name))?;
+            let mut optimizer = config.build_with(model.parameters(), Options::default(), Backend::Auto)?;
+            optimizer.collect_diagnostics(name == "neuroplastic");
+            optimizer.begin_epoch(1, 1);
+            Some(optimizer)
+        }
+        None => None,
+    };
     let (images, labels) = batch(&shape, 1)?;
     let (images, labels) = (images.to_device(device)?, labels.to_device(device)?);
-    for step in 0..5 {
-        trainer.step(&images, &labels, step)?;
-    }
-    trainer.read()?;
+    let mut run = |steps: u32| -> Outcome<[f64; 2]> {
+        let begin = Instant::now();
+        for step in 0..steps {
+            let gradients = trainer.step(&images, &labels, step.into())?;
+            if let Some(optimizer) = &mut optimizer {
+                optimizer.step_report(gradients.store())?;
+            }
+        }
+        let queued = begin.elapsed();
+        trainer.read()?;
+        Ok([begin.elapsed(), queued].map(|time| time.as_secs_f64() * 1e3 / f64::from(steps)))
+    };
+    run(5)?;
     let mut best = [f64::INFINITY; 2];
     for _ in 0..3 {
-        let begin = Instant::now();
-        for step in 0..STEPS {
-            trainer.step(&images, &labels, step.into())?;
-        }
-        let queued = begin.elapsed().as_secs_f64();
-        trainer.read()?;
-        let done = begin.elapsed().as_secs_f64();
-        if done < best[0] {
-            best = [done, queued];
-        }
+        let found = run(STEPS)?;
+        best = if found[0] < best[0] { found } else { best };
     }
-    let ms = best.map(|seconds| seconds * 1e3 / f64::from(STEPS));
-    let rate = shape.images as f64 * 1e3 / ms[0];
-    Ok(json!({ "done_ms": ms[0], "queued_ms": ms[1], "images_per_s": rate, "mib": trainer.memory().total() >> 20 }))
+    let rate = shape.images as f64 * 1e3 / best[0];
+    Ok(json!({ "done_ms": best[0], "queued_ms": best[1], "images_per_s": rate, "mib": trainer.memory().total() >> 20 }))
 }

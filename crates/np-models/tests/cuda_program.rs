@@ -23,13 +23,20 @@ const PRECISIONS: [Precision; 3] = [Precision::Fp32, Precision::Tf32, Precision:
 
 fn mlp() -> (Architecture, BatchShape) {
     let config = MlpConfig::default();
-    let shape =
-        BatchShape { images: 128, evaluation: 1000, channels: 1, height: 28, width: 28, layout: ImageLayout::ChannelsFirst };
+    let shape = BatchShape {
+        images: 128,
+        evaluation: 1000,
+        channels: 1,
+        height: 28,
+        width: 28,
+        layout: ImageLayout::ChannelsFirst,
+    };
     (Architecture::Mlp { config, classes: 10, seed: 41 }, shape)
 }
 
 fn resnet(width: usize, images: usize) -> (Architecture, BatchShape) {
-    let shape = BatchShape { images, evaluation: 250, channels: 3, height: 32, width: 32, layout: ImageLayout::ChannelsLast };
+    let shape =
+        BatchShape { images, evaluation: 250, channels: 3, height: 32, width: 32, layout: ImageLayout::ChannelsLast };
     (Architecture::ResNet18 { config: ResNet18Config { width }, classes: 10 }, shape)
 }
 
@@ -59,11 +66,16 @@ fn buffers_that_live_at_the_same_time_do_not_overlap() {
         }
         // What lies beside each other at one time is a lower bound.
         let most = (0..=program.ops.len()).map(|time| {
-            let alive = all.clone().filter(|&i| program.lifetimes[i].first <= time && time <= program.lifetimes[i].last);
+            let alive =
+                all.clone().filter(|&i| program.lifetimes[i].first <= time && time <= program.lifetimes[i].last);
             alive.map(|i| program.buffers[i]).sum::<usize>()
         });
         let most = most.max().unwrap();
-        assert!(most <= program.bytes && program.bytes <= most + most / 8 + 256 * all.len(), "{most} of {}", program.bytes);
+        assert!(
+            most <= program.bytes && program.bytes <= most + most / 8 + 256 * all.len(),
+            "{most} of {}",
+            program.bytes
+        );
     }
 }
 
@@ -99,7 +111,9 @@ fn a_plan_is_the_sum_of_its_parts() {
     assert!(plan.activations > kept && plan.activations < 2 * kept, "{plan}, {kept}");
     let smaller = BatchShape { images: 64, evaluation: 0, ..shape };
     assert!(memory_plan(&architecture, &smaller, Precision::Tf32).unwrap().total() < plan.total());
-    assert!(plan.to_string().starts_with(&format!("{} MiB: parameters 43, gradients 43, ", plan.total().div_ceil(1 << 20))));
+    assert!(
+        plan.to_string().starts_with(&format!("{} MiB: parameters 43, gradients 43, ", plan.total().div_ceil(1 << 20)))
+    );
     let nothing = BatchShape { images: 0, ..shape };
     assert!(memory_plan(&architecture, &nothing, Precision::Tf32).is_err());
 }
@@ -203,7 +217,8 @@ fn hold(
 fn small_mlp() -> (Architecture, Mlp, BatchShape) {
     let config = MlpConfig { hidden: vec![96, 40], dropout: 0.25 };
     let model = Mlp::new(2 * 5 * 7, 10, &config, 41, &Device::Cpu).unwrap();
-    let shape = BatchShape { images: 131, evaluation: 9, channels: 2, height: 5, width: 7, layout: ImageLayout::ChannelsLast };
+    let shape =
+        BatchShape { images: 131, evaluation: 9, channels: 2, height: 5, width: 7, layout: ImageLayout::ChannelsLast };
     (Architecture::Mlp { config, classes: 10, seed: 41 }, model, shape)
 }
 

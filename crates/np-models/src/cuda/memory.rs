@@ -119,7 +119,8 @@ pub fn memory_plan(architecture: &Architecture, shape: &BatchShape, precision: P
         Architecture::ResNet18 { config, classes } => {
             let shapes = config.parameter_shapes(shape.channels, *classes)?;
             // A mean and a variance for each γ and β; the last two shapes are the linear layer's.
-            let statistics = shapes[..shapes.len() - 2].iter().filter(|shape| shape.len() == 1).map(|shape| shape[0]).sum();
+            let statistics =
+                shapes[..shapes.len() - 2].iter().filter(|shape| shape.len() == 1).map(|shape| shape[0]).sum();
             (shapes, statistics)
         }
     };

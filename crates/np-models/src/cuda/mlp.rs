@@ -2,11 +2,12 @@
 
 use np_cuda::engine::Product;
 
-use super::program::{Builder, Pass, Place, Word};
 use super::BatchShape;
+use super::builder::Builder;
+use super::program::{Pass, Place, Word};
+use crate::kernels::DropoutMask;
 use crate::kernels::cuda as texts;
 use crate::kernels::cuda::THREADS;
-use crate::kernels::DropoutMask;
 use crate::{MlpConfig, Result};
 
 /// Numbers of a block of the activations' kernel.
@@ -72,8 +73,7 @@ pub(super) fn build(
 pub(super) fn forward(builder: &mut Builder, x: Place, weight: Place, [rows, outputs, inputs]: [usize; 3]) -> Place {
     let z = builder.numbers(rows * outputs);
     let math = builder.math;
-    let product =
-        Product { rows, columns: outputs, inner: inputs, transpose_a: false, transpose_b: true, math };
+    let product = Product { rows, columns: outputs, inner: inputs, transpose_a: false, transpose_b: true, math };
     builder.multiply(product, [x, weight, z]);
     z
 }
@@ -98,8 +98,7 @@ pub(super) fn backward_parameters(
     words.extend([rows, outputs].map(|n| Word::Count(n as u64)));
     builder.launch(texts::column_sums(builder.stored), outputs.div_ceil(COLUMNS), words);
     let math = builder.math;
-    let product =
-        Product { rows: outputs, columns: inputs, inner: rows, transpose_a: true, transpose_b: false, math };
+    let product = Product { rows: outputs, columns: inputs, inner: rows, transpose_a: true, transpose_b: false, math };
     builder.multiply(product, [dz, x, Place::Gradient(weight)]);
 }
 
@@ -112,8 +111,7 @@ pub(super) fn backward_data(
 ) -> Place {
     let dx = builder.numbers(rows * inputs);
     let math = builder.math;
-    let product =
-        Product { rows, columns: inputs, inner: outputs, transpose_a: false, transpose_b: false, math };
+    let product = Product { rows, columns: inputs, inner: outputs, transpose_a: false, transpose_b: false, math };
     builder.multiply(product, [dz, weight, dx]);
     dx
 }

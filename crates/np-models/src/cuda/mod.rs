@@ -18,6 +18,7 @@
 //! Parameters and running statistics are the model's own variables, updated in place, so that saving and loading go on as on a CPU. A batch may be smaller than
 //! its [`BatchShape`] says, and never larger. Everything happens on candle's stream of the calling thread: one thread builds a trainer and uses it.
 
+mod builder;
 pub mod memory;
 mod mlp;
 pub mod program;

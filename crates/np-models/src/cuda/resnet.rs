@@ -2,9 +2,10 @@
 
 use np_cuda::engine::{Convolution, Direction};
 
-use super::mlp::{backward_data, backward_parameters, forward, loss};
-use super::program::{Builder, Pass, Place, Word};
 use super::BatchShape;
+use super::builder::Builder;
+use super::mlp::{backward_data, backward_parameters, forward, loss};
+use super::program::{Pass, Place, Word};
 use crate::kernels::cuda::{self as texts, THREADS, TILE, form};
 use crate::layers::{BatchNorm2d, Window};
 use crate::resnet::{BLOCKS, STAGES};
@@ -100,8 +101,17 @@ pub(super) fn build(
     for unit in &units {
         let [height, width, inputs] = sizes[unit.input];
         let Window { kernel, stride, padding } = unit.window;
-        let shape =
-            Convolution { images, height, width, inputs, outputs: unit.outputs, kernel, stride, padding, math: builder.math };
+        let shape = Convolution {
+            images,
+            height,
+            width,
+            inputs,
+            outputs: unit.outputs,
+            kernel,
+            stride,
+            padding,
+            math: builder.math,
+        };
         if unit.window.outputs(height).is_none() || unit.window.outputs(width).is_none() {
             return Err(Error::config("height", "that of images that the convolutions leave something of", height));
         }
@@ -177,7 +187,11 @@ fn moments(builder: &mut Builder, unit: &Unit, shape: &Convolution, convolved: P
         return Ok(moments);
     }
     if rows < 2 {
-        return Err(Error::config("images", "so many that a channel has two values in the last stage, in training", shape.images));
+        return Err(Error::config(
+            "images",
+            "so many that a channel has two values in the last stage, in training",
+            shape.images,
+        ));
     }
     let (vector, chunk) = (builder.stored.vector(channels), chunk(rows, channels));
     let chunks = rows.div_ceil(chunk);
@@ -193,7 +207,13 @@ fn moments(builder: &mut Builder, unit: &Unit, shape: &Convolution, convolved: P
 }
 
 /// From the gradients of a unit's output to that of what its convolution gave, and to what passed its activation.
-fn back_through_norm(builder: &mut Builder, unit: &Unit, done: &Done, y: Place, dy: &[Place]) -> Result<(Place, Place)> {
+fn back_through_norm(
+    builder: &mut Builder,
+    unit: &Unit,
+    done: &Done,
+    y: Place,
+    dy: &[Place],
+) -> Result<(Place, Place)> {
     let (first, second) = match *dy {
         [first] => (first, None),
         [first, second] => (first, Some(second)),
@@ -218,8 +238,7 @@ fn back_through_norm(builder: &mut Builder, unit: &Unit, done: &Done, y: Place, 
     words.push(Word::Count(form));
     builder.launch(texts::norm_back_sums(builder.stored, vector), chunks * channels.div_ceil(TILE), words);
     let coefficients = builder.numbers(2 * channels);
-    let mut words =
-        at([partial, done.moments, Place::Gradient(gamma), Place::Gradient(beta), coefficients]);
+    let mut words = at([partial, done.moments, Place::Gradient(gamma), Place::Gradient(beta), coefficients]);
     words.extend(counts([rows, channels, chunk]));
     builder.launch(texts::norm_back_merge(), channels.div_ceil(8), words);
     let dc = builder.activations(count);

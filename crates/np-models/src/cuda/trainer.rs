@@ -91,7 +91,11 @@ fn stream_of(device: &Device) -> Result<Arc<CudaStream>> {
 fn address(stream: &CudaStream, what: &'static str, tensor: &Tensor) -> Result<u64> {
     let (storage, layout) = tensor.storage_and_layout();
     let (Storage::Cuda(storage), Some((start, end))) = (&*storage, layout.contiguous_offsets()) else {
-        return Err(Error::input(what, "contiguous and on the CUDA device", format!("{:?}, {layout:?}", tensor.device())));
+        return Err(Error::input(
+            what,
+            "contiguous and on the CUDA device",
+            format!("{:?}, {layout:?}", tensor.device()),
+        ));
     };
     let storage: &CudaStorage = storage;
     let place = match tensor.dtype() {

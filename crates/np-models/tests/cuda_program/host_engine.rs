@@ -126,16 +126,16 @@ impl Engine for HostEngine {
 }
 
 /// A model's copy in the host's memory, with its programs.
-pub struct HostRun {
+pub(crate) struct HostRun {
     engine: HostEngine,
     shape: BatchShape,
     programs: [(Program, Addresses); 2],
     _memory: Vec<Vec<u64>>,
     _parameters: Vec<Vec<f32>>,
     /// As the last step has left them.
-    pub gradients: Vec<Vec<f32>>,
+    pub(crate) gradients: Vec<Vec<f32>>,
     /// Running statistics.
-    pub statistics: Vec<Vec<f32>>,
+    pub(crate) statistics: Vec<Vec<f32>>,
     totals: [Vec<u64>; 2],
 }
 
@@ -144,7 +144,7 @@ fn single(tensor: &Tensor) -> Vec<f32> {
 }
 
 impl HostRun {
-    pub fn new(architecture: &Architecture, model: &dyn Model, shape: BatchShape, precision: Precision) -> Self {
+    pub(crate) fn new(architecture: &Architecture, model: &dyn Model, shape: BatchShape, precision: Precision) -> Self {
         let mut engine = HostEngine::default();
         let mut parameters: Vec<_> = model.parameters().iter().map(|(_, var)| single(var)).collect();
         let mut gradients: Vec<_> = parameters.iter().map(|p| vec![f32::NAN; p.len()]).collect();
@@ -186,15 +186,15 @@ impl HostRun {
         program.run(&mut self.engine, at).unwrap();
     }
 
-    pub fn step(&mut self, images: &Tensor, labels: &[u32], step: u64) {
+    pub(crate) fn step(&mut self, images: &Tensor, labels: &[u32], step: u64) {
         self.pass(0, images, labels, step);
     }
 
-    pub fn evaluate(&mut self, images: &Tensor, labels: &[u32]) {
+    pub(crate) fn evaluate(&mut self, images: &Tensor, labels: &[u32]) {
         self.pass(1, images, labels, 0);
     }
 
-    pub fn totals(&self, pass: Pass) -> Totals {
+    pub(crate) fn totals(&self, pass: Pass) -> Totals {
         Totals::from_words(&self.totals[usize::from(pass == Pass::Evaluate)])
     }
 }

@@ -9,13 +9,7 @@ use crate::recorder::Tap;
 
 /// x \[batch, inputs\], `weight` \[outputs, inputs\], `bias` \[outputs\] → \[batch, outputs\]. `tap` hears of the
 /// backward pass of the custom operation, and only of that.
-pub(crate) fn linear(
-    x: &Tensor,
-    weight: &Tensor,
-    bias: &Tensor,
-    tap: Option<Tap>,
-    kernels: Kernels,
-) -> Result<Tensor> {
+pub(crate) fn linear(x: &Tensor, weight: &Tensor, bias: &Tensor, tap: Option<Tap>, kernels: Kernels) -> Result<Tensor> {
     if kernels == Kernels::Cpu {
         x.contiguous()?.apply_op3(&weight.contiguous()?, &bias.contiguous()?, LinearOp { tap })
     } else {
