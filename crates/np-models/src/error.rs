@@ -59,7 +59,7 @@ pub enum Error {
     },
     /// The device, its driver or its libraries refused.
     #[error(transparent)]
-    Device(np_cuda::Error),
+    Device(#[from] np_cuda::Error),
     /// candle failed: out of memory, a device error.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),

@@ -8,7 +8,8 @@
 //! and buffers from named tensors, among them those of a PyTorch checkpoint.
 //!
 //! On a CPU with `f32` or `f64` the layers and the loss are custom operations over the `gemm` crate, and ResNet-18 without its head
-//! is a single one; on other devices and element types they are candle's own. The CPU results do not depend on the number of
+//! is a single one; on other devices and element types they are candle's own. Training on a CUDA device goes by [`cuda`] instead, a whole
+//! model at once. The CPU results do not depend on the number of
 //! threads, bit for bit.
 //!
 //! The number of threads is that of the current rayon pool (`RAYON_NUM_THREADS`). Set `CANDLE_NUM_THREADS=1` beside it: candle has
@@ -57,7 +58,7 @@ mod recorder;
 mod resnet;
 mod sizes;
 
-pub use cuda::Precision;
+pub use cuda::{MemoryPlan, Precision, memory_plan};
 pub use error::{Error, Result};
 pub use init::Initializer;
 pub use load::load;

@@ -11,7 +11,7 @@ use np_cuda::Result;
 use np_cuda::machine::Machine;
 
 /// What a device has and C++ has not.
-const SHIM: &str = include_str!("shim.hpp");
+pub const SHIM: &str = include_str!("shim.hpp");
 
 /// A compiled kernel.
 pub struct HostKernel {
@@ -28,7 +28,8 @@ pub fn compiler() -> bool {
     found
 }
 
-fn compile(source: &Path, library: &Path) {
+/// Compiles a file of C++ as a library.
+pub fn compile(source: &Path, library: &Path) {
     let mut command = Command::new("c++");
     command.args(["-std=c++20", "-O1", "-ffp-contract=off", "-fPIC", "-shared", "-pthread", "-w", "-o"]);
     let out = command.arg(library).arg(source).output().unwrap();

@@ -142,9 +142,3 @@ pub fn memory_plan(architecture: &Architecture, shape: &BatchShape, precision: P
         workspace: (workspace + if products { 32 << 20 } else { 0 }) as u64,
     })
 }
-
-impl From<np_cuda::Error> for Error {
-    fn from(error: np_cuda::Error) -> Self {
-        Self::Device(error)
-    }
-}

@@ -2,6 +2,7 @@
 #![allow(unsafe_code, clippy::unwrap_used)]
 
 use candle_core::{DType, Tensor};
+use libloading::Library;
 use np_cuda::Result;
 use np_cuda::engine::{Convolution, Direction, Engine, Math, Product};
 use np_cuda::machine::Machine;
@@ -9,23 +10,70 @@ use np_models::Model;
 use np_models::cuda::program::{Addresses, texts};
 use np_models::cuda::{Architecture, BatchShape, ImageLayout, Pass, Precision, Program, Totals};
 
-use crate::host::{Host, address};
+use crate::host::{Host, SHIM, address, compile};
 
-#[derive(Default)]
-struct HostEngine(Host);
+/// The kernels of a model's programs, compiled together: what C++ wants besides takes longer than a kernel.
+struct HostEngine {
+    buffers: Host,
+    texts: Vec<String>,
+    library: Library,
+    _folder: tempfile::TempDir,
+}
+
+impl HostEngine {
+    fn new(programs: &[Program]) -> Self {
+        let (mut texts, mut source, mut cases) = (Vec::new(), SHIM.to_owned(), String::new());
+        for kernel in programs.iter().flat_map(|program| &program.kernels) {
+            if texts.contains(&kernel.text) {
+                continue;
+            }
+            let (number, text) = (texts.len(), kernel.text.replace("extern \"C\"", ""));
+            let together = text.contains("__sync") || text.contains("__shfl");
+            source += &format!("namespace k{number} {{\n#undef V\n#undef QUARTER\n{text}\n}}\n");
+            let name = format!("k{number}::{}", kernel.name);
+            cases += &format!(
+                "case {number}: wrong = misfit({name}, words, count); \
+                 if (wrong == -1) {{ run_grid({name}, blocks, threads, words, {together}); }} break;\n"
+            );
+            texts.push(kernel.text.clone());
+        }
+        source += &format!(
+            "extern \"C\" int run(unsigned which, unsigned blocks, unsigned threads, const unsigned long long *words, unsigned count) \
+             {{ int wrong = -3; switch (which) {{\n{cases}}} return wrong; }}\n"
+        );
+        let folder = tempfile::tempdir().unwrap();
+        let (file, library) = (folder.path().join("kernels.cpp"), folder.path().join("kernels.so"));
+        std::fs::write(&file, source).unwrap();
+        compile(&file, &library);
+        // SAFETY: it has nothing that runs when it is loaded.
+        let library = unsafe { Library::new(&library) }.unwrap();
+        Self { buffers: Host::default(), texts, library, _folder: folder }
+    }
+}
 
 impl Machine for HostEngine {
     fn upload(&mut self, buffer: usize, bytes: &[u8]) -> Result<u64> {
-        self.0.upload(buffer, bytes)
+        self.buffers.upload(buffer, bytes)
     }
+
     fn reserve(&mut self, buffer: usize, bytes: usize) -> Result<u64> {
-        self.0.reserve(buffer, bytes)
+        self.buffers.reserve(buffer, bytes)
     }
+
     fn launch(&mut self, text: &str, name: &str, blocks: usize, threads: u32, words: &[u64]) -> Result<()> {
-        self.0.launch(text, name, blocks, threads, words)
+        type Run = unsafe extern "C" fn(u32, u32, u32, *const u64, u32) -> i32;
+        let which = self.texts.iter().position(|known| known == text).unwrap() as u32;
+        // SAFETY: the type is the one written above; words are what the kernel's parameters are, as far as `misfit` sees.
+        let wrong = unsafe {
+            let run = self.library.get::<Run>(b"run\0").unwrap();
+            run(which, u32::try_from(blocks).unwrap(), threads, words.as_ptr(), u32::try_from(words.len()).unwrap())
+        };
+        assert_eq!(wrong, -1, "{name}: word {wrong} of {words:x?}");
+        Ok(())
     }
+
     fn numbers(&mut self, buffer: usize, count: usize) -> Result<Vec<f64>> {
-        self.0.numbers(buffer, count)
+        self.buffers.numbers(buffer, count)
     }
 }
 
@@ -145,33 +193,31 @@ fn single(tensor: &Tensor) -> Vec<f32> {
 
 impl HostRun {
     pub(crate) fn new(architecture: &Architecture, model: &dyn Model, shape: BatchShape, precision: Precision) -> Self {
-        let mut engine = HostEngine::default();
+        let made = [(Pass::Train, shape.images), (Pass::Evaluate, shape.evaluation)]
+            .map(|(pass, images)| Program::new(architecture, &shape, images, precision, pass).unwrap());
+        let mut engine = HostEngine::new(&made);
         let mut parameters: Vec<_> = model.parameters().iter().map(|(_, var)| single(var)).collect();
         let mut gradients: Vec<_> = parameters.iter().map(|p| vec![f32::NAN; p.len()]).collect();
         let mut statistics: Vec<_> = model.buffers().iter().map(|(_, var)| single(var)).collect();
         let mut totals = [vec![0u64; texts::totals::WORDS], vec![0u64; texts::totals::WORDS]];
         let mut memory = Vec::new();
-        let mut made = [(Pass::Train, shape.images), (Pass::Evaluate, shape.evaluation)].into_iter().enumerate().map(
-            |(number, (pass, images))| {
-                let program = Program::new(architecture, &shape, images, precision, pass).unwrap();
-                // Nothing but not-a-numbers, whatever they are read as.
-                let (mut arena, mut position) = (vec![u64::MAX; program.bytes / 8 + 32], vec![0u64; 1]);
-                let mut at = Addresses {
-                    arena: address(&mut arena).next_multiple_of(256),
-                    parameters: parameters.iter_mut().map(|p| address(p)).collect(),
-                    gradients: gradients.iter_mut().map(|p| address(p)).collect(),
-                    statistics: statistics.iter_mut().map(|p| address(p)).collect(),
-                    position: address(&mut position),
-                    totals: address(&mut totals[number]),
-                    tables: 0,
-                };
-                memory.extend([arena, position]);
-                at.tables = engine.upload(number, &program.tables(&at).unwrap()).unwrap();
-                (program, at)
-            },
-        );
-        let programs = [made.next().unwrap(), made.next().unwrap()];
-        drop(made);
+        let programs = [0, 1].map(|number| {
+            let program = made[number].clone();
+            // Nothing but not-a-numbers, whatever they are read as.
+            let (mut arena, mut position) = (vec![u64::MAX; program.bytes / 8 + 32], vec![0u64; 1]);
+            let mut at = Addresses {
+                arena: address(&mut arena).next_multiple_of(256),
+                parameters: parameters.iter_mut().map(|p| address(p)).collect(),
+                gradients: gradients.iter_mut().map(|p| address(p)).collect(),
+                statistics: statistics.iter_mut().map(|p| address(p)).collect(),
+                position: address(&mut position),
+                totals: address(&mut totals[number]),
+                tables: 0,
+            };
+            memory.extend([arena, position]);
+            at.tables = engine.upload(number, &program.tables(&at).unwrap()).unwrap();
+            (program, at)
+        });
         Self { engine, shape, programs, _memory: memory, _parameters: parameters, gradients, statistics, totals }
     }
 

@@ -40,9 +40,10 @@ extern "C" __global__ void np_pack(const Weight *weights, Word count) {{
     const Word output = blockIdx.x - weight.first;
     const float *const from = (const float *)weight.plain + output * weight.inputs * weight.spatial;
     Stored *const to = (Stored *)weight.packed + output * weight.padded * weight.spatial;
-    for (Word i = threadIdx.x; i < weight.padded * weight.spatial; i += blockDim.x) {{
-        const Word input = i % weight.padded, place = i / weight.padded;
-        to[i] = store(input < weight.inputs ? from[input * weight.spatial + place] : 0.0f);
+    const unsigned int padded = (unsigned int)weight.padded, spatial = (unsigned int)weight.spatial;
+    for (unsigned int i = threadIdx.x; i < padded * spatial; i += blockDim.x) {{
+        const unsigned int input = i % padded, place = i / padded;
+        to[i] = store(input < weight.inputs ? from[input * spatial + place] : 0.0f);
     }}
 }}
 "#,
@@ -62,8 +63,9 @@ extern "C" __global__ void np_unpack(const Weight *weights, Word count) {{
     const Word output = blockIdx.x - weight.first;
     const Stored *const from = (const Stored *)weight.packed + output * weight.padded * weight.spatial;
     float *const to = (float *)weight.plain + output * weight.inputs * weight.spatial;
-    for (Word i = threadIdx.x; i < weight.inputs * weight.spatial; i += blockDim.x) {{
-        const Word place = i % weight.spatial, input = i / weight.spatial;
+    const unsigned int inputs = (unsigned int)weight.inputs, spatial = (unsigned int)weight.spatial;
+    for (unsigned int i = threadIdx.x; i < inputs * spatial; i += blockDim.x) {{
+        const unsigned int place = i % spatial, input = i / spatial;
         to[i] = load(from[place * weight.padded + input]);
     }}
 }}

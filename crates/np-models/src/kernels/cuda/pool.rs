@@ -34,9 +34,10 @@ pub fn average_back(stored: Stored) -> Kernel {
         r#"// Every pixel's share of the gradient of a mean.
 {prelude}
 extern "C" __global__ void np_average_back(const float *dy, Stored *dx, Word count, Word pixels, Word channels) {{
-    const Word i = (Word)blockIdx.x * blockDim.x + threadIdx.x;
+    const unsigned int i = blockIdx.x * blockDim.x + threadIdx.x, width = (unsigned int)channels;
     if (i < count) {{
-        dx[i] = store(dy[i / (pixels * channels) * channels + i % channels] * (float)(1.0 / (double)pixels));
+        const unsigned int image = i / ((unsigned int)pixels * width);
+        dx[i] = store(dy[image * width + i % width] * (float)(1.0 / (double)pixels));
     }}
 }}
 "#,
