@@ -3,7 +3,7 @@
 use np_cuda::engine::Direction;
 
 use super::{Architecture, BatchShape, Pass, Precision, Program};
-use crate::{Error, Result};
+use crate::Result;
 
 /// Buffers begin at multiples of this many bytes.
 pub const ALIGNMENT: usize = 256;
@@ -109,7 +109,7 @@ impl std::fmt::Display for MemoryPlan {
 /// ```
 ///
 /// # Errors
-/// [`Error::Config`] for sizes that are out of range.
+/// [`Error::Config`](crate::Error::Config) for sizes that are out of range.
 pub fn memory_plan(architecture: &Architecture, shape: &BatchShape, precision: Precision) -> Result<MemoryPlan> {
     let (shapes, statistics) = match architecture {
         Architecture::Mlp { config, classes, .. } => {
