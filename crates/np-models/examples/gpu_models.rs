@@ -10,7 +10,7 @@
 use std::time::Instant;
 
 use candle_core::{DType, Device, Storage, Tensor, Var};
-use np_core::{AnyOptimizer, Backend, OptimizerConfig, Options};
+use np_core::{Backend, OptimizerConfig, Options};
 use np_cuda::Libraries;
 use np_cuda::engine::{Convolution, Direction, Engine, Math, Product};
 use np_models::cuda::{Architecture, BatchShape, ImageLayout, Launching, Precision, Trainer};
