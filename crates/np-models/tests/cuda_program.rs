@@ -119,6 +119,26 @@ fn a_plan_is_the_sum_of_its_parts() {
 }
 
 #[test]
+fn precisions_are_spelled_as_they_are_named() {
+    for precision in PRECISIONS {
+        assert_eq!(serde_json::to_value(precision).unwrap(), precision.name());
+    }
+    assert_eq!(Precision::default().name(), "tf32");
+}
+
+#[test]
+fn a_batch_out_of_range_is_an_error() {
+    let (architecture, shape) = resnet(16, 4);
+    // One pixel and one image: no variance in training.
+    let tiny = BatchShape { height: 1, width: 1, ..shape };
+    let error = Program::new(&architecture, &tiny, 1, Precision::Fp32, Pass::Train).unwrap_err().to_string();
+    assert!(error.starts_with("`images` must be so many that a channel has two values"), "{error}");
+    assert!(Program::new(&architecture, &tiny, 1, Precision::Fp32, Pass::Evaluate).is_ok());
+    let error = Program::new(&architecture, &shape, 1 << 24, Precision::Fp32, Pass::Train).unwrap_err().to_string();
+    assert!(error.starts_with("`images` must be few enough"), "{error}");
+}
+
+#[test]
 fn kernels_compile() {
     let Some(nvrtc) = Nvrtc::find() else { return };
     let mut seen = HashSet::new();
