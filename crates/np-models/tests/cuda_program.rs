@@ -283,8 +283,9 @@ fn activations_of_half_precision_are_near() {
         return;
     }
     let (architecture, model, shape) = small_mlp();
-    // Numbers of eight bits of mantissa: 0.2 % a rounding, of which some add up.
-    hold(&architecture, &model, DType::F32, shape, Precision::Bf16, 2e-2);
+    // Numbers of eight bits of mantissa: 0.2 % a rounding. So one in some hundreds of ReLUs falls on the other side, and takes its whole part of a gradient along:
+    // the root of that share, some per cent, is how far gradients are.
+    hold(&architecture, &model, DType::F32, shape, Precision::Bf16, 0.1);
     let (architecture, model, shape) = small_resnet(ImageLayout::ChannelsLast);
     hold(&architecture, &model, DType::F64, shape, Precision::Bf16, 0.3);
 }
