@@ -1,11 +1,13 @@
 //! What `.ci/gpu.sh` runs of the models on a machine with a CUDA device; built with the feature `cuda`. A JSON object a line.
 //!
 //! ```text
-//! gpu_models layers   convolutions and matrix products, each pass: how far from the CPU's in double precision
+//! gpu_models layers   convolutions, batch norms and matrix products, each pass: how far from the CPU's in double precision
 //! gpu_models models   gradients of an MLP and of ResNet-18 against the CPU's in double precision; the same steps twice, the same bits
 //! gpu_models speed    images per second, forward and backward, as one graph and one by one
 //! ```
 #![allow(clippy::print_stdout)]
+
+mod norm;
 
 use std::time::Instant;
 
@@ -13,6 +15,7 @@ use candle_core::{DType, Device, Storage, Tensor, Var};
 use np_core::{Backend, OptimizerConfig, Options};
 use np_cuda::Libraries;
 use np_cuda::engine::{Convolution, Direction, Engine, Math, Product};
+use np_models::cuda::program::texts::Stored;
 use np_models::cuda::{Architecture, BatchShape, ImageLayout, Launching, Precision, Trainer};
 use np_models::layers::{Conv2d, Window};
 use np_models::{Initializer, Mlp, MlpConfig, Mode, Model, ResNet18, ResNet18Config, cross_entropy};
@@ -105,6 +108,9 @@ fn layers(device: &Device) -> Outcome<()> {
                 format!("convolution {inputs}→{outputs}, {kernel}×{kernel}, stride {stride}, {}", precision.name());
             say(&name, convolution(&mut engine, device, shape, limit));
         }
+        let stored = if math == Math::Bf16 { Stored::Bf16 } else { Stored::Single };
+        let name = format!("batch norm, residual and ReLU, {}", precision.name());
+        say(&name, norm::check(&mut engine, device, stored, limit));
         let name = format!("matrix products, {}", precision.name());
         say(&name, products(&mut engine, device, math, limit));
     }
@@ -216,7 +222,8 @@ fn models(device: &Device) -> Outcome<()> {
     // gradients are, whatever its layers do. Some 10⁻⁴ of them in TF32, 10⁻³ to 10⁻² in `bf16`; in single precision one of these small batches, at most.
     let small = BatchShape { images: 4, height: 16, width: 16, ..resnet(16, 4).1 };
     let limits = [1e-4, 5e-2, 0.3];
-    let classifier = Architecture::Mlp { config: MlpConfig { hidden: Vec::new(), dropout: 0.0 }, classes: 10, seed: 41 };
+    let classifier =
+        Architecture::Mlp { config: MlpConfig { hidden: Vec::new(), dropout: 0.0 }, classes: 10, seed: 41 };
     for (precision, _, limit) in PRECISIONS {
         // No ReLU: the limit of a layer.
         let name = format!("linear classifier, {}", precision.name());
