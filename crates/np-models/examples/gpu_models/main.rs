@@ -219,9 +219,9 @@ fn batch(shape: &BatchShape, seed: u64) -> Outcome<(Tensor, Tensor)> {
 
 fn models(device: &Device) -> Outcome<()> {
     // A ReLU whose input is near 0 may fall on the other side, and takes its whole part of a gradient along: the root of the share of those that do is how far a model's
-    // gradients are, whatever its layers do. Some 10⁻⁴ of them in TF32, 10⁻³ to 10⁻² in `bf16`; in single precision one of these small batches, at most.
+    // gradients are, whatever its layers do. Some 10⁻⁴ of them in TF32, some per cent in `bf16`; in single precision one of these small batches, at most.
     let small = BatchShape { images: 4, height: 16, width: 16, ..resnet(16, 4).1 };
-    let limits = [1e-4, 5e-2, 0.3];
+    let limits = [1e-4, 5e-2, 0.5];
     let classifier =
         Architecture::Mlp { config: MlpConfig { hidden: Vec::new(), dropout: 0.0 }, classes: 10, seed: 41 };
     for (precision, _, limit) in PRECISIONS {
