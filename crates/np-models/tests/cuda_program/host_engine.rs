@@ -16,7 +16,7 @@ use crate::host::{Host, SHIM, address, compile};
 struct HostEngine {
     buffers: Host,
     texts: Vec<String>,
-    library: Library,
+    compiled: Library,
     _folder: tempfile::TempDir,
 }
 
@@ -47,7 +47,7 @@ impl HostEngine {
         compile(&file, &library);
         // SAFETY: it has nothing that runs when it is loaded.
         let library = unsafe { Library::new(&library) }.unwrap();
-        Self { buffers: Host::default(), texts, library, _folder: folder }
+        Self { buffers: Host::default(), texts, compiled: library, _folder: folder }
     }
 }
 
@@ -65,7 +65,7 @@ impl Machine for HostEngine {
         let which = self.texts.iter().position(|known| known == text).unwrap() as u32;
         // SAFETY: the type is the one written above; words are what the kernel's parameters are, as far as `misfit` sees.
         let wrong = unsafe {
-            let run = self.library.get::<Run>(b"run\0").unwrap();
+            let run = self.compiled.get::<Run>(b"run\0").unwrap();
             run(which, u32::try_from(blocks).unwrap(), threads, words.as_ptr(), u32::try_from(words.len()).unwrap())
         };
         assert_eq!(wrong, -1, "{name}: word {wrong} of {words:x?}");
