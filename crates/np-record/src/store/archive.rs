@@ -154,7 +154,10 @@ impl ArchiveWriter {
     ///
     /// [`StoreError::Io`]; what was there before is there still then.
     pub fn finish(mut self) -> Result<u64> {
-        let index = Index { schema: SCHEMA, archive: VERSION, files: self.files.into_values().collect() };
+        // As they lie, whatever they are called.
+        let mut files: Vec<Member> = self.files.into_values().collect();
+        files.sort_by_key(|file| file.offset);
+        let index = Index { schema: SCHEMA, archive: VERSION, files };
         let failed = io_of("write", &self.path);
         let mut text = serde_json::to_vec(&index).map_err(|error| failed(error.into()))?;
         text.push(b'\n');
