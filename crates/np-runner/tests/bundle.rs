@@ -25,7 +25,7 @@ seeds: [1]
 arms:
   short: {}
   other: {optimizer: {sgd: {lr: 0.05}}}
-  long: {train: {epochs: 2500}}
+  long: {train: {epochs: 1000}}
 ";
 
 /// `run.sh` of a folder, with nothing of this machine but its shell and its usual tools.
@@ -79,7 +79,7 @@ fn a_run_is_begun_here_goes_on_there_and_ends_with_the_same_bits() {
 
     let (_, said) = lab.good(&["bundle", "tiny.yaml", "--out", "again"]);
     assert!(said.contains("1 of 3 runs to train") && said.contains("1 run under way, "), "{said}");
-    let output = there(&lab, "again", &["--out", "all.archive", "--limit", "1", "--", "--snapshot-every", "500epochs"]);
+    let output = there(&lab, "again", &["--out", "all.archive", "--limit", "1", "--", "--snapshot-every", "200epochs"]);
     let said = text(&output.stderr);
     assert_eq!(output.status.code(), Some(0), "{said}");
     assert!(said.contains("long · seed 1: goes on after epoch "), "{said}");
