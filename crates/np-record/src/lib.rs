@@ -32,7 +32,7 @@ pub use atomic::{write_atomic, write_output, write_program};
 pub use output::{OutputError, OutputKind, check_output};
 pub use plan::{Plan, PlannedRun, Stale};
 pub use record::{
-    DataInfo, Epoch, Machine, ModelInfo, OptimizerInfo, Outcome, Phases, Provenance, Record, Score, Standing,
+    DataInfo, Epoch, Gpu, Machine, ModelInfo, OptimizerInfo, Outcome, Phases, Provenance, Record, Score, Standing,
 };
 pub use semantics::{SEMANTICS, semantics_of};
 pub use stated::{Direction, EpochMetric, Hypothesis, StatedOutcome};

@@ -1,6 +1,7 @@
 //! A record: everything that one run leaves behind.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -51,6 +52,12 @@ pub struct Record {
 #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature is serde's")]
 fn is_zero(count: &usize) -> bool {
     *count == 0
+}
+
+/// Serde asks by reference.
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature is serde's")]
+fn is_nothing(seconds: &f64) -> bool {
+    *seconds == 0.0
 }
 
 /// The data set of a run.
@@ -201,6 +208,9 @@ pub struct Phases {
     pub optimizer: f64,
     /// Evaluation on the test split.
     pub evaluation: f64,
+    /// Whole training steps, where a device takes them in one and nobody can tell their parts apart; not written where there are none.
+    #[serde(default, skip_serializing_if = "is_nothing")]
+    pub steps: f64,
 }
 
 /// How a record was made.
@@ -241,6 +251,47 @@ pub struct Machine {
     pub cores: usize,
     /// Operating system and architecture (`linux x86_64`).
     pub os: String,
+    /// The GPU that computed, of a run on one; of a run that was resumed, its last process's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpu: Option<Gpu>,
+}
+
+/// A GPU, with the libraries that its bits depend on. Prints as `NVIDIA H200, driver 580.95.05, CUDA 13.0, cuDNN 9.13.0`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Gpu {
+    /// Its model, as the driver names it.
+    pub name: String,
+    /// Version of the driver, where the system says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub driver: Option<String>,
+    /// Version of CUDA's compiler at run time.
+    pub cuda: String,
+    /// Version of cuDNN; none of a run without it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cudnn: Option<String>,
+}
+
+impl Gpu {
+    /// Whether the same program gives the same bits on both: same model, same libraries. Drivers may differ.
+    #[must_use]
+    pub fn computes_like(&self, other: &Self) -> bool {
+        (&self.name, &self.cuda, &self.cudnn) == (&other.name, &other.cuda, &other.cudnn)
+    }
+}
+
+impl fmt::Display for Gpu {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str(&self.name)?;
+        if let Some(driver) = &self.driver {
+            write!(f, ", driver {driver}")?;
+        }
+        write!(f, ", CUDA {}", self.cuda)?;
+        match &self.cudnn {
+            Some(cudnn) => write!(f, ", cuDNN {cudnn}"),
+            None => Ok(()),
+        }
+    }
 }
 
 impl Record {
@@ -286,6 +337,6 @@ impl Phases {
     /// All phases together.
     #[must_use]
     pub fn total(&self) -> f64 {
-        self.data + self.forward + self.backward + self.optimizer + self.evaluation
+        self.data + self.forward + self.backward + self.optimizer + self.evaluation + self.steps
     }
 }

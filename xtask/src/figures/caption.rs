@@ -356,8 +356,9 @@ impl<'a> Caption<'a> {
         let machine = |r: &Record| {
             let machine = &r.provenance.machine;
             let s = if r.provenance.threads == 1 { "" } else { "s" };
+            let gpu = machine.gpu.as_ref().map(|gpu| format!("; {gpu}")).unwrap_or_default();
             format!(
-                "{}, {} cores, {}, {} thread{s} a run",
+                "{}, {} cores, {}, {} thread{s} a run{gpu}",
                 machine.cpu, machine.cores, machine.os, r.provenance.threads
             )
         };

@@ -68,7 +68,7 @@ pub(crate) fn record(run: &PlannedRun, accuracy: f64) -> Record {
         timing: vec![Phases { forward: 0.5, ..Phases::default() }; 2],
         optimizer: None,
         provenance: Provenance {
-            machine: Machine { cpu: "some processor".into(), cores: 2, os: "linux x86_64".into() },
+            machine: Machine { cpu: "some processor".into(), cores: 2, os: "linux x86_64".into(), gpu: None },
             threads: 2,
             commit: Some("c0ffee".into()),
             dirty: Some(false),

@@ -253,7 +253,7 @@ fn record(run: &PlannedRun, made: &Made) -> Record {
         timing: vec![Phases::default(); last],
         optimizer: None,
         provenance: Provenance {
-            machine: Machine { cpu: "a processor".into(), cores: 2, os: "linux x86_64".into() },
+            machine: Machine { cpu: "a processor".into(), cores: 2, os: "linux x86_64".into(), gpu: None },
             threads: 1,
             commit: Some("0123456789abcdef0123".into()),
             dirty: Some(false),
