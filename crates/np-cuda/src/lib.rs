@@ -11,13 +11,16 @@
 //! replayed (`Graph`).
 //!
 //! A [machine] copies, compiles and launches. With the feature `cuda` there is one on a stream of
-//! candle's, `Queue`. All `unsafe` code for the device is in this crate. Without the feature there are
-//! tables and texts of kernels, which are tested on any machine.
+//! candle's, `Queue`, and `device` says which devices there are. All `unsafe` code for devices is in
+//! this crate. Without the feature there are tables and texts of kernels, which are tested on any
+//! machine.
 
 #[cfg(feature = "cuda")]
 mod arena;
 #[cfg(feature = "cuda")]
 mod descriptors;
+#[cfg(feature = "cuda")]
+pub mod device;
 pub mod engine;
 #[cfg(feature = "cuda")]
 mod graph;
