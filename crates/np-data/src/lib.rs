@@ -5,9 +5,9 @@
 //! its binary version in a folder. With the feature `hub`, sets can be fetched from the Hub, made from its
 //! parquet files, and given to candle-datasets as tensors.
 //!
-//! Images stay bytes until a batch needs them. Without `hub`, nothing here knows a tensor library; nothing
-//! reads the environment, and only `fetch` uses the network. The embedded images have their own licences,
-//! beside them in `mini/`.
+//! Images stay bytes until a batch needs them, on a [device] too. Without `hub` and `cuda`, nothing here
+//! knows a tensor library; nothing reads the environment, and only `fetch` uses the network. The embedded
+//! images have their own licences, beside them in `mini/`.
 //!
 //! One epoch, from nothing to normalised pixels:
 //!
@@ -42,6 +42,7 @@ mod batch;
 mod candle;
 pub mod cifar;
 mod dataset;
+pub mod device;
 pub mod digest;
 mod error;
 #[cfg(feature = "hub")]

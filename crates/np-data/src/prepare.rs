@@ -87,11 +87,15 @@ impl Preparation {
         pixels: &mut Vec<f32>,
         labels: &mut Vec<u32>,
     ) -> Result<(), Error> {
-        let views = match pass {
+        fill(&self.normalization, self.layout, self.views(pass), (split, indices), (pixels, labels))
+    }
+
+    /// How the images of a pass are looked at.
+    pub(crate) fn views(&self, pass: Pass) -> Views {
+        match pass {
             Pass::Evaluate => Augmentation::None.views(0, 0),
             Pass::Train { seed, epoch } => self.augmentation.views(seed, epoch),
-        };
-        fill(&self.normalization, self.layout, views, (split, indices), (pixels, labels))
+        }
     }
 }
 
