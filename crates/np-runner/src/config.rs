@@ -8,7 +8,11 @@ use candle_core::{DType, Device, Var};
 use np_core::{Backend, OptimizerConfig, Options, StepInput};
 use serde::{Deserialize, Serialize};
 
-use crate::{data::DataConfig, model::ModelConfig};
+use crate::{
+    data::DataConfig,
+    device::{Device as On, Precision},
+    model::ModelConfig,
+};
 
 /// One run: what it learns from, what learns, how long, by which rule, from which seed.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -32,7 +36,9 @@ pub struct RunConfig {
     pub seed: u64,
 }
 
-/// The length of a training and its batches.
+/// The length of a training and its batches, and what computes it.
+///
+/// The CPU is not written, so that the ids of its runs are those of before there was another device.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TrainConfig {
@@ -42,11 +48,17 @@ pub struct TrainConfig {
     pub batch_size: usize,
     /// Examples a forward pass of the evaluation, 1 or more: memory and speed only, up to rounding. Default 1000.
     pub eval_batch_size: usize,
+    /// What computes: `cpu`, or `cuda`, a GPU. Default `cpu`.
+    #[serde(skip_serializing_if = "On::is_cpu")]
+    pub device: On,
+    /// How exactly a GPU multiplies matrices: `fp32`, `tf32` or `bf16`; see [`Precision`]. Default on a GPU: `tf32`; the CPU has no choice.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub precision: Option<Precision>,
 }
 
 impl Default for TrainConfig {
     fn default() -> Self {
-        Self { epochs: 10, batch_size: 128, eval_batch_size: 1000 }
+        Self { epochs: 10, batch_size: 128, eval_batch_size: 1000, device: On::Cpu, precision: None }
     }
 }
 
@@ -62,6 +74,12 @@ pub(crate) struct OutOfRange {
 }
 
 impl RunConfig {
+    /// The configuration with its precision spelled out.
+    pub(crate) fn resolved(mut self) -> Self {
+        self.train.precision = self.train.device.precision(self.train.precision);
+        self
+    }
+
     /// Checks what types cannot: every range.
     pub(crate) fn validate(&self) -> Result<(), OutOfRange> {
         let check = |ok: bool, key: &str, expected: &str, got: &dyn std::fmt::Display| match ok {
@@ -73,6 +91,7 @@ impl RunConfig {
         check(train.epochs > 0, "train.epochs", "1 or more", &train.epochs)?;
         check(train.batch_size > 0, "train.batch_size", "1 or more", &train.batch_size)?;
         check(train.eval_batch_size > 0, "train.eval_batch_size", "1 or more", &train.eval_batch_size)?;
+        train.device.has(train.precision)?;
         model.validate()?;
         model.takes(data.shape()?)?;
         let out_of_range = |part: &str, error: np_core::Error| match error {
@@ -85,6 +104,7 @@ impl RunConfig {
         if input == StepInput::LayerStatistics {
             model.records(optimizer.kind())?;
         }
+        train.device.steps(optimizer, input)?;
         options.validate().map_err(|error| out_of_range("options", error))?;
         input.suits(options).map_err(|error| out_of_range("options", error))?;
         self.fit_groups().map_err(|error| out_of_range("options", error))

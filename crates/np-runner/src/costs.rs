@@ -57,7 +57,9 @@ fn of_arm(arm: &str, axes: &BTreeMap<String, Value>, records: &[Option<&Record>]
         finished: finished.len(),
         final_test_accuracy: mean(&|record| Some(record.last()?.test_accuracy)),
         optimizer_ms_per_step: mean(&|record| {
-            Some(seconds(record, |phases| phases.optimizer) * 1e3 / record.last()?.steps as f64)
+            // Steps that a device takes in one have no part that is the optimizer's.
+            let apart = record.timing.iter().all(|phases| phases.steps == 0.0);
+            apart.then_some(seconds(record, |phases| phases.optimizer) * 1e3 / record.last()?.steps as f64)
         }),
         training_seconds: mean(&|record| Some(seconds(record, Phases::total))),
         state_bytes_per_parameter: mean(&|record| {

@@ -72,6 +72,12 @@ pub enum Error {
         /// Whether it goes on from a later epoch than it was started from.
         gained: bool,
     },
+    /// Batches could not be prepared on a GPU.
+    #[error(transparent)]
+    Batches(#[from] np_data::device::DeviceError),
+    /// A run cannot have a GPU.
+    #[error(transparent)]
+    Gpu(#[from] crate::gpu::GpuError),
     /// A program of Slurm did not do what it was asked for.
     #[error("`{program}`: {said}")]
     Slurm {

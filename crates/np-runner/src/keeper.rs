@@ -11,7 +11,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use np_record::{Epoch, Store, read_regular, write_atomic};
+use np_record::{Epoch, Gpu, Store, read_regular, write_atomic};
 
 use crate::{
     error::{Error, Result},
@@ -105,6 +105,8 @@ pub(crate) struct Keeper {
     failing: bool,
     /// See [`np_record::Provenance::arithmetic`].
     pub(crate) arithmetic: Vec<String>,
+    /// The GPU that the run is trained on.
+    pub(crate) gpu: Option<Gpu>,
 }
 
 impl Keeper {
@@ -132,6 +134,7 @@ impl Keeper {
             pending: None,
             failing: false,
             arithmetic: Vec::new(),
+            gpu: None,
         }
     }
 
@@ -196,6 +199,7 @@ impl Keeper {
         }
         let mut snapshot = state.snapshot(&self.id)?;
         snapshot.progress.arithmetic.clone_from(&self.arithmetic);
+        snapshot.progress.gpu.clone_from(&self.gpu);
         let due = match self.every {
             Every::Time(time) => self.written.elapsed() >= time,
             Every::Epochs(n) => snapshot.epochs().saturating_sub(self.epochs) >= n as usize,

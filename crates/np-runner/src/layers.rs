@@ -72,12 +72,17 @@ impl Layers<'_> {
         let whole = Tree::new(serde_json::to_value(&config).unwrap_or_default(), Origin::File(KeyPath::new()));
         let label = |axis: &Axis| {
             let path = whole.resolve(&split(&axis.key));
-            whole.get(&path).map(|value| (axis.key.clone(), value.clone())).ok_or_else(|| {
-                let fault =
-                    Fault::new(tree.place(&path, document), "this key is swept, and there is no such key in the run");
-                let hint = format!("leave out the arm `{}`, or the axis", self.arm);
-                Error::from(fault.key(path.join(".")).hint(hint))
-            })
+            // What has its default may be left out of the configuration.
+            whole.get(&path).or_else(|| tree.get(&path)).map(|value| (axis.key.clone(), value.clone())).ok_or_else(
+                || {
+                    let fault = Fault::new(
+                        tree.place(&path, document),
+                        "this key is swept, and there is no such key in the run",
+                    );
+                    let hint = format!("leave out the arm `{}`, or the axis", self.arm);
+                    Error::from(fault.key(path.join(".")).hint(hint))
+                },
+            )
         };
         let axes = self.axes.iter().map(label).collect::<Result<_>>()?;
         Ok(SpecRun { arm: self.arm.to_owned(), axes, config, tree })
@@ -113,7 +118,7 @@ impl Layers<'_> {
 /// Types and checks one run's tree.
 fn settle(mut tree: Tree, seed: u64, document: &Document) -> Result<(RunConfig, Tree)> {
     tree.overlay(&["seed".into()], Tree::new(seed.into(), Origin::File(vec!["seeds".into()])));
-    let config: RunConfig = read(&tree, document)?;
+    let config = read::<RunConfig>(&tree, document)?.resolved();
     config.validate().map_err(|bad| refuse(&tree, document, &bad.key, &bad.expected, &bad.got))?;
     Ok((config, tree))
 }

@@ -24,6 +24,7 @@ pub mod cli;
 mod config;
 mod costs;
 mod data;
+mod device;
 mod document;
 mod error;
 mod event;
@@ -31,6 +32,8 @@ mod explain;
 mod export;
 mod fingerprint;
 mod golden;
+mod gpu;
+mod gpu_times;
 mod keeper;
 mod launch;
 mod layers;
@@ -65,11 +68,14 @@ mod worker;
 pub use bundle::{Collection, collect};
 pub use config::{RunConfig, TrainConfig};
 pub use data::DataConfig;
+pub use device::{Device, Precision};
 pub use error::{Error, Fault, Place, Problem, Result};
 pub use golden::replay;
+pub use gpu::GpuError;
 pub use keeper::Every;
 pub use launch::{
-    Array, Ending, Launch, Launcher, LauncherConfig, OnFailure, Share, SlurmConfig, Submission, Submitted, Tally,
+    Array, Ending, Gpus, Launch, Launcher, LauncherConfig, OnFailure, OtherGpu, Share, SlurmConfig, Submission,
+    Submitted, Tally,
 };
 pub use limit::Limit;
 pub use memory::Memory;

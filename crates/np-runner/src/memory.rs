@@ -4,6 +4,7 @@ use std::fs;
 
 use crate::{
     config::{OutOfRange, RunConfig},
+    device::Device,
     say::count,
 };
 
@@ -68,14 +69,14 @@ impl Memory {
         let (batch, eval) = (train.batch_size, train.eval_batch_size);
         let training = pass(batch.min(examples.train), "train.batch_size", |size| size.training)?;
         let evaluation = pass(eval.min(examples.evaluated), "train.eval_batch_size", |size| size.evaluation)?;
-        let data = data.name.shape().iter().product::<usize>().saturating_mul(examples.all);
-        Ok(Self {
-            parameters,
-            gradients: parameters,
-            optimizer: held,
-            activations: training.max(evaluation),
-            data: data as u64,
-        })
+        let data = data.name.shape().iter().product::<usize>().saturating_mul(examples.all) as u64;
+        let activations = training.max(evaluation);
+        let memory = Self { parameters, gradients: parameters, optimizer: held, activations, data };
+        let Some(precision) = train.precision.filter(|_| train.device == Device::Cuda) else { return Ok(memory) };
+        let batches = [batch.min(examples.train), eval.min(examples.evaluated)];
+        let plan = model.memory_on_cuda(shape, CLASSES, batches, precision)?;
+        let activations = plan.activations.saturating_add(plan.workspace);
+        Ok(Self { parameters: plan.parameters, gradients: plan.gradients, activations, ..memory })
     }
 
     /// All of it.
@@ -83,6 +84,18 @@ impl Memory {
     pub fn total(&self) -> u64 {
         let Self { parameters, gradients, optimizer, activations, data } = *self;
         [gradients, optimizer, activations, data].into_iter().fold(parameters, u64::saturating_add)
+    }
+
+    /// What would make it less, going by what takes the most.
+    pub(crate) fn relief(&self) -> &'static str {
+        let Self { parameters, gradients, optimizer, activations, data } = *self;
+        if activations >= optimizer.max(parameters.saturating_add(gradients)).max(data) {
+            "a smaller `train.batch_size` and `train.eval_batch_size`"
+        } else if optimizer >= parameters {
+            "another optimizer, or a smaller model"
+        } else {
+            "a smaller model"
+        }
     }
 
     /// Says what it is made of.
@@ -214,6 +227,21 @@ mod tests {
         // As many as there are, and no more.
         let all = config(json!({"train": {"batch_size": huge, "eval_batch_size": huge, "epochs": u32::MAX}}));
         assert_eq!(Memory::of(&all, MNIST).unwrap().activations, 60_000 * 4 * (784 + 2 * 1034));
+    }
+
+    #[test]
+    fn a_run_on_a_gpu_wants_what_its_program_wants() {
+        let on = |precision: &str| {
+            let train = json!({"device": "cuda", "precision": precision, "batch_size": 128, "eval_batch_size": 500});
+            let over = json!({"model": {"resnet18": {"width": 64}}, "data": {"name": "cifar10"}, "train": train});
+            Memory::of(&config(over), Examples { train: 50_000, evaluated: 10_000, all: 60_000 }).unwrap()
+        };
+        let (wide, narrow) = (on("tf32"), on("bf16"));
+        // 11,173,962 parameters of ResNet-18, with Adam's two moments; running means and variances of 4,800 channels beside the parameters.
+        assert_eq!((wide.gradients, wide.optimizer), (4 * 11_173_962, 8 * 11_173_962));
+        assert_eq!(wide.parameters, 4 * (11_173_962 + 2 * 4800));
+        assert_eq!(wide.data, 60_000 * 3072);
+        assert!(narrow.activations < wide.activations, "half the bytes an activation");
     }
 
     #[test]

@@ -1,7 +1,10 @@
 //! The model of a run: which one, whether it fits the data, and how it is built.
 
 use candle_core::Device;
-use np_models::{Mlp, MlpConfig, Model, PassSize, ResNet18, ResNet18Config};
+use np_models::{
+    Mlp, MlpConfig, Model, PassSize, ResNet18, ResNet18Config,
+    cuda::{Architecture, BatchShape, ImageLayout, MemoryPlan, Precision, memory_plan},
+};
 use serde::{Deserialize, Serialize};
 
 use crate::config::OutOfRange;
@@ -76,6 +79,29 @@ impl ModelConfig {
         }
     }
 
+    /// What a trainer on a CUDA device is made from: the architecture, and how a batch's numbers lie.
+    pub(crate) fn on_cuda(&self, classes: usize, seed: u64) -> (Architecture, ImageLayout) {
+        match self {
+            Self::Mlp(mlp) => (Architecture::Mlp { config: mlp.clone(), classes, seed }, ImageLayout::ChannelsFirst),
+            Self::ResNet18(resnet) => {
+                (Architecture::ResNet18 { config: resnet.clone(), classes }, ImageLayout::ChannelsLast)
+            }
+        }
+    }
+
+    /// What it takes on a CUDA device, in batches of so many images in training and in evaluation.
+    pub(crate) fn memory_on_cuda(
+        &self,
+        shape: [usize; 3],
+        classes: usize,
+        batches: [usize; 2],
+        precision: Precision,
+    ) -> Result<MemoryPlan, OutOfRange> {
+        let (architecture, layout) = self.on_cuda(classes, 0);
+        let plan = memory_plan(&architecture, &batch_shape(shape, batches, layout), precision);
+        plan.map_err(|error| self.out_of_range(error))
+    }
+
     /// Checks what types cannot: every range.
     pub(crate) fn validate(&self) -> Result<(), OutOfRange> {
         let checked = match self {
@@ -138,6 +164,15 @@ impl ModelConfig {
             Self::ResNet18(resnet) => Box::new(ResNet18::new(shape[0], classes, resnet, seed, device)?),
         })
     }
+}
+
+/// Batches of at most so many images, in training and in evaluation.
+pub(crate) fn batch_shape(
+    [channels, height, width]: [usize; 3],
+    [images, evaluation]: [usize; 2],
+    layout: ImageLayout,
+) -> BatchShape {
+    BatchShape { images, evaluation, channels, height, width, layout }
 }
 
 #[cfg(test)]

@@ -95,6 +95,7 @@ fn machine() -> Machine {
         cpu: cpu.unwrap_or_else(|| std::env::consts::ARCH.to_owned()),
         cores: cores(),
         os: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
+        gpu: None,
     }
 }
 

@@ -14,12 +14,15 @@ use std::{
 use candle_core::{Device, Tensor, Var};
 use np_core::{AnyOptimizer, OptimizerState};
 use np_models::Model;
-use np_record::{Epoch, Phases};
+use np_record::{Epoch, Gpu, Phases};
 use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use crate::error::{Error, Result};
+use crate::{
+    error::{Error, Result},
+    gpu::GpuError,
+};
 
 /// Version of the file's layout. One of another version is no snapshot.
 const VERSION: u32 = 1;
@@ -56,6 +59,22 @@ pub(crate) struct Progress {
     /// See [`np_record::Provenance::arithmetic`].
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub(crate) arithmetic: Vec<String>,
+    /// The GPU that it was trained on, if it was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) gpu: Option<Gpu>,
+}
+
+impl Progress {
+    /// Refuses to go on where the bits are others: on another kind of GPU.
+    pub(crate) fn goes_on(&self, here: Option<&Gpu>) -> Result<(), GpuError> {
+        match (&self.gpu, here) {
+            (Some(then), Some(now)) if !then.computes_like(now) => {
+                let (then, now) = (then.to_string(), now.to_string());
+                Err(GpuError::Elsewhere { epoch: self.epochs.len(), then, now })
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// A training after a completed epoch, to take a [`Snapshot`] of.
@@ -86,6 +105,7 @@ impl State<'_> {
             epochs: self.epochs.to_vec(),
             timing: self.timing.to_vec(),
             arithmetic: Vec::new(),
+            gpu: None,
         };
         let model = variables(self.model).into_iter().map(tensor).collect::<Result<_>>()?;
         Ok(Snapshot { progress, model, optimizer: self.optimizer.state()? })
@@ -261,6 +281,30 @@ mod tests {
             refused(&changed, "id");
         }
         assert_eq!(refused(&bytes, "other"), "it is of run `id`");
+    }
+
+    #[test]
+    fn a_snapshot_of_another_kind_of_gpu_is_refused() {
+        let gpu = |name: &str, driver: &str, cudnn: &str| Gpu {
+            name: name.into(),
+            driver: Some(driver.into()),
+            cuda: "13.0".into(),
+            cudnn: Some(cudnn.into()),
+        };
+        let mut snapshot = taken().1;
+        snapshot.progress.gpu = Some(gpu("NVIDIA H200", "580.95.05", "9.13.0"));
+        let read = Snapshot::from_bytes(&snapshot.to_bytes().unwrap(), "id").unwrap();
+        assert_eq!(read.progress, snapshot.progress, "it says which it was");
+        let on = |gpu: Gpu| read.progress.goes_on(Some(&gpu)).map_err(|error| error.to_string());
+        assert_eq!(on(gpu("NVIDIA H200", "580.95.05", "9.13.0")), Ok(()));
+        assert_eq!(on(gpu("NVIDIA H200", "590.10", "9.13.0")), Ok(()), "a driver decides no bits");
+        let refused = on(gpu("NVIDIA H100 80GB HBM3", "580.95.05", "9.13.0")).unwrap_err();
+        let said = "its snapshot, after epoch 0, is of another GPU (NVIDIA H200, driver 580.95.05, CUDA 13.0, cuDNN 9.13.0; this is NVIDIA H100";
+        assert!(refused.starts_with(said) && refused.contains("hint: go on where it was begun, or "), "{refused}");
+        on(gpu("NVIDIA H200", "580.95.05", "9.14.0")).unwrap_err();
+        // Runs of the CPU name none.
+        taken().1.progress.goes_on(None).unwrap();
+        assert!(!String::from_utf8_lossy(&taken().1.to_bytes().unwrap()).contains("gpu"));
     }
 
     #[test]

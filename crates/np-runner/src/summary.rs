@@ -76,7 +76,7 @@ fn remarks(records: &[Option<Record>]) -> String {
 /// Seconds a training example and epoch, as the records of a store show it.
 #[derive(Debug, Clone, Default)]
 pub struct Costs {
-    /// By what decides the pace: model, batch size and kind of optimizer.
+    /// By what decides the pace: model, batch size, kind of optimizer, and device.
     known: BTreeMap<String, Vec<f64>>,
 }
 
@@ -123,7 +123,8 @@ const OTHERS: usize = 64;
 fn pace_key(config: &Value) -> String {
     let part = |pointer| config.pointer(pointer).map(Value::to_string).unwrap_or_default();
     let kind = config.get("optimizer").and_then(Value::as_object).and_then(|map| map.keys().next().cloned());
-    format!("{} {} {}", part("/model"), part("/train/batch_size"), kind.unwrap_or_default())
+    let device = part("/train/device") + &part("/train/precision");
+    format!("{} {} {} {device}", part("/model"), part("/train/batch_size"), kind.unwrap_or_default())
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@
 use std::time::Instant;
 
 use candle_core::{Device, Tensor};
-use np_core::{Backend, StepInput, Weights};
+use np_core::{AnyOptimizer, Backend, StepInput, Weights};
 use np_data::{DataSet, Holdout, Pass, Preparation, Split, batches, epoch_order};
 use np_models::{Mode, Model, Recorder, loss_and_correct};
 use np_record::{DataInfo, Epoch, ModelInfo, OptimizerInfo, Outcome, Phases, Score};
@@ -14,10 +14,18 @@ use np_record::{DataInfo, Epoch, ModelInfo, OptimizerInfo, Outcome, Phases, Scor
 use crate::{
     config::RunConfig,
     data::standing,
+    device::Device as On,
     error::Result,
     snapshot::{Snapshot, State},
     step::{Examples, observe, search},
 };
+#[cfg(feature = "cuda")]
+use crate::{gpu, memory};
+
+#[cfg(feature = "cuda")]
+mod cuda;
+#[cfg(any(feature = "cuda", test))]
+mod device;
 
 /// What a training gave.
 #[derive(Debug, Clone)]
@@ -59,6 +67,9 @@ pub fn train(
     from: Option<&Snapshot>,
     watch: &mut dyn FnMut(News<'_>) -> Result<()>,
 ) -> Result<Trained> {
+    if config.train.device == On::Cuda {
+        return train_on_cuda(config, data, from, watch);
+    }
     let RunConfig { train, seed, .. } = config;
     let device = Device::Cpu;
     let Holdout { train: examples, validation } = config.data.selection().draw(&data.train.labels, *seed)?;
@@ -68,16 +79,7 @@ pub fn train(
     let model = model.as_ref();
     let mut optimizer = config.optimizer.build_with(model.parameters(), config.options.clone(), Backend::Auto)?;
 
-    let about_model = ModelInfo { title: model.title(), parameters: model.num_parameters() };
-    let about_data = DataInfo {
-        name: data.name.to_string(),
-        title: data.title.clone(),
-        digest: data.digest.clone(),
-        standing: standing(data.identity),
-        train_examples: examples.len(),
-        test_examples: data.test.len(),
-        validation_examples: validation.len(),
-    };
+    let (about_model, about_data) = (about_model(model), about_data(data, examples.len(), validation.len()));
     watch(News::Begins(&about_model, &about_data))?;
 
     let mut batch = Batch { preparation, shape, pixels: Vec::new(), labels: Vec::new() };
@@ -173,10 +175,59 @@ pub fn train(
             break;
         }
     }
-    let state = optimizer.state()?;
-    let bytes = |tensor: &Tensor| tensor.elem_count() * tensor.dtype().size_in_bytes();
-    let optimizer = Some(OptimizerInfo { state_bytes: state.tensors.values().map(bytes).sum() });
+    let optimizer = Some(state_of(optimizer.as_ref())?);
     Ok(Trained { data: about_data, model: about_model, outcome, epochs, timing, optimizer })
+}
+
+/// As [`train`], on a GPU.
+#[cfg(feature = "cuda")]
+fn train_on_cuda(
+    config: &RunConfig,
+    data: &DataSet,
+    from: Option<&Snapshot>,
+    watch: &mut dyn FnMut(News<'_>) -> Result<()>,
+) -> Result<Trained> {
+    let Holdout { train: examples, validation } = config.data.selection().draw(&data.train.labels, config.seed)?;
+    let at_once = memory::Examples {
+        train: examples.len(),
+        evaluated: validation.len().max(data.test.len()),
+        all: data.train.len() + data.test.len(),
+    };
+    let trained = cuda::Cuda::new(config, data, at_once)
+        .and_then(|mut device| device::train_on(&mut device, config, data, from, watch));
+    trained.map_err(|error| gpu::explained(error, memory::Memory::of(config, at_once).ok(), gpu::smallest()))
+}
+
+#[cfg(not(feature = "cuda"))]
+fn train_on_cuda(
+    _config: &RunConfig,
+    _data: &DataSet,
+    _from: Option<&Snapshot>,
+    _watch: &mut dyn FnMut(News<'_>) -> Result<()>,
+) -> Result<Trained> {
+    Err(crate::GpuError::NotBuilt.into())
+}
+
+fn about_model(model: &dyn Model) -> ModelInfo {
+    ModelInfo { title: model.title(), parameters: model.num_parameters() }
+}
+
+fn about_data(data: &DataSet, train_examples: usize, validation_examples: usize) -> DataInfo {
+    DataInfo {
+        name: data.name.to_string(),
+        title: data.title.clone(),
+        digest: data.digest.clone(),
+        standing: standing(data.identity),
+        train_examples,
+        test_examples: data.test.len(),
+        validation_examples,
+    }
+}
+
+/// How much an optimizer keeps.
+fn state_of(optimizer: &dyn AnyOptimizer) -> Result<OptimizerInfo> {
+    let bytes = |tensor: &Tensor| tensor.elem_count() * tensor.dtype().size_in_bytes();
+    Ok(OptimizerInfo { state_bytes: optimizer.state()?.tensors.values().map(bytes).sum() })
 }
 
 /// Loss and accuracy on some examples of a split, without dropout or augmentation.
@@ -223,7 +274,7 @@ impl Batch {
 }
 
 /// Sums over examples.
-#[derive(Default)]
+#[derive(Debug, Clone, Copy, Default)]
 struct Total {
     loss: f64,
     correct: usize,

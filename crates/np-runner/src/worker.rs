@@ -11,9 +11,12 @@ use crate::{
     arithmetic::{arithmetic, going_on},
     config::RunConfig,
     data::standing,
+    device::Device,
     error::{Error, Fault, Place, Result},
     event::Event,
+    gpu,
     keeper::{Every, Keeper},
+    launch::OtherGpu,
     lock::Lock,
     provenance::{Caller, memory_peak},
     say::count,
@@ -54,6 +57,8 @@ pub struct Job<'a> {
     pub supervision: Supervision,
     /// How often what is done is kept.
     pub snapshots: Every,
+    /// What becomes of the run, if it was begun on another GPU.
+    pub other_gpu: OtherGpu,
 }
 
 /// Trains one run and writes its record; a run that fails is recorded as failed. One that another process trains is left to it.
@@ -101,10 +106,11 @@ pub fn exec(store: &Store, job: &Job<'_>) -> Result<()> {
         return Event::Recorded { outcome: record.outcome }.say();
     }
     let mut keeper = Keeper::new(store, &run.id, job.snapshots);
-    let result = threads::start(threads).and_then(|()| attempt(run, job.data_dir, &stop, &mut keeper));
+    let result = threads::start(threads).and_then(|()| attempt(run, job, &stop, &mut keeper));
     stop.started();
     provenance.memory_peak_bytes = memory_peak();
     provenance.arithmetic.clone_from(&keeper.arithmetic);
+    provenance.machine.gpu.clone_from(&keeper.gpu);
     match result {
         Ok(trained) => {
             let record = record(run, trained, provenance);
@@ -155,17 +161,26 @@ fn unkept(error: &Error) -> Event {
     Event::Notice { text: format!("no snapshot is kept: {error}") }
 }
 
-fn attempt(run: &PlannedRun, data_dir: Option<&Path>, stop: &Stop, keeper: &mut Keeper) -> Result<Trained> {
+fn attempt(run: &PlannedRun, job: &Job<'_>, stop: &Stop, keeper: &mut Keeper) -> Result<Trained> {
     let place = || Place::Option(format!("run {}", run.id));
     let config: RunConfig = serde_json::from_value(run.config.clone())
         .map_err(|error| Fault::new(place(), format!("planned by another version of np: {error}")))?;
-    let data = DataSet::load(config.data.name, config.data.source, data_dir)?;
+    let data = DataSet::load(config.data.name, config.data.source, job.data_dir)?;
     if data.digest != run.data_digest {
         return Err(Fault::new(place(), "the data has changed since the run was planned").hint("run it again").into());
     }
+    keeper.gpu = (config.train.device == Device::Cuda).then(gpu::open).transpose()?;
     let mut notice = |text: String| Event::Notice { text }.say();
     loop {
         let from = keeper.latest(&mut notice)?;
+        match from.as_ref().map_or(Ok(()), |snapshot| snapshot.progress.goes_on(keeper.gpu.as_ref())) {
+            Err(error) if job.other_gpu == OtherGpu::Restart => {
+                notice(format!("begun anew: {}", first_line(&error.to_string())))?;
+                keeper.remove();
+                continue;
+            }
+            goes_on => goes_on?,
+        }
         if let Some(snapshot) = &from {
             Event::Resumed { epoch: snapshot.epochs() }.say()?;
         }
@@ -258,6 +273,7 @@ fn rounded(phases: Phases) -> Phases {
         backward: round(phases.backward),
         optimizer: round(phases.optimizer),
         evaluation: round(phases.evaluation),
+        steps: round(phases.steps),
     }
 }
 

@@ -33,8 +33,10 @@ use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 use np_record::{PlannedRun, Store};
 
 use crate::{
+    device::Device,
     error::{Error, Result},
     keeper::Every,
+    launch::OtherGpu,
     provenance::Caller,
     say::say,
     spec::{Request, default_store},
@@ -104,6 +106,9 @@ struct OverrideArgs {
     /// Set a value in every run; the kind of model or optimizer may be left out: `optimizer.lr=0.05`
     #[arg(long, value_name = "KEY=VALUE", allow_hyphen_values = true)]
     set: Vec<String>,
+    /// What computes every run: the same as `--set train.device=DEVICE`
+    #[arg(long, value_enum, value_name = "DEVICE")]
+    device: Option<Device>,
     /// Try several values of a key: `optimizer.lr=0.1,0.03`
     #[arg(long, value_name = "KEY=A,B", allow_hyphen_values = true)]
     sweep: Vec<String>,
@@ -157,6 +162,9 @@ struct ExecArgs {
     /// Stop when standard input ends
     #[arg(long)]
     supervised: bool,
+    /// Begin anew, if it was begun on another GPU
+    #[arg(long)]
+    restart: bool,
     /// What the record says about the command, as JSON
     #[arg(long, value_parser = caller, default_value = "{\"command\":\"np exec\"}")]
     caller: Caller,
@@ -272,6 +280,7 @@ fn exec(args: &ExecArgs) -> Result<ExitCode> {
         threads: args.threads,
         caller: &args.caller,
         snapshots: args.snapshot_every,
+        other_gpu: if args.restart { OtherGpu::Restart } else { OtherGpu::Refuse },
         supervision: if args.supervised { Supervision::Launcher } else { Supervision::Alone },
     };
     crate::exec(&store, &job)?;
@@ -280,10 +289,11 @@ fn exec(args: &ExecArgs) -> Result<ExitCode> {
 
 impl OverrideArgs {
     fn request(&self, file: &Path) -> Request {
+        let device = self.device.map(|device| format!("train.device={}", device.key()));
         Request {
             file: file.to_owned(),
             scale: self.scale.clone(),
-            set: self.set.clone(),
+            set: self.set.iter().cloned().chain(device).collect(),
             sweep: self.sweep.clone(),
             arms: self.arm.clone(),
             seeds: self.seeds.clone(),

@@ -1,6 +1,6 @@
 //! `np plan`: what `np run` would do, and what it would cost.
 
-use std::process::ExitCode;
+use std::{collections::BTreeSet, process::ExitCode};
 
 use clap::Args as ClapArgs;
 use np_record::{Outcome, PlannedRun, Reading, Record};
@@ -9,7 +9,7 @@ use super::{ExperimentArgs, on_foreign, print, print_json, short};
 use crate::{
     Costs, Planned, Share, UNKNOWN, asked, cores,
     error::Result,
-    missing, origin,
+    gpu, gpu_times, missing, origin,
     planning::blocked,
     say::{count, say, say_refused},
     screen::human,
@@ -43,7 +43,7 @@ pub(super) fn plan(args: &Args) -> Result<ExitCode> {
     let request = args.experiment.request();
     let store = args.experiment.store()?;
     let planned = asked(&request, args.experiment.place.data_dir.as_deref(), &store, true)?;
-    let Planned { plan, examples, operations, .. } = &planned;
+    let Planned { plan, operations, .. } = &planned;
     origin::check(&store, plan, &request.file)?;
     if args.json {
         print_json(plan)?;
@@ -52,8 +52,9 @@ pub(super) fn plan(args: &Args) -> Result<ExitCode> {
     let Reading { runs: records, refused } = store.records_of(plan);
     let costs = Costs::of(&store, &records)?;
     let axes = axis_names(plan.runs.iter());
+    let seconds: Vec<Option<f64>> = (0..plan.runs.len()).map(|index| expected(&planned, index, &costs)).collect();
     let rows: Vec<Vec<String>> =
-        records.iter().zip(examples).map(|((run, record), &n)| row(&axes, run, record, n, &costs)).collect();
+        records.iter().zip(&seconds).map(|((run, record), &seconds)| row(&axes, run, record, seconds)).collect();
     let tail = ["seed", "state", "time"];
     let header: Vec<&str> = ["id", "arm"].into_iter().chain(axes.iter().map(String::as_str)).chain(tail).collect();
     print(&table(&header, &["seed", "time"], &rows))?;
@@ -88,16 +89,23 @@ pub(super) fn plan(args: &Args) -> Result<ExitCode> {
         }
         return Ok(code);
     }
-    let cost: Option<f64> = todo.iter().map(|&index| costs.of_run(&plan.runs[index], examples[index])).sum();
-    let jobs = Share::of(cores(), todo.len(), None, None).jobs;
-    if let Some(text) = memory.and_then(|memory| memory.warning(jobs)) {
-        say!("warning: {text}");
+    let (on_gpus, on_cpu): (Vec<usize>, Vec<usize>) =
+        todo.iter().copied().partition(|&index| gpu::wants(&plan.runs[index]));
+    if !on_gpus.is_empty() {
+        on_gpu(&planned, &on_gpus, &costs);
     }
-    let about = match cost {
-        Some(seconds) => format!("about {}, {jobs} at a time", human(seconds / jobs as f64)),
-        None => "no record of the like to estimate the time from".to_owned(),
-    };
-    say!("{} to train: {about}", count(todo.len(), "run"));
+    if !on_cpu.is_empty() {
+        let cost: Option<f64> = on_cpu.iter().map(|&index| seconds[index]).sum();
+        let jobs = Share::of(cores(), on_cpu.len(), None, None).jobs;
+        if let Some(text) = memory.and_then(|memory| memory.warning(jobs)) {
+            say!("warning: {text}");
+        }
+        let about = match cost {
+            Some(seconds) => format!("about {}, {jobs} at a time", human(seconds / jobs as f64)),
+            None => "no record of the like to estimate the time from".to_owned(),
+        };
+        say!("{} to train: {about}", count(on_cpu.len(), "run"));
+    }
     let work: f64 = todo.iter().map(|&index| operations[index]).sum();
     let seconds = work / (args.tflops * 1e12);
     let rate = args.tflops;
@@ -112,7 +120,51 @@ pub(super) fn plan(args: &Args) -> Result<ExitCode> {
     Ok(code)
 }
 
-fn row(axes: &[String], run: &PlannedRun, record: &Option<Record>, examples: usize, costs: &Costs) -> Vec<String> {
+/// Seconds of a run, by records of the like; of one on a GPU of which there is none, by what is kept of GPUs.
+fn expected(planned: &Planned, index: usize, costs: &Costs) -> Option<f64> {
+    let run = &planned.plan.runs[index];
+    let kept = || gpu_times::seconds(run, planned.operations[index]).map(|(seconds, _)| seconds);
+    costs.of_run(run, planned.examples[index]).or_else(kept)
+}
+
+/// Says what the runs on a GPU would cost, and what that is known from.
+fn on_gpu(planned: &Planned, todo: &[usize], costs: &Costs) {
+    let Planned { plan, examples, operations, .. } = planned;
+    let (mut seconds, mut unknown, mut from) = (0.0, 0, BTreeSet::new());
+    for &index in todo {
+        let run = &plan.runs[index];
+        let kept = || {
+            let (seconds, reading) = gpu_times::seconds(run, operations[index])?;
+            from.insert(format!("passes alone, {}, measured {}", reading.gpu, reading.measured));
+            Some(seconds)
+        };
+        match costs.of_run(run, examples[index]).or_else(kept) {
+            Some(time) => seconds += time,
+            None => unknown += 1,
+        }
+    }
+    let from: String = from.iter().map(|from| format!(" ({from})")).collect();
+    let about = match (todo.len() - unknown, unknown) {
+        (0, _) => "no estimate: neither a record nor a kept step time is of the like".to_owned(),
+        (_, 0) => format!("about {:.1} GPU minutes{from}", seconds / 60.0),
+        (known, _) => {
+            format!("about {:.1} GPU minutes for {known} of them{from}, and no estimate of the others", seconds / 60.0)
+        }
+    };
+    say!("{} to train on a GPU: {about}", count(todo.len(), "run"));
+    let largest = todo.iter().filter_map(|&index| planned.memory.get(index)).max_by_key(|memory| memory.total());
+    match gpu::visible() {
+        Ok(found) => {
+            say!("GPUs here: {}", found.len());
+            if let Err(error) = largest.map_or(Ok(()), |&memory| gpu::fits(memory, 1, gpu::smallest())) {
+                say!("warning: {}", super::told(&error.to_string()));
+            }
+        }
+        Err(error) => say!("note: {}", error.to_string().lines().next().unwrap_or_default()),
+    }
+}
+
+fn row(axes: &[String], run: &PlannedRun, record: &Option<Record>, seconds: Option<f64>) -> Vec<String> {
     let id = if run.data_digest == UNKNOWN { "?".to_owned() } else { run.id.clone() };
     let mut row = vec![id, run.arm.clone()];
     row.extend(axis_values(axes, run));
@@ -125,7 +177,7 @@ fn row(axes: &[String], run: &PlannedRun, record: &Option<Record>, examples: usi
         }
         other => {
             let state = if other.is_some() { "failed" } else { "missing" };
-            (state, costs.of_run(run, examples).map_or_else(|| "?".into(), |seconds| format!("~{}", human(seconds))))
+            (state, seconds.map_or_else(|| "?".into(), |seconds| format!("~{}", human(seconds))))
         }
     };
     row.extend([state.to_owned(), time]);

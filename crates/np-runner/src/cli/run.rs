@@ -7,9 +7,10 @@ use np_record::{Kind, Plan, Store};
 
 use super::{ExperimentArgs, on_foreign, print, short};
 use crate::{
-    Costs, Ending, Every, Launch, Launcher, Limit, Memory, OnFailure, Planned, Screen, Share, Submission, Submitted,
-    Tally, asked, cores,
+    Costs, Ending, Every, Gpus, Launch, Launcher, Limit, Memory, OnFailure, OtherGpu, Planned, Screen, Share,
+    Submission, Submitted, Tally, asked, cores,
     error::{Fault, Place, REQUEUE, Result},
+    gpu::{self, wants},
     keeper::clear,
     limit::minutes,
     missing, origin,
@@ -34,15 +35,21 @@ pub(super) struct Args {
     /// Who starts the runs
     #[arg(long, value_enum, default_value_t)]
     launcher: Launcher,
-    /// Runs at a time [default: one a core; on a cluster, as many as it gives]; with their threads no more than there are cores
+    /// Runs at a time on the CPU [default: one a core; on a cluster, of all, as many as it gives]; with their threads no more than there are cores
     #[arg(long, value_name = "N", value_parser = one_or_more)]
     jobs: Option<u16>,
-    /// Threads of each run [default: 1, more if there are fewer runs than cores; on a cluster, the CPUs of a task]; results do not depend on it
+    /// Runs at a time on each GPU, of those that want one: small models leave room for several
+    #[arg(long, value_name = "N", value_parser = one_or_more, default_value_t = 1)]
+    jobs_per_gpu: u16,
+    /// Threads of each run on the CPU [default: 1, more if there are fewer runs than cores; on a cluster, the CPUs of a task]; results do not depend on it
     #[arg(long, value_name = "N", value_parser = one_or_more)]
     threads: Option<u16>,
     /// How often a run keeps what it has done, to go on from there: `90s`, `5min`, `2epochs`, `never`; results do not depend on it
     #[arg(long, value_name = "INTERVAL", default_value_t)]
     snapshot_every: Every,
+    /// Begin runs anew that were begun on another kind of GPU, where the bits are others, instead of refusing to go on with them
+    #[arg(long)]
+    restart: bool,
     /// Stop at the first run that fails: the others keep what they have done
     #[arg(long)]
     fail_fast: bool,
@@ -75,6 +82,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
     if let Some(fault) = planned.unread.clone().filter(|_| !todo.is_empty()) {
         return Err(fault.into());
     }
+    let gpus = gpus(args, &planned, &todo)?;
     origin::check(&store, &planned.plan, &request.file)?;
     let kept = keep_plan(&planned.plan, &store)?;
     if kept {
@@ -85,23 +93,26 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
     if args.launcher == Launcher::Slurm && !todo.is_empty() {
         return submit(args, &planned, &store, &todo);
     }
-    let share = Share::of(cores(), todo.len(), jobs, threads);
-    if let Some(text) = share.cut(cores(), todo.len(), jobs, threads).filter(|_| !todo.is_empty()) {
+    let on_cpu = todo.iter().filter(|&&index| !wants(&planned.plan.runs[index])).count();
+    let share = Share::of(cores(), on_cpu, jobs, threads);
+    if let Some(text) = share.cut(cores(), on_cpu, jobs, threads).filter(|_| on_cpu > 0) {
         say!("note: {text}");
     }
     let mut tally = Tally::default();
     if !todo.is_empty() {
-        estimate(&planned, &store, &todo, share)?;
+        estimate(&planned, &store, &todo, share, &gpus)?;
         let caller = caller(&request);
         let launch = Launch {
             plan: &planned.plan,
             store: &store,
             share,
+            gpus,
             data_dir,
             caller: &caller,
             snapshots: args.snapshot_every,
             on_failure: if args.fail_fast { OnFailure::Stop } else { OnFailure::GoOn },
             limit,
+            other_gpu: other_gpu(args),
         };
         tally = launch.train(&todo, &mut Screen::new(todo.len()))?;
     }
@@ -151,6 +162,28 @@ fn caller(request: &Request) -> Caller {
     caller
 }
 
+fn other_gpu(args: &Args) -> OtherGpu {
+    if args.restart { OtherGpu::Restart } else { OtherGpu::Refuse }
+}
+
+/// The GPUs of this machine for the runs that want one, if any does; they must have room for the largest. What a cluster gives them, Slurm knows.
+fn gpus(args: &Args, planned: &Planned, todo: &[usize]) -> Result<Gpus> {
+    let on_gpu: Vec<usize> = todo.iter().copied().filter(|&index| wants(&planned.plan.runs[index])).collect();
+    if on_gpu.is_empty() {
+        return Ok(Gpus::default());
+    }
+    gpu::built()?;
+    if args.launcher == Launcher::Slurm {
+        return Ok(Gpus::default());
+    }
+    let (devices, jobs) = (gpu::visible()?, usize::from(args.jobs_per_gpu));
+    let most = on_gpu.len().div_ceil(devices.len()).min(jobs);
+    if let Some(largest) = on_gpu.iter().map(|&index| planned.memory[index]).max_by_key(Memory::total) {
+        gpu::fits(largest, most, gpu::smallest())?;
+    }
+    Ok(Gpus { devices, jobs })
+}
+
 /// Hands the runs to Slurm; prints the ids of the arrays.
 fn submit(args: &Args, planned: &Planned, store: &Store, todo: &[usize]) -> Result<ExitCode> {
     if args.fail_fast {
@@ -173,6 +206,7 @@ fn submit(args: &Args, planned: &Planned, store: &Store, todo: &[usize]) -> Resu
         data_dir: args.experiment.place.data_dir.as_deref(),
         caller: &caller(&request),
         snapshots: args.snapshot_every,
+        other_gpu: other_gpu(args),
     };
     let mut ids = String::new();
     let submitted = submission.submit(todo, &mut |array| {
@@ -215,14 +249,24 @@ fn introduce(planned: &Planned, store: &Store, todo: &[usize]) -> usize {
 }
 
 /// Says how long it will take here.
-fn estimate(planned: &Planned, store: &Store, todo: &[usize], share: Share) -> Result<()> {
+fn estimate(planned: &Planned, store: &Store, todo: &[usize], share: Share, gpus: &Gpus) -> Result<()> {
     let Planned { plan, examples, .. } = planned;
     let costs = Costs::of(store, &store.records_of(plan).runs)?;
-    let cost: Option<f64> = todo.iter().map(|&index| costs.of_run(&plan.runs[index], examples[index])).sum();
-    let about = cost.map(|seconds| format!(", about {}", human(seconds / share.jobs as f64))).unwrap_or_default();
+    let about = |todo: &[usize], jobs: usize| {
+        let cost: Option<f64> = todo.iter().map(|&index| costs.of_run(&plan.runs[index], examples[index])).sum();
+        cost.map(|seconds| format!(", about {}", human(seconds / jobs as f64))).unwrap_or_default()
+    };
+    let (on_gpu, todo): (Vec<usize>, Vec<usize>) = todo.iter().copied().partition(|&index| wants(&plan.runs[index]));
+    if !on_gpu.is_empty() {
+        let (jobs, devices) = (gpus.runs().min(on_gpu.len()), count(gpus.devices.len(), "GPU"));
+        say!("training {}, {jobs} at a time on {devices}{}", on_gpu.len(), about(&on_gpu, jobs));
+    }
+    if todo.is_empty() {
+        return Ok(());
+    }
     let Share { jobs, threads } = share;
     let each = count(threads, "thread");
-    say!("training {}, {jobs} at a time on {each} each{about}", todo.len());
+    say!("training {}, {jobs} at a time on {each} each{}", todo.len(), about(&todo, jobs));
     let largest = todo.iter().map(|&index| planned.memory[index]).max_by_key(Memory::total);
     if let Some(text) = largest.and_then(|memory| memory.warning(jobs)) {
         say!("warning: {text}");

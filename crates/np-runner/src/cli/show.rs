@@ -144,6 +144,7 @@ fn readable(record: &Record) -> String {
                 count(record.provenance.threads, "thread")
             ),
         ),
+        ("gpu", machine.gpu.as_ref().map_or_else(String::new, ToString::to_string)),
         (
             "memory",
             record.provenance.memory_peak_bytes.map_or_else(
@@ -154,6 +155,10 @@ fn readable(record: &Record) -> String {
         ("commit", commit),
         ("versions", versions.join(", ")),
     ] {
+        // Only runs on a GPU have one.
+        if (name, value.as_str()) == ("gpu", "") {
+            continue;
+        }
         // A field is one line, whoever wrote it: what it holds begins no other.
         let _ = writeln!(text, "{name:9}{}", np_record::visible(&value));
     }
@@ -198,6 +203,12 @@ fn readable(record: &Record) -> String {
         text.push_str(&table(&["", " "], &[" "], &rows));
     }
     let sum = |phase: fn(&np_record::Phases) -> f64| human(record.timing.iter().map(phase).sum());
+    if record.timing.iter().any(|phases| phases.steps > 0.0) {
+        let [data, steps] = [sum(|phases| phases.data), sum(|phases| phases.steps)];
+        let [evaluation, total] = [sum(|phases| phases.evaluation), sum(np_record::Phases::total)];
+        let _ = writeln!(text, "\ntime: data {data}, steps {steps}, evaluation {evaluation}; in all {total}");
+        return text;
+    }
     let _ = writeln!(
         text,
         "\ntime: data {}, forward {}, backward {}, optimizer {}, evaluation {}; in all {}",

@@ -17,10 +17,14 @@ use std::{
 
 use np_record::{Outcome, Plan, PlannedRun, Store};
 
-use super::{Ending, OnFailure, Share, Tally, environment};
+use super::{
+    Ending, Gpus, OnFailure, OtherGpu, Share, Tally,
+    places::{Spot, next},
+};
 use crate::{
     error::{Error, REQUEUE_WITHOUT_GAIN, Result, STOPPED},
     event::Event,
+    gpu::{GpuError, wants},
     keeper::Every,
     limit::Limit,
     lock::Lock,
@@ -37,8 +41,10 @@ pub struct Launch<'a> {
     pub plan: &'a Plan,
     /// Where plan and records are.
     pub store: &'a Store,
-    /// How runs are spread over the machine.
+    /// How runs are spread over the machine's cores.
     pub share: Share,
+    /// The GPUs for the runs that want one.
+    pub gpus: Gpus,
     /// Folder of the published data files.
     pub data_dir: Option<&'a Path>,
     /// What records say about this command.
@@ -49,6 +55,8 @@ pub struct Launch<'a> {
     pub on_failure: OnFailure,
     /// When it is to be over, done or not.
     pub limit: Option<Limit>,
+    /// What becomes of runs that were begun on another GPU.
+    pub other_gpu: OtherGpu,
 }
 
 /// What reaches the launcher.
@@ -69,6 +77,7 @@ struct Wires {
 /// A worker that is running.
 struct Worker {
     child: Child,
+    spot: Spot,
     started: Instant,
     outcome: Option<Outcome>,
     /// What it says instead of an outcome.
@@ -114,9 +123,12 @@ impl Launch<'_> {
     /// Trains the runs at these places of the plan, and returns when all have ended or the user has broken it off.
     ///
     /// # Errors
-    /// [`Error::Io`] if no worker can be started, [`Error::Record`] if the record of a worker that died cannot be written. A
-    /// failed run is no error: it is counted.
+    /// [`Error::Io`] if no worker can be started, [`Error::Record`] if the record of a worker that died cannot be written, [`Error::Gpu`] for runs that
+    /// want a GPU, of which there is none. A failed run is no error: it is counted.
     pub fn train(&self, todo: &[usize], screen: &mut Screen) -> Result<Tally> {
+        if self.gpus.runs() == 0 && todo.iter().any(|&index| wants(&self.plan.runs[index])) {
+            return Err(GpuError::none("none was given to the runs that want one").into());
+        }
         let program = std::env::current_exe().map_err(Error::io("np"))?;
         let (sender, receiver) = channel();
         let wires = Wires { program, stop: Stop::on_signals(), sender, receiver };
@@ -172,11 +184,10 @@ impl Launch<'_> {
                 running.values_mut().for_each(Worker::ask_to_stop);
             }
             while deadline.is_none()
-                && running.len() < self.share.jobs
-                && let Some(index) = waiting.pop_front()
+                && let Some((index, spot)) = self.next(&mut waiting, running)
             {
-                let child = self.spawn(index, wires)?;
-                running.insert(index, Worker { child, started: Instant::now(), outcome: None, excuse: None });
+                let child = self.spawn(index, spot, wires)?;
+                running.insert(index, Worker { child, spot, started: Instant::now(), outcome: None, excuse: None });
                 screen.begins(index, &self.plan.runs[index]);
             }
             if running.is_empty() && (elsewhere.is_empty() || deadline.is_some()) {
@@ -238,7 +249,7 @@ impl Launch<'_> {
                                 waiting.push_front(index);
                                 continue;
                             }
-                            None => match self.bury(run, crash(status, &stderr))? {
+                            None => match self.bury(run, worker.spot, crash(status, &stderr))? {
                                 Some(outcome) => outcome,
                                 None => {
                                     screen.leaves(index);
@@ -257,19 +268,26 @@ impl Launch<'_> {
         }
     }
 
+    /// The next run for which there is room, taken off the queue.
+    fn next(&self, waiting: &mut VecDeque<usize>, running: &BTreeMap<usize, Worker>) -> Option<(usize, Spot)> {
+        let taken: Vec<Spot> = running.values().map(|worker| worker.spot).collect();
+        next(waiting, self.plan, self.share, &self.gpus, &taken)
+    }
+
     /// Starts the worker of one run, and the threads that listen to it.
-    fn spawn(&self, index: usize, wires: &Wires) -> Result<Child> {
+    fn spawn(&self, index: usize, spot: Spot, wires: &Wires) -> Result<Child> {
         let mut command = Command::new(&wires.program);
         command.args(["exec", &self.plan.experiment, &index.to_string()]);
         command.args(["--run", &serde_json::to_string(&self.plan.runs[index]).unwrap_or_default()]);
         command.arg("--store").arg(self.store.root());
         command.args(["--snapshot-every", &self.snapshots.to_string()]);
-        command.args(["--threads", &self.share.threads.to_string()]);
+        command.args(["--threads", &spot.threads(self.share).to_string()]);
+        command.args(self.other_gpu.option());
         command.args(["--caller", &serde_json::to_string(self.caller).unwrap_or_default()]);
         if let Some(folder) = self.data_dir {
             command.arg("--data-dir").arg(folder);
         }
-        command.envs(environment(&self.share.threads.to_string()));
+        spot.prepare(&mut command, self.share, &self.gpus);
         // Candle's error texts carry a backtrace otherwise.
         command.env_remove("RUST_BACKTRACE").env_remove("RUST_LIB_BACKTRACE");
         command.arg("--supervised").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -305,7 +323,7 @@ impl Launch<'_> {
     }
 
     /// Records a run whose worker died without a record, twice; `None` if another process has taken it up.
-    fn bury(&self, run: &PlannedRun, reason: String) -> Result<Option<Outcome>> {
+    fn bury(&self, run: &PlannedRun, spot: Spot, reason: String) -> Result<Option<Outcome>> {
         // Where no lock can be written, no record can be either, and that error says what to do.
         let _lock = match Lock::take_patiently(self.store, &run.id) {
             Ok(None) => return Ok(None),
@@ -314,7 +332,7 @@ impl Launch<'_> {
         if let Some(outcome) = self.recorded(run)? {
             return Ok(Some(outcome));
         }
-        self.store.write_record(&failed(run, reason.clone(), self.caller.provenance(self.share.threads)))?;
+        self.store.write_record(&failed(run, reason.clone(), self.caller.provenance(spot.threads(self.share))))?;
         Ok(Some(Outcome::Failed { reason }))
     }
 }

@@ -5,6 +5,7 @@
 //! itself, so that whatever becomes of a launcher, what is finished is in the store.
 
 mod local;
+mod places;
 pub(crate) mod slurm;
 
 use np_record::Outcome;
@@ -12,6 +13,7 @@ use np_record::Outcome;
 use crate::say::count;
 
 pub use local::Launch;
+pub use places::Gpus;
 pub use slurm::{Array, LauncherConfig, SlurmConfig, Submission, Submitted};
 
 /// Who starts the workers.
@@ -34,7 +36,24 @@ pub enum OnFailure {
     Stop,
 }
 
-/// How runs are spread over the machine.
+/// What becomes of a run whose snapshot is of another kind of GPU, where the bits are others.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum OtherGpu {
+    /// It fails, and keeps its snapshot.
+    #[default]
+    Refuse,
+    /// It loses its snapshot, and begins anew.
+    Restart,
+}
+
+impl OtherGpu {
+    /// The option that says so, for a worker.
+    fn option(self) -> Option<&'static str> {
+        (self == Self::Restart).then_some("--restart")
+    }
+}
+
+/// How runs are spread over the machine's cores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Share {
     /// Runs at a time.

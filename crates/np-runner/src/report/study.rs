@@ -300,7 +300,8 @@ fn sources(runs: &Runs) -> Vec<(&'static str, Vec<String>)> {
     };
     let machine = |record: &np_record::Record| {
         let machine = &record.provenance.machine;
-        format!("{}, {}, {}", machine.cpu, crate::say::count(machine.cores, "core"), machine.os)
+        let gpu = machine.gpu.as_ref().map(|gpu| format!("; {gpu}")).unwrap_or_default();
+        format!("{}, {}, {}{gpu}", machine.cpu, crate::say::count(machine.cores, "core"), machine.os)
     };
     vec![
         (

@@ -30,6 +30,7 @@ pub use config::{LauncherConfig, SlurmConfig};
 pub(crate) use queue::{Task, TaskState};
 
 use self::script::{Script, pattern};
+use super::OtherGpu;
 use crate::{
     error::{Error, Fault, Place, Result},
     keeper::Every,
@@ -56,6 +57,8 @@ pub struct Submission<'a> {
     pub caller: &'a Caller,
     /// How often workers keep what they have done.
     pub snapshots: Every,
+    /// What becomes of runs that were begun on another GPU.
+    pub other_gpu: OtherGpu,
 }
 
 /// An array that Slurm has accepted.
@@ -208,6 +211,7 @@ impl Submission<'_> {
     fn arguments(&self) -> Result<Vec<String>> {
         let caller = serde_json::to_string(self.caller).unwrap_or_default();
         let mut arguments = vec!["--snapshot-every".into(), self.snapshots.to_string(), "--caller".into(), caller];
+        arguments.extend(self.other_gpu.option().map(str::to_owned));
         if let Some(data_dir) = self.data_dir {
             let path = std::path::absolute(data_dir).map_err(Error::io(data_dir))?;
             arguments.extend(["--data-dir".into(), path.to_str().ok_or_else(|| unspeakable(&path))?.to_owned()]);
