@@ -25,7 +25,7 @@ seeds: [1]
 arms:
   short: {}
   other: {optimizer: {sgd: {lr: 0.05}}}
-  long: {train: {epochs: 1000}}
+  long: {train: {epochs: 2000}}
 ";
 
 /// `run.sh` of a folder, with nothing of this machine but its shell and its usual tools.
@@ -53,11 +53,11 @@ fn a_run_is_begun_here_goes_on_there_and_ends_with_the_same_bits() {
 
     // One run is known already, and is not trained again.
     lab.good(&["run", "tiny.yaml", "--arm", "other"]);
-    let (out, said) = lab.good(&["bundle", "tiny.yaml", "--out", "away", "--minutes", "0.1"]);
+    let (out, said) = lab.good(&["bundle", "tiny.yaml", "--out", "away", "--minutes", "0.03"]);
     assert_eq!(out, "away\n");
     assert!(said.contains("tiny (quick): 2 of 3 runs to train") && said.contains("compressed, for "), "{said}");
     // With the minutes that the folder was made with, then with more where this machine is too slow for an epoch.
-    let (mut wanted, mut output) = (vec![&["--jobs", "1"][..], &["0.3"], &["1"]].into_iter(), None);
+    let (mut wanted, mut output) = (vec![&["--jobs", "1"][..], &["0.1"], &["0.3"], &["1"]].into_iter(), None);
     while !lab.path("away/experiments/records/quick/snapshots").exists() {
         output = Some(there(&lab, "away", wanted.next().unwrap()));
     }

@@ -43,7 +43,7 @@ fn every_experiment_plans_and_says_what_to_expect_and_what_it_costs() {
 fn figures_share_their_runs() {
     let (sanity, low, dynamics) = (planned("fig2-sanity"), planned("fig3-low-data"), planned("fig6-dynamics"));
     let (sanity, low, dynamics) = (ids(&sanity), ids(&low), ids(&dynamics));
-    assert_eq!((sanity.len(), low.len(), dynamics.len()), (18, 36, 9), "no two runs of a figure are the same");
+    assert_eq!((sanity.len(), low.len(), dynamics.len()), (30, 60, 12), "no two runs of a figure are the same");
     assert!(dynamics.is_subset(&sanity), "figure 6 is drawn from figure 2's runs");
     assert!(dynamics.is_subset(&low), "the whole training set is figure 2's run");
     let (standard, transfer, space) =

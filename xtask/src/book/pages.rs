@@ -15,7 +15,7 @@ const WORDS: usize = 900;
 const TESTS: &str = "crates/np-book/src/lib.rs";
 
 /// Languages of blocks, and what becomes of each: documentation tests, `np plan`, a shell, compared with the workspace's versions, nothing.
-const LANGUAGES: [&str; 5] = ["rust", "yaml", "sh", "toml", "text"];
+const LANGUAGES: [&str; 7] = ["rust", "yaml", "sh", "toml", "text", "python", "r"];
 
 /// What a mark `<!-- sh: … -->` may begin with.
 pub(super) const MARKS: [&str; 2] = ["tested by ", "not run, "];

@@ -210,6 +210,10 @@ impl Archive {
             if file.size > part.largest() {
                 return Err(refuse(format!("`{}` is too large", file.place)));
             }
+            // Snapshots are stored as they are: nothing small becomes large.
+            if part == Part::Snapshot && file.size > file.length {
+                return Err(refuse(format!("`{}` is larger than what it is packed as", file.place)));
+            }
             let place = file.place.clone();
             let next = Some(file.offset).filter(|offset| *offset == end).and_then(|end| end.checked_add(file.length));
             end = next.ok_or_else(|| refuse(format!("`{place}` does not lie behind the one before it")))?;

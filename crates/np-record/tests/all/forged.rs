@@ -17,7 +17,7 @@ fn a_plan_with_a_digest_has_its_text() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).unwrap();
     // One of before, and one under the name of a published plan; resealed without their text.
-    let mut asked = published().read_plan("fig2-sanity").unwrap().unwrap();
+    let mut asked = published().read_plan("fig8-stability").unwrap().unwrap();
     asked.runs.truncate(6);
     for plan in [Plan { spec: None, ..plan(vec![run("full", 41, &[])]) }, asked] {
         let path = store.plan_path(&plan.experiment).unwrap();

@@ -3,7 +3,7 @@
 #
 #   run.sh [MINUTES] [--jobs N] [--threads N] [--jobs-per-gpu N] [--out FILE] [--limit MIB] [-- OPTIONS OF `np run`]
 #
-# It wants bash and gzip, no network, and for runs on a GPU the libraries of CUDA. It is over before MINUTES are: runs are stopped, and keep what they have done. The
+# It wants bash and gzip, no network, and for runs on a GPU the libraries of CUDA. It ends before MINUTES have passed: runs are stopped, and keep what they have done. The
 # same command goes on from there; so does a later folder, once `np collect FILE` has brought the archive home. FILE, `results.archive` if none is said, is
 # seen from this folder. Exit code 0: all is trained; 75: the time was over; 1: a run failed.
 set -euo pipefail
@@ -11,7 +11,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 
 if [ ! -x np ] || [ np.gz -nt np ]; then
     command -v gzip >/dev/null || { printf 'error: there is no `gzip`\n  hint: unpack `np.gz` elsewhere, and put `np` here\n' >&2; exit 2; }
-    gzip -dc np.gz >np.new && chmod +x np.new && mv np.new np
+    gzip -dc np.gz >np.new && chmod +x np.new && mv np.new np || exit 1
 fi
 
 # Where CUDA's libraries usually are, those in Python's wheels last.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use np_data::{DataSet, Source};
-use np_record::{ArchiveWriter, Part, Plan, Store};
+use np_record::{ArchiveWriter, Part, Plan, Store, StoreError};
 use serde_json::Value;
 
 use super::{DATA, Manifest, PARQUET, data, kept};
@@ -104,8 +104,12 @@ pub(crate) fn pack(plans: &[(Store, Plan)], path: &Path, limit: Option<u64>) -> 
             packed.left_out += 1;
             continue;
         }
-        writer.add(Part::Snapshot, id, &kept.bytes)?;
-        packed.snapshots += 1;
+        match writer.add(Part::Snapshot, id, &kept.bytes) {
+            Ok(_) => packed.snapshots += 1,
+            // One that no archive can hold takes no record with it.
+            Err(StoreError::NoArchive { .. }) => packed.left_out += 1,
+            Err(error) => return Err(error.into()),
+        }
     }
     packed.bytes = writer.finish()?;
     Ok(packed)

@@ -68,7 +68,8 @@ pub(crate) fn bundle(order: &Order<'_>) -> Result<Vec<String>> {
     check_free(order, &out)?;
     let (parent, name) = (out.parent().unwrap_or(Path::new("/")), out.file_name().unwrap_or_default());
     let mut lines = Vec::new();
-    let (sets, unsure) = sets(order, &open(order, order.data_dir, &mut Vec::new())?)?;
+    let before = open(order, order.data_dir, &mut Vec::new())?;
+    let (sets, unsure) = sets(order, &before)?;
     check_size(order, &sets, &Kept::new())?;
 
     fs::create_dir_all(parent).map_err(Error::io(parent))?;
@@ -79,10 +80,19 @@ pub(crate) fn bundle(order: &Order<'_>) -> Result<Vec<String>> {
     // Once more, of the data that goes along: this is what the program there will see, and only now the ids of runs on imported data are known.
     let data_dir = folder.join(DATA);
     let taken = open(order, data_dir.is_dir().then_some(data_dir.as_path()), &mut lines)?;
-    for Taken { planned, .. } in &taken {
+    for Taken { request, planned, .. } in &taken {
         if let Some(fault) = planned.unread.clone() {
             return Err(fault.into());
         }
+        // Of a set that is there in two forms, the one that goes along may be another set: what is known here would count for nothing there.
+        let same = |one: &&Taken<'_>| one.planned.plan.experiment == planned.plan.experiment;
+        let here = before.iter().find(same).filter(|one| one.planned.unread.is_none());
+        if here.is_some_and(|one| !one.planned.plan.agrees_with(&planned.plan)) {
+            let place = Place::File(request.file.clone(), None);
+            let fault = Fault::new(place, "the parquet files beside its data are another set, and make other runs");
+            return Err(fault.hint("take one of the two out of the set's folder").into());
+        }
+        lines.extend(planned.foreign.iter().map(|remark| format!("warning: {remark}")));
     }
     let snapshots = snapshots(order, &taken, &mut lines);
     check_size(order, &sets, &snapshots)?;
@@ -137,7 +147,7 @@ fn check_free(order: &Order<'_>, out: &Path) -> Result<()> {
     }
     let mut names = BTreeSet::new();
     for (request, _) in &order.experiments {
-        if !names.insert(request.file.file_name()) {
+        if !names.insert(request.file.file_stem()) {
             let fault = Fault::new(Place::File(request.file.clone(), None), "another experiment has this name");
             return Err(fault.hint("name each experiment once; two of one name go into two folders").into());
         }

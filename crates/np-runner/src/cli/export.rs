@@ -1,6 +1,7 @@
 //! `np export`: runs, epochs and comparisons as files for other programs.
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
     process::ExitCode,
@@ -134,7 +135,12 @@ fn write(args: &Args, files: &[(PathBuf, OutputKind, Vec<u8>)]) -> Result<()> {
             .hint("name another one; it is made")
             .into());
     }
+    let mut paths = BTreeSet::new();
     for (path, kind, _) in files {
+        if !paths.insert(path) {
+            let fault = Fault::new(Place::File(path.clone(), None), "two of the runs would be written here");
+            return Err(fault.hint("export the experiments, or their scales, into folders of their own").into());
+        }
         check_output(path, *kind, &args.files).map_err(|error| refused(option(), &error))?;
     }
     for (path, _, bytes) in files {

@@ -38,9 +38,9 @@ pub(super) struct Args {
     /// Runs at a time on the CPU [default: one a core; on a cluster, of all, as many as it gives]; with their threads no more than there are cores
     #[arg(long, value_name = "N", value_parser = one_or_more)]
     jobs: Option<u16>,
-    /// Runs at a time on each GPU, of those that want one: small models leave room for several
-    #[arg(long, value_name = "N", value_parser = one_or_more, default_value_t = 1)]
-    jobs_per_gpu: u16,
+    /// Runs at a time on each GPU, of those that want one: small models leave room for several [default: 1]
+    #[arg(long, value_name = "N", value_parser = one_or_more)]
+    jobs_per_gpu: Option<u16>,
     /// Threads of each run on the CPU [default: 1, more if there are fewer runs than cores; on a cluster, the CPUs of a task]; results do not depend on it
     #[arg(long, value_name = "N", value_parser = one_or_more)]
     threads: Option<u16>,
@@ -176,7 +176,7 @@ fn gpus(args: &Args, planned: &Planned, todo: &[usize]) -> Result<Gpus> {
     if args.launcher == Launcher::Slurm {
         return Ok(Gpus::default());
     }
-    let (devices, jobs) = (gpu::visible()?, usize::from(args.jobs_per_gpu));
+    let (devices, jobs) = (gpu::visible()?, usize::from(args.jobs_per_gpu.unwrap_or(1)));
     let most = on_gpu.len().div_ceil(devices.len()).min(jobs);
     if let Some(largest) = on_gpu.iter().map(|&index| planned.memory[index]).max_by_key(Memory::total) {
         gpu::fits(largest, most, gpu::smallest())?;
@@ -190,6 +190,16 @@ fn submit(args: &Args, planned: &Planned, store: &Store, todo: &[usize]) -> Resu
         let place = Place::Option("--fail-fast".into());
         let fault = Fault::new(place, "a cluster's tasks do not know of one another");
         return Err(fault.hint("leave it out, or `--launcher slurm`; `scancel ARRAY` ends an array").into());
+    }
+    if args.jobs_per_gpu.is_some() {
+        let place = Place::Option("--jobs-per-gpu".into());
+        let fault = Fault::new(place, "a cluster's tasks are a run each");
+        return Err(fault.hint("say `gpus` in the experiment's `launcher.slurm` instead").into());
+    }
+    if args.restart {
+        let place = Place::Option("--restart".into());
+        let fault = Fault::new(place, "tasks that are requeued would begin anew on each other kind of GPU");
+        return Err(fault.hint("ask for one kind of GPU in the experiment's `launcher.slurm`").into());
     }
     if args.minutes.is_some() {
         let place = Place::Option("--minutes".into());
@@ -290,7 +300,7 @@ fn conclude(plan: &Plan, store: &Store, tally: &Tally) -> ExitCode {
         );
         return ExitCode::FAILURE;
     }
-    if tally.ending == Ending::TimeOver && left > 0 {
+    if tally.ending == Ending::TimeOver && left > tally.failed.len() {
         let done = count(plan.runs.len() - left, "run");
         say!("the time is over: {done} done, {left} left\n  hint: the same command goes on");
         return ExitCode::from(REQUEUE);

@@ -95,11 +95,15 @@ fn of_record(row: &mut Row, record: &Record) {
     }
     let seconds: f64 = record.timing.iter().map(Phases::total).sum();
     row.set("seconds", seconds);
-    row.set("optimizer_seconds", record.timing.iter().map(|phases| phases.optimizer).sum::<f64>());
+    // What is queued on a device has no parts of its own.
+    let apart = record.timing.iter().all(|phases| phases.steps == 0.0);
+    let optimizer: f64 = record.timing.iter().map(|phases| phases.optimizer).sum();
+    row.set_if("optimizer_seconds", apart.then_some(optimizer));
     row.set_if("state_bytes", record.optimizer.map(|optimizer| optimizer.state_bytes));
     let made = &record.provenance;
     row.set_if("commit", made.commit.as_deref());
     row.set("cpu", made.machine.cpu.as_str());
+    row.set_if("gpu", made.machine.gpu.as_ref().map(|gpu| gpu.name.as_str()));
     row.set("threads", made.threads);
     row.set("started", made.started.as_str());
     row.set("result_sha256", record.result_sha256.as_str());

@@ -14,9 +14,19 @@ pub(crate) fn folder_of(run: &PlannedRun) -> String {
     }
     // What no file system refuses, and no path goes up by.
     let kept = |c: char| if c.is_alphanumeric() || ",=._-".contains(c) { c } else { '_' };
-    let name: String = name.chars().map(kept).collect();
-    format!("{}/seed-{}", name.trim_start_matches('.'), run.seed)
+    let wanted = name;
+    let name: String = wanted.chars().map(kept).collect();
+    let kept = name.trim_start_matches('.');
+    // Names that were changed or are long could meet another's: the run's id tells them apart.
+    let folder = match kept == wanted && (1..=LONGEST).contains(&kept.len()) {
+        true => kept.to_owned(),
+        false => format!("{},{}", kept.chars().take(LONGEST / 4).collect::<String>(), run.id),
+    };
+    format!("{folder}/seed-{}", run.seed)
 }
+
+/// Bytes of a folder's name that every file system takes, with something to spare.
+const LONGEST: usize = 200;
 
 /// The bytes of an event file. Its clock begins at 0 and counts the seconds of training.
 pub(crate) fn events(record: &Record) -> Vec<u8> {
@@ -132,7 +142,7 @@ mod tests {
     #[test]
     fn a_folder_stays_below_its_experiment() {
         let run = |arm: &str| PlannedRun {
-            id: String::new(),
+            id: "0123".into(),
             arm: arm.into(),
             seed: 7,
             axes: [("optimizer.lr".to_owned(), serde_json::json!(0.1))].into(),
@@ -140,6 +150,10 @@ mod tests {
             data_digest: String::new(),
         };
         assert_eq!(folder_of(&run("adamw")), "adamw,optimizer.lr=0.1/seed-7");
-        assert_eq!(folder_of(&run("../../etc")), "_.._etc,optimizer.lr=0.1/seed-7");
+        assert_eq!(folder_of(&run("../../etc")), "_.._etc,optimizer.lr=0.1,0123/seed-7");
+        let bare = PlannedRun { axes: std::collections::BTreeMap::new(), ..run("..") };
+        assert_eq!(folder_of(&bare), ",0123/seed-7");
+        let long = folder_of(&run(&"α".repeat(300)));
+        assert!(long.len() < 255 && long.ends_with(",0123/seed-7"), "{long}");
     }
 }

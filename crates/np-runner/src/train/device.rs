@@ -80,7 +80,7 @@ pub(super) fn train_on(
         (steps, epochs, timing) = (progress.steps, progress.epochs, progress.timing);
     }
     let mut outcome = Outcome::Finished;
-    for epoch in (1..=train.epochs).skip(epochs.len()) {
+    'training: for epoch in (1..=train.epochs).skip(epochs.len()) {
         let mut clock = Clock::start();
         let order = epoch_order(&examples, *seed, epoch - 1);
         device.begin(Half::Train, &order, Pass::Train { seed: *seed, epoch: epoch - 1 })?;
@@ -92,11 +92,19 @@ pub(super) fn train_on(
         for (i, span) in all.into_iter().enumerate() {
             watch(News::Batch)?;
             device.optimizer_mut().set_position(f64::from(epoch - 1) + i as f64 / steps_per_epoch);
-            device.step(span, steps as u64)?;
+            if let Err(error) = device.step(span, steps as u64) {
+                // A rule that looks at gradients refuses those of a loss that is not finite: that loss is what happened.
+                let Some(step) = device.read()?.broken else { return Err(error) };
+                outcome = Outcome::Diverged { epoch: epoch as usize, step: step as usize + 1 };
+                break 'training;
+            }
             steps += 1;
         }
-        device.optimizer_mut().flush()?;
+        let flushed = device.optimizer_mut().flush();
         let Read { total, broken } = device.read()?;
+        if broken.is_none() {
+            flushed?;
+        }
         clock.lap(|phases| &mut phases.steps);
         // Of a sum that is not finite, and of no step, the last one is as good as any.
         let broken = broken.or_else(|| (!total.loss().is_finite()).then(|| steps.saturating_sub(1) as u64));

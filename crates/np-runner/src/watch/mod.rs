@@ -144,7 +144,7 @@ fn record_examples(runs: &[(PlannedRun, Option<Record>)], run: &PlannedRun) -> O
     let same = |(other, record): &(PlannedRun, Option<Record>)| {
         record
             .as_ref()
-            .filter(|_| other.config.get("data") == run.config.get("data"))
+            .filter(|record| record.is_done() && other.config.get("data") == run.config.get("data"))
             .map(|record| record.data.train_examples)
     };
     runs.iter().find_map(same)

@@ -1,6 +1,6 @@
 //! The loop of a device over the host: the epochs of the CPU's loop, its snapshots and its dates, and nothing read but at an epoch's end.
 
-use np_core::{Backend, Weights};
+use np_core::{Backend, NonFinite, Weights};
 use np_data::{DataName, Source, Split};
 use np_models::{Mode, loss_and_correct};
 use serde_json::json;
@@ -80,8 +80,8 @@ impl OnDevice for Host<'_> {
             self.steps.broken.get_or_insert(step);
         }
         self.steps.total.add(score.loss, score.correct, indices.len());
-        // A device goes on with what it has been asked for, whatever the numbers are.
-        let _ = self.optimizer.step_report(&loss.backward()?);
+        // A rule that only queues goes on, whatever the numbers are; one that looks at gradients may refuse them.
+        self.optimizer.step_report(&loss.backward()?)?;
         Ok(())
     }
 
@@ -190,8 +190,11 @@ fn nothing_is_read_but_at_an_epochs_end() {
 #[test]
 fn a_divergence_that_is_seen_later_is_dated_to_its_step() {
     let data = mini();
-    for lr in [1e4, 1e18, 1e30] {
-        let config = config(&json!({"sgd": {"lr": lr}}));
+    // What refuses gradients that are not finite sees them before the loss is read.
+    let (propagate, refuse) = (NonFinite::Propagate, NonFinite::Error);
+    for (lr, policy) in [(1e4, propagate), (1e18, propagate), (1e30, propagate), (1e18, refuse), (1e30, refuse)] {
+        let mut config = config(&json!({"sgd": {"lr": lr}}));
+        config.options.non_finite = policy;
         let cpu = train(&config, &data, None, &mut |_| Ok(())).unwrap();
         assert!(matches!(cpu.outcome, Outcome::Diverged { .. }) || lr < 1e10, "{lr}");
         let mut host = Host::new(&config, &data);
