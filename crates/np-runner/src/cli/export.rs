@@ -105,7 +105,7 @@ fn tables(args: &Args, sources: &[Source], form: Form) -> Result<ExitCode> {
         files.push((args.out.join(format!("{name}.{ending}")), kind, bytes));
     }
     write(args, &files)?;
-    let [rows @ ..] = &frames.map(|(name, frame)| format!("{name} {}", frame.rows));
+    let rows = frames.map(|(name, frame)| format!("{name} {}", frame.rows));
     say!("{}: `{}`", rows.join(", "), short(&args.out));
     Ok(ExitCode::SUCCESS)
 }

@@ -31,6 +31,7 @@ fn in_lanes<T: Float>(xs: &[T], f: impl Fn(T) -> T) -> f64 {
 /// Sums of K terms, each of an element of every slice: lane by lane as [`sum`], [`square_sum`] and [`dot`] have them, in one loop. `None` where one is out of range, or 0
 /// and perhaps only rounded to it: then those three say what each is.
 #[inline(always)]
+#[expect(clippy::needless_range_loop, reason = "loops over counts, of which registers are made")]
 pub(crate) fn together<T: Float, const S: usize, const K: usize>(
     xs: [&[T]; S],
     terms: impl Fn([T; S]) -> [T; K],
@@ -66,6 +67,7 @@ pub(crate) fn together<T: Float, const S: usize, const K: usize>(
 
 /// The sums of lanes, each in their order: an addition waits for the one before it, so several sums go side by side.
 #[inline(always)]
+#[expect(clippy::needless_range_loop, reason = "loops over counts, of which registers are made")]
 pub(crate) fn side_by_side<T: Float, const L: usize, const K: usize>(lanes: &[[T; L]; K]) -> [f64; K] {
     // What an iterator's sum begins with.
     let mut totals = [-0.0; K];
