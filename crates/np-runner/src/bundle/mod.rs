@@ -1,7 +1,7 @@
 //! Folders to take along to a machine that is lent for a while, and what comes back from there.
 //!
-//! [`write`] makes the folder: program, plans, data, what the store knows of their runs, and `run.sh`. There, [`there`] readies the data, and packs
-//! what was trained into one archive of np-record's; training itself is `np run`'s, with its plans, locks and snapshots. [`collect`] brings archives home into a store.
+//! [`mod@write`] makes the folder: program, plans, data, what the store knows of their runs, and `run.sh`. There, [`there`] readies the data, and packs
+//! what was trained into one archive of np-record's; training itself is `np run`'s, with its plans, locks and snapshots. [`collect()`] brings archives home into a store.
 //!
 //! ```text
 //! FOLDER/run.sh, np.gz, bundle.json

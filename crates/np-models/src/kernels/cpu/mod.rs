@@ -69,7 +69,7 @@ macro_rules! impl_real {
 impl_real!(f32);
 impl_real!(f64);
 
-/// Runs `$body` with `$t` bound to the type behind a [`DType`]; an error of operation `$op` for any other.
+/// Runs `$body` with `$t` bound to the type behind a `DType`; an error of operation `$op` for any other.
 macro_rules! dispatch {
     ($op:expr, $dtype:expr, $t:ident => $body:expr) => {
         match $dtype {
