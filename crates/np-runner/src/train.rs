@@ -151,18 +151,7 @@ pub fn train(
         optimizer.use_weights(Weights::Trained)?;
         clock.lap(|phases| &mut phases.evaluation);
 
-        let diagnostics = optimizer.diagnostics().into_iter().filter(|(_, value)| value.is_finite()).collect();
-        let done = Epoch {
-            epoch: epoch as usize,
-            steps,
-            lr: optimizer.effective_lr(),
-            train_loss: total.loss(),
-            train_accuracy: total.accuracy(),
-            test_loss: test.loss(),
-            test_accuracy: test.accuracy(),
-            validation: held_out.map(|total| Score { loss: total.loss(), accuracy: total.accuracy() }),
-            diagnostics,
-        };
+        let done = completed([epoch as usize, steps], optimizer.as_ref(), [total, test], held_out);
         // The last step of an epoch can be the one that breaks the model: its own loss was still finite.
         let broken = !done.test_loss.is_finite();
         epochs.push(done.clone());
@@ -270,6 +259,26 @@ impl Batch {
         let images = Tensor::from_slice(&self.pixels, (indices.len(), channels, height, width), device)?;
         let labels = Tensor::from_slice(&self.labels, indices.len(), device)?;
         Ok((images, labels))
+    }
+}
+
+/// The metrics of an epoch that has ended after so many steps, of training and test examples and those held out.
+fn completed(
+    [epoch, steps]: [usize; 2],
+    optimizer: &dyn AnyOptimizer,
+    [train, test]: [Total; 2],
+    held_out: Option<Total>,
+) -> Epoch {
+    Epoch {
+        epoch,
+        steps,
+        lr: optimizer.effective_lr(),
+        train_loss: train.loss(),
+        train_accuracy: train.accuracy(),
+        test_loss: test.loss(),
+        test_accuracy: test.accuracy(),
+        validation: held_out.map(|total| Score { loss: total.loss(), accuracy: total.accuracy() }),
+        diagnostics: optimizer.diagnostics().into_iter().filter(|(_, value)| value.is_finite()).collect(),
     }
 }
 

@@ -152,7 +152,7 @@ impl Numbers {
 
 /// The place of a control in [`CONTROLS`], by its short name.
 fn control_of(name: &str) -> Result<usize> {
-    let names = ["published", "bounds", "step", "rates"];
+    let names = ["published", "bounds", "step", "rates", "one"];
     names
         .iter()
         .position(|known| *known == name)

@@ -8,7 +8,7 @@ use super::coefficient::Alpha;
 use super::formulation::Formulation;
 use super::passes::{AlphaSums, Combination, Modulation, Shape, Sums};
 use super::traces::{Decays, memory};
-use crate::engine::cpu::sums::{dot, side_by_side, square_sum, sum, together};
+use crate::engine::cpu::sums::{dot, fused_sums, reduce_lanes, square_sum, sum};
 use crate::engine::elementwise::{Elementwise, StepInfo};
 use crate::engine::number::{Float, Number};
 use crate::optim::{adam, sgd};
@@ -73,7 +73,7 @@ pub(super) fn trace<T: Float>(k: &Decays<T>, eps: T, block: &mut Block<'_, T>, s
         q[i] = memory(m[i], v[i], eps);
     }
     let (a, q) = (&*a, &*q);
-    let all = together(
+    let all = fused_sums(
         [g, a, q],
         #[inline(always)]
         |[g, a, q]| [g.abs(), a, q, g * g],
@@ -258,7 +258,7 @@ fn watch<T: Float>(alpha: &[T], delta: &[T], near: [T; 2], sums: &mut Sums) {
         lanes.add(l, pivot, near, *alpha, *delta);
     }
     let [off, off2, near_min, near_max, delta2] =
-        side_by_side(&[lanes.off, lanes.off2, lanes.near_min, lanes.near_max, lanes.delta2]);
+        reduce_lanes(&[lanes.off, lanes.off2, lanes.near_min, lanes.near_max, lanes.delta2]);
     let [sum, squares] = AlphaSums::about(alpha.len() as f64, pivot.to_f64(), [off, off2]);
     sums.delta2 += delta2;
     let least = |lanes: [T; WATCH_LANES]| lanes.into_iter().fold(f64::INFINITY, |least, x| least.min(x.to_f64()));
@@ -324,7 +324,7 @@ pub(super) fn combine<T: Float>(how: &Combination, block: &mut Block<'_, T>, sum
 /// Σx² and Σx g of what was written.
 #[inline(always)]
 fn written<T: Float>(x: &[T], g: &[T], sums: &mut Sums) {
-    let both = together(
+    let both = fused_sums(
         [x, g],
         #[inline(always)]
         |[x, g]| [x * x, x * g],

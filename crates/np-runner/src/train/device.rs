@@ -8,9 +8,9 @@ use std::ops::Range;
 use np_core::{AnyOptimizer, Weights};
 use np_data::{DataSet, Holdout, Pass, epoch_order};
 use np_models::Model;
-use np_record::{Epoch, Outcome, Score};
+use np_record::Outcome;
 
-use super::{Clock, News, Total, Trained, about_data, about_model, state_of};
+use super::{Clock, News, Total, Trained, about_data, about_model, completed, state_of};
 use crate::{
     config::RunConfig,
     error::Result,
@@ -94,17 +94,19 @@ pub(super) fn train_on(
             device.optimizer_mut().set_position(f64::from(epoch - 1) + i as f64 / steps_per_epoch);
             if let Err(error) = device.step(span, steps as u64) {
                 // A rule that looks at gradients refuses those of a loss that is not finite: that loss is what happened.
-                let Some(step) = device.read()?.broken else { return Err(error) };
+                // Where the device does not answer either, the first error says why.
+                let Some(step) = device.read().ok().and_then(|read| read.broken) else { return Err(error) };
                 outcome = Outcome::Diverged { epoch: epoch as usize, step: step as usize + 1 };
                 break 'training;
             }
             steps += 1;
         }
         let flushed = device.optimizer_mut().flush();
-        let Read { total, broken } = device.read()?;
-        if broken.is_none() {
+        let read = device.read();
+        if !read.as_ref().is_ok_and(|read| read.broken.is_some()) {
             flushed?;
         }
+        let Read { total, broken } = read?;
         clock.lap(|phases| &mut phases.steps);
         // Of a sum that is not finite, and of no step, the last one is as good as any.
         let broken = broken.or_else(|| (!total.loss().is_finite()).then(|| steps.saturating_sub(1) as u64));
@@ -124,17 +126,7 @@ pub(super) fn train_on(
         clock.lap(|phases| &mut phases.evaluation);
 
         let optimizer = device.optimizer();
-        let done = Epoch {
-            epoch: epoch as usize,
-            steps,
-            lr: optimizer.effective_lr(),
-            train_loss: total.loss(),
-            train_accuracy: total.accuracy(),
-            test_loss: test.loss(),
-            test_accuracy: test.accuracy(),
-            validation: held_out.map(|total| Score { loss: total.loss(), accuracy: total.accuracy() }),
-            diagnostics: optimizer.diagnostics().into_iter().filter(|(_, value)| value.is_finite()).collect(),
-        };
+        let done = completed([epoch as usize, steps], optimizer, [total, test], held_out);
         // The last step of an epoch can be the one that breaks the model: its own loss was still finite.
         let broken = !done.test_loss.is_finite();
         epochs.push(done.clone());

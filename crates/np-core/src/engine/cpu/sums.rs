@@ -32,7 +32,7 @@ fn in_lanes<T: Float>(xs: &[T], f: impl Fn(T) -> T) -> f64 {
 /// and perhaps only rounded to it: then those three say what each is.
 #[inline(always)]
 #[expect(clippy::needless_range_loop, reason = "loops over counts, of which registers are made")]
-pub(crate) fn together<T: Float, const S: usize, const K: usize>(
+pub(crate) fn fused_sums<T: Float, const S: usize, const K: usize>(
     xs: [&[T]; S],
     terms: impl Fn([T; S]) -> [T; K],
 ) -> Option<[f64; K]> {
@@ -61,14 +61,14 @@ pub(crate) fn together<T: Float, const S: usize, const K: usize>(
             lanes[k][l] += terms[k];
         }
     }
-    let totals = side_by_side(&lanes);
+    let totals = reduce_lanes(&lanes);
     totals.iter().all(|total| total.is_finite() && *total != 0.0).then_some(totals)
 }
 
 /// The sums of lanes, each in their order: an addition waits for the one before it, so several sums go side by side.
 #[inline(always)]
 #[expect(clippy::needless_range_loop, reason = "loops over counts, of which registers are made")]
-pub(crate) fn side_by_side<T: Float, const L: usize, const K: usize>(lanes: &[[T; L]; K]) -> [f64; K] {
+pub(crate) fn reduce_lanes<T: Float, const L: usize, const K: usize>(lanes: &[[T; L]; K]) -> [f64; K] {
     // What an iterator's sum begins with.
     let mut totals = [-0.0; K];
     for l in 0..L {
@@ -135,7 +135,7 @@ mod tests {
         for n in [0, 7, 32, 100, 1024] {
             let x: Vec<f32> = (0..n).map(|i| ((i * 7919 % 101) as f32 - 50.0) * 10_f32.powi(i % 9 - 4)).collect();
             let y: Vec<f32> = x.iter().rev().map(|x| x * 0.3 + 1.0).collect();
-            let all = together([&x, &y], |[x, y]| [x.abs(), y, x * x, x * y]);
+            let all = fused_sums([&x, &y], |[x, y]| [x.abs(), y, x * x, x * y]);
             assert_eq!(all, (n > 0).then(|| [sum(&x, f32::abs), sum(&y, |y| y), square_sum(&x), dot(&x, &y)]), "{n}");
         }
     }
@@ -149,8 +149,8 @@ mod tests {
                 assert!((total / (n as f64 * wide * wide) - 1.0).abs() < 1e-12, "{n} of {x}: {total}");
             }
         }
-        assert_eq!(together([&[1e30_f32; 70][..]], |[x]| [x, x * x]), None, "one is out of range");
-        assert_eq!(together([&[0.0_f32; 70][..]], |[x]| [x]), None);
+        assert_eq!(fused_sums([&[1e30_f32; 70][..]], |[x]| [x, x * x]), None, "one is out of range");
+        assert_eq!(fused_sums([&[0.0_f32; 70][..]], |[x]| [x]), None);
         assert!((sum(&[3e38_f32; 64], f32::abs) / (64.0 * 3e38) - 1.0).abs() < 1e-6);
         assert_eq!(square_sum(&[0.0_f32; 70]), 0.0);
         assert!(square_sum(&[1.0, f32::NAN]).is_nan());
