@@ -141,7 +141,7 @@ fn damaged_packs() {
             // The index, packed again; or the bytes.
             if rng.below(2) == 0 {
                 let mut tree = index.clone();
-                damage_tree(&mut tree, &["files", "place", "offset", "length", "size", "sha256", "result"], rng);
+                damage_tree(&mut tree, &["files", "place", "offset", "length", "at", "size", "sha256", "result"], rng);
                 let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
                 serde_json::to_writer(&mut packed, &tree).unwrap();
                 return [packed.finish().unwrap(), rest.clone()].concat();

@@ -142,7 +142,7 @@ impl ArchiveWriter {
         let compressed = compress_by(bytes, part.compression()).map_err(io_of("compress", &self.path))?;
         self.members.write_all(&compressed).map_err(io_of("write", &self.path))?;
         let (offset, length) = (self.length, compressed.len() as u64);
-        let member = Member { place, offset, length, size, sha256: hex_of(bytes), result: None };
+        let member = Member { place, offset, length, at: 0, size, sha256: hex_of(bytes), result: None };
         self.files.insert((part, name.to_owned()), member);
         self.length += length;
         Ok(())

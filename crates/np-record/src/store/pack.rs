@@ -1,7 +1,8 @@
 //! Packs: a plan and the records of its runs in one compressed file, which a store reads as if they were loose.
 //!
 //! `packs/PLAN.DIGEST.json.gz` is a row of gzip members, so that `zcat` prints all that it holds: first an index as JSON, then each file as it was, in the
-//! order of their places (`plans/NAME.json`, `runs/ID.json`). A file is read by its offset, without those before it. DIGEST is the beginning of
+//! order of their places (`plans/NAME.json`, `runs/ID.json`). A few records share a member, which takes a third less than a member each; a file is read by the
+//! offset of its member, without those before it. DIGEST is the beginning of
 //! the SHA-256 of the pack itself: copied from one store to another, a pack replaces none but its like. Writing is in [`super::packing`].
 
 use std::collections::BTreeMap;
@@ -79,6 +80,9 @@ pub(super) struct Member {
     pub(super) offset: u64,
     /// Bytes of its gzip member.
     pub(super) length: u64,
+    /// Where it begins in what its gzip member holds.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub(super) at: u64,
     /// Bytes of the file.
     pub(super) size: u64,
     /// SHA-256 of the file, in hex.
@@ -86,6 +90,11 @@ pub(super) struct Member {
     /// A record's `result_sha256`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) result: Option<String>,
+}
+
+/// For a field that most files do without.
+fn is_zero(value: &u64) -> bool {
+    *value == 0
 }
 
 impl Member {
@@ -225,7 +234,7 @@ impl Pack {
     }
 
     /// The gzip member of a packed file.
-    pub(super) fn compressed(&self, member: &Member) -> Result<Vec<u8>> {
+    fn compressed(&self, member: &Member) -> Result<Vec<u8>> {
         let failed = |source| StoreError::Io { action: "read", path: self.path.clone(), source };
         let mut file = File::open(&self.path).map_err(failed)?;
         file.seek(SeekFrom::Start(self.start.saturating_add(member.offset))).map_err(failed)?;
@@ -241,9 +250,13 @@ impl Pack {
             return Err(StoreError::Io { action: "find", path, source: io::ErrorKind::NotFound.into() });
         };
         let compressed = self.compressed(member)?;
+        let failed = |source| of_gzip(&path, place, source);
+        let end = member.at.checked_add(member.size).filter(|end| *end <= LARGEST);
+        let end = end.ok_or_else(|| failed(io::ErrorKind::FileTooLarge.into()))?;
+        let mut decoder = BufReader::new(GzDecoder::new(compressed.as_slice()).take(end));
+        io::copy(&mut (&mut decoder).take(member.at), &mut io::sink()).map_err(failed)?;
         let mut bytes = Vec::new();
-        let decoder = GzDecoder::new(compressed.as_slice()).take(member.size.min(LARGEST) + 1);
-        BufReader::new(decoder).read_to_end(&mut bytes).map_err(|source| of_gzip(&path, place, source))?;
+        decoder.read_to_end(&mut bytes).map_err(failed)?;
         let got = hex_of(&bytes);
         if got != member.sha256 {
             return Err(StoreError::Digest { path, field: "sha256", expected: member.sha256.clone(), got });

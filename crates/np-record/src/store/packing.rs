@@ -30,10 +30,13 @@ pub struct Packed {
     pub left: usize,
 }
 
+/// How many records share a gzip member. A record is read by decompressing half of them in the mean.
+const SHARING: usize = 8;
+
 /// A file that is to be packed.
 struct Entry {
     member: Member,
-    compressed: Vec<u8>,
+    bytes: Vec<u8>,
 }
 
 /// A loose file, and the digest of what was read from it.
@@ -58,9 +61,7 @@ impl Store {
             for (place, member) in &pack.members {
                 // Of two packs with one result the first counts, as in reading.
                 if !entries.contains_key(place) {
-                    pack.read(place)?;
-                    let compressed = pack.compressed(member)?;
-                    entries.insert(place.clone(), Entry { member: member.clone(), compressed });
+                    entries.insert(place.clone(), Entry { member: member.clone(), bytes: pack.read(place)? });
                 }
             }
         }
@@ -151,8 +152,8 @@ impl Store {
         Ok(aside)
     }
 
-    /// Takes a damaged file out of the packs that have it: the pack as it was gets another name, and one without that file its place. Packs that cannot
-    /// be looked into are set aside as a whole. The new name of the first.
+    /// Takes a damaged file out of the packs that have it: the pack as it was gets another name, and one with the files that can be read its place. Packs
+    /// that cannot be looked into are set aside as a whole. The new name of the first.
     pub(super) fn set_aside_packed(&self, kind: Kind, name: &str) -> Result<PathBuf> {
         let mut aside: Vec<PathBuf> = self.set_aside_packs()?.into_iter().map(|(path, _)| path).collect();
         let place = pack::place(kind, name);
@@ -161,8 +162,12 @@ impl Store {
             let Some(plan) = plan else { continue };
             let mut entries = BTreeMap::new();
             for (other, member) in own.members.iter().filter(|(other, _)| **other != place) {
-                let compressed = own.compressed(member)?;
-                entries.insert(other.clone(), Entry { member: member.clone(), compressed });
+                match own.read(other) {
+                    Ok(bytes) => _ = entries.insert(other.clone(), Entry { member: member.clone(), bytes }),
+                    // What damaged one may have damaged its neighbours.
+                    Err(error) if error.is_damage() => {}
+                    Err(error) => return Err(error),
+                }
             }
             if !entries.is_empty() {
                 let bytes = build(&plan, &mut entries)?;
@@ -222,7 +227,7 @@ impl Store {
     }
 }
 
-/// Takes a loose file up; one that is packed already stays as it was compressed.
+/// Takes a loose file up; one that is packed already stays as it was.
 fn take(
     entries: &mut BTreeMap<String, Entry>,
     kind: Kind,
@@ -233,28 +238,39 @@ fn take(
 ) -> Result<Loose> {
     let (place, sha256) = (pack::place(kind, name), hex_of(bytes));
     if entries.get(&place).is_none_or(|entry| entry.member.sha256 != sha256) {
-        let compressed = compress(bytes).map_err(io_of("compress", &path))?;
         let size = bytes.len() as u64;
-        let member = Member { place: place.clone(), offset: 0, length: 0, size, sha256: sha256.clone(), result };
-        entries.insert(place, Entry { member, compressed });
+        let member = Member { place: place.clone(), offset: 0, length: 0, at: 0, size, sha256: sha256.clone(), result };
+        entries.insert(place, Entry { member, bytes: bytes.to_vec() });
     }
     Ok(Loose { path, sha256 })
 }
 
-/// A pack's bytes. Offsets and lengths are set.
+/// A pack's bytes. Places of files within it are set.
 fn build(plan: &str, entries: &mut BTreeMap<String, Entry>) -> Result<Vec<u8>> {
-    let mut offset = 0;
-    for entry in entries.values_mut() {
-        (entry.member.offset, entry.member.length) = (offset, entry.compressed.len() as u64);
-        offset += entry.member.length;
+    let failed = |source| StoreError::Io { action: "compress", path: plan.into(), source };
+    let (mut plans, mut records) = (Vec::new(), Vec::new());
+    for (place, entry) in entries.iter_mut() {
+        if pack::name_in(Kind::Plan, place).is_some() { &mut plans } else { &mut records }.push(entry);
+    }
+    let mut body = Vec::new();
+    for sharing in plans.chunks_mut(1).chain(records.chunks_mut(SHARING)) {
+        let (offset, mut together) = (body.len() as u64, Vec::new());
+        for entry in sharing.iter_mut() {
+            entry.member.at = together.len() as u64;
+            together.extend_from_slice(&entry.bytes);
+        }
+        let compressed = compress(&together).map_err(failed)?;
+        for entry in sharing {
+            (entry.member.offset, entry.member.length) = (offset, compressed.len() as u64);
+        }
+        body.extend(compressed);
     }
     let files = entries.values().map(|entry| entry.member.clone()).collect();
     let index = Index { schema: SCHEMA, pack: plan.into(), files };
-    let failed = |source| StoreError::Io { action: "compress", path: plan.into(), source };
     let mut text = serde_json::to_vec(&index).map_err(|error| failed(error.into()))?;
     text.push(b'\n');
     let mut bytes = compress(&text).map_err(failed)?;
-    entries.values().for_each(|entry| bytes.extend(&entry.compressed));
+    bytes.extend(body);
     Ok(bytes)
 }
 

@@ -18,7 +18,8 @@ fn sound(path: &Path) -> Vec<u8> {
 fn forged(path: &Path, edit: impl Fn(&mut Index), content: &[u8]) -> Result<Archive> {
     let member = compress(content).unwrap();
     let (length, size) = (member.len() as u64, content.len() as u64);
-    let file = Member { place: "runs/a.json".into(), offset: 0, length, size, sha256: hex_of(content), result: None };
+    let file =
+        Member { place: "runs/a.json".into(), offset: 0, length, at: 0, size, sha256: hex_of(content), result: None };
     let mut index = Index { schema: SCHEMA, archive: VERSION, files: vec![file] };
     edit(&mut index);
     let head = compress(&serde_json::to_vec(&index).unwrap()).unwrap();
