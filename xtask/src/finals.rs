@@ -9,7 +9,7 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, bail};
 use np_record::select::{self, Choice, Rule, Runs};
-use np_record::{Plan, PlannedRun, Record, Store, write_atomic};
+use np_record::{Plan, PlannedRun, Record, Store, write_atomic, yaml};
 use serde_json::Value;
 
 use crate::figures::Scale;
@@ -194,7 +194,7 @@ pub(crate) fn with_choices(text: &str, choices: &[Made]) -> Result<String> {
         if all.next().is_some() {
             bail!("two lines of arm `{arm}`");
         }
-        *line = replaced(line, "lr: ", &rate_text(*rate)).with_context(|| format!("arm `{arm}` has no `lr`"))?;
+        *line = replaced(line, "lr: ", &yaml::number(*rate)).with_context(|| format!("arm `{arm}` has no `lr`"))?;
         if let Some(schedule) = schedule {
             *line = replaced(line, "schedule: ", schedule).with_context(|| format!("arm `{arm}` has no `schedule`"))?;
         }
@@ -207,15 +207,6 @@ fn replaced(line: &str, key: &str, value: &str) -> Option<String> {
     let (before, rest) = line.split_once(key)?;
     let end = rest.find([',', '}'])?;
     Some(format!("{before}{key}{value}{}", &rest[end..]))
-}
-
-/// As the files write it: small ones with an exponent, which YAML takes for a number only with a point.
-fn rate_text(rate: f64) -> String {
-    if rate >= 0.001 {
-        return rate.to_string();
-    }
-    let text = format!("{rate:e}");
-    if text.contains('.') { text } else { text.replace('e', ".0e") }
 }
 
 /// Fails where an arm is trained otherwise than it was tuned, but for what must differ: its seeds, and the images that were held out.
@@ -233,18 +224,8 @@ fn alike(root: &Path, one: &Final, made: &[Made]) -> Result<()> {
     for Made { arm, run, .. } in made {
         let tuned = tuning.iter().find(|known| known.id == *run);
         let own: Vec<_> = plan.runs.iter().filter(|known| known.arm == *arm).collect();
-        let bare = |config: &Value| {
-            let mut config = config.clone();
-            if let Some(map) = config.as_object_mut() {
-                map.retain(|key, _| key != "seed");
-            }
-            if let Some(data) = config.get_mut("data").and_then(Value::as_object_mut) {
-                data.retain(|key, _| key != "validation");
-            }
-            config
-        };
-        let tuned = tuned.map(|run| bare(&run.config));
-        if own.is_empty() || own.iter().any(|run| Some(bare(&run.config)) != tuned) {
+        let tuned = tuned.map(|run| select::as_tuned(&run.config));
+        if own.is_empty() || own.iter().any(|run| Some(select::as_tuned(&run.config)) != tuned) {
             bail!("arm `{arm}` of `{}` is not trained as `{}` has tuned it", one.name, one.tuning.join("`, `"));
         }
         let seeds: BTreeSet<u64> = tuning.iter().map(|run| run.seed).collect();
@@ -274,7 +255,6 @@ mod tests {
         assert_eq!(written, text.replace("lr: 0.15, momentum", "lr: 0.26, momentum"));
         let error = with_choices(text, &[made("adam-mnist", 0.001, None)]).unwrap_err().to_string();
         assert!(error.contains("no line of arm `adam-mnist`"), "{error}");
-        assert_eq!([1e-4, 3.5e-4, 0.001, 0.26].map(rate_text), ["1.0e-4", "3.5e-4", "0.001", "0.26"]);
     }
 
     /// The committed files are what the committed records of their tuning choose; what lacks records is no choice yet.

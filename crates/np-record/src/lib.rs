@@ -10,6 +10,7 @@
 //! | [`StatedOutcome`], [`Hypothesis`] | what an experiment fixes before its runs |
 //! | [`select`] | each arm's best configuration, at an equal budget |
 //! | [`Table`] | what all of them print |
+//! | [`yaml`] | values as an experiment file writes them |
 //!
 //! Nothing here trains or knows candle, so that a program that only reads results (`cargo xtask figures`)
 //! builds in seconds. It is the interface between what trains and what draws.
@@ -27,6 +28,7 @@ pub mod stats;
 mod store;
 mod table;
 mod text;
+pub mod yaml;
 
 pub use atomic::{write_atomic, write_output, write_program};
 pub use output::{OutputError, OutputKind, check_output};

@@ -38,8 +38,9 @@ impl Split {
         }
     }
 
-    /// The accuracy on it, mean over so many epochs at the end.
-    fn score(self, record: &Record, last_epochs: NonZeroUsize) -> Option<f64> {
+    /// The accuracy of a run on it, mean over so many epochs at the end; `None` where the run has fewer, or no such accuracy.
+    #[must_use]
+    pub fn score(self, record: &Record, last_epochs: NonZeroUsize) -> Option<f64> {
         let from = record.epochs.len().checked_sub(last_epochs.get())?;
         let scores = record.epochs[from..].iter().map(|epoch| match self {
             Split::Validation => epoch.validation.map(|score| score.accuracy),
@@ -205,6 +206,20 @@ impl Choice {
     pub fn scores(&self) -> Vec<f64> {
         self.candidates.iter().filter(|candidate| candidate.competes).filter_map(|candidate| candidate.score).collect()
     }
+}
+
+/// What a final training shares with the one that its settings were chosen by: a configuration without its seed, and without the share of
+/// examples that was held out to choose by.
+#[must_use]
+pub fn as_tuned(config: &Value) -> Value {
+    let mut config = config.clone();
+    if let Some(map) = config.as_object_mut() {
+        map.retain(|key, _| key != "seed");
+    }
+    if let Some(data) = config.get_mut("data").and_then(Value::as_object_mut) {
+        data.retain(|key, _| key != "validation");
+    }
+    config
 }
 
 /// Selects each arm's best configuration for each problem. What comes back beside the selection are the runs of the chosen configurations,
