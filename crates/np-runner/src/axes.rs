@@ -1,5 +1,7 @@
 //! What varies within an arm: swept keys, from the file or the command line, and values that the command line sets.
 
+use std::collections::BTreeSet;
+
 use serde_json::{Map, Value};
 
 use crate::{
@@ -11,16 +13,61 @@ use crate::{
 };
 
 /// A swept key with its values.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Axis {
     pub(crate) key: String,
     pub(crate) values: Vec<Value>,
     pub(crate) origin: Origin,
 }
 
+/// The grids of an arm, whose runs are those of all of them: a single one, of the file's axes and its own; or, where its `sweep` is a list of
+/// configurations, one with a value a key for each of these.
+pub(crate) fn grids(
+    arm: &str,
+    shared: &Map<String, Value>,
+    own: Option<&Value>,
+    tree: &Tree,
+    document: &Document,
+    options: &[String],
+) -> Result<Vec<Vec<Axis>>> {
+    let whole = (vec!["sweep".to_owned()], shared);
+    let at = || vec!["arms".to_owned(), arm.to_owned(), "sweep".to_owned()];
+    match own {
+        Some(Value::Object(own)) => Ok(vec![axes(&[whole, (at(), own)], tree, document, options)?]),
+        Some(Value::Array(points)) => {
+            if points.is_empty() || points.len() > MOST_RUNS {
+                let expected = format!("1 to {MOST_RUNS} configurations");
+                let problem = Problem::Expected { expected, got: points.len().to_string() };
+                let (place, key) = (tree.place(&at(), document), Some(at().join(".")));
+                return Err(Fault { place, key, problem, hint: None }.into());
+            }
+            let mut seen = BTreeSet::new();
+            let mut one = |(place, point): (usize, &Value)| {
+                let at = [at(), vec![place.to_string()]].concat();
+                let refuse = |expected: &str| {
+                    let problem = Problem::Expected { expected: expected.into(), got: show(point) };
+                    Fault { place: tree.place(&at, document), key: Some(at.join(".")), problem, hint: None }
+                };
+                let hint = "as in `sweep: [{optimizer.lr: 0.1, optimizer.momentum: 0.9}]`; a map of keys to lists is every combination";
+                let point = match point {
+                    Value::Object(_) if !seen.insert(point.to_string()) => {
+                        return Err(refuse("every configuration once").hint("leave one of the two out").into());
+                    }
+                    Value::Object(point) if !point.is_empty() => point,
+                    _ => return Err(refuse("a configuration, a map of keys to a value each").hint(hint).into()),
+                };
+                let listed = point.iter().map(|(key, value)| (key.clone(), Value::from(vec![value.clone()]))).collect();
+                axes(&[whole.clone(), (at.clone(), &listed)], tree, document, options)
+            };
+            points.iter().enumerate().map(&mut one).collect()
+        }
+        _ => Ok(vec![axes(&[whole], tree, document, options)?]),
+    }
+}
+
 /// The axes of an arm: those of the file, its own beside them or in their place, and so those of the command line. A sweep comes with its
 /// path in the file.
-pub(crate) fn axes(
+fn axes(
     sweeps: &[(KeyPath, &Map<String, Value>)],
     tree: &Tree,
     document: &Document,
@@ -114,7 +161,7 @@ fn assignment<'a>(text: &'a str, place: &Place, example: &str) -> Result<(&'a st
 const DEEPEST: usize = 32;
 
 /// A path that an override may set starts with a part of a run, and is not longer than any can be.
-fn known_part(key: &str, place: Place) -> Result<()> {
+pub(crate) fn known_part(key: &str, place: Place) -> Result<()> {
     let keys = key.split('.').count();
     if keys > DEEPEST {
         let text = format!("expected a path of at most {DEEPEST} keys, got {keys}");

@@ -33,7 +33,7 @@ pub(crate) struct Layers<'a> {
 
 impl Layers<'_> {
     /// The layers over one another, but for those of some options.
-    fn tree(&self, without: &dyn Fn(&str) -> bool, document: &Document) -> Result<Tree, Box<Fault>> {
+    pub(crate) fn tree(&self, without: &dyn Fn(&str) -> bool, document: &Document) -> Result<Tree, Box<Fault>> {
         let kept = |said: &Said<'_>| !matches!(said.origin, Origin::Option(option) if without(option));
         let axes = self.axes.iter().zip(self.values).map(|(axis, value)| Said {
             key: split(&axis.key),

@@ -49,6 +49,7 @@ mod rebuild;
 mod report;
 mod say;
 mod screen;
+mod search;
 mod seeds;
 mod shell;
 mod snapshot;

@@ -13,13 +13,14 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 
 use crate::{
-    axes::{MOST_RUNS, axes, combinations, grid, sets},
+    axes::{MOST_RUNS, combinations, grid, grids, sets},
     config::RunConfig,
     document::Document,
     error::{Fault, Place, Problem, Result, suggest},
     explain::{read, refuse, show},
     launch::LauncherConfig,
     layers::{Layers, swept_away},
+    search::{self, Search, SearchSpec},
     seeds::{Seeds, seeds},
     stated::{self, OutcomeSpec},
     tree::Tree,
@@ -90,6 +91,8 @@ pub(crate) struct Spec {
     pub(crate) launcher: LauncherConfig,
     /// What is allowed and hardly meant, a line each.
     pub(crate) warnings: Vec<String>,
+    /// The search that the runs are the first rung of.
+    pub(crate) search: Option<Search>,
     /// In the order of arms, axes, seeds.
     pub(crate) runs: Vec<SpecRun>,
 }
@@ -131,6 +134,8 @@ struct Head {
     #[serde(default)]
     hypotheses: Option<Vec<Hypothesis>>,
     #[serde(default)]
+    search: Option<SearchSpec>,
+    #[serde(default)]
     scales: Map<String, Value>,
     #[serde(default)]
     launcher: LauncherConfig,
@@ -170,22 +175,28 @@ impl Spec {
         let mut runs = Vec::new();
         let mut seen = BTreeSet::new();
         let (mut swept, mut warnings) = (Vec::new(), Vec::new());
-        for arm in arms(&head, &tree, document, request)? {
-            let own = head.arms[&arm]
-                .get("sweep")
-                .and_then(Value::as_object)
-                .map(|own| (vec!["arms".to_owned(), arm.clone(), "sweep".to_owned()], own));
-            let sweeps: Vec<_> = std::iter::once((vec!["sweep".to_owned()], &head.sweep)).chain(own).collect();
-            swept.push((arm, axes(&sweeps, &tree, document, &request.sweep)?));
+        let names = arms(&head, &tree, document, request)?;
+        let written = head.search.as_ref().map(|spec| {
+            let (selection, hypotheses, arms, seeds) = (head.selection, pairs, &names[..], &seeds[..]);
+            search::Written { spec, arms, seeds, selection, outcome, hypotheses, tree: &tree, document, request }
+        });
+        let mut search = written.as_ref().map(search::Written::draw).transpose()?;
+        for arm in &names {
+            let own = head.arms[arm].get("sweep");
+            let grids = match search.as_ref().and_then(|search| search.arms.iter().find(|drawn| drawn.name == *arm)) {
+                Some(drawn) => drawn.points.iter().map(|point| search::space::axes(&drawn.space, point)).collect(),
+                None => grids(arm, &head.sweep, own, &tree, document, &request.sweep)?,
+            };
+            swept.push((arm.clone(), grids));
         }
-        let counts = swept.iter().map(|(_, axes)| combinations(axes, seeds.len()));
+        let counts = swept.iter().flat_map(|(_, grids)| grids).map(|axes| combinations(axes, seeds.len()));
         let count = counts.fold(0, usize::saturating_add);
         if count > MOST_RUNS {
             let text = format!("expected at most {MOST_RUNS} runs, of all arms, values and seeds, got {count}");
             let place = tree.place(&["sweep".into()], document);
             return Err(Fault::new(place, text).hint("split it into several experiments").into());
         }
-        for (arm, axes) in swept {
+        for (arm, grids) in swept {
             let mut base = tree.pick(&PARTS);
             let patch = tree.part(&["arms".into(), arm.clone()]);
             let own = patch.filter(|patch| patch.value.is_object()).map(|patch| patch.pick(&PARTS));
@@ -193,8 +204,9 @@ impl Spec {
                 base.overlay(&[], own.clone());
             }
             let first = runs.len();
-            for values in grid(&axes) {
-                let layers = Layers { arm: &arm, base: &base, axes: &axes, values: &values, sets: &sets };
+            for (axes, values) in grids.iter().flat_map(|axes| grid(axes).into_iter().map(move |values| (axes, values)))
+            {
+                let layers = Layers { arm: &arm, base: &base, axes, values: &values, sets: &sets };
                 for &seed in &seeds {
                     let run = layers.resolve(seed, document)?;
                     // Values that are written in two ways (`sgd`, `{sgd: {}}`) are one: one run stays.
@@ -204,8 +216,12 @@ impl Spec {
                     }
                 }
             }
-            if let Some(own) = own {
-                warnings.extend(swept_away(&arm, &own, &base, &axes, &runs[first..]));
+            if let (Some(own), Some(axes)) = (own, grids.first()) {
+                warnings.extend(swept_away(&arm, &own, &base, axes, &runs[first..]));
+            }
+            if let Some(drawn) = search.iter_mut().flat_map(|search| &mut search.arms).find(|drawn| drawn.name == arm) {
+                let layers = Layers { arm: &arm, base: &base, axes: &[], values: &[], sets: &sets };
+                drawn.bare = layers.tree(&|_| false, document)?.value;
             }
         }
         if let Some(outcome) = outcome {
@@ -214,10 +230,29 @@ impl Spec {
         }
         let kept = |arm: &String| runs.iter().any(|run| run.arm == *arm);
         let hypotheses = pairs.iter().filter(|pair| kept(&pair.arm) && kept(&pair.against)).cloned().collect();
+        let mut stated = (head.selection, outcome, hypotheses);
+        if let (Some(written), Some(search)) = (&written, &mut search) {
+            written.settle(search, &mut runs)?;
+            warnings.extend(search.warning());
+            stated = search.stated();
+        }
+        let (selection, outcome, hypotheses) = stated;
         let request = Request { seeds: request.seeds.clone().filter(|_| seeds != head.seeds.0), ..request.clone() };
         let (document, overrides) = (document.clone(), request.overrides());
-        let (name, question, selection) = (head.name, head.question, head.selection);
-        Ok(Self { name, question, selection, outcome, hypotheses, document, overrides, launcher, warnings, runs })
+        let (name, question) = (head.name, head.question);
+        Ok(Self {
+            name,
+            question,
+            selection,
+            outcome,
+            hypotheses,
+            document,
+            overrides,
+            launcher,
+            warnings,
+            search,
+            runs,
+        })
     }
 }
 
@@ -282,11 +317,19 @@ fn arms(head: &Head, tree: &Tree, document: &Document, request: &Request) -> Res
         if !patch.is_object() && !patch.is_null() {
             return Err(refuse(tree, document, &path.join("."), "a map of keys", &show(patch)).into());
         }
-        if let Some(sweep) = patch.get("sweep").filter(|sweep| !sweep.is_object()) {
+        if let Some(sweep) = patch.get("sweep").filter(|sweep| !sweep.is_object() && !sweep.is_array()) {
             let key = format!("{}.sweep", path.join("."));
             return Err(refuse(tree, document, &key, "a map of keys to lists of values", &show(sweep)).into());
         }
-        let known = || PARTS.into_iter().chain(["sweep"]);
+        if patch.get("space").is_some() && head.search.is_none() {
+            let at = [&path[..], &["space".to_owned()]].concat();
+            let fault =
+                Fault::new(tree.place(&at, document), "there is no `search` that draws from it").key(at.join("."));
+            return Err(fault
+                .hint("say `search: {method: random, seed: 1, configurations: 20}`, or `sweep` instead")
+                .into());
+        }
+        let known = || PARTS.into_iter().chain(["sweep", "space"]);
         if let Some(key) = patch.as_object().and_then(|map| map.keys().find(|key| known().all(|part| part != *key))) {
             let at = [&path[..], std::slice::from_ref(key)].concat();
             let fault = Fault::new(tree.place(&at, document), "there is no such key").key(at.join("."));

@@ -25,7 +25,7 @@ use sha2::{Digest as _, Sha256};
 static METER: Meter = Meter;
 
 /// Keys and values of the format, and what YAML makes of a few signs.
-const WORDS: [&str; 30] = [
+const WORDS: [&str; 35] = [
     "arms",
     "sweep",
     "seeds",
@@ -56,6 +56,11 @@ const WORDS: [&str; 30] = [
     "!!binary",
     "1e999",
     "0x7fffffffffffffff",
+    "search",
+    "space",
+    "choice",
+    "uniform",
+    "int",
 ];
 
 const SIGNS: [&str; 14] =
@@ -81,8 +86,27 @@ sweep: {data.count: [50, 100], train.batch_size: [16, 32]}
 scales: {cpu: {train: {epochs: 5}}, paper: {seeds: [1, 2, 3]}}
 ";
 
+/// One that draws its configurations.
+const SEARCHED: &str = "\
+name: x
+question: What is best?
+outcome: {metric: test_loss, last_epochs: 2}
+data: {count: 60, validation: 0.1}
+model: {mlp: {hidden: [8]}}
+train: {epochs: 4}
+seeds: [1, 2]
+search: {method: successive_halving, seed: 1, configurations: 3, min_epochs: 1, reduction: 2, space: {train.batch_size: {int: [8, 32]}}}
+arms:
+  sgd: {optimizer: sgd, space: {optimizer.lr: {log_uniform: [0.01, 1]}, optimizer.momentum: {uniform: [0, 0.9]}}}
+  adam: {optimizer: adam, space: {options.schedule: {choice: [constant, cosine]}}}
+";
+
 fn experiment(rng: &mut Rng) -> Vec<u8> {
-    let text = if rng.below(2) == 0 { RICH.to_owned() } else { TINY.replace("name: tiny", "name: x") };
+    let text = match rng.below(3) {
+        0 => RICH.to_owned(),
+        1 => SEARCHED.to_owned(),
+        _ => TINY.replace("name: tiny", "name: x"),
+    };
     if rng.below(2) == 0 {
         let mut bytes = text.into_bytes();
         let words: &[&str] = if rng.below(2) == 0 { &SIGNS } else { &WORDS };

@@ -18,6 +18,7 @@ mod pack;
 mod plan;
 mod report;
 mod run;
+mod search;
 mod show;
 mod source;
 mod status;
@@ -65,6 +66,7 @@ Examples:
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(run::Args),
+    Search(search::Args),
     Plan(plan::Args),
     Status(status::Args),
     Watch(watch::Args),
@@ -187,6 +189,7 @@ pub fn main() -> ExitCode {
     };
     let result = match cli.command {
         Command::Run(args) => run::run(&args),
+        Command::Search(args) => search::search(&args),
         Command::Plan(args) => plan::plan(&args),
         Command::Status(args) => status::status(&args),
         Command::Watch(args) => watch::watch(&args),

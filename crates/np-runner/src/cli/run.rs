@@ -59,6 +59,11 @@ pub(super) struct Args {
 }
 
 impl Args {
+    /// When it is to be over, from now on.
+    pub(super) fn limit(&self) -> Option<Limit> {
+        self.minutes.map(Limit::within)
+    }
+
     /// These, to be over after so much time.
     pub(super) fn within(self, time: Option<Duration>) -> Self {
         Self { minutes: time.or(self.minutes), ..self }
@@ -71,27 +76,59 @@ fn one_or_more(text: &str) -> std::result::Result<u16, String> {
 }
 
 pub(super) fn run(args: &Args) -> Result<ExitCode> {
-    let limit = args.minutes.map(Limit::within);
+    let limit = args.limit();
     let request = args.experiment.request();
-    let data_dir = args.experiment.place.data_dir.as_deref();
     let store = args.experiment.store()?;
-    let planned = asked(&request, data_dir, &store, false)?;
-    let todo = missing(&planned.plan, &store);
+    let planned = asked(&request, args.experiment.place.data_dir.as_deref(), &store, false)?;
+    let command = command("run", &request);
+    train(args, &Sweep { file: &request.file, planned, store: &store, command, limit, shown: Shown::Results })
+}
+
+/// The runs of an experiment, to be trained.
+pub(super) struct Sweep<'a> {
+    /// The experiment.
+    pub(super) file: &'a Path,
+    /// Its plan.
+    pub(super) planned: Planned,
+    /// Where plan and records are.
+    pub(super) store: &'a Store,
+    /// What records say about the command.
+    pub(super) command: String,
+    /// When it is to be over.
+    pub(super) limit: Option<Limit>,
+    /// What is printed at the end.
+    pub(super) shown: Shown,
+}
+
+/// What is printed once runs are trained.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Shown {
+    /// A table of what they reached.
+    Results,
+    /// Nothing: they are for something else, and the test split is to have no part in that.
+    Nothing,
+}
+
+/// Trains what has no record yet.
+pub(super) fn train(args: &Args, sweep: &Sweep<'_>) -> Result<ExitCode> {
+    let Sweep { file, planned, store, command, limit, shown } = sweep;
+    let data_dir = args.experiment.place.data_dir.as_deref();
+    let todo = missing(&planned.plan, store);
     let open: BTreeSet<&str> = todo.iter().map(|&index| planned.plan.runs[index].id.as_str()).collect();
-    clear(&store, planned.plan.runs.iter().map(|run| run.id.as_str()).filter(|id| !open.contains(id)));
+    clear(store, planned.plan.runs.iter().map(|run| run.id.as_str()).filter(|id| !open.contains(id)));
     if let Some(fault) = planned.unread.clone().filter(|_| !todo.is_empty()) {
         return Err(fault.into());
     }
-    let gpus = gpus(args, &planned, &todo)?;
-    origin::check(&store, &planned.plan, &request.file)?;
-    let kept = keep_plan(&planned.plan, &store)?;
+    let gpus = gpus(args, planned, &todo)?;
+    origin::check(store, &planned.plan, file)?;
+    let kept = keep_plan(&planned.plan, store)?;
     if kept {
-        origin::keep(&store, &planned.plan, &request.file);
+        origin::keep(store, &planned.plan, file);
     }
     let (jobs, threads) = (args.jobs.map(usize::from), args.threads.map(usize::from));
-    let left_out = introduce(&planned, &store, &todo);
+    let left_out = introduce(planned, store, &todo);
     if args.launcher == Launcher::Slurm && !todo.is_empty() {
-        return submit(args, &planned, &store, &todo);
+        return submit(args, sweep, &todo);
     }
     let on_cpu = todo.iter().filter(|&&index| !wants(&planned.plan.runs[index])).count();
     let share = Share::of(cores(), on_cpu, jobs, threads);
@@ -100,24 +137,26 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
     }
     let mut tally = Tally::default();
     if !todo.is_empty() {
-        estimate(&planned, &store, &todo, share, &gpus)?;
-        let caller = caller(&request);
+        estimate(planned, store, &todo, share, &gpus)?;
+        let caller = caller(command);
         let launch = Launch {
             plan: &planned.plan,
-            store: &store,
+            store,
             share,
             gpus,
             data_dir,
             caller: &caller,
             snapshots: args.snapshot_every,
             on_failure: if args.fail_fast { OnFailure::Stop } else { OnFailure::GoOn },
-            limit,
+            limit: *limit,
             other_gpu: other_gpu(args),
         };
         tally = launch.train(&todo, &mut Screen::new(todo.len()))?;
     }
-    print(&results(&planned.plan, &store))?;
-    let code = conclude(&planned.plan, &store, &tally);
+    if *shown == Shown::Results {
+        print(&results(&planned.plan, store))?;
+    }
+    let code = conclude(&planned.plan, store, &tally);
     if left_out > 0 {
         say!(
             "{} left out: what stands in the place of a record cannot be used, and is not set aside",
@@ -152,8 +191,8 @@ fn keep_plan(plan: &Plan, store: &Store) -> Result<bool> {
 }
 
 /// Who asks for the runs, for their records.
-fn caller(request: &Request) -> Caller {
-    let caller = Caller::of(command(request));
+fn caller(command: &str) -> Caller {
+    let caller = Caller::of(command.to_owned());
     if caller.commit.is_none() {
         say!(
             "note: records will name no commit: this `np` was not built from the code in its source tree as that is now"
@@ -185,7 +224,8 @@ fn gpus(args: &Args, planned: &Planned, todo: &[usize]) -> Result<Gpus> {
 }
 
 /// Hands the runs to Slurm; prints the ids of the arrays.
-fn submit(args: &Args, planned: &Planned, store: &Store, todo: &[usize]) -> Result<ExitCode> {
+fn submit(args: &Args, sweep: &Sweep<'_>, todo: &[usize]) -> Result<ExitCode> {
+    let Sweep { planned, store, command, .. } = sweep;
     if args.fail_fast {
         let place = Place::Option("--fail-fast".into());
         let fault = Fault::new(place, "a cluster's tasks do not know of one another");
@@ -206,7 +246,6 @@ fn submit(args: &Args, planned: &Planned, store: &Store, todo: &[usize]) -> Resu
         let fault = Fault::new(place, "a cluster's tasks have limits of their own");
         return Err(fault.hint("say `time` in the experiment's `launcher.slurm` instead").into());
     }
-    let request = args.experiment.request();
     let submission = Submission {
         plan: &planned.plan,
         store,
@@ -214,7 +253,7 @@ fn submit(args: &Args, planned: &Planned, store: &Store, todo: &[usize]) -> Resu
         jobs: args.jobs.map(usize::from),
         threads: args.threads.map(usize::from),
         data_dir: args.experiment.place.data_dir.as_deref(),
-        caller: &caller(&request),
+        caller: &caller(command),
         snapshots: args.snapshot_every,
         other_gpu: other_gpu(args),
     };
@@ -323,14 +362,14 @@ fn conclude(plan: &Plan, store: &Store, tally: &Tally) -> ExitCode {
 }
 
 /// The command as records keep it: without the machine's paths.
-fn command(request: &Request) -> String {
-    let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let mut file = name(&request.file);
-    let folder = std::path::absolute(&request.file).ok().and_then(|path| path.parent().map(name));
+pub(super) fn command(name: &str, request: &Request) -> String {
+    let last = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let mut file = last(&request.file);
+    let folder = std::path::absolute(&request.file).ok().and_then(|path| path.parent().map(last));
     if folder.as_deref() == Some("experiments") {
         file = format!("experiments/{file}");
     }
-    let mut words = vec!["np run".to_owned(), file];
+    let mut words = vec![format!("np {name}"), file];
     words.extend(request.scale.iter().map(|scale| format!("--scale {scale}")));
     words.extend(request.overrides());
     words.join(" ")
@@ -350,7 +389,10 @@ mod tests {
             ..Request::default()
         };
         let tail = "--scale cpu --set optimizer.lr=0.5 --seeds 1,2";
-        assert_eq!(command(&request("/home/me/lab/experiments/a.yaml")), format!("np run experiments/a.yaml {tail}"));
-        assert_eq!(command(&request("/home/me/a.yaml")), format!("np run a.yaml {tail}"));
+        assert_eq!(
+            command("run", &request("/home/me/lab/experiments/a.yaml")),
+            format!("np run experiments/a.yaml {tail}")
+        );
+        assert_eq!(command("search", &request("/home/me/a.yaml")), format!("np search a.yaml {tail}"));
     }
 }
