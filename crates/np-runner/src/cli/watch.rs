@@ -21,7 +21,7 @@ use crate::{
     error::{Error, Result},
     launch::slurm::Queue,
     spec::default_store,
-    watch::{METRICS, View, draw, view},
+    watch::{METRICS, Seen, View, draw, view},
 };
 
 /// Watch a sweep in the terminal: progress, time left, a row an arm, curves
@@ -55,9 +55,10 @@ pub(super) fn watch(args: &Args) -> Result<ExitCode> {
     let store = Store::open(folder)?;
     let planned = asked(&request, args.place.data_dir.as_deref(), &store, true)?;
     say_unread(&planned, &args.place);
-    let look = || -> Result<View> {
+    let mut seen = Seen::default();
+    let mut look = || -> Result<View> {
         let queue = if Queue::concerns(&store) { Queue::of(&store).unwrap_or(None) } else { None };
-        view(&planned.plan, &store, queue.as_ref())
+        view(&planned.plan, &store, queue.as_ref(), &mut seen)
     };
     let first = look()?;
     if args.once || !std::io::stdout().is_terminal() {
@@ -79,7 +80,7 @@ pub(super) fn watch(args: &Args) -> Result<ExitCode> {
 fn watching(
     terminal: &mut ratatui::DefaultTerminal,
     mut view: View,
-    look: impl Fn() -> Result<View>,
+    mut look: impl FnMut() -> Result<View>,
 ) -> Result<ExitCode> {
     let lost = |source| Error::io("the terminal")(source);
     let (mut metric, mut selected, mut looked, mut every) = (0, 0_usize, Instant::now(), EVERY);

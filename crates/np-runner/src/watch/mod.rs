@@ -1,6 +1,7 @@
 //! A sweep as it goes on, for `np watch`: read from the store's records, locks and snapshots, like `np status`, so that anybody can look on, whoever trains.
 
 mod draw;
+mod seen;
 
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use crate::{
 };
 
 pub(crate) use draw::draw;
+pub(crate) use seen::Seen;
 
 /// The numbers that can be looked at, in the order in which a key goes through them.
 pub(crate) const METRICS: [Metric; 4] =
@@ -76,13 +78,12 @@ impl Group {
     }
 }
 
-/// What a store says of a plan now.
+/// What a store says of a plan now; records that were seen before are read again only where their files have changed.
 ///
 /// # Errors
 /// Those of reading records and locks.
-pub(crate) fn view(plan: &Plan, store: &Store, queue: Option<&Queue>) -> Result<View> {
-    // What cannot be read is left out: `np status` says it.
-    let runs = store.records_of(plan).runs;
+pub(crate) fn view(plan: &Plan, store: &Store, queue: Option<&Queue>, seen: &mut Seen) -> Result<View> {
+    let runs = seen.records_of(plan, store);
     let rows = status_of(plan, store, queue, runs.clone())?;
     let axes = axis_names(runs.iter().map(|(run, _)| run));
     let costs = Costs::of(store, &runs)?;
