@@ -5,8 +5,6 @@
 //! of examples, each as a little-endian 64-bit integer; the labels; the pixels. Lengths come before contents, so that two
 //! different sets can't give the same bytes.
 
-use std::fmt::Write;
-
 use sha2::{Digest, Sha256};
 
 use crate::dataset::Split;
@@ -24,10 +22,12 @@ pub fn digest(train: &Split, test: &Split) -> String {
         hasher.update(&split.labels);
         hasher.update(&split.images);
     }
-    hasher.finalize().iter().fold(String::with_capacity(64), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}"); // writing to a string can't fail
-        text
-    })
+    hex(&hasher.finalize())
+}
+
+/// Bytes as lower-case hexadecimal digits, two each.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// The digest of the official set: the embedded one for [`Source::Mini`], the complete 60,000 + 10,000 for [`Source::Full`].

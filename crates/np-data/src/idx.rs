@@ -190,8 +190,7 @@ impl Stream<'_> {
 }
 
 fn hex(bytes: &[u8]) -> String {
-    let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("0x{digits}")
+    format!("0x{}", crate::digest::hex(bytes))
 }
 
 #[cfg(test)]

@@ -40,7 +40,7 @@ pub use semantics::{SEMANTICS, semantics_of};
 pub use stated::{Direction, EpochMetric, Hypothesis, StatedOutcome};
 pub use store::{Archive, ArchiveWriter, Kind, Packed, Part, Reading, Store, StoreError, Taken, read_regular};
 pub use table::{Cell, Column, Edge, Shown, Table, words};
-pub use text::{can_name, csv_field, is_hidden, visible, visible_json, visible_lines};
+pub use text::{can_name, csv_field, hex, is_hidden, visible, visible_json, visible_lines};
 
 /// Version of the JSON layout of plans and records. A reader refuses a newer one.
 pub const SCHEMA: u32 = 1;

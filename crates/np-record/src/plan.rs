@@ -9,6 +9,7 @@ use sha2::{Digest, Sha256};
 
 use crate::select::Split;
 use crate::stated::{Hypothesis, StatedOutcome};
+use crate::text::hex;
 
 /// The runs that an experiment file stands for, once scale, overrides and sweeps have been applied.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -188,8 +189,4 @@ pub(crate) fn digest_without(content: &impl Serialize, key: &str) -> String {
 /// SHA-256 of bytes, in hex.
 pub(crate) fn hex_of(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
-}
-
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }

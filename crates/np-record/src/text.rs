@@ -85,6 +85,16 @@ pub fn csv_field(text: &str) -> String {
     }
 }
 
+/// Bytes as lower-case hexadecimal digits, two each: how digests are written.
+///
+/// ```
+/// assert_eq!(np_record::hex(&[0, 10, 255]), "000aff");
+/// ```
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// A cell of a Markdown table.
 pub(crate) fn markdown_cell(text: &str) -> String {
     visible(text).replace('|', "\\|")

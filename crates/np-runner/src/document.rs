@@ -9,7 +9,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use np_record::{is_hidden, visible};
+use np_record::{hex, is_hidden, visible};
 use saphyr_parser::{Event, Marker, Parser};
 use serde_json::{Map, Number, Value};
 use sha2::{Digest, Sha256};
@@ -50,7 +50,7 @@ impl Document {
     /// The bytes of a file that goes by the name `path`.
     pub(crate) fn of(path: &Path, bytes: Vec<u8>) -> Result<Self> {
         let whole = || Place::File(path.to_owned(), None);
-        let sha256 = Sha256::digest(&bytes).iter().map(|b| format!("{b:02x}")).collect();
+        let sha256 = hex(&Sha256::digest(&bytes));
         let text = String::from_utf8(bytes).map_err(|error| {
             let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
             let line = good.iter().filter(|b| **b == b'\n').count() + 1;

@@ -180,6 +180,12 @@ impl Fault {
         Self { place, key: None, problem: Problem::Other(problem.into()), hint: None }
     }
 
+    /// What an error of another crate says of `place`.
+    pub(crate) fn told(place: Place, error: &dyn fmt::Display) -> Self {
+        let (problem, hint) = parted(&error.to_string());
+        Self::new(place, problem).hint_if(hint)
+    }
+
     pub(crate) fn key(mut self, key: impl Into<String>) -> Self {
         self.key = Some(key.into());
         self
@@ -220,6 +226,14 @@ impl fmt::Display for Place {
             Self::File(path, None) => write!(f, "{}", path.display()),
             Self::Option(option) => write!(f, "`{option}`"),
         }
+    }
+}
+
+/// A message, and its hint: the errors of the other crates print it on a second line.
+pub(crate) fn parted(message: &str) -> (String, Option<String>) {
+    match message.split_once("\nhint: ") {
+        Some((problem, hint)) => (problem.to_owned(), Some(hint.to_owned())),
+        None => (message.to_owned(), None),
     }
 }
 

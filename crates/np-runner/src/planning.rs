@@ -220,10 +220,7 @@ pub(crate) fn of_stored(plan: Plan, file: &Path, data_dir: Option<&Path>) -> Res
         let (at_hand, remark) = match DataSet::load(name, source, data_dir) {
             Ok(set) => (set.digest.clone(), standing(set.identity).remark(&set.title)),
             Err(error) if error.is_absence() => {
-                let text = error.to_string();
-                let (problem, hint) = text.split_once("\nhint: ").unwrap_or((&text, ""));
-                let hint = Some(hint.to_owned()).filter(|hint| !hint.is_empty());
-                let fault = Fault::new(Place::File(file.to_owned(), None), problem).hint_if(hint);
+                let fault = Fault::told(Place::File(file.to_owned(), None), &error);
                 unread.get_or_insert(Box::new(fault));
                 let identity = Identity::of(name, source, &digest, None);
                 (digest.clone(), standing(identity).remark(&identity.title(name, source, None, &digest)))
@@ -253,7 +250,7 @@ pub(crate) fn plan_name(experiment: &str, overrides: &[String]) -> String {
         return experiment.to_owned();
     }
     let hash = Sha256::digest(overrides.join("\n"));
-    format!("{experiment}.{}", hash.iter().take(4).map(|byte| format!("{byte:02x}")).collect::<String>())
+    format!("{experiment}.{}", np_record::hex(&hash[..4]))
 }
 
 /// Why a data set is not read.
@@ -273,12 +270,8 @@ fn read(run: &SpecRun, spec: &Spec, data_dir: Option<&Path>) -> Result<Known, Un
         if let Some(cause) = std::error::Error::source(&error) {
             text = format!("{text}: {cause}");
         }
-        let (problem, hint) = match text.split_once("\nhint: ") {
-            Some((problem, hint)) => (problem.to_owned(), Some(hint.to_owned())),
-            None => (text, None),
-        };
-        let fault = Fault::new(run.tree.place(&key, &spec.document), problem).key(key.join("."));
-        let fault = Box::new(fault.hint_if(hint));
+        let fault = Fault::told(run.tree.place(&key, &spec.document), &text).key(key.join("."));
+        let fault = Box::new(fault);
         match error {
             error if error.is_absence() => Unread::NoFolder(fault),
             _ => Unread::Broken(fault),

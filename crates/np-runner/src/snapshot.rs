@@ -211,8 +211,7 @@ fn progress(header: &[u8]) -> Result<Progress> {
 }
 
 fn header(rest: &[u8]) -> String {
-    let digest: String = Sha256::digest(rest).iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("{MAGIC} {VERSION} {digest}\n")
+    format!("{MAGIC} {VERSION} {}\n", np_record::hex(&Sha256::digest(rest)))
 }
 
 #[cfg(test)]

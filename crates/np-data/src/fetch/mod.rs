@@ -304,7 +304,7 @@ fn digest_of(path: &Path) -> Result<String, Error> {
     let mut buffer = vec![0; 1 << 16];
     loop {
         match file.read(&mut buffer).map_err(failed)? {
-            0 => return Ok(hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect()),
+            0 => return Ok(crate::digest::hex(&hasher.finalize())),
             count => hasher.update(&buffer[..count]),
         }
     }

@@ -35,7 +35,7 @@ use np_record::{PlannedRun, Store};
 
 use crate::{
     device::Device,
-    error::{Error, Result},
+    error::{Error, Result, parted},
     keeper::Every,
     launch::OtherGpu,
     provenance::Caller,
@@ -258,9 +258,9 @@ fn refuse(error: &clap::Error) -> ExitCode {
 fn with_cause(error: &Error) -> String {
     let text = error.to_string();
     let cause = std::error::Error::source(error).map(ToString::to_string).filter(|cause| !text.contains(cause));
-    match (cause, text.split_once("\nhint: ")) {
-        (Some(cause), Some((problem, hint))) => format!("{problem}: {cause}\nhint: {hint}"),
-        (Some(cause), None) => format!("{text}: {cause}"),
+    match (cause, parted(&text)) {
+        (Some(cause), (problem, Some(hint))) => format!("{problem}: {cause}\nhint: {hint}"),
+        (Some(cause), (problem, None)) => format!("{problem}: {cause}"),
         (None, _) => text,
     }
 }

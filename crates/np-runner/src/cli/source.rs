@@ -108,9 +108,7 @@ pub(super) fn read(
 
 /// An error of np-record, whose hint stands on a second line, as a fault.
 pub(super) fn refused(place: Place, error: &dyn std::fmt::Display) -> Error {
-    let text = error.to_string();
-    let (problem, hint) = text.split_once("\nhint: ").map_or((text.as_str(), None), |(a, b)| (a, Some(b)));
-    Fault::new(place, problem).hint_if(hint.map(str::to_owned)).into()
+    Fault::told(place, error).into()
 }
 
 /// Whether a file is a plan, and not an experiment.

@@ -279,7 +279,7 @@ fn copy_program(folder: &Path) -> Result<(PathBuf, String)> {
     if !is_whole(&copy, &digest) {
         write_program(&copy, &bytes).map_err(Error::io(&copy))?;
     }
-    Ok((copy, digest.iter().map(|byte| format!("{byte:02x}")).collect()))
+    Ok((copy, np_record::hex(&digest)))
 }
 
 /// Whether there is a program with this digest, and no link to one.
@@ -310,7 +310,7 @@ fn prune(folder: &Path, keep: &[&Path]) {
 }
 
 fn short(digest: &[u8]) -> String {
-    digest.iter().take(6).map(|byte| format!("{byte:02x}")).collect()
+    np_record::hex(&digest[..6])
 }
 
 fn absent(program: &str) -> Error {
