@@ -8,7 +8,8 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 use crate::PlannedRun;
-use crate::plan::{canonical, digest_without, hex};
+use crate::plan::{canonical, digest_without};
+use crate::text::hex;
 
 /// One finished, diverged or failed run.
 ///
