@@ -9,6 +9,7 @@ mod budgets;
 mod claims;
 pub(crate) mod design;
 mod numbers;
+mod parts;
 mod sensitivity;
 mod tables;
 

@@ -11,8 +11,8 @@ pub(crate) mod evidence;
 mod fig1;
 mod gallery;
 pub(crate) mod optimizers;
-mod parts;
-mod rates;
+pub(crate) mod parts;
+pub(crate) mod rates;
 pub(crate) mod runs;
 pub(crate) mod source;
 pub(crate) mod space;
@@ -21,7 +21,7 @@ mod steps;
 pub(crate) mod study;
 mod table;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -210,7 +210,7 @@ impl fmt::Display for Untrained {
 
 impl std::error::Error for Untrained {}
 
-/// Runs the command. A figure that cannot be drawn keeps no other from being drawn. One that lacks records, is not to be trained, and is not in the folder either, is left out: a new
+/// Runs the command: first the figures whose runs are there, then, each as soon as they are trained, the others. A figure that cannot be drawn keeps no other from being drawn. One that lacks records, is not to be trained, and is not in the folder either, is left out: a new
 /// experiment need not be trained at every scale. Where it is there already, its records must be, too.
 pub(crate) fn run(options: &Options, root: &Path) -> Result<()> {
     let workspace = Workspace { root: root.to_path_buf(), scale: options.scale, ask: Workspace::planned };
@@ -224,7 +224,13 @@ pub(crate) fn run(options: &Options, root: &Path) -> Result<()> {
     };
     let mut known = BTreeMap::new();
     let (mut failed, mut drawn): (Vec<String>, Vec<Number>) = (Vec::new(), Vec::new());
-    for number in numbers {
+    let here = |name: &str| workspace.obtain(name, &|reason| Err(Untrained(reason.to_owned()).into()));
+    let (numbers, waiting) =
+        ready_first(numbers, |number| options.no_train || obtain(&mut known, number.experiments(), here).is_ok());
+    for (at, number) in numbers.iter().copied().enumerate() {
+        if at >= waiting {
+            eprintln!("{}", next(&numbers[at..]));
+        }
         let figure = match number {
             Number::Gallery => gallery::walk(root).and_then(|walks| gallery::draw(&walks)),
             _ => obtain(&mut known, number.experiments(), |name| workspace.obtain(name, &|reason| train(name, reason)))
@@ -256,12 +262,32 @@ pub(crate) fn run(options: &Options, root: &Path) -> Result<()> {
         bail!("not drawn, for the reasons above: {}", failed.join(", "));
     }
     if options.only.is_empty() {
+        drawn.sort();
         let names = experiments(&drawn);
         let page = folder.join("report.html");
         workspace.report(&names, &page)?;
         println!("{}", page.display());
     }
     Ok(())
+}
+
+/// Figures whose runs are there before those that something has to be trained for, and where the latter begin.
+fn ready_first(numbers: Vec<Number>, ready: impl FnMut(&Number) -> bool) -> (Vec<Number>, usize) {
+    let (mut order, waiting): (Vec<_>, Vec<_>) = numbers.into_iter().partition(ready);
+    let from = order.len();
+    order.extend(waiting);
+    (order, from)
+}
+
+/// `figure 3 next, from fig3-low-data; then figures 5, 7`. How long its runs take, `np run` says.
+fn next(numbers: &[Number]) -> String {
+    let Some((first, others)) = numbers.split_first() else { return String::new() };
+    let mut text = format!("{} next, from {}", first.title(), first.experiments().join(", "));
+    if !others.is_empty() {
+        let others: Vec<_> = others.iter().map(|number| number.title().replace("figure ", "")).collect();
+        text += &format!("; then {} {}", if others.len() == 1 { "figure" } else { "figures" }, others.join(", "));
+    }
+    text
 }
 
 /// The runs of experiments; those of one that several figures show are obtained once.

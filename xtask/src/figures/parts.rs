@@ -1,7 +1,7 @@
 //! Figure 12: what is lost when a part of the full rule is taken out: paired differences to the full rule, and to a coefficient of 1.
 
 use anyhow::Result;
-use np_record::compare::{Comparison, Group, Metric, Question};
+use np_record::compare::{Comparison, Difference, Group, Metric, Question};
 use np_record::stats::Bootstrap;
 use serde_json::json;
 
@@ -16,7 +16,7 @@ use crate::draw::theme;
 /// The key that tells the sets apart.
 const SETTING: &str = "setting";
 /// How the arms of each set end, and what it is called.
-const SETTINGS: [(&str, &str); 4] = [
+pub(crate) const SETTINGS: [(&str, &str); 4] = [
     ("-mnist", "MNIST"),
     ("-fashion", "Fashion-MNIST"),
     ("-quarter", "Fashion-MNIST, 25 %"),
@@ -28,38 +28,59 @@ const BASELINES: [(&str, &str); 2] = [("full", "full rule"), ("coefficient-one",
 const WIDTH: f64 = 3720.0;
 const ROW: f64 = 76.0;
 
+/// Every arm against both baselines, on each set.
+pub(crate) struct Parts {
+    /// The runs, their set an axis of their plan.
+    pub(crate) runs: Runs,
+    /// The arms in the order of the experiment.
+    pub(crate) arms: Vec<String>,
+    comparisons: Vec<Comparison>,
+}
+
+impl Parts {
+    /// Compares by the experiment's outcome.
+    pub(crate) fn of(runs: &Runs) -> Result<Self> {
+        let measure = study::outcome(runs)?;
+        let runs = study::by_setting(runs, SETTING, &SETTINGS.map(|(ending, title)| (ending, json!(title))))?;
+        let arms = runs.arms();
+        let all: Vec<_> = runs.runs.iter().map(|(run, record)| (run.clone(), Some(record.clone()))).collect();
+        let mut comparisons = Vec::new();
+        for (baseline, _) in BASELINES {
+            for arm in arms.iter().filter(|arm| *arm != baseline) {
+                let (arm, baseline) = (arm.clone(), baseline.to_owned());
+                let question = Question { arm, baseline, metric: measure, bootstrap: Bootstrap::default() };
+                comparisons.push(Comparison::new(question, &all)?);
+            }
+        }
+        Ok(Self { runs, arms, comparisons })
+    }
+
+    /// An arm minus a baseline on a set; nothing where no seed finished in both.
+    pub(crate) fn difference(&self, arm: &str, baseline: &str, setting: &str) -> Option<&Difference> {
+        let pair = self.comparisons.iter().find(|pair| pair.arm == arm && pair.baseline == baseline)?;
+        let here = |group: &&Group| group.axes.get(SETTING) == Some(&json!(setting));
+        pair.groups.iter().find(here)?.difference.as_ref()
+    }
+}
+
 /// Draws the figure.
 pub(crate) fn draw(scale: Scale, runs: &Runs) -> Result<Figure> {
     let measure = study::outcome(runs)?;
-    let runs = &study::by_setting(runs, SETTING, &SETTINGS.map(|(ending, title)| (ending, json!(title))))?;
-    let arms = runs.arms();
-    let all: Vec<_> = runs.runs.iter().map(|(run, record)| (run.clone(), Some(record.clone()))).collect();
-    let mut comparisons: Vec<Comparison> = Vec::new();
-    for (baseline, _) in BASELINES {
-        for arm in arms.iter().filter(|arm| *arm != baseline) {
-            let (arm, baseline) = (arm.clone(), baseline.to_owned());
-            let question = Question { arm, baseline, metric: measure, bootstrap: Bootstrap::default() };
-            comparisons.push(Comparison::new(question, &all)?);
-        }
-    }
-    let found = |arm: &str, baseline: &str, setting: &str| {
-        let pair = comparisons.iter().find(|pair| pair.arm == arm && pair.baseline == baseline)?;
-        let here = |group: &&Group| group.axes.get(SETTING) == Some(&json!(setting));
-        pair.groups.iter().find(here)?.difference.as_ref()
-    };
+    let parts = Parts::of(runs)?;
+    let (runs, arms) = (&parts.runs, &parts.arms);
     let (mut rows, mut panels) = (Vec::new(), Vec::new());
     let mut letters = 'A'..;
     for (_, setting) in SETTINGS {
         for ((baseline, title), letter) in BASELINES.iter().zip(&mut letters) {
             let mut lines = Vec::new();
-            for arm in &arms {
+            for arm in arms {
                 let look = theme::arm(arm)?;
                 lines.push(Line {
                     label: look.label.into(),
                     look,
                     setting: setting.into(),
                     arm: format!("{arm} − {baseline}"),
-                    difference: found(arm, baseline, setting),
+                    difference: parts.difference(arm, baseline, setting),
                     beside: None,
                 });
             }
@@ -75,7 +96,7 @@ pub(crate) fn draw(scale: Scale, runs: &Runs) -> Result<Figure> {
     let mut text = String::from("**Found** (from the records).");
     for (_, setting) in SETTINGS {
         let by_part = arms.iter().filter(|arm| *arm != "full").filter_map(|arm| {
-            let difference = found(arm, "full", setting)?;
+            let difference = parts.difference(arm, "full", setting)?;
             Some(format!("{} {}", theme::arm(arm).ok()?.label, in_points(difference)))
         });
         text += &format!(" {setting}, minus the full rule: {}.", by_part.collect::<Vec<_>>().join("; "));

@@ -12,7 +12,7 @@ use super::caption::Caption;
 use super::curves::{data_title, heights, looks};
 use super::evidence::{interval, p_text};
 use super::optimizers::RATE;
-use super::runs::Runs;
+use super::runs::{Runs, Summary};
 use super::study::{self, Along, capital, signed};
 use super::table::{Mark, Row, long_format};
 use super::{Figure, Scale};
@@ -26,6 +26,12 @@ const SHARE: &str = "data.fraction";
 /// The rule whose curve is in question.
 const SUBJECT: &str = "full";
 
+/// What is drawn, so that the rates at which nothing learns do not hide the others: accuracies at most so many points below a panel's best, losses at most so many times
+/// its least, differences of at most so many points where the full rule's accuracy is drawn.
+const BELOW: f64 = 3.0;
+const TIMES: f64 = 2.0;
+const APART: f64 = 2.5;
+
 /// Draws the figure.
 pub(crate) fn draw(scale: Scale, runs: &Runs) -> Result<Figure> {
     let measure = study::outcome(runs)?;
@@ -35,22 +41,40 @@ pub(crate) fn draw(scale: Scale, runs: &Runs) -> Result<Figure> {
     let rates = runs.values(RATE, None);
     let x = Axis::tried("Learning rate", &rates);
     let (mut rows, mut panels) = (Vec::new(), Vec::new());
+    // How many means are not drawn, and at which rates the full rule's accuracy is.
+    let (mut cut, mut learning): (usize, Vec<Vec<f64>>) = (0, Vec::new());
     let mut letters = 'A'..;
     for (measure, limits) in [(measure, Limits::PERCENT), (Metric::FinalTrainLoss.into(), Limits::POSITIVE)] {
         for (&share, letter) in shares.iter().zip(&mut letters) {
             let part = runs.at_fraction(share)?;
             let layers =
                 Along { runs: &part, axis: RATE, x_name: "learning_rate" }.curves(letter, measure, &mut rows)?;
+            let best = best_of(&layers, measure.higher_is_better());
+            let is_near = |spot: &Spot| match measure.higher_is_better() {
+                true => spot.mean >= best - BELOW,
+                false => spot.mean <= TIMES * best,
+            };
+            let (layers, far) = near(layers, is_near);
+            cut += far;
+            if measure.higher_is_better() {
+                let own = theme::arm(SUBJECT)?;
+                let spots = layers.iter().flat_map(|layer| match layer {
+                    Layer::Curve { look, spots, .. } if *look == own => spots.as_slice(),
+                    _ => &[],
+                });
+                learning.push(spots.map(|spot| spot.x).collect());
+            }
             let name = study::axis_name(measure);
             let mut panel = panel(&title, share, &x, (&name, limits), layers);
             panel.key = vec![study::over_epochs(measure)];
             panels.push(panel);
         }
     }
-    let all: Vec<_> = runs.runs.iter().map(|(run, record)| (run.clone(), Some(record.clone()))).collect();
-    let compared = Compared::of(&runs.plan, &all, &Asked { pairs: Pairs::Of(SUBJECT), ..Asked::default() })?;
-    for (&share, letter) in shares.iter().zip(&mut letters) {
+    let compared = compared(runs)?;
+    for ((&share, learning), letter) in shares.iter().zip(&learning).zip(&mut letters) {
         let layers = differences(&compared, (share, letter, &rates), &runs.data(), &mut rows)?;
+        let (layers, far) = near(layers, |spot| spot.mean.abs() <= APART && learning.contains(&spot.x));
+        cut += far;
         let mut panel = panel(&title, share, &x, ("Full rule − other arm (points)", Limits::ANY), layers);
         panel.key = vec![Key::remark("above the line: full rule better")];
         panels.push(panel);
@@ -67,6 +91,11 @@ pub(crate) fn draw(scale: Scale, runs: &Runs) -> Result<Figure> {
         ))
         .rates_are_tried()
         .bands("lines are means, bands 95 % bootstrap intervals of the mean (none where fewer than six runs make one); a rate of which no run has finished has no marker");
+    if cut > 0 {
+        caption = caption.note(format!(
+            "{cut} means are in the table and not drawn: accuracies more than {BELOW} points below a panel's best, losses above {TIMES} times its least, differences of more than {APART} points, or at rates at which the full rule's accuracy is not drawn"
+        ));
+    }
     if let Some(text) = study::expected(&runs.plan) {
         caption = caption.table(text);
     }
@@ -77,6 +106,37 @@ pub(crate) fn draw(scale: Scale, runs: &Runs) -> Result<Figure> {
         .note("every rate is shown, and none was chosen on held-out images: an arm's best rate is read off the test images here, for all arms alike".into())
         .finish()?;
     Ok(Figure { name: "fig13", drawing, table: long_format(&rows), caption })
+}
+
+/// The best mean of all curves.
+fn best_of(layers: &[Layer], highest: bool) -> f64 {
+    let means = layers.iter().flat_map(|layer| match layer {
+        Layer::Curve { spots, .. } => spots.as_slice(),
+        _ => &[],
+    });
+    let means = means.map(|spot| spot.mean);
+    if highest { means.fold(f64::NEG_INFINITY, f64::max) } else { means.fold(f64::INFINITY, f64::min) }
+}
+
+/// Curves without the means that are not `near`, and how many those are.
+fn near(layers: Vec<Layer>, near: impl Fn(&Spot) -> bool) -> (Vec<Layer>, usize) {
+    let mut cut = 0;
+    let layers = layers.into_iter().filter_map(|layer| match layer {
+        Layer::Curve { look, spots, .. } => {
+            let (spots, far): (Vec<_>, Vec<_>) = spots.into_iter().partition(&near);
+            cut += far.len();
+            study::curve(look, spots)
+        }
+        other => Some(other),
+    });
+    let layers = layers.collect();
+    (layers, cut)
+}
+
+/// The full rule against each other arm.
+pub(crate) fn compared(runs: &Runs) -> Result<Compared> {
+    let all: Vec<_> = runs.runs.iter().map(|(run, record)| (run.clone(), Some(record.clone()))).collect();
+    Ok(Compared::of(&runs.plan, &all, &Asked { pairs: Pairs::Of(SUBJECT), ..Asked::default() })?)
 }
 
 fn panel(title: &str, share: f64, x: &Axis, (name, limits): (&str, Limits), layers: Vec<Layer>) -> Panel {
@@ -138,20 +198,26 @@ fn differences(
 }
 
 /// How a difference changes from the lowest to the highest rate at which no run of either arm has diverged.
-struct Interaction {
-    baseline: String,
-    share: f64,
-    rates: [f64; 2],
+pub(crate) struct Interaction {
+    /// What the full rule is held against.
+    pub(crate) baseline: String,
+    /// The part of the data.
+    pub(crate) share: f64,
+    /// The two rates.
+    pub(crate) rates: [f64; 2],
     /// Mean difference at both, in points.
-    at: [f64; 2],
+    pub(crate) at: [f64; 2],
     /// High minus low, by seed, in points.
-    change: f64,
-    ends: Option<[f64; 2]>,
+    pub(crate) change: f64,
+    /// Its 95 % interval; none where pairs are too few.
+    pub(crate) ends: Option<[f64; 2]>,
     p: f64,
-    p_holm: f64,
+    /// Adjusted over all of them.
+    pub(crate) p_holm: f64,
 }
 
-fn interactions(compared: &Compared, shares: &[f64]) -> Vec<Interaction> {
+/// All of an experiment's.
+pub(crate) fn interactions(compared: &Compared, shares: &[f64]) -> Vec<Interaction> {
     let mut all = Vec::new();
     for comparison in &compared.hypotheses {
         for &share in shares {
@@ -210,6 +276,22 @@ fn table(interactions: &[Interaction]) -> Result<String> {
     Ok(out)
 }
 
+/// The rate at which an arm's mean is highest, and what it reaches there; a rate at which a run diverged is none.
+pub(crate) fn top(part: &Runs, arm: &str, measure: Measure) -> Result<Option<(f64, Summary)>> {
+    let mut top: Option<(f64, Summary)> = None;
+    for rate in part.values(RATE, Some(arm)) {
+        let here = part.where_axis(RATE, &rate.into())?;
+        let Some(summary) = here.measured(arm, measure)? else { continue };
+        if summary.values.len() < here.arm(arm)?.len() {
+            continue;
+        }
+        if top.as_ref().is_none_or(|(_, best)| summary.mean > best.mean) {
+            top = Some((rate, summary));
+        }
+    }
+    Ok(top)
+}
+
 /// What came out, in words.
 fn found(runs: &Runs, measure: Measure, shares: &[f64], interactions: &[Interaction]) -> Result<String> {
     let mut text = String::from("**Found** (from the records).");
@@ -217,19 +299,9 @@ fn found(runs: &Runs, measure: Measure, shares: &[f64], interactions: &[Interact
         let part = runs.at_fraction(share)?;
         let mut best: Vec<String> = Vec::new();
         for arm in part.arms() {
-            let mut top: Option<(f64, f64)> = None;
-            for rate in part.values(RATE, Some(&arm)) {
-                let Some(summary) = part.where_axis(RATE, &rate.into())?.measured(&arm, measure)? else { continue };
-                if top.is_none_or(|(_, mean)| summary.mean > mean) {
-                    top = Some((rate, summary.mean));
-                }
+            if let Some((rate, top)) = top(&part, &arm, measure)? {
+                best.push(format!("{} {:.2} % at {rate}", theme::arm(&arm)?.label, top.mean));
             }
-            best.extend(
-                top.map(|(rate, mean)| {
-                    Ok::<_, anyhow::Error>(format!("{} {mean:.2} % at {rate}", theme::arm(&arm)?.label))
-                })
-                .transpose()?,
-            );
         }
         let _ = write!(text, " The best means on {}: {}.", percent(share), best.join(", "));
         let changes = interactions.iter().filter(|one| one.share == share);

@@ -9,11 +9,15 @@ use np_record::compare::{Asked, Compared, Comparison, Difference, Verdict};
 use np_record::stats;
 
 use super::numbers::Numbers;
+use super::parts;
 use super::sensitivity::{LAST, Paired, last_epochs};
-use super::tables::difference_text;
+use super::tables::{difference_text, signed};
+use crate::draw::axis::percent;
 use crate::figures::budgets::SETTINGS;
 use crate::figures::evidence::p_alone;
+use crate::figures::rates::{self, Interaction};
 use crate::figures::runs::Runs;
+use crate::figures::study;
 
 /// A claim and what is found of it.
 struct Row {
@@ -51,6 +55,7 @@ pub(super) fn table(numbers: &Numbers) -> Result<String> {
             evidence: "[figure 11](#equal-budgets-figure-11), test accuracy, seeds 51–60",
         });
     }
+    rows.extend(signals(numbers)?);
     for (claim, title, set) in [
         ("4.1 The full rule is ahead of its ablation on MNIST", "MNIST", "mnist"),
         ("4.1 … on Fashion-MNIST", "Fashion-MNIST", "fashion"),
@@ -96,16 +101,71 @@ pub(super) fn table(numbers: &Numbers) -> Result<String> {
     Ok(out)
 }
 
+/// What each signal is worth, and whether the full rule's curve over learning rates lies above that of a coefficient of 1.
+fn signals(numbers: &Numbers) -> Result<Vec<Row>> {
+    let runs = numbers.runs("fig12-components")?;
+    let mut rows = Vec::new();
+    for (claim, arm) in [
+        ("… its activity signal helps (full rule against itself without it, each tuned)", "no-activity"),
+        ("… its memory signal helps", "no-memory"),
+        ("… its gradient signal helps", "no-gradient-at-all"),
+    ] {
+        let all = parts::full_minus(&runs, arm)?;
+        let (verdict, effect) = (over_sets(&all), listed(&all));
+        let evidence = "[figure 12](#components-figure-12), test accuracy, seeds 51–60";
+        rows.push(Row { claim, verdict, effect, evidence });
+    }
+    let runs = numbers.runs("fig13-rate-and-rule")?;
+    let all = rates::interactions(&rates::compared(&runs)?, &parts::shares(&runs));
+    let of: Vec<_> = all.iter().filter(|one| one.baseline == "coefficient-one").collect();
+    let mut said: Vec<&str> = of.iter().map(|one| over_rates(one)).collect();
+    said.dedup();
+    let measure = study::outcome(&runs)?;
+    let mut effect = Vec::new();
+    for one in of {
+        let part = runs.at_fraction(one.share)?;
+        let best = |arm: &str| -> Result<String> {
+            let (rate, top) = rates::top(&part, arm, measure)?.context("no rate at which all runs finished")?;
+            Ok(format!("{:.2} at {rate}", top.mean))
+        };
+        let ([low, high], [first, last], share) = (one.rates, one.at.map(signed), percent(one.share));
+        let p = p_alone(one.p_holm);
+        effect.push(format!(
+            "{share}: best {} against {}; difference {first} at {low}, {last} at {high}, p of the change {p}",
+            best("full")?,
+            best(&one.baseline)?
+        ));
+    }
+    rows.push(Row {
+        claim: "… its accuracy lies above coefficient 1's at every learning rate",
+        verdict: said.join("; "),
+        effect: effect.join("; "),
+        evidence: "[figure 13](#rate-and-rule-figure-13), Fashion-MNIST and a tenth of it, six rates, seeds 51–60",
+    });
+    Ok(rows)
+}
+
+/// Where one curve lies to the other, by the ends that no diverged run touches.
+fn over_rates(one: &Interaction) -> &'static str {
+    match (one.p_holm < Verdict::LEVEL, one.at[0] > 0.0, one.at[1] > 0.0) {
+        (true, true, false) => "no: moved to lower rates",
+        (true, false, true) => "no: moved to higher rates",
+        (_, true, true) => "above at both ends",
+        (_, false, false) => "no: below at both ends",
+        (false, ..) => "cannot be told",
+    }
+}
+
 /// The hypotheses of an experiment, adjusted over all of them.
-struct Stated(Vec<Comparison>);
+pub(super) struct Stated(Vec<Comparison>);
 
 impl Stated {
-    fn of(runs: &Runs) -> Result<Self> {
+    pub(super) fn of(runs: &Runs) -> Result<Self> {
         let all: Vec<_> = runs.runs.iter().map(|(run, record)| (run.clone(), Some(record.clone()))).collect();
         Ok(Self(Compared::of(&runs.plan, &all, &Asked::default())?.hypotheses))
     }
 
-    fn difference(&self, arm: &str, against: &str) -> Result<Difference> {
+    pub(super) fn difference(&self, arm: &str, against: &str) -> Result<Difference> {
         let pair = self.0.iter().find(|pair| pair.arm == arm && pair.baseline == against);
         let difference = pair.and_then(|pair| pair.groups.first()?.difference.clone());
         difference.with_context(|| format!("no hypothesis has `{arm}` against `{against}`, or no seed in both"))
@@ -151,7 +211,7 @@ fn over_sets(all: &[(&str, Difference)]) -> String {
     let (ahead, behind) = (names(Verdict::Ahead), names(Verdict::Behind));
     let part = |word: &str, names: &[&str]| match names.len() {
         0 => None,
-        n if n == all.len() => Some(format!("{word} on all three")),
+        n if n == all.len() => Some(format!("{word} on all {}", if n == 3 { "three" } else { "four" })),
         _ => Some(format!("{word} on {}", names.join(" and "))),
     };
     let parts: Vec<String> = [part("ahead", &ahead), part("behind", &behind)].into_iter().flatten().collect();

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, bail};
 use np_record::compare::Difference;
 
 use super::numbers::{Numbers, spread};
-use super::{bench, budgets, claims, design, sensitivity};
+use super::{bench, budgets, claims, design, parts, sensitivity};
 use crate::draw::theme;
 use crate::figures::evidence::{self, CONTROLS};
 use crate::figures::runs::{Quantity, Runs};
@@ -28,6 +28,9 @@ pub(super) fn table(numbers: &Numbers, name: &str) -> Result<String> {
     match name {
         "budgets" => budgets::table(&numbers.runs("fig11-equal-budgets")?),
         "claims" => claims::table(numbers),
+        "components" => parts::components(&numbers.runs("fig12-components")?),
+        "best-rates" => parts::best_rates(&numbers.runs("fig13-rate-and-rule")?),
+        "interaction" => parts::interaction(&numbers.runs("fig13-rate-and-rule")?),
         "accuracy" => accuracy(numbers),
         "evidence" => controls(numbers),
         "steps" => steps(numbers),

@@ -6,7 +6,7 @@ use np_record::Outcome;
 
 use super::{RATES, SEEDS, Scale, figure, made_up, write_spec};
 use crate::figures::runs::Runs;
-use crate::figures::{Number, Options, run};
+use crate::figures::{Number, Options, next, ready_first, run};
 
 /// The mean test accuracy over the last five epochs of a run, in percent.
 fn late(runs: &Runs, arm: &str, seed: u64) -> f64 {
@@ -129,4 +129,14 @@ fn a_figure_without_records_is_left_out_until_it_has_been_drawn() {
     fs::write(folder.join("fig13.md"), "**Figure 13.**\n").unwrap();
     let error = run(&options, dir.path()).unwrap_err().to_string();
     assert_eq!(error, "not drawn, for the reasons above: figure 13");
+}
+
+#[test]
+fn what_can_be_drawn_at_once_is_drawn_first_and_what_comes_next_is_said() {
+    let all = vec![Number::Method, Number::Sanity, Number::LowData, Number::Transfer, Number::Cost];
+    let here = [Number::Method, Number::LowData, Number::Cost];
+    let (order, from) = ready_first(all, |number| here.contains(number));
+    assert_eq!(order, [Number::Method, Number::LowData, Number::Cost, Number::Sanity, Number::Transfer]);
+    assert_eq!(next(&order[from..]), "figure 2 next, from fig2-sanity; then figure 5");
+    assert_eq!(next(&order[from + 1..]), "figure 5 next, from fig5-transfer");
 }
