@@ -57,3 +57,29 @@ pub trait Model: Send + Sync {
         self.parameters().iter().map(|(_, parameter)| parameter.elem_count()).sum()
     }
 }
+
+impl<M: Model + ?Sized> Model for Box<M> {
+    fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
+        (**self).forward(x, mode)
+    }
+
+    fn forward_recorded(&self, x: &Tensor, mode: Mode, recorder: &Recorder) -> Result<Tensor> {
+        (**self).forward_recorded(x, mode, recorder)
+    }
+
+    fn parameters(&self) -> Vec<(String, Var)> {
+        (**self).parameters()
+    }
+
+    fn buffers(&self) -> Vec<(String, Var)> {
+        (**self).buffers()
+    }
+
+    fn title(&self) -> String {
+        (**self).title()
+    }
+
+    fn num_parameters(&self) -> usize {
+        (**self).num_parameters()
+    }
+}

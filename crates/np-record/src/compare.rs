@@ -15,7 +15,7 @@ mod verdict;
 
 pub use alike::{Likeness, likenesses, note_likenesses};
 pub use measure::Measure;
-pub use metric::{Metric, UnknownMetric};
+pub use metric::{Metric, UnknownMetric, with_unit};
 pub use planned::{Asked, Compared, Family, Pairs};
 pub use pooled::pooled;
 pub use profile::{Cost, Problem, profile};

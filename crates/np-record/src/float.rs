@@ -66,6 +66,22 @@ impl Visitor<'_> for NumberVisitor {
 #[serde(transparent)]
 struct Number(#[serde(with = "crate::float")] f64);
 
+/// The same for a number that may be missing, and is then left out.
+pub(crate) mod option {
+    use super::{Deserialize, Deserializer, Number, Serialize, Serializer};
+
+    /// Writes the number.
+    #[expect(clippy::ref_option, reason = "the signature is serde's")]
+    pub(crate) fn serialize<S: Serializer>(value: &Option<f64>, out: S) -> Result<S::Ok, S::Error> {
+        value.map(Number).serialize(out)
+    }
+
+    /// Reads the number; one that is there is no `null`.
+    pub(crate) fn deserialize<'de, D: Deserializer<'de>>(input: D) -> Result<Option<f64>, D::Error> {
+        Number::deserialize(input).map(|Number(value)| Some(value))
+    }
+}
+
 /// The same for the numbers of a map.
 pub(crate) mod map {
     use super::{BTreeMap, Deserialize, Deserializer, Number, Serializer};

@@ -19,6 +19,7 @@ mod atomic;
 pub mod compare;
 mod float;
 mod output;
+mod own;
 mod plan;
 mod record;
 pub mod select;
@@ -32,6 +33,7 @@ pub mod yaml;
 
 pub use atomic::{write_atomic, write_output, write_program};
 pub use output::{OutputError, OutputKind, check_output};
+pub use own::OwnMetric;
 pub use plan::{Plan, PlannedRun, Stale};
 pub use record::{
     DataInfo, Epoch, Gpu, Machine, ModelInfo, OptimizerInfo, Outcome, Phases, Provenance, Record, Score, Standing,

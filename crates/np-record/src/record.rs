@@ -163,21 +163,24 @@ pub struct Epoch {
     /// Learning rate in the epoch's last step, before any controller.
     #[serde(with = "crate::float")]
     pub lr: f64,
-    /// Mean cross-entropy (nats) over the training examples as they were trained on: with dropout, before each one's update.
+    /// Mean loss (cross-entropy in nats) over the training examples as they were trained on: with dropout, before each one's update.
     #[serde(with = "crate::float")]
     pub train_loss: f64,
-    /// Share of training examples classified rightly, measured like `train_loss`; 0 to 1.
-    #[serde(with = "crate::float")]
-    pub train_accuracy: f64,
-    /// Mean cross-entropy (nats) on the test split at the end of the epoch, without dropout.
+    /// Share of training examples classified rightly, measured like `train_loss`; 0 to 1. Not written by a task that classifies nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "crate::float::option")]
+    pub train_accuracy: Option<f64>,
+    /// Mean loss (cross-entropy in nats) on the test split at the end of the epoch, without dropout.
     #[serde(with = "crate::float")]
     pub test_loss: f64,
-    /// Share of the test split classified rightly at the end of the epoch; 0 to 1.
-    #[serde(with = "crate::float")]
-    pub test_accuracy: f64,
+    /// Share of the test split classified rightly at the end of the epoch; 0 to 1. Not written by a task that classifies nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "crate::float::option")]
+    pub test_accuracy: Option<f64>,
     /// On the training examples that were held out, measured like the test split; not written where none were.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub validation: Option<Score>,
+    /// What a program's own task measures besides, by split and name (`test_bits_per_character`); not written where there is nothing.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty", with = "crate::float::map")]
+    pub metrics: BTreeMap<String, f64>,
     /// The optimizer's own account of the epoch (`alpha_mean`, `effective_update_norm`, …); empty for optimizers that give none.
     #[serde(with = "crate::float::map")]
     pub diagnostics: BTreeMap<String, f64>,
@@ -187,12 +190,12 @@ pub struct Epoch {
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Score {
-    /// Mean cross-entropy (nats).
+    /// Mean loss (cross-entropy in nats).
     #[serde(with = "crate::float")]
     pub loss: f64,
-    /// Share classified rightly; 0 to 1.
-    #[serde(with = "crate::float")]
-    pub accuracy: f64,
+    /// Share classified rightly; 0 to 1. Not written by a task that classifies nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "crate::float::option")]
+    pub accuracy: Option<f64>,
 }
 
 /// Wall time in seconds, by phase.

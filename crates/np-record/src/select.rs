@@ -1,6 +1,6 @@
 //! The best configuration of every arm: tried values are axes of a plan, and each arm is represented by the one that scores best.
 //!
-//! The score is the mean accuracy over seeds, after the last epoch or over the last few, on the examples held out for validation or, as the paper does, on the test split. A
+//! The score is the mean accuracy over seeds (of a task that has none, the mean loss), after the last epoch or over the last few, on the examples held out for validation or, as the paper does, on the test split. A
 //! selection is only as fair as its budget: who tries more finds more. So budgets are counted, and can be made equal.
 
 mod show;
@@ -11,6 +11,7 @@ use std::num::NonZeroUsize;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::compare::Metric;
 use crate::stats::{self, SplitMix64};
 use crate::{Outcome, Plan, PlannedRun, Record};
 
@@ -38,15 +39,49 @@ impl Split {
         }
     }
 
-    /// The accuracy of a run on it, mean over so many epochs at the end; `None` where the run has fewer, or no such accuracy.
+    /// The score on it, mean over so many epochs at the end; `None` where the run has fewer, or no such score.
     #[must_use]
-    pub fn score(self, record: &Record, last_epochs: NonZeroUsize) -> Option<f64> {
+    pub fn score(self, quantity: Quantity, record: &Record, last_epochs: NonZeroUsize) -> Option<f64> {
         let from = record.epochs.len().checked_sub(last_epochs.get())?;
-        let scores = record.epochs[from..].iter().map(|epoch| match self {
-            Split::Validation => epoch.validation.map(|score| score.accuracy),
-            Split::Test => Some(epoch.test_accuracy),
+        let scores = record.epochs[from..].iter().map(|epoch| match (self, quantity) {
+            (Split::Validation, Quantity::Accuracy) => epoch.validation.and_then(|score| score.accuracy),
+            (Split::Validation, Quantity::Loss) => epoch.validation.map(|score| score.loss),
+            (Split::Test, Quantity::Accuracy) => epoch.test_accuracy,
+            (Split::Test, Quantity::Loss) => Some(epoch.test_loss),
         });
         stats::mean(&scores.collect::<Option<Vec<f64>>>()?)
+    }
+}
+
+/// What configurations are judged by.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Quantity {
+    /// The accuracy: the highest is the best.
+    #[default]
+    Accuracy,
+    /// The loss, of runs that have no accuracy: the lowest is the best.
+    Loss,
+}
+
+impl Quantity {
+    /// That of some runs.
+    fn of(runs: &[(PlannedRun, Option<Record>)]) -> Self {
+        if Metric::FinalTestAccuracy.is_measured(runs) { Self::Accuracy } else { Self::Loss }
+    }
+
+    /// The name in a sentence.
+    fn title(self) -> &'static str {
+        match self {
+            Self::Accuracy => "accuracy",
+            Self::Loss => "loss",
+        }
+    }
+
+    /// Serde asks by reference.
+    #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature is serde's")]
+    fn is_accuracy(&self) -> bool {
+        *self == Self::Accuracy
     }
 }
 
@@ -135,6 +170,9 @@ fn names(axes: &[String]) -> String {
 pub struct Selection {
     /// What configurations were judged on.
     pub split: Split,
+    /// What they were judged by; not written where it is the accuracy.
+    #[serde(skip_serializing_if = "Quantity::is_accuracy")]
+    pub quantity: Quantity,
     /// Over how many epochs at the end their accuracy was averaged.
     pub last_epochs: NonZeroUsize,
     /// The axes that told them apart.
@@ -231,6 +269,7 @@ pub fn as_tuned(config: &Value) -> Value {
 /// [`SelectError`]: there is nothing to choose from, or nothing to choose by.
 pub fn select(rule: &Rule, runs: &[(PlannedRun, Option<Record>)]) -> Result<(Selection, Runs), SelectError> {
     let tuned = tuned(rule, runs)?;
+    let quantity = Quantity::of(runs);
     let mut choices: Vec<Choice> = Vec::new();
     let mut members: Vec<Vec<Vec<usize>>> = Vec::new();
     for (index, (run, _)) in runs.iter().enumerate() {
@@ -251,13 +290,13 @@ pub fn select(rule: &Rule, runs: &[(PlannedRun, Option<Record>)]) -> Result<(Sel
     }
     for (choice, members) in choices.iter_mut().zip(&members) {
         for (candidate, indices) in choice.candidates.iter_mut().zip(members) {
-            candidate.judge(rule, &choice.arm, indices.iter().map(|&index| &runs[index]))?;
+            candidate.judge(rule, quantity, &choice.arm, indices.iter().map(|&index| &runs[index]))?;
         }
     }
     if let Budget::Equal(seed) = rule.budget {
         equalise(&mut choices, seed);
     }
-    choices.iter_mut().for_each(Choice::choose);
+    choices.iter_mut().for_each(|choice| choice.choose(quantity));
     let kept = choices.iter().zip(&members).flat_map(|(choice, members)| {
         let first = choice.candidates.iter().position(|candidate| candidate.competes);
         choice.chosen.or(first).map(|which| members[which].clone()).unwrap_or_default()
@@ -270,8 +309,9 @@ pub fn select(rule: &Rule, runs: &[(PlannedRun, Option<Record>)]) -> Result<(Sel
         (run, record)
     };
     let kept = kept.into_iter().map(reduced).collect();
-    let warnings = show::warnings(rule.split, &choices);
-    Ok((Selection { split: rule.split, last_epochs: rule.last_epochs, tuned, choices, warnings }, kept))
+    let warnings = show::warnings(rule.split, quantity, &choices);
+    let (split, last_epochs) = (rule.split, rule.last_epochs);
+    Ok((Selection { split, quantity, last_epochs, tuned, choices, warnings }, kept))
 }
 
 /// The tuned axes of a plan's runs.
@@ -322,6 +362,7 @@ impl Candidate {
     fn judge<'a>(
         &mut self,
         rule: &Rule,
+        quantity: Quantity,
         arm: &str,
         runs: impl Iterator<Item = &'a (PlannedRun, Option<Record>)>,
     ) -> Result<(), SelectError> {
@@ -333,7 +374,7 @@ impl Candidate {
             match &record.outcome {
                 Outcome::Failed { .. } => {}
                 Outcome::Diverged { .. } => self.diverged += 1,
-                Outcome::Finished => match rule.split.score(record, rule.last_epochs) {
+                Outcome::Finished => match rule.split.score(quantity, record, rule.last_epochs) {
                     None => return Err(SelectError::NoValidation { id: run.id.clone(), arm: arm.into() }),
                     Some(score) if score.is_finite() => scores.push(score),
                     Some(_) => self.diverged += 1,
@@ -350,10 +391,14 @@ impl Candidate {
 
 impl Choice {
     /// The best score; of equals the first.
-    fn choose(&mut self) {
+    fn choose(&mut self, quantity: Quantity) {
         let mut best: Option<(usize, f64)> = None;
+        let beats = |score: f64, best: f64| match quantity {
+            Quantity::Accuracy => score > best,
+            Quantity::Loss => score < best,
+        };
         for (which, candidate) in self.candidates.iter().enumerate().filter(|(_, candidate)| candidate.competes) {
-            if let Some(score) = candidate.score.filter(|score| best.is_none_or(|(_, highest)| *score > highest)) {
+            if let Some(score) = candidate.score.filter(|score| best.is_none_or(|(_, other)| beats(*score, other))) {
                 best = Some((which, score));
             }
         }

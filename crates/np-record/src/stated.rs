@@ -5,13 +5,14 @@
 use std::fmt;
 use std::num::NonZeroUsize;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer, de};
 
 use crate::compare::{Measure, Metric};
+use crate::own::OwnMetric;
 
 /// The primary outcome of an experiment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(try_from = "Written")]
 pub struct StatedOutcome {
     /// What is measured.
     pub metric: EpochMetric,
@@ -21,9 +22,28 @@ pub struct StatedOutcome {
     pub direction: Direction,
 }
 
+/// An outcome as it is written: a metric of a task's own is known by its name, and the direction beside it.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Written {
+    metric: String,
+    last_epochs: NonZeroUsize,
+    direction: Direction,
+}
+
+impl TryFrom<Written> for StatedOutcome {
+    type Error = String;
+
+    fn try_from(written: Written) -> Result<Self, String> {
+        let Written { metric, last_epochs, direction } = written;
+        let own = || OwnMetric::new(&metric, direction).map(EpochMetric::Own);
+        let metric = EpochMetric::named(&metric).or_else(own).ok_or_else(|| format!("no metric can be `{metric}`"))?;
+        Ok(Self { metric, last_epochs, direction })
+    }
+}
+
 /// A number that every epoch has.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EpochMetric {
     /// Share of the test split that is classified rightly.
     TestAccuracy,
@@ -33,6 +53,8 @@ pub enum EpochMetric {
     TrainLoss,
     /// Share of training examples that were classified rightly.
     TrainAccuracy,
+    /// A number of a task's own.
+    Own(OwnMetric),
 }
 
 /// Which values of a number are better.
@@ -67,6 +89,15 @@ impl StatedOutcome {
 }
 
 impl EpochMetric {
+    /// Those that every record may have.
+    pub const ALL: [Self; 4] = [Self::TestAccuracy, Self::TestLoss, Self::TrainLoss, Self::TrainAccuracy];
+
+    /// The one of [`EpochMetric::ALL`] with this name.
+    #[must_use]
+    pub fn named(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|metric| metric.key() == name)
+    }
+
     /// The name in an experiment file.
     #[must_use]
     pub fn key(self) -> &'static str {
@@ -75,6 +106,7 @@ impl EpochMetric {
             Self::TestLoss => "test_loss",
             Self::TrainLoss => "train_loss",
             Self::TrainAccuracy => "train_accuracy",
+            Self::Own(own) => own.name(),
         }
     }
 
@@ -86,6 +118,7 @@ impl EpochMetric {
             Self::TestLoss => "test loss",
             Self::TrainLoss => "training loss",
             Self::TrainAccuracy => "training accuracy",
+            Self::Own(own) => own.title().trim_start_matches("final "),
         }
     }
 
@@ -97,6 +130,7 @@ impl EpochMetric {
             Self::TestLoss => Metric::FinalTestLoss,
             Self::TrainLoss => Metric::FinalTrainLoss,
             Self::TrainAccuracy => Metric::FinalTrainAccuracy,
+            Self::Own(own) => Metric::FinalOwn(own),
         }
     }
 
@@ -104,6 +138,21 @@ impl EpochMetric {
     #[must_use]
     pub fn direction(self) -> Direction {
         if self.at_the_end().higher_is_better() { Direction::Higher } else { Direction::Lower }
+    }
+}
+
+impl Serialize for EpochMetric {
+    fn serialize<S: Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
+        out.serialize_str(self.key())
+    }
+}
+
+/// By its name; a metric of a task's own is read with its direction only, see [`StatedOutcome`].
+impl<'de> Deserialize<'de> for EpochMetric {
+    fn deserialize<D: de::Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        const NAMES: [&str; 4] = ["test_accuracy", "test_loss", "train_loss", "train_accuracy"];
+        let name = String::deserialize(input)?;
+        Self::named(&name).ok_or_else(|| de::Error::unknown_variant(&name, &NAMES))
     }
 }
 

@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use crate::model::ModelConfig;
 
 /// The keys under which a kind is chosen: parts of a run, and parts of an optimizer.
-const CHOICES: [&str; 2] = ["model", "optimizer"];
+const CHOICES: [&str; 3] = ["task", "model", "optimizer"];
 const CHOICES_OF_OPTIMIZERS: [&str; 2] = ["formulation", "base"];
 
 /// Whether `path`, in a run's tree or anywhere in an experiment's, is one of the choices.

@@ -6,34 +6,78 @@ use std::num::NonZeroUsize;
 
 use candle_core::{DType, Device, Var};
 use np_core::{Backend, OptimizerConfig, Options, StepInput};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de, de::IgnoredAny, ser::SerializeMap as _};
+use serde_json::Value;
 
 use crate::{
-    data::DataConfig,
     device::{Device as On, Precision},
-    model::ModelConfig,
+    task::{self, TaskConfig},
 };
 
-/// One run: what it learns from, what learns, how long, by which rule, from which seed.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// One run: what is learned and by which model, how long, by which rule, from which seed.
+#[derive(Debug, Clone, PartialEq)]
 pub struct RunConfig {
-    /// The data set, and how much of it.
-    #[serde(default)]
-    pub data: DataConfig,
-    /// The model.
-    #[serde(default)]
-    pub model: ModelConfig,
+    /// The task with its settings: `data` and `model` of images, or `task` of a program's own.
+    pub task: TaskConfig,
     /// The length of the training and its batches.
-    #[serde(default)]
     pub train: TrainConfig,
     /// The optimizer; there is no default.
     pub optimizer: OptimizerConfig,
     /// What surrounds the optimizer's rule: parameter groups, clipping, accumulation, the schedule of the learning rate.
-    #[serde(default)]
     pub options: Options,
     /// Seed of everything random: the subset, the initialisation, the order of examples, augmentation, dropout.
     pub seed: u64,
+}
+
+/// What every run has, whatever its task: the configuration without the task's parts.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Frame {
+    #[serde(default, rename = "task")]
+    _task: IgnoredAny,
+    #[serde(default, rename = "data")]
+    _data: IgnoredAny,
+    #[serde(default, rename = "model")]
+    _model: IgnoredAny,
+    #[serde(default)]
+    train: TrainConfig,
+    optimizer: OptimizerConfig,
+    #[serde(default)]
+    options: Options,
+    seed: u64,
+}
+
+impl Frame {
+    /// The whole configuration.
+    pub(crate) fn with(self, task: TaskConfig) -> RunConfig {
+        let Self { train, optimizer, options, seed, .. } = self;
+        RunConfig { task, train, optimizer, options, seed }
+    }
+}
+
+/// The task's parts come first.
+impl Serialize for RunConfig {
+    fn serialize<S: Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
+        let Self { task, train, optimizer, options, seed } = self;
+        let mut map = out.serialize_map(None)?;
+        for (key, value) in task.chosen().parts() {
+            map.serialize_entry(&key, &value)?;
+        }
+        map.serialize_entry("train", train)?;
+        map.serialize_entry("optimizer", optimizer)?;
+        map.serialize_entry("options", options)?;
+        map.serialize_entry("seed", seed)?;
+        map.end()
+    }
+}
+
+impl<'de> Deserialize<'de> for RunConfig {
+    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        let whole = Value::deserialize(input)?;
+        let task = task::of_config(&whole).map_err(de::Error::custom)?;
+        let frame: Frame = serde_json::from_value(whole).map_err(de::Error::custom)?;
+        Ok(frame.with(task))
+    }
 }
 
 /// The length of a training and its batches, and what computes it.
@@ -64,13 +108,26 @@ impl Default for TrainConfig {
 
 /// A setting with a value out of its range.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct OutOfRange {
-    /// Dotted path in the configuration.
-    pub(crate) key: String,
+pub struct OutOfRange {
+    /// Dotted path in the configuration; of a task, in its settings.
+    pub key: String,
     /// The range, in words.
-    pub(crate) expected: String,
+    pub expected: String,
     /// The value.
-    pub(crate) got: String,
+    pub got: String,
+}
+
+impl OutOfRange {
+    /// Whether `ok` holds, else the setting with its range and value.
+    ///
+    /// # Errors
+    /// The setting.
+    pub fn check(ok: bool, key: &str, expected: &str, got: &dyn std::fmt::Display) -> Result<(), Self> {
+        match ok {
+            true => Ok(()),
+            false => Err(Self { key: key.into(), expected: expected.into(), got: got.to_string() }),
+        }
+    }
 }
 
 impl RunConfig {
@@ -82,18 +139,18 @@ impl RunConfig {
 
     /// Checks what types cannot: every range.
     pub(crate) fn validate(&self) -> Result<(), OutOfRange> {
-        let check = |ok: bool, key: &str, expected: &str, got: &dyn std::fmt::Display| match ok {
-            true => Ok(()),
-            false => Err(OutOfRange { key: key.into(), expected: expected.into(), got: got.to_string() }),
-        };
-        let Self { data, model, train, optimizer, options, .. } = self;
-        data.validate()?;
+        let check = OutOfRange::check;
+        let Self { task, train, optimizer, options, .. } = self;
+        let task = task.chosen();
         check(train.epochs > 0, "train.epochs", "1 or more", &train.epochs)?;
         check(train.batch_size > 0, "train.batch_size", "1 or more", &train.batch_size)?;
         check(train.eval_batch_size > 0, "train.eval_batch_size", "1 or more", &train.eval_batch_size)?;
         train.device.has(train.precision)?;
-        model.validate()?;
-        model.takes(data.shape()?)?;
+        let device = train.device;
+        let here = device.is_cpu() || task.trains_on_gpu();
+        let on_cpu = format!("`cpu`, on which the task `{}` trains alone", task.name());
+        check(here, "train.device", &on_cpu, &device.key())?;
+        task.validate()?;
         let out_of_range = |part: &str, error: np_core::Error| match error {
             np_core::Error::Config { key, expected, got } => OutOfRange { key: format!("{part}.{key}"), expected, got },
             other => OutOfRange { key: part.into(), expected: "valid settings".into(), got: other.to_string() },
@@ -101,9 +158,11 @@ impl RunConfig {
         let in_optimizer = |error| out_of_range(&format!("optimizer.{}", optimizer.kind()), error);
         optimizer.validate().map_err(in_optimizer)?;
         let input = optimizer.build(vec![]).map_err(in_optimizer)?.step_input();
-        if input == StepInput::LayerStatistics {
-            model.records(optimizer.kind())?;
-        }
+        let kind = optimizer.kind();
+        let records = input != StepInput::LayerStatistics || task.records_layers();
+        let lacks = "which keeps no records of its layers, as";
+        let other = format!("another optimizer for {}, {lacks} `{kind}` wants them", task.model_in_words());
+        check(records, &format!("optimizer.{kind}"), &other, &kind)?;
         train.device.steps(optimizer, input)?;
         options.validate().map_err(|error| out_of_range("options", error))?;
         input.suits(options).map_err(|error| out_of_range("options", error))?;
@@ -112,11 +171,11 @@ impl RunConfig {
 
     /// Lets the optimizer look whether its groups match parameters: it takes names alone, here with a number each.
     fn fit_groups(&self) -> np_core::Result<()> {
-        if self.options.groups.is_empty() {
+        let Some(names) = self.task.chosen().parameter_names().filter(|_| !self.options.groups.is_empty()) else {
             return Ok(());
-        }
+        };
         let number = || Var::zeros(1, DType::F32, &Device::Cpu);
-        let named = self.model.parameter_names().into_iter().map(|name| Ok((name, number()?)));
+        let named = names.into_iter().map(|name| Ok((name, number()?)));
         let named = named.collect::<candle_core::Result<_>>()?;
         self.optimizer.build_with(named, self.options.clone(), Backend::Auto).map(drop)
     }

@@ -55,7 +55,7 @@ fn of_arm(arm: &str, axes: &BTreeMap<String, Value>, records: &[Option<&Record>]
         axes: axes.clone(),
         runs: records.len(),
         finished: finished.len(),
-        final_test_accuracy: mean(&|record| Some(record.last()?.test_accuracy)),
+        final_test_accuracy: mean(&|record| record.last()?.test_accuracy),
         optimizer_ms_per_step: mean(&|record| {
             // Steps that a device takes in one have no part that is the optimizer's.
             let apart = record.timing.iter().all(|phases| phases.steps == 0.0);

@@ -54,6 +54,17 @@ pub enum Error {
     /// A model could not be built.
     #[error(transparent)]
     Model(#[from] np_models::Error),
+    /// A setting cannot be met by the data.
+    #[error("`{key}`: {problem}")]
+    Setting {
+        /// Dotted path of its key.
+        key: String,
+        /// What is wrong.
+        problem: Problem,
+    },
+    /// A task of the program's own failed.
+    #[error("{0}")]
+    Task(String),
     /// A tensor operation failed.
     #[error("{0}")]
     Tensor(String),
@@ -136,6 +147,32 @@ impl From<candle_core::Error> for Error {
     }
 }
 
+/// Keeps what this crate and its sisters say as it is, and of any other error its words and those of its causes.
+impl From<Box<dyn std::error::Error + Send + Sync>> for Error {
+    fn from(error: Box<dyn std::error::Error + Send + Sync>) -> Self {
+        macro_rules! kept {
+            ($error:ident, $($kind:ty),*) => {{
+                $(let $error = match $error.downcast::<$kind>() {
+                    Ok(own) => return (*own).into(),
+                    Err(other) => other,
+                };)*
+                $error
+            }};
+        }
+        let error = kept!(error, Self, candle_core::Error, np_models::Error, np_data::Error, np_core::Error);
+        let mut text = error.to_string();
+        let mut cause = error.source();
+        while let Some(next) = cause {
+            let words = next.to_string();
+            if !text.contains(&words) {
+                text = format!("{text}: {words}");
+            }
+            cause = next.source();
+        }
+        Self::Task(text)
+    }
+}
+
 /// A mistake in a file or an option.
 ///
 /// Prints as `place: key: problem`, with a second line `hint: …` where there is one.
@@ -202,16 +239,22 @@ impl Fault {
     }
 }
 
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Expected { expected, got } => write!(f, "expected {expected}, got {got}"),
+            Self::Other(text) => f.write_str(text),
+        }
+    }
+}
+
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: ", self.place)?;
         if let Some(key) = &self.key {
             write!(f, "`{key}`: ")?;
         }
-        match &self.problem {
-            Problem::Expected { expected, got } => write!(f, "expected {expected}, got {got}")?,
-            Problem::Other(text) => f.write_str(text)?,
-        }
+        write!(f, "{}", self.problem)?;
         match &self.hint {
             Some(hint) => write!(f, "\n  hint: {hint}"),
             None => Ok(()),

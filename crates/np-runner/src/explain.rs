@@ -12,8 +12,18 @@ use crate::{
 
 /// Reads `tree` as `T`; a fault names the place that said the wrong value.
 pub(crate) fn read<T: DeserializeOwned>(tree: &Tree, document: &Document) -> Result<T, Box<Fault>> {
-    serde_path_to_error::deserialize(tree.value.clone()).map_err(|error| {
-        let mut path = key_path(error.path());
+    placed(tree, document, &[], serde_path_to_error::deserialize(tree.value.clone()))
+}
+
+/// What reading the part of a tree at `base` gave; a fault names the place that said the wrong value.
+pub(crate) fn placed<T>(
+    tree: &Tree,
+    document: &Document,
+    base: &[String],
+    read: Result<T, serde_path_to_error::Error<serde_json::Error>>,
+) -> Result<T, Box<Fault>> {
+    read.map_err(|error| {
+        let mut path = [base, &key_path(error.path())].concat();
         let complaint = Complaint::parse(&error.inner().to_string());
         // serde names the key that is unknown or missing in its text, and not always in its path.
         if let Complaint::UnknownKey { key, .. } | Complaint::Missing { key } = &complaint
@@ -30,7 +40,7 @@ pub(crate) fn read<T: DeserializeOwned>(tree: &Tree, document: &Document) -> Res
         let got = tree.get(&path);
         // A key that is missing stands nowhere, but what it is missing from does.
         let place = match complaint {
-            Complaint::Missing { .. } => &said[..said.len() - 1],
+            Complaint::Missing { .. } => &said[..said.len().saturating_sub(1)],
             _ => &said[..],
         };
         complaint.fault(tree.place(place, document), &path, got)

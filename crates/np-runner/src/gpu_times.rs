@@ -53,7 +53,9 @@ pub(crate) fn seconds(run: &PlannedRun, operations: f64) -> Option<(f64, Reading
 
 fn of(run: &PlannedRun, operations: f64, kept: Vec<Reading>) -> Option<(f64, Reading)> {
     let config: RunConfig = serde_json::from_value(run.config.clone()).ok()?;
-    let shape = config.data.shape().ok()?;
+    let images = config.task.as_images()?;
+    let shape = images.data.shape().ok()?;
+    let forward = 2.0 * images.model.multiply_adds(shape, CLASSES) as f64;
     let images = shape.map(|side| side.to_string()).join("x");
     let precision = config.train.precision.filter(|_| config.train.device == Device::Cuda)?.name();
     let model = run.config.get("model")?;
@@ -62,7 +64,6 @@ fn of(run: &PlannedRun, operations: f64, kept: Vec<Reading>) -> Option<(f64, Rea
             == (model, images.as_str(), precision, config.train.batch_size)
     };
     let row = kept.into_iter().find(is_same)?;
-    let forward = 2.0 * config.model.multiply_adds(shape, CLASSES) as f64;
     Some((operations / (forward * PASSES) / row.images_per_second, row))
 }
 
@@ -108,7 +109,7 @@ mod tests {
     #[test]
     fn a_run_takes_what_its_passes_take_and_without_a_reading_nobody_knows() {
         let config: RunConfig = serde_json::from_value(run(json!({})).config).unwrap();
-        let forward = 2.0 * config.model.multiply_adds([3, 32, 32], 10) as f64;
+        let forward = 2.0 * config.task.as_images().unwrap().model.multiply_adds([3, 32, 32], 10) as f64;
         // An epoch of 1,239 examples that are trained on, and of a third as many passes that evaluate.
         let operations = forward * (3.0 * 1239.0 + 1239.0);
         let cuda = |more: Value| {

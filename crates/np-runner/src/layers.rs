@@ -11,11 +11,12 @@ use serde_json::Value;
 use crate::{
     axes::Axis,
     choices::is_choice,
-    config::RunConfig,
+    config::{Frame, RunConfig},
     document::{Document, KeyPath},
     error::{Error, Fault, Place, Problem, Result, list},
     explain::{read, refuse, show},
     spec::SpecRun,
+    task,
     tree::{Origin, Tree, spelled, split},
 };
 
@@ -118,7 +119,8 @@ impl Layers<'_> {
 /// Types and checks one run's tree.
 fn settle(mut tree: Tree, seed: u64, document: &Document) -> Result<(RunConfig, Tree)> {
     tree.overlay(&["seed".into()], Tree::new(seed.into(), Origin::File(vec!["seeds".into()])));
-    let config = read::<RunConfig>(&tree, document)?.resolved();
+    let task = task::read(&tree, document)?;
+    let config = read::<Frame>(&tree, document)?.with(task).resolved();
     config.validate().map_err(|bad| refuse(&tree, document, &bad.key, &bad.expected, &bad.got))?;
     Ok((config, tree))
 }

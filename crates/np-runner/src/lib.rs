@@ -13,6 +13,9 @@
 //! submits it to a cluster. [`train()`] is the loop. From a [`Snapshot`] an interrupted run continues, to
 //! the same bits.
 //!
+//! What a run learns is a [`Task`]: settings, data, model, batches, loss. That of the experiments here is [`Images`]. A program with tasks of its own
+//! calls [`cli::main_with`] and is `np` with these tasks: it plans, trains, resumes, compares, reports, exports, and runs on clusters.
+//!
 //! Optimizers, models, data sets and the layout of records belong to the sister crates; drawing to `xtask`.
 
 mod arithmetic;
@@ -34,6 +37,7 @@ mod fingerprint;
 mod golden;
 mod gpu;
 mod gpu_times;
+mod images;
 mod keeper;
 mod launch;
 mod layers;
@@ -60,6 +64,7 @@ mod step;
 mod stop;
 mod summary;
 mod table;
+mod task;
 mod threads;
 mod train;
 mod tree;
@@ -73,6 +78,7 @@ pub use device::{Device, Precision};
 pub use error::{Error, Fault, Place, Problem, Result};
 pub use golden::replay;
 pub use gpu::GpuError;
+pub use images::{ImageBatch, ImageSettings, Images};
 pub use keeper::Every;
 pub use launch::{
     Array, Ending, Gpus, Launch, Launcher, LauncherConfig, OnFailure, OtherGpu, Share, SlurmConfig, Submission,
@@ -87,5 +93,16 @@ pub use screen::Screen;
 pub use snapshot::{Snapshot, State};
 pub use spec::{DEFAULT_SCALE, Request, default_store};
 pub use summary::{Costs, results};
-pub use train::{News, Trained, train};
+pub use task::{
+    AboutData, Counts, Estimate, Examples, Half, Loss, NamedVars, OutOfRange, Picked, Score, Task, TaskConfig,
+    TaskData, TaskError, TaskMetric, TaskResult, Tasks, Trainable, VarModel,
+};
+pub use train::{News, OnGpu, Trained, train};
 pub use worker::{Job, Supervision, exec};
+
+/// SHA-256 in hex: the digest of a task's data, see [`AboutData::digest`].
+#[must_use]
+pub fn sha256(bytes: &[u8]) -> String {
+    use sha2::{Digest as _, Sha256};
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -5,7 +5,9 @@ use std::fs;
 use crate::{
     config::{OutOfRange, RunConfig},
     device::Device,
+    images::ImageSettings,
     say::count,
+    task::Counts,
 };
 
 /// Classes of every data set that there is.
@@ -32,24 +34,19 @@ pub struct Memory {
     pub data: u64,
 }
 
-/// Examples of a run.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Examples {
-    /// Those that it is trained on.
-    pub(crate) train: usize,
-    /// Those that it is evaluated on, at the most at once.
-    pub(crate) evaluated: usize,
-    /// All of the data set.
-    pub(crate) all: usize,
-}
-
 impl Memory {
-    /// The memory of a run.
+    /// The memory of a run on images, of a set of so many examples in all.
     ///
     /// # Errors
     /// The key whose value makes it more than any machine has.
-    pub(crate) fn of(config: &RunConfig, examples: Examples) -> Result<Self, OutOfRange> {
-        let RunConfig { data, model, train, optimizer, .. } = config;
+    pub(crate) fn of(
+        images: &ImageSettings,
+        run: &RunConfig,
+        examples: Counts,
+        all_examples: usize,
+    ) -> Result<Self, OutOfRange> {
+        let ImageSettings { data, model } = images;
+        let RunConfig { train, optimizer, .. } = run;
         let shape = data.shape()?;
         let shapes = model.parameter_shapes(shape, CLASSES)?;
         let all = |of: &dyn Fn(&[usize]) -> Option<usize>| {
@@ -68,12 +65,12 @@ impl Memory {
         };
         let (batch, eval) = (train.batch_size, train.eval_batch_size);
         let training = pass(batch.min(examples.train), "train.batch_size", |size| size.training)?;
-        let evaluation = pass(eval.min(examples.evaluated), "train.eval_batch_size", |size| size.evaluation)?;
-        let data = data.name.shape().iter().product::<usize>().saturating_mul(examples.all) as u64;
+        let evaluation = pass(eval.min(examples.evaluated_at_once), "train.eval_batch_size", |size| size.evaluation)?;
+        let data = data.name.shape().iter().product::<usize>().saturating_mul(all_examples) as u64;
         let activations = training.max(evaluation);
         let memory = Self { parameters, gradients: parameters, optimizer: held, activations, data };
         let Some(precision) = train.precision.filter(|_| train.device == Device::Cuda) else { return Ok(memory) };
-        let batches = [batch.min(examples.train), eval.min(examples.evaluated)];
+        let batches = [batch.min(examples.train), eval.min(examples.evaluated_at_once)];
         let plan = model.memory_on_cuda(shape, CLASSES, batches, precision)?;
         let activations = plan.activations.saturating_add(plan.workspace);
         Ok(Self { parameters: plan.parameters, gradients: plan.gradients, activations, ..memory })
@@ -173,7 +170,11 @@ mod tests {
 
     use super::*;
 
-    const MNIST: Examples = Examples { train: 60_000, evaluated: 10_000, all: 70_000 };
+    const MNIST: Counts = Counts { train: 60_000, evaluated: 10_000, evaluated_at_once: 10_000 };
+
+    fn of(run: &RunConfig, counts: Counts) -> Result<Memory, OutOfRange> {
+        Memory::of(run.task.as_images().unwrap(), run, counts, counts.train.saturating_add(counts.evaluated))
+    }
 
     fn config(over: serde_json::Value) -> RunConfig {
         let mut value = json!({"seed": 1, "optimizer": "adam"});
@@ -185,7 +186,7 @@ mod tests {
 
     #[test]
     fn a_run_wants_what_its_parts_want() {
-        let memory = Memory::of(&config(json!({})), MNIST).unwrap();
+        let memory = of(&config(json!({})), MNIST).unwrap();
         // MLP 784-256-256-10 has 269,322 parameters; Adam two moments of each. A training pass of an example holds 784 + 2 · (2 · 512 + 10)
         // numbers, and 128 of them are less than 1,000 evaluations of 784 + 2 · 512 + 10.
         assert_eq!((memory.parameters, memory.gradients), (1_077_288, 1_077_288));
@@ -218,15 +219,11 @@ mod tests {
                 "train.batch_size",
             ),
         ] {
-            assert_eq!(
-                Memory::of(&config(over.clone()), Examples { train: 1_000_000, ..MNIST }).unwrap_err().key,
-                key,
-                "{over}"
-            );
+            assert_eq!(of(&config(over.clone()), Counts { train: 1_000_000, ..MNIST }).unwrap_err().key, key, "{over}");
         }
         // As many as there are, and no more.
         let all = config(json!({"train": {"batch_size": huge, "eval_batch_size": huge, "epochs": u32::MAX}}));
-        assert_eq!(Memory::of(&all, MNIST).unwrap().activations, 60_000 * 4 * (784 + 2 * 1034));
+        assert_eq!(of(&all, MNIST).unwrap().activations, 60_000 * 4 * (784 + 2 * 1034));
     }
 
     #[test]
@@ -234,7 +231,7 @@ mod tests {
         let on = |precision: &str| {
             let train = json!({"device": "cuda", "precision": precision, "batch_size": 128, "eval_batch_size": 500});
             let over = json!({"model": {"resnet18": {"width": 64}}, "data": {"name": "cifar10"}, "train": train});
-            Memory::of(&config(over), Examples { train: 50_000, evaluated: 10_000, all: 60_000 }).unwrap()
+            of(&config(over), Counts { train: 50_000, ..MNIST }).unwrap()
         };
         let (wide, narrow) = (on("tf32"), on("bf16"));
         // 11,173,962 parameters of ResNet-18, with Adam's two moments; running means and variances of 4,800 channels beside the parameters.
@@ -247,13 +244,13 @@ mod tests {
     #[test]
     fn messages_say_what_is_wanted() {
         let shampoo = json!({"model": {"mlp": {"hidden": [1_000_000], "dropout": 0.1}}, "optimizer": {"shampoo": {"max_dim": 2_000_000}}});
-        let fault = Memory::of(&config(shampoo), MNIST).unwrap_err();
+        let fault = of(&config(shampoo), MNIST).unwrap_err();
         assert_eq!(fault.expected, "an optimizer whose state takes 1.1 TB at the most");
         // Twice the square of 10⁶, at 4 bytes, of each tensor that has this dimension (two weights and a bias), and what is small beside it.
         assert_eq!(fault.got, "24 TB");
         let huge =
             json!({"optimizer": {"lbfgs": {"history": u64::MAX}}, "train": {"epochs": u32::MAX, "batch_size": 1}});
-        let fault = Memory::of(&config(huge), Examples { train: usize::MAX, ..MNIST }).unwrap_err();
+        let fault = of(&config(huge), Counts { train: usize::MAX, ..MNIST }).unwrap_err();
         assert_eq!(fault.got, "more than can be counted");
 
         let memory = Memory { parameters: 1_077_288, gradients: 1_077_288, ..Memory::default() };

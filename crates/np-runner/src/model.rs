@@ -31,7 +31,7 @@ impl Default for ModelConfig {
 
 impl ModelConfig {
     /// The name in a configuration.
-    fn key(&self) -> &'static str {
+    pub(crate) fn key(&self) -> &'static str {
         match self {
             Self::Mlp(_) => "mlp",
             Self::ResNet18(_) => "resnet18",
@@ -134,18 +134,8 @@ impl ModelConfig {
     }
 
     /// Whether it leaves records of its layers to an optimizer that wants them.
-    pub(crate) fn records(&self, optimizer: &str) -> Result<(), OutOfRange> {
-        match self {
-            Self::Mlp(_) => Ok(()),
-            Self::ResNet18(_) => Err(OutOfRange {
-                key: format!("optimizer.{optimizer}"),
-                expected: format!(
-                    "another optimizer for the model `{}`, which keeps no records of its layers, as `{optimizer}` wants them",
-                    self.key()
-                ),
-                got: optimizer.into(),
-            }),
-        }
+    pub(crate) fn records_layers(&self) -> bool {
+        matches!(self, Self::Mlp(_))
     }
 
     /// The model, for images of this shape, channels first.

@@ -8,17 +8,18 @@ use std::{
     path::Path,
 };
 
-use np_data::{DataName, DataSet, Identity, Source, known_digest};
 use np_record::{Plan, PlannedRun, Record, SCHEMA, Store, StoreError, compare::likenesses};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    data::standing,
-    error::{Fault, Place, Result},
+    config::RunConfig,
+    error::{Error, Fault, Place, Problem, Result},
     explain::refuse,
     launch::LauncherConfig,
-    memory::{CLASSES, Examples, Memory},
+    memory::Memory,
     spec::{Request, Spec, SpecRun},
+    task::{AboutData, TaskConfig, TaskData},
+    tree::split,
 };
 
 /// A plan, with what planning learned and a plan does not hold.
@@ -29,10 +30,10 @@ pub struct Planned {
     /// Training examples of each run, in the plan's order.
     pub examples: Vec<usize>,
     /// Floating-point operations of each run, in the plan's order: twice the multiply-adds of a forward pass, three times for every example
-    /// that is trained on and once for every one that is evaluated. What the optimizer does is not counted.
-    pub operations: Vec<f64>,
-    /// The memory that each run wants, in the plan's order; empty where the plan was read from a file.
-    pub memory: Vec<Memory>,
+    /// that is trained on and once for every one that is evaluated. What the optimizer does is not counted. None of a task that does not say.
+    pub operations: Vec<Option<f64>>,
+    /// The memory that each run wants, in the plan's order; empty where the plan was read from a file. None of a task that does not say.
+    pub memory: Vec<Option<Memory>>,
     /// What would keep its runs from being trained: full data was asked for, and no folder named that has it. The digests are then those of
     /// the published sets.
     pub unread: Option<Box<Fault>>,
@@ -47,8 +48,8 @@ pub struct Planned {
 /// What a plan may take for granted of data that is not at hand.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Assumed {
-    /// Digests, such as those of a plan that was made where the data was.
-    pub digests: BTreeMap<(DataName, Source), String>,
+    /// Digests, such as those of a plan that was made where the data was, by what decides which data it is.
+    pub digests: BTreeMap<String, String>,
     /// Whether a set whose digest nobody knows may be planned for all the same, under [`UNKNOWN`]: its ids are then none that a record could have.
     pub unknown: bool,
 }
@@ -60,26 +61,37 @@ impl Assumed {
     /// The digests of an earlier plan.
     #[must_use]
     pub fn of(plan: &Plan) -> Self {
-        let digest = |run: &PlannedRun| {
-            let read = |pointer| run.config.pointer(pointer).cloned().unwrap_or_default();
-            let name = serde_json::from_value(read("/data/name")).ok()?;
-            let source = serde_json::from_value(read("/data/source")).ok()?;
-            Some(((name, source), run.data_digest.clone()))
-        };
-        Self { digests: plan.runs.iter().filter_map(digest).collect(), unknown: false }
+        let digests = of_stored_runs(plan).map(|(task, digest)| (task.chosen().data_key(), digest.to_owned()));
+        Self { digests: digests.collect(), unknown: false }
     }
 }
 
-/// A data set, as far as a plan needs to know it.
-#[derive(Debug, Clone)]
+/// What the runs of a plan are trained on: a task for each data, as far as this program has it, and the digest.
+pub(crate) fn of_stored_runs(plan: &Plan) -> impl Iterator<Item = (TaskConfig, &str)> {
+    let mut seen = BTreeSet::new();
+    plan.runs.iter().filter_map(move |run| {
+        // A plan may have thousands of runs, of few data sets.
+        let said = [run.config.get("task"), run.config.get("data")].map(|part| part.map(serde_json::Value::to_string));
+        seen.insert((said, &run.data_digest)).then_some(())?;
+        let config: RunConfig = serde_json::from_value(run.config.clone()).ok()?;
+        Some((config.task, run.data_digest.as_str()))
+    })
+}
+
+/// Data, or what stands in for it.
 struct Known {
     digest: String,
     /// What must be said of it, if it is not the published one.
     remark: Option<String>,
-    /// Of the training split.
-    labels: Vec<u8>,
-    /// Examples of the test split.
-    test: usize,
+    data: TaskData,
+}
+
+impl Known {
+    fn of(task: &TaskConfig, data: TaskData) -> Result<Self> {
+        let about = task.chosen().about(data.any())?;
+        let remark = about.standing.remark(&about.title).filter(|_| about.digest != UNKNOWN);
+        Ok(Self { digest: about.digest, remark, data })
+    }
 }
 
 /// The runs that answer an experiment file: the one notion of it that all commands share.
@@ -119,17 +131,19 @@ pub fn plan_assuming(request: &Request, data_dir: Option<&Path>, assumed: &Assum
     let (mut unread, mut warnings, mut foreign) = (None, spec.warnings.clone(), Vec::new());
     let mut drawn = BTreeMap::new();
     for run in &spec.runs {
-        let key = (run.config.data.name, run.config.data.source);
-        let Known { digest, labels, test, remark } = match digests.entry(key) {
+        let task = run.config.task.chosen();
+        let key = task.data_key();
+        let Known { digest, remark, data } = match digests.entry(key.clone()) {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(new) => match read(run, &spec, data_dir) {
                 Ok(known) => new.insert(known),
                 Err(Unread::NoFolder(fault)) => {
-                    let Some(known) = published(key, assumed) else {
+                    let earlier = assumed.digests.get(&key).map(String::as_str);
+                    let Some(data) = task.stand_in(earlier, assumed.unknown) else {
                         return Err(fault.into());
                     };
                     unread.get_or_insert(fault);
-                    new.insert(known)
+                    new.insert(Known::of(&run.config.task, data)?)
                 }
                 Err(Unread::Broken(fault)) => return Err(fault.into()),
             },
@@ -139,31 +153,23 @@ pub fn plan_assuming(request: &Request, data_dir: Option<&Path>, assumed: &Assum
         {
             foreign.push(remark.clone());
         }
-        let data = &run.config.data;
         // One subset serves all runs that train on it.
-        let subset = (key, format!("{:?}", data.selection()), run.config.seed);
+        let subset = (serde_json::Value::Object(task.parts()).to_string(), run.config.seed);
         let counts = match drawn.entry(subset) {
-            Entry::Occupied(counts) => Ok(*counts.get()),
-            Entry::Vacant(new) => data
-                .selection()
-                .draw(labels, run.config.seed)
-                .map(|used| *new.insert([used.train.len(), used.validation.len()])),
+            Entry::Occupied(counts) => *counts.get(),
+            Entry::Vacant(new) => {
+                let used = task.examples(data.any(), run.config.seed);
+                *new.insert(used.map_err(|error| of_task(run, &spec, error))?.counts())
+            }
         };
-        let [used, held_out] = counts.map_err(|error| {
-            let key = ["data".to_owned(), data.amount_key().to_owned()];
-            let text = match error {
-                np_data::Error::EmptySubset { len, .. } => format!("leaves none of the {len} training examples"),
-                np_data::Error::Count { expected, found } => format!("expected 1 to {expected}, got `{found}`"),
-                error => error.to_string(),
-            };
-            Fault::new(run.tree.place(&key, &spec.document), text).key(key.join("."))
-        })?;
-        let evaluated = held_out + *test;
-        let at_once = Examples { train: used, evaluated: held_out.max(*test), all: labels.len() + *test };
-        memory.push(
-            Memory::of(&run.config, at_once)
-                .map_err(|bad| refuse(&run.tree, &spec.document, &bad.key, &bad.expected, &bad.got))?,
-        );
+        let (used, evaluated) = (counts.train, counts.evaluated);
+        if used == 0 {
+            return Err(of_task(run, &spec, Error::Task("no example is trained on".into())).into());
+        }
+        let estimate = task
+            .estimate(data.any(), &run.config, counts)
+            .map_err(|bad| refuse(&run.tree, &spec.document, &bad.key, &bad.expected, &bad.got))?;
+        memory.push(estimate.map(|estimate| estimate.memory));
         let batch = run.config.train.batch_size;
         if batch > used {
             let warning = format!(
@@ -174,9 +180,9 @@ pub fn plan_assuming(request: &Request, data_dir: Option<&Path>, assumed: &Assum
             }
         }
         examples.push(used);
-        let forward = run.config.data.shape().map_or(0, |shape| run.config.model.multiply_adds(shape, CLASSES));
         let passes = 3.0 * used as f64 + evaluated as f64;
-        operations.push(2.0 * forward as f64 * passes * run.config.train.epochs as f64);
+        let work = |forward: u64| 2.0 * forward as f64 * passes * run.config.train.epochs as f64;
+        operations.push(estimate.map(|estimate| work(estimate.multiply_adds)));
         let config = serde_json::to_value(&run.config)
             .map_err(|error| Fault::new(Place::File(request.file.clone(), None), error.to_string()))?;
         runs.push(PlannedRun {
@@ -216,28 +222,34 @@ pub fn plan_assuming(request: &Request, data_dir: Option<&Path>, assumed: &Assum
 /// A fault if the data is another.
 pub(crate) fn of_stored(plan: Plan, file: &Path, data_dir: Option<&Path>) -> Result<Planned> {
     let (mut foreign, mut unread) = (Vec::new(), None);
-    for ((name, source), digest) in Assumed::of(&plan).digests {
-        let (at_hand, remark) = match DataSet::load(name, source, data_dir) {
-            Ok(set) => (set.digest.clone(), standing(set.identity).remark(&set.title)),
-            Err(error) if error.is_absence() => {
+    let mut seen = BTreeSet::new();
+    for (task, digest) in of_stored_runs(&plan) {
+        let task = task.chosen();
+        if !seen.insert(task.data_key()) {
+            continue;
+        }
+        let told = |about: &AboutData| about.standing.remark(&about.title);
+        let about = match task.load(data_dir) {
+            Ok(data) => task.about(data.any())?,
+            Err(Error::Data(error)) if error.is_absence() => {
                 let fault = Fault::told(Place::File(file.to_owned(), None), &error);
                 unread.get_or_insert(Box::new(fault));
-                let identity = Identity::of(name, source, &digest, None);
-                (digest.clone(), standing(identity).remark(&identity.title(name, source, None, &digest)))
+                task.told(digest).0
             }
-            Err(error) => return Err(error.into()),
+            Err(error) => return Err(error),
         };
-        if at_hand != digest {
+        if about.digest != digest {
             let short = |digest: &str| digest.chars().take(12).collect::<String>();
             let text = format!(
-                "of `{name}` with the digest `{}`, and the data at hand has `{}`",
-                short(&digest),
-                short(&at_hand)
+                "of `{}` with the digest `{}`, and the data at hand has `{}`",
+                about.name,
+                short(digest),
+                short(&about.digest)
             );
             let hint = "name the experiment's YAML file for the runs on that data, or leave out the data folder";
             return Err(Fault::new(Place::File(file.to_owned(), None), text).hint(hint).into());
         }
-        foreign.extend(remark);
+        foreign.extend(told(&about));
     }
     let (examples, operations, memory) = (Vec::new(), Vec::new(), Vec::new());
     let launcher = LauncherConfig::default();
@@ -261,38 +273,37 @@ enum Unread {
     Broken(Box<Fault>),
 }
 
-/// A run's data set, read.
+/// A run's data, read.
 fn read(run: &SpecRun, spec: &Spec, data_dir: Option<&Path>) -> Result<Known, Unread> {
-    let (name, source): (DataName, Source) = (run.config.data.name, run.config.data.source);
-    let set = DataSet::load(name, source, data_dir).map_err(|error| {
-        let key = ["data".to_owned(), "source".to_owned()];
+    let task = &run.config.task;
+    let read = task.chosen().load(data_dir).and_then(|data| Known::of(task, data));
+    read.map_err(|error| {
+        let is_absence = matches!(&error, Error::Data(error) if error.is_absence());
         let mut text = error.to_string();
-        if let Some(cause) = std::error::Error::source(&error) {
+        if let Some(cause) = std::error::Error::source(&error)
+            && !text.contains(&cause.to_string())
+        {
             text = format!("{text}: {cause}");
         }
+        let key = match task.chosen().section() {
+            section if section.is_empty() => vec!["data".to_owned(), "source".to_owned()],
+            section => section,
+        };
         let fault = Fault::told(run.tree.place(&key, &spec.document), &text).key(key.join("."));
         let fault = Box::new(fault);
-        match error {
-            error if error.is_absence() => Unread::NoFolder(fault),
-            _ => Unread::Broken(fault),
-        }
-    })?;
-    let remark = standing(set.identity).remark(&set.title);
-    Ok(Known { test: set.test.len(), labels: set.train.labels, digest: set.digest, remark })
+        if is_absence { Unread::NoFolder(fault) } else { Unread::Broken(fault) }
+    })
 }
 
-/// A data set as it was published, where its digest is known; its labels stand for as many examples of ten even classes.
-fn published((name, source): (DataName, Source), assumed: &Assumed) -> Option<Known> {
-    let [examples, test] = match source {
-        Source::Mini => [2_000, 1_000],
-        Source::Full => name.examples(),
+/// What a task says of a run's examples, at the setting that it is about.
+fn of_task(run: &SpecRun, spec: &Spec, error: Error) -> Box<Fault> {
+    let section = run.config.task.chosen().section();
+    let (path, problem) = match error {
+        Error::Setting { key, problem } => ([section, split(&key)].concat(), problem),
+        other => (section, Problem::Other(other.to_string())),
     };
-    let labels = (0..examples).map(|i| (i % 10) as u8).collect();
-    let earlier = assumed.digests.get(&(name, source)).map(String::as_str);
-    let digest = known_digest(name, source).or(earlier).or(assumed.unknown.then_some(UNKNOWN))?;
-    let identity = Identity::of(name, source, digest, None);
-    let remark = standing(identity).remark(&identity.title(name, source, None, digest));
-    Some(Known { digest: digest.to_owned(), labels, test, remark: remark.filter(|_| digest != UNKNOWN) })
+    let place = run.tree.place(&path, &spec.document);
+    Box::new(Fault { place, key: Some(path.join(".")).filter(|key| !key.is_empty()), problem, hint: None })
 }
 
 /// The runs of `plan` that have no finished record in `store`, each id once, by their place in the plan. A damaged record is none; a run whose record

@@ -5,7 +5,6 @@
 //! handed to the workers, so that all records of a sweep agree and a commit made meanwhile changes nothing. Only changes to what `np` is built from make a tree dirty: records and figures are its products.
 
 use std::{
-    collections::BTreeMap,
     fs,
     path::Path,
     process::Command,
@@ -16,14 +15,14 @@ use jiff::Timestamp;
 use np_record::{Machine, Provenance};
 use serde::{Deserialize, Serialize};
 
-use crate::fingerprint;
+use crate::{fingerprint, task::known};
 
 /// What a command tells its workers about itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Caller {
     /// The command that asked for the runs, without paths of the machine.
     pub command: String,
-    /// Commit of the code that this program was built from; `None` where that cannot be known.
+    /// Commit of the code that this program was built from; `None` where that cannot be known, as of a program with tasks of its own.
     pub commit: Option<String>,
     /// Whether that tree's code has changes that are not committed.
     pub dirty: Option<bool>,
@@ -33,6 +32,10 @@ impl Caller {
     /// Describes this build, for a command as it is to be recorded.
     #[must_use]
     pub fn of(command: String) -> Self {
+        // A program with tasks of its own has code that is not in this tree.
+        if !known().names().is_empty() {
+            return Self { command, commit: None, dirty: None };
+        }
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap_or(Path::new("."));
         Self::built_from(root, env!("NP_FINGERPRINT"), command)
     }
@@ -52,12 +55,13 @@ impl Caller {
     #[must_use]
     pub fn provenance(&self, threads: usize) -> Provenance {
         let versions = [("np", env!("CARGO_PKG_VERSION")), ("candle", env!("NP_CANDLE")), ("rustc", env!("NP_RUSTC"))];
+        let versions = known().versions().iter().copied().chain(versions);
         Provenance {
             machine: machine(),
             threads,
             commit: self.commit.clone(),
             dirty: self.dirty,
-            versions: BTreeMap::from(versions.map(|(name, version)| (name.to_owned(), version.to_owned()))),
+            versions: versions.map(|(name, version)| (name.to_owned(), version.to_owned())).collect(),
             command: self.command.clone(),
             started: rfc3339(SystemTime::now()),
             memory_peak_bytes: None,

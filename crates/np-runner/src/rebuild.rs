@@ -45,8 +45,7 @@ pub(crate) fn check(plan: &Plan, file: &Path) -> Result<()> {
     }
     let mut digests: BTreeMap<_, &str> = BTreeMap::new();
     for (place, (run, made)) in plan.runs.iter().zip(&spec.runs).enumerate() {
-        let data = &made.config.data;
-        let digest = *digests.entry((data.name, data.source)).or_insert(&run.data_digest);
+        let digest = *digests.entry(made.config.task.chosen().data_key()).or_insert(&run.data_digest);
         let same = run.arm == made.arm
             && run.seed == made.config.seed
             && run.axes == made.axes.iter().cloned().collect::<BTreeMap<String, Value>>()

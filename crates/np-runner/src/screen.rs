@@ -191,7 +191,11 @@ fn style(template: &str) -> ProgressStyle {
 }
 
 fn numbers(epoch: &Epoch) -> String {
-    format!("test accuracy {:.2} %, test loss {:.4}", epoch.test_accuracy * 100.0, epoch.test_loss)
+    let accuracy = epoch.test_accuracy.map(|accuracy| format!("test accuracy {:.2} %", accuracy * 100.0));
+    let loss = format!("test loss {:.4}", epoch.test_loss);
+    let own = epoch.metrics.iter().filter(|(name, _)| name.starts_with("test_"));
+    let own = own.map(|(name, value)| format!("{} {value:.4}", name.replace('_', " ")));
+    accuracy.into_iter().chain([loss]).chain(own).collect::<Vec<_>>().join(", ")
 }
 
 /// A time as people say it: `0.4 s`, `12 s`, `3 min 20 s`, `2 h 5 min`.
@@ -224,6 +228,18 @@ mod tests {
         ] {
             assert_eq!(human(seconds), text);
         }
+    }
+
+    #[test]
+    fn an_epoch_is_said_by_what_its_task_measures() {
+        let epoch = |text: &str| {
+            let rest = r#""epoch":1,"steps":1,"lr":0.1,"train_loss":1.0,"test_loss":0.5,"diagnostics":{}"#;
+            numbers(&serde_json::from_str(&format!("{{{text}{rest}}}")).unwrap())
+        };
+        let images = epoch(r#""train_accuracy":0.5,"test_accuracy":0.75,"#);
+        assert_eq!(images, "test accuracy 75.00 %, test loss 0.5000");
+        let own = epoch(r#""metrics":{"test_bits_per_character":2.5,"train_bits_per_character":2.0},"#);
+        assert_eq!(own, "test loss 0.5000, test bits per character 2.5000");
     }
 
     #[test]

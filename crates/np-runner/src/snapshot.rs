@@ -13,7 +13,6 @@ use std::{
 
 use candle_core::{Device, Tensor, Var};
 use np_core::{AnyOptimizer, OptimizerState};
-use np_models::Model;
 use np_record::{Epoch, Gpu, Phases};
 use safetensors::SafeTensors;
 use serde::{Deserialize, Serialize};
@@ -22,6 +21,7 @@ use sha2::{Digest, Sha256};
 use crate::{
     error::{Error, Result},
     gpu::GpuError,
+    task::Trainable,
 };
 
 /// Version of the file's layout. One of another version is no snapshot.
@@ -79,7 +79,7 @@ impl Progress {
 
 /// A training after a completed epoch, to take a [`Snapshot`] of.
 pub struct State<'a> {
-    pub(crate) model: &'a dyn Model,
+    pub(crate) model: &'a dyn Trainable,
     pub(crate) optimizer: &'a dyn AnyOptimizer,
     pub(crate) steps: usize,
     pub(crate) epochs: &'a [Epoch],
@@ -112,7 +112,7 @@ impl State<'_> {
     }
 }
 
-fn variables(model: &dyn Model) -> Vec<(String, Var)> {
+fn variables(model: &dyn Trainable) -> Vec<(String, Var)> {
     [model.parameters(), model.buffers()].concat()
 }
 
@@ -131,7 +131,7 @@ impl Snapshot {
     ///
     /// # Errors
     /// [`Error::Snapshot`] if it is one of another model or optimizer; some of the model may have changed then.
-    pub fn restore(&self, model: &dyn Model, optimizer: &mut dyn AnyOptimizer) -> Result<()> {
+    pub fn restore(&self, model: &dyn Trainable, optimizer: &mut dyn AnyOptimizer) -> Result<()> {
         let variables = variables(model);
         if variables.len() != self.model.len() {
             return Err(bad(format!("expected {} tensors of the model, got {}", variables.len(), self.model.len())));
@@ -238,7 +238,8 @@ mod tests {
     fn taken() -> (Mlp, Snapshot) {
         let (model, mut optimizer) = parts(1);
         let x = Tensor::ones((2, 4), DType::F32, &Device::Cpu).unwrap();
-        let loss = model.forward(&x, np_models::Mode::Eval).unwrap().sqr().unwrap().sum_all().unwrap();
+        let loss =
+            np_models::Model::forward(&model, &x, np_models::Mode::Eval).unwrap().sqr().unwrap().sum_all().unwrap();
         optimizer.step_report(&loss.backward().unwrap()).unwrap();
         let state = State { model: &model, optimizer: optimizer.as_ref(), steps: 7, epochs: &[], timing: &[] };
         let snapshot = state.snapshot("id").unwrap();

@@ -36,7 +36,7 @@ pub(crate) const SCALES: [&str; 3] = ["quick", "cpu", "paper"];
 pub(crate) const PLAIN_NAME: &str = "a name of letters, digits, `_`, and inner `-` and points, 190 of them at most";
 
 /// The parts of an experiment that a run is made of.
-pub(crate) const PARTS: [&str; 5] = ["data", "model", "train", "optimizer", "options"];
+pub(crate) const PARTS: [&str; 6] = ["task", "data", "model", "train", "optimizer", "options"];
 
 /// An experiment as asked for: a file, a scale, and what the command line changes.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -113,6 +113,8 @@ pub(crate) struct SpecRun {
 struct Head {
     name: String,
     question: String,
+    #[serde(default, rename = "task")]
+    _task: Option<Value>,
     #[serde(default, rename = "data")]
     _data: Option<Value>,
     #[serde(default, rename = "model")]
@@ -227,6 +229,7 @@ impl Spec {
         if let Some(outcome) = outcome {
             let trainings = runs.iter().map(|run| (run.arm.as_str(), run.config.train.epochs as usize));
             stated::fits(outcome, trainings, &tree, document)?;
+            stated::is_measured(outcome, &runs, &tree, document)?;
         }
         let kept = |arm: &String| runs.iter().any(|run| run.arm == *arm);
         let hypotheses = pairs.iter().filter(|pair| kept(&pair.arm) && kept(&pair.against)).cloned().collect();

@@ -2,13 +2,15 @@
 
 use std::num::NonZeroUsize;
 
-use np_record::{Direction, EpochMetric, Hypothesis, StatedOutcome};
+use np_record::{Direction, EpochMetric, Hypothesis, OwnMetric, StatedOutcome};
 use serde::Deserialize;
 
 use crate::{
     document::Document,
     error::{Fault, Result, suggest},
     explain::refuse,
+    spec::SpecRun,
+    task::{TaskMetric, known, own_metrics},
     tree::Tree,
 };
 
@@ -16,7 +18,7 @@ use crate::{
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct OutcomeSpec {
-    metric: EpochMetric,
+    metric: String,
     #[serde(default = "one")]
     last_epochs: NonZeroUsize,
     /// Follows from the metric; whoever writes it is held to that.
@@ -31,7 +33,17 @@ fn one() -> NonZeroUsize {
 impl OutcomeSpec {
     /// With every value spelled out.
     pub(crate) fn resolve(&self, tree: &Tree, document: &Document) -> Result<StatedOutcome> {
-        let Self { metric, last_epochs, direction } = *self;
+        let Self { metric, last_epochs, direction } = self;
+        let (last_epochs, direction) = (*last_epochs, *direction);
+        let own: Vec<OwnMetric> = known().metrics();
+        let own = || own.iter().find(|own| own.name() == metric).copied().map(EpochMetric::Own);
+        let Some(metric) = EpochMetric::named(metric).or_else(own) else {
+            let path = ["outcome", "metric"].map(str::to_owned);
+            let fault = Fault::new(tree.place(&path, document), format!("there is no `{metric}` here"));
+            let names = EpochMetric::ALL.map(EpochMetric::key).into_iter();
+            let names = names.chain(known().metrics().into_iter().map(OwnMetric::name));
+            return Err(fault.key(path.join(".")).hint_if(suggest(metric, names)).into());
+        };
         let own = metric.direction();
         if let Some(got) = direction.filter(|direction| *direction != own) {
             let expected = format!("`{own}`, as {own} values of `{metric}` are better");
@@ -76,6 +88,28 @@ pub(crate) fn check(
         }
     }
     Ok(())
+}
+
+/// Refuses an outcome that the task of a run does not measure.
+pub(crate) fn is_measured(outcome: StatedOutcome, runs: &[SpecRun], tree: &Tree, document: &Document) -> Result<()> {
+    let lacks = |run: &&SpecRun| {
+        let (task, metric) = (run.config.task.chosen(), outcome.metric);
+        match metric {
+            EpochMetric::TestLoss | EpochMetric::TrainLoss => false,
+            EpochMetric::TestAccuracy | EpochMetric::TrainAccuracy => !task.metrics().contains(&TaskMetric::ACCURACY),
+            EpochMetric::Own(own) => !own_metrics(&task.metrics()).contains(&own),
+        }
+    };
+    let Some(run) = runs.iter().find(lacks) else { return Ok(()) };
+    let task = run.config.task.chosen();
+    let mut names = vec![EpochMetric::TestLoss.key(), EpochMetric::TrainLoss.key()];
+    if task.metrics().contains(&TaskMetric::ACCURACY) {
+        names.extend([EpochMetric::TestAccuracy.key(), EpochMetric::TrainAccuracy.key()]);
+    }
+    names.extend(own_metrics(&task.metrics()).into_iter().map(OwnMetric::name));
+    let expected = format!("a number that the task `{}` of arm `{}` measures", task.name(), run.arm);
+    let fault = refuse(tree, document, "outcome.metric", &expected, outcome.metric.key());
+    Err(fault.hint_if(suggest(outcome.metric.key(), names)).into())
 }
 
 /// Refuses an average over more epochs than a training has.

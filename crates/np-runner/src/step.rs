@@ -1,28 +1,10 @@
 //! What an optimizer may want of a step beyond a gradient: the loss somewhere else, or records of layers.
 
-use candle_core::{Tensor, backprop::GradStore};
+use candle_core::backprop::GradStore;
 use np_core::{AnyOptimizer, LayerRecord};
-use np_models::{Mode, Model, Recorder, Score, cross_entropy, loss_and_correct};
+use np_models::Recorder;
 
 use crate::error::{Error, Result};
-
-/// The examples of a step. Evaluated again, with the same mode, they have the same dropout.
-pub(crate) struct Examples<'a> {
-    pub(crate) images: &'a Tensor,
-    pub(crate) labels: &'a Tensor,
-    pub(crate) mode: Mode,
-}
-
-impl Examples<'_> {
-    /// The loss of a model on them, to go backward from, and the score.
-    pub(crate) fn loss(&self, model: &dyn Model, recorder: Option<&Recorder>) -> Result<(Tensor, Score)> {
-        let logits = match recorder {
-            Some(recorder) => model.forward_recorded(self.images, self.mode, recorder)?,
-            None => model.forward(self.images, self.mode)?,
-        };
-        Ok((cross_entropy(&logits, self.labels)?, loss_and_correct(&logits, self.labels)?))
-    }
-}
 
 /// Shows an optimizer what the layers have seen since the last time.
 pub(crate) fn observe(optimizer: &mut dyn AnyOptimizer, recorder: &Recorder) -> Result<()> {

@@ -2,19 +2,27 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use np_record::{Outcome, Plan, PlannedRun, Record, Store, stats, words};
+use np_record::{
+    Outcome, Plan, PlannedRun, Record, Store,
+    compare::{Measure, Metric},
+    stats, words,
+};
 use serde_json::Value;
 
 use crate::{error::Result, table::table};
 
-/// Mean ± standard deviation over seeds of the final test accuracy and training loss, by arm and axes.
+/// Mean ± standard deviation over seeds of the final test accuracy and training loss, by arm and axes; of runs without an accuracy, of the outcome
+/// or the test loss instead.
 ///
 /// A damaged record is none.
 #[must_use]
 pub fn results(plan: &Plan, store: &Store) -> String {
     let mut groups: Vec<(Vec<String>, Vec<Option<Record>>)> = Vec::new();
     let axes = axis_names(plan.runs.iter());
-    for (run, record) in store.records_of(plan).runs {
+    let runs = store.records_of(plan).runs;
+    let accuracy = Metric::FinalTestAccuracy;
+    let shown = if accuracy.is_measured(&runs) { accuracy.into() } else { Measure::usual(plan, &runs) };
+    for (run, record) in runs {
         let mut head = vec![run.arm.clone()];
         head.extend(axis_values(&axes, &run));
         match groups.iter_mut().find(|(other, _)| *other == head) {
@@ -28,16 +36,18 @@ pub fn results(plan: &Plan, store: &Store) -> String {
             let finished: Vec<_> = records
                 .iter()
                 .flatten()
-                .filter(|record| record.outcome == Outcome::Finished)
-                .filter_map(Record::last)
+                .filter(|record| record.outcome == Outcome::Finished && record.last().is_some())
                 .collect();
-            let accuracy: Vec<f64> = finished.iter().map(|last| last.test_accuracy * 100.0).collect();
-            let loss: Vec<f64> = finished.iter().map(|last| last.train_loss).collect();
-            row.extend([spread(&accuracy, 2), spread(&loss, 4), finished.len().to_string(), remarks(&records)]);
+            let (scale, decimals) = if shown.unit() == "%" { (100.0, 2) } else { (1.0, 4) };
+            let value = |record: &&Record| Some(shown.of(record)? * scale);
+            let first: Vec<f64> = finished.iter().filter_map(value).collect();
+            let loss: Vec<f64> = finished.iter().filter_map(|record| Some(record.last()?.train_loss)).collect();
+            row.extend([spread(&first, decimals), spread(&loss, 4), finished.len().to_string(), remarks(&records)]);
             row
         })
         .collect();
-    let tail = ["test accuracy %", "training loss", "n", ""];
+    let title = if shown == accuracy.into() { "test accuracy %".to_owned() } else { shown.title() };
+    let tail = [title.as_str(), "training loss", "n", ""];
     let header: Vec<&str> = ["arm"].into_iter().chain(axes.iter().map(String::as_str)).chain(tail).collect();
     table(&header, &tail[..3], &rows)
 }
@@ -124,7 +134,7 @@ fn pace_key(config: &Value) -> String {
     let part = |pointer| config.pointer(pointer).map(Value::to_string).unwrap_or_default();
     let kind = config.get("optimizer").and_then(Value::as_object).and_then(|map| map.keys().next().cloned());
     let device = part("/train/device") + &part("/train/precision");
-    format!("{} {} {} {device}", part("/model"), part("/train/batch_size"), kind.unwrap_or_default())
+    format!("{}{} {} {} {device}", part("/task"), part("/model"), part("/train/batch_size"), kind.unwrap_or_default())
 }
 
 #[cfg(test)]

@@ -7,25 +7,30 @@ use std::time::Instant;
 
 use candle_core::{Device, Tensor};
 use np_core::{AnyOptimizer, Backend, StepInput, Weights};
-use np_data::{DataSet, Holdout, Pass, Preparation, Split, batches, epoch_order};
-use np_models::{Mode, Model, Recorder, loss_and_correct};
-use np_record::{DataInfo, Epoch, ModelInfo, OptimizerInfo, Outcome, Phases, Score};
+use np_data::{Pass, batches, epoch_order};
+use np_models::{Mode, Recorder};
+use np_record::{DataInfo, Epoch, ModelInfo, OptimizerInfo, Outcome, Phases};
 
 use crate::{
     config::RunConfig,
-    data::standing,
     device::Device as On,
     error::Result,
     snapshot::{Snapshot, State},
-    step::{Examples, observe, search},
+    step::{observe, search},
+    task::{AboutData, Examples, Half, Picked, Score, Task, TaskData, TaskMetric, Trainable},
 };
-#[cfg(feature = "cuda")]
-use crate::{gpu, memory};
 
 #[cfg(feature = "cuda")]
 mod cuda;
 #[cfg(any(feature = "cuda", test))]
 mod device;
+mod totals;
+
+#[cfg(feature = "cuda")]
+pub(crate) use cuda::Cuda;
+#[cfg(feature = "cuda")]
+pub(crate) use device::train_on;
+use totals::{Total, completed};
 
 /// What a training gave.
 #[derive(Debug, Clone)]
@@ -55,34 +60,66 @@ pub enum News<'a> {
     Epoch(&'a Epoch, &'a Phases, Option<&'a State<'a>>),
 }
 
+/// A run to be trained on a GPU, as a task is handed it.
+pub struct OnGpu<'a> {
+    /// Its configuration.
+    pub config: &'a RunConfig,
+    /// The examples that it uses.
+    pub examples: &'a Examples,
+    #[cfg_attr(not(any(feature = "cuda", test)), allow(dead_code, reason = "what trains on a GPU reads it"))]
+    about: AboutData,
+    #[cfg_attr(not(any(feature = "cuda", test)), allow(dead_code, reason = "what trains on a GPU reads it"))]
+    from: Option<&'a Snapshot>,
+    #[cfg_attr(not(any(feature = "cuda", test)), allow(dead_code, reason = "what trains on a GPU reads it"))]
+    watch: &'a mut dyn FnMut(News<'_>) -> Result<()>,
+}
+
+impl std::fmt::Debug for OnGpu<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("OnGpu")
+    }
+}
+
 /// Trains one run, from its beginning or from a snapshot of it: the result is the same, bit for bit.
 ///
-/// `watch` hears how it goes; an error of its ends the training.
+/// `data` is that of the run's task. `watch` hears how it goes; an error of its ends the training.
 ///
 /// # Errors
 /// Those of data, model, optimizer and `watch`; [`crate::Error::Snapshot`] if `from` is one of another run. A loss that is not finite is none: it is [`Outcome::Diverged`].
 pub fn train(
     config: &RunConfig,
-    data: &DataSet,
+    data: &TaskData,
     from: Option<&Snapshot>,
     watch: &mut dyn FnMut(News<'_>) -> Result<()>,
 ) -> Result<Trained> {
-    if config.train.device == On::Cuda {
-        return train_on_cuda(config, data, from, watch);
-    }
+    config.task.chosen().train(config, data.any(), from, watch)
+}
+
+/// As [`train`], of a task that is known.
+pub(crate) fn of_task<T: Task>(
+    task: &T,
+    settings: &T::Settings,
+    data: &T::Data,
+    config: &RunConfig,
+    from: Option<&Snapshot>,
+    watch: &mut dyn FnMut(News<'_>) -> Result<()>,
+) -> Result<Trained> {
     let RunConfig { train, seed, .. } = config;
+    let used = task.examples(settings, data, *seed)?;
+    if train.device == On::Cuda {
+        let about = task.about(settings, data);
+        return task.train_on_gpu(settings, data, OnGpu { config, examples: &used, about, from, watch });
+    }
     let device = Device::Cpu;
-    let Holdout { train: examples, validation } = config.data.selection().draw(&data.train.labels, *seed)?;
-    let preparation = config.data.preparation();
-    let shape = preparation.layout.shape(data.train.shape)?;
-    let model = config.model.build(shape, data.classes, *seed, &device)?;
-    let model = model.as_ref();
+    let metrics = task.metrics();
+    let model = &task.model(settings, data, *seed, &device)?;
     let mut optimizer = config.optimizer.build_with(model.parameters(), config.options.clone(), Backend::Auto)?;
 
-    let (about_model, about_data) = (about_model(model), about_data(data, examples.len(), validation.len()));
+    let (about_model, about_data) = (about_model(model), about_data(task.about(settings, data), &used));
     watch(News::Begins(&about_model, &about_data))?;
 
-    let mut batch = Batch { preparation, shape, pixels: Vec::new(), labels: Vec::new() };
+    let batch =
+        |half: Half, examples: &[u32], pass: Pass| task.batch(settings, data, Picked { half, examples, pass }, &device);
     let (mut steps, mut epochs, mut timing) = (0, Vec::new(), Vec::new());
     if let Some(snapshot) = from {
         snapshot.restore(model, optimizer.as_mut())?;
@@ -93,28 +130,31 @@ pub fn train(
     let mut outcome = Outcome::Finished;
     'training: for epoch in (1..=train.epochs).skip(epochs.len()) {
         let mut clock = Clock::start();
-        let order = epoch_order(&examples, *seed, epoch - 1);
+        let order = epoch_order(&used.train, *seed, epoch - 1);
         let mut total = Total::default();
         optimizer.begin_epoch(epoch as usize, train.epochs as usize);
         let all = batches(&order, config.batch_size());
         let steps_per_epoch = all.len() as f64;
         for (i, indices) in all.enumerate() {
             watch(News::Batch)?;
-            let (images, labels) =
-                batch.load(&data.train, indices, Pass::Train { seed: *seed, epoch: epoch - 1 }, &device)?;
+            let examples = batch(Half::Train, indices, Pass::Train { seed: *seed, epoch: epoch - 1 })?;
             clock.lap(|phases| &mut phases.data);
 
-            let examples = Examples { images: &images, labels: &labels, mode: Mode::Train { step: steps as u64 } };
-            let (loss, score) = examples.loss(model, recorder.as_ref())?;
+            // Evaluated again, with the same mode, a batch has the same dropout.
+            let mode = Mode::Train { step: steps as u64 };
+            let loss = match &recorder {
+                Some(recorder) => task.loss_recorded(model, &examples, mode, recorder)?,
+                None => task.loss(model, &examples, mode)?,
+            };
             clock.lap(|phases| &mut phases.forward);
             steps += 1;
-            if !score.loss.is_finite() {
+            if !loss.score.loss.is_finite() {
                 outcome = Outcome::Diverged { epoch: epoch as usize, step: steps };
                 break 'training;
             }
-            total.add(score.loss, score.correct, indices.len());
+            total.add(&loss.score, indices.len());
 
-            let gradients = loss.backward()?;
+            let gradients = loss.tensor.backward()?;
             clock.lap(|phases| &mut phases.backward);
 
             optimizer.set_position(f64::from(epoch - 1) + i as f64 / steps_per_epoch);
@@ -122,14 +162,14 @@ pub fn train(
                 observe(optimizer.as_mut(), recorder)?;
             }
             if optimizer.step_input() == StepInput::Closure {
-                search(optimizer.as_mut(), (score.loss, gradients), &mut || {
+                search(optimizer.as_mut(), (loss.score.loss, gradients), &mut || {
                     watch(News::Batch)?;
                     clock.lap(|phases| &mut phases.optimizer);
-                    let (loss, score) = examples.loss(model, None)?;
+                    let loss = task.loss(model, &examples, mode)?;
                     clock.lap(|phases| &mut phases.forward);
-                    let gradients = loss.backward()?;
+                    let gradients = loss.tensor.backward()?;
                     clock.lap(|phases| &mut phases.backward);
-                    Ok((score.loss, gradients))
+                    Ok((loss.score.loss, gradients))
                 })?;
             } else {
                 optimizer.step_report(&gradients)?;
@@ -141,17 +181,23 @@ pub fn train(
         clock.lap(|phases| &mut phases.optimizer);
         // A batch norm's running statistics stay those of the weights that were trained.
         optimizer.use_weights(Weights::Averaged)?;
-        let all: Vec<u32> = (0..).take(data.test.len()).collect();
-        let mut evaluate = |split, indices: &[u32]| evaluate(model, split, indices, config, &mut batch, &device, watch);
-        let test = evaluate(&data.test, &all)?;
-        let held_out = match validation.as_slice() {
+        let mut evaluate = |half: Half, indices: &[u32]| -> Result<Total> {
+            let mut total = Total::default();
+            for indices in batches(indices, config.eval_batch_size()) {
+                watch(News::Batch)?;
+                total.add(&task.score(model, &batch(half, indices, Pass::Evaluate)?)?, indices.len());
+            }
+            Ok(total)
+        };
+        let test = evaluate(Half::Test, &used.tested())?;
+        let held_out = match used.validation.as_slice() {
             [] => None,
-            indices => Some(evaluate(&data.train, indices)?),
+            indices => Some(evaluate(Half::Train, indices)?),
         };
         optimizer.use_weights(Weights::Trained)?;
         clock.lap(|phases| &mut phases.evaluation);
 
-        let done = completed([epoch as usize, steps], optimizer.as_ref(), [total, test], held_out);
+        let done = completed([epoch as usize, steps], optimizer.as_ref(), &metrics, [&total, &test], held_out.as_ref());
         // The last step of an epoch can be the one that breaks the model: its own loss was still finite.
         let broken = !done.test_loss.is_finite();
         epochs.push(done.clone());
@@ -168,48 +214,24 @@ pub fn train(
     Ok(Trained { data: about_data, model: about_model, outcome, epochs, timing, optimizer })
 }
 
-/// As [`train`], on a GPU.
-#[cfg(feature = "cuda")]
-fn train_on_cuda(
-    config: &RunConfig,
-    data: &DataSet,
-    from: Option<&Snapshot>,
-    watch: &mut dyn FnMut(News<'_>) -> Result<()>,
-) -> Result<Trained> {
-    let Holdout { train: examples, validation } = config.data.selection().draw(&data.train.labels, config.seed)?;
-    let at_once = memory::Examples {
-        train: examples.len(),
-        evaluated: validation.len().max(data.test.len()),
-        all: data.train.len() + data.test.len(),
-    };
-    let trained = cuda::Cuda::new(config, data, at_once)
-        .and_then(|mut device| device::train_on(&mut device, config, data, from, watch));
-    trained.map_err(|error| gpu::explained(error, memory::Memory::of(config, at_once).ok(), gpu::smallest()))
+fn about_model(model: &dyn Trainable) -> ModelInfo {
+    ModelInfo {
+        title: model.title(),
+        parameters: model.parameters().iter().map(|(_, parameter)| parameter.elem_count()).sum(),
+    }
 }
 
-#[cfg(not(feature = "cuda"))]
-fn train_on_cuda(
-    _config: &RunConfig,
-    _data: &DataSet,
-    _from: Option<&Snapshot>,
-    _watch: &mut dyn FnMut(News<'_>) -> Result<()>,
-) -> Result<Trained> {
-    Err(crate::GpuError::NotBuilt.into())
-}
-
-fn about_model(model: &dyn Model) -> ModelInfo {
-    ModelInfo { title: model.title(), parameters: model.num_parameters() }
-}
-
-fn about_data(data: &DataSet, train_examples: usize, validation_examples: usize) -> DataInfo {
+/// What a record says of its data.
+pub(crate) fn about_data(about: AboutData, used: &Examples) -> DataInfo {
+    let AboutData { name, title, digest, standing } = about;
     DataInfo {
-        name: data.name.to_string(),
-        title: data.title.clone(),
-        digest: data.digest.clone(),
-        standing: standing(data.identity),
-        train_examples,
-        test_examples: data.test.len(),
-        validation_examples,
+        name,
+        title,
+        digest,
+        standing,
+        train_examples: used.train.len(),
+        test_examples: used.test,
+        validation_examples: used.validation.len(),
     }
 }
 
@@ -217,93 +239,6 @@ fn about_data(data: &DataSet, train_examples: usize, validation_examples: usize)
 fn state_of(optimizer: &dyn AnyOptimizer) -> Result<OptimizerInfo> {
     let bytes = |tensor: &Tensor| tensor.elem_count() * tensor.dtype().size_in_bytes();
     Ok(OptimizerInfo { state_bytes: optimizer.state()?.tensors.values().map(bytes).sum() })
-}
-
-/// Loss and accuracy on some examples of a split, without dropout or augmentation.
-fn evaluate(
-    model: &dyn Model,
-    split: &Split,
-    indices: &[u32],
-    config: &RunConfig,
-    batch: &mut Batch,
-    device: &Device,
-    watch: &mut dyn FnMut(News<'_>) -> Result<()>,
-) -> Result<Total> {
-    let mut total = Total::default();
-    for indices in batches(indices, config.eval_batch_size()) {
-        watch(News::Batch)?;
-        let (images, labels) = batch.load(split, indices, Pass::Evaluate, device)?;
-        let score = loss_and_correct(&model.forward(&images, Mode::Eval)?, &labels)?;
-        total.add(score.loss, score.correct, indices.len());
-    }
-    Ok(total)
-}
-
-/// How batches are prepared, and the buffers for that.
-///
-/// Each is made when it is needed. A batch of 128 takes 0.04 ms of a 3 ms step of an MLP, one with augmentation 0.2 to 0.5 ms of
-/// a ResNet's second: a thread that prepares ahead ([`np_data::Prepare::Ahead`]) could save no more, and where runs occupy all
-/// cores it takes its time from them.
-struct Batch {
-    preparation: Preparation,
-    shape: [usize; 3],
-    pixels: Vec<f32>,
-    labels: Vec<u32>,
-}
-
-impl Batch {
-    /// The images \[n, c, h, w\] and labels \[n\] at `indices`.
-    fn load(&mut self, split: &Split, indices: &[u32], pass: Pass, device: &Device) -> Result<(Tensor, Tensor)> {
-        self.preparation.fill(split, indices, pass, &mut self.pixels, &mut self.labels)?;
-        let [channels, height, width] = self.shape;
-        let images = Tensor::from_slice(&self.pixels, (indices.len(), channels, height, width), device)?;
-        let labels = Tensor::from_slice(&self.labels, indices.len(), device)?;
-        Ok((images, labels))
-    }
-}
-
-/// The metrics of an epoch that has ended after so many steps, of training and test examples and those held out.
-fn completed(
-    [epoch, steps]: [usize; 2],
-    optimizer: &dyn AnyOptimizer,
-    [train, test]: [Total; 2],
-    held_out: Option<Total>,
-) -> Epoch {
-    Epoch {
-        epoch,
-        steps,
-        lr: optimizer.effective_lr(),
-        train_loss: train.loss(),
-        train_accuracy: train.accuracy(),
-        test_loss: test.loss(),
-        test_accuracy: test.accuracy(),
-        validation: held_out.map(|total| Score { loss: total.loss(), accuracy: total.accuracy() }),
-        diagnostics: optimizer.diagnostics().into_iter().filter(|(_, value)| value.is_finite()).collect(),
-    }
-}
-
-/// Sums over examples.
-#[derive(Debug, Clone, Copy, Default)]
-struct Total {
-    loss: f64,
-    correct: usize,
-    examples: usize,
-}
-
-impl Total {
-    fn add(&mut self, mean_loss: f64, correct: usize, examples: usize) {
-        self.loss += mean_loss * examples as f64;
-        self.correct += correct;
-        self.examples += examples;
-    }
-
-    fn loss(&self) -> f64 {
-        self.loss / self.examples as f64
-    }
-
-    fn accuracy(&self) -> f64 {
-        self.correct as f64 / self.examples as f64
-    }
 }
 
 /// Adds up the wall time of an epoch by phase.

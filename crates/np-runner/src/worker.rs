@@ -2,15 +2,11 @@
 
 use std::path::Path;
 
-use np_data::{DataSet, Identity};
-use np_record::{
-    DataInfo, Kind, ModelInfo, Outcome, Phases, PlannedRun, Provenance, Record, SCHEMA, Store, semantics_of,
-};
+use np_record::{Kind, ModelInfo, Outcome, Phases, PlannedRun, Provenance, Record, SCHEMA, Store, semantics_of};
 
 use crate::{
     arithmetic::{arithmetic, going_on},
     config::RunConfig,
-    data::standing,
     device::Device,
     error::{Error, Fault, Place, Result},
     event::Event,
@@ -21,8 +17,9 @@ use crate::{
     provenance::{Caller, memory_peak},
     say::count,
     stop::{Stop, Wish},
+    task::{AboutData, Examples},
     threads,
-    train::{News, Trained, train},
+    train::{News, Trained, about_data, train},
 };
 
 /// Who watches over a worker.
@@ -165,8 +162,9 @@ fn attempt(run: &PlannedRun, job: &Job<'_>, stop: &Stop, keeper: &mut Keeper) ->
     let place = || Place::Option(format!("run {}", run.id));
     let config: RunConfig = serde_json::from_value(run.config.clone())
         .map_err(|error| Fault::new(place(), format!("planned by another version of np: {error}")))?;
-    let data = DataSet::load(config.data.name, config.data.source, job.data_dir)?;
-    if data.digest != run.data_digest {
+    let task = config.task.chosen();
+    let data = task.load(job.data_dir)?;
+    if task.about(data.any())?.digest != run.data_digest {
         return Err(Fault::new(place(), "the data has changed since the run was planned").hint("run it again").into());
     }
     keeper.gpu = (config.train.device == Device::Cuda).then(gpu::open).transpose()?;
@@ -244,22 +242,11 @@ fn record(run: &PlannedRun, trained: Trained, provenance: Provenance) -> Record 
 #[must_use]
 pub(crate) fn failed(run: &PlannedRun, reason: String, provenance: Provenance) -> Record {
     let config: Option<RunConfig> = serde_json::from_value(run.config.clone()).ok();
-    let (name, title, standing) = config.as_ref().map_or_else(Default::default, |config| {
-        let (name, source) = (config.data.name, config.data.source);
-        let identity = Identity::of(name, source, &run.data_digest, None);
-        (name.to_string(), identity.title(name, source, None, &run.data_digest), standing(identity))
-    });
-    let data = DataInfo {
-        name,
-        title,
-        digest: run.data_digest.clone(),
-        standing,
-        train_examples: 0,
-        test_examples: 0,
-        validation_examples: 0,
-    };
-    let kind = config.map_or("", |config| config.model.title());
-    let model = ModelInfo { title: kind.into(), parameters: 0 };
+    // Of a configuration that this program cannot read nothing more is known than its digest.
+    let nothing = || (AboutData::new("", "", &run.data_digest), String::new());
+    let (about, title) = config.map_or_else(nothing, |config| config.task.chosen().told(&run.data_digest));
+    let data = about_data(about, &Examples::default());
+    let model = ModelInfo { title, parameters: 0 };
     let outcome = Outcome::Failed { reason };
     record(run, Trained { data, model, outcome, epochs: Vec::new(), timing: Vec::new(), optimizer: None }, provenance)
 }

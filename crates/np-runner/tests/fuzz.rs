@@ -333,7 +333,7 @@ fn snapshot() -> Vec<u8> {
         "train": {"epochs": 2, "batch_size": 32}, "optimizer": {"adamw": {}}, "seed": 1,
     });
     let config: RunConfig = serde_json::from_value(config).unwrap();
-    let data = DataSet::load(DataName::Mnist, Source::Mini, None).unwrap();
+    let data = DataSet::load(DataName::Mnist, Source::Mini, None).unwrap().into();
     let mut bytes = Vec::new();
     train(&config, &data, None, &mut |news| {
         if let News::Epoch(_, _, Some(state)) = news {

@@ -43,7 +43,7 @@ fn snapshot(lab: &Lab) -> (String, Vec<u8>) {
     let request = Request { file: lab.path("tiny.yaml"), ..Request::default() };
     let run = plan(&request, None).unwrap().plan.runs.remove(0);
     let config: RunConfig = serde_json::from_value(run.config.clone()).unwrap();
-    let data = DataSet::load(DataName::Mnist, Source::Mini, None).unwrap();
+    let data = DataSet::load(DataName::Mnist, Source::Mini, None).unwrap().into();
     let mut bytes = Vec::new();
     train(&config, &data, None, &mut |news| {
         if let News::Epoch(_, _, Some(state)) = news {

@@ -81,7 +81,7 @@ impl Quantity {
     /// The value in an epoch; `None` where the optimizer does not give it, or it is not finite.
     pub(crate) fn of(self, epoch: &Epoch) -> Option<f64> {
         let value = match self {
-            Quantity::TestAccuracy => Some(100.0 * epoch.test_accuracy),
+            Quantity::TestAccuracy => epoch.test_accuracy.map(|accuracy| 100.0 * accuracy),
             Quantity::TrainLoss => Some(epoch.train_loss),
             Quantity::Diagnostic(key) => epoch.diagnostics.get(key).copied(),
             Quantity::ShareDiagnostic(key) => epoch.diagnostics.get(key).map(|share| 100.0 * share),

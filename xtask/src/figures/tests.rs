@@ -323,7 +323,7 @@ fn a_caption_begins_with_what_was_fixed_beforehand() {
     let late = |arm: &str| {
         let part = runs.on("mnist").unwrap();
         let epochs = part.arm(arm).unwrap()[&42].epochs.clone();
-        epochs[EPOCHS - 5..].iter().map(|epoch| epoch.test_accuracy).sum::<f64>() / 5.0
+        epochs[EPOCHS - 5..].iter().map(|epoch| epoch.test_accuracy.unwrap()).sum::<f64>() / 5.0
     };
     let measure = runs.plan.outcome.unwrap().measure();
     let of = |arm: &str| measure.of(runs.on("mnist").unwrap().arm(arm).unwrap()[&42]).unwrap();

@@ -137,8 +137,8 @@ pub(super) fn last_epochs(runs: &Runs, name: &str, arm: &str, count: usize) -> B
     };
     let mean = |(run, record): &(PlannedRun, Record)| {
         let from = record.epochs.len().checked_sub(count)?;
-        let values: Vec<f64> = record.epochs[from..].iter().map(|epoch| 100.0 * epoch.test_accuracy).collect();
-        Some((run.seed, stats::mean(&values)?))
+        let values = record.epochs[from..].iter().map(|epoch| Some(100.0 * epoch.test_accuracy?));
+        Some((run.seed, stats::mean(&values.collect::<Option<Vec<f64>>>()?)?))
     };
     runs.runs.iter().filter(here).filter_map(mean).collect()
 }

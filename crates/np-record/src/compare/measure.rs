@@ -5,9 +5,9 @@ use std::num::NonZeroUsize;
 
 use serde::{Serialize, Serializer};
 
-use super::Metric;
+use super::{Metric, with_unit};
 use crate::stated::EpochMetric;
-use crate::{Record, stats};
+use crate::{Plan, PlannedRun, Record, stats};
 
 /// The number that a comparison is made by: a [`Metric`] as it is, or the mean of an [`EpochMetric`] over the last few epochs.
 ///
@@ -46,6 +46,15 @@ impl Measure {
         Self { metric: metric.at_the_end(), last_epochs: last_epochs.get() }
     }
 
+    /// What the runs of a plan are judged by where nobody says otherwise: its outcome, else the test accuracy, or the test loss of runs that have
+    /// no accuracy.
+    #[must_use]
+    pub fn usual(plan: &Plan, runs: &[(PlannedRun, Option<Record>)]) -> Self {
+        let accuracy = Metric::FinalTestAccuracy;
+        let otherwise = if accuracy.is_measured(runs) { accuracy } else { Metric::FinalTestLoss };
+        plan.outcome.map_or(otherwise.into(), crate::StatedOutcome::measure)
+    }
+
     /// The metric that is averaged.
     #[must_use]
     pub fn metric(self) -> Metric {
@@ -70,6 +79,12 @@ impl Measure {
             1 => title.into(),
             n => format!("{}, mean of the last {n} epochs", title.trim_start_matches("final ")),
         }
+    }
+
+    /// The name in a sentence with the unit, where there is one.
+    #[must_use]
+    pub fn titled(self) -> String {
+        with_unit(&self.title(), self.unit())
     }
 
     /// The unit of a printed value; shares are printed in percent.

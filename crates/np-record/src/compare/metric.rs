@@ -3,13 +3,13 @@
 use std::fmt;
 use std::str::FromStr;
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 
-use crate::{Epoch, Record};
+use crate::own::OwnMetric;
+use crate::{Direction, Epoch, PlannedRun, Record};
 
 /// A number that a finished run is judged by.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Metric {
     /// Test accuracy after the last epoch.
     #[default]
@@ -26,6 +26,8 @@ pub enum Metric {
     BestTestLoss,
     /// Wall time of all phases of all epochs, in seconds.
     TrainingTime,
+    /// A number of a task's own, after the last epoch.
+    FinalOwn(OwnMetric),
 }
 
 /// A name that no [`Metric`] has.
@@ -37,7 +39,7 @@ pub struct UnknownMetric {
 }
 
 impl Metric {
-    /// All of them.
+    /// All but those of tasks of their own.
     pub const ALL: [Metric; 7] = [
         Metric::FinalTestAccuracy,
         Metric::FinalTestLoss,
@@ -59,6 +61,7 @@ impl Metric {
             Metric::BestTestAccuracy => "best-test-accuracy",
             Metric::BestTestLoss => "best-test-loss",
             Metric::TrainingTime => "training-time",
+            Metric::FinalOwn(own) => own.key(),
         }
     }
 
@@ -73,16 +76,24 @@ impl Metric {
             Metric::BestTestAccuracy => "best test accuracy",
             Metric::BestTestLoss => "best test loss",
             Metric::TrainingTime => "training time",
+            Metric::FinalOwn(own) => own.title(),
         }
     }
 
-    /// The unit of a printed value; shares are printed in percent.
+    /// The name in a sentence with the unit, where there is one: `final test loss (nats)`.
+    #[must_use]
+    pub fn titled(self) -> String {
+        with_unit(self.title(), self.unit())
+    }
+
+    /// The unit of a printed value; shares are printed in percent. Empty for the numbers of tasks of their own, whose names say it.
     #[must_use]
     pub fn unit(self) -> &'static str {
         match self {
             Metric::FinalTestAccuracy | Metric::FinalTrainAccuracy | Metric::BestTestAccuracy => "%",
             Metric::FinalTestLoss | Metric::FinalTrainLoss | Metric::BestTestLoss => "nats",
             Metric::TrainingTime => "s",
+            Metric::FinalOwn(_) => "",
         }
     }
 
@@ -98,6 +109,14 @@ impl Metric {
     /// Whether more is better.
     #[must_use]
     pub fn higher_is_better(self) -> bool {
+        match self {
+            Metric::FinalOwn(own) => own.direction() == Direction::Higher,
+            _ => self.is_share(),
+        }
+    }
+
+    /// Whether it is a share of 1, printed in percent.
+    pub(crate) fn is_share(self) -> bool {
         self.unit() == "%"
     }
 
@@ -107,16 +126,24 @@ impl Metric {
         matches!(self, Metric::BestTestAccuracy | Metric::BestTestLoss)
     }
 
-    /// The value after an epoch, of which the metric is the last or the best one; `None` for a time.
+    /// The value after an epoch, of which the metric is the last or the best one; `None` for a time, and for what the task does not measure.
     #[must_use]
     pub fn of_epoch(self, epoch: &Epoch) -> Option<f64> {
         match self {
-            Metric::FinalTestAccuracy | Metric::BestTestAccuracy => Some(epoch.test_accuracy),
+            Metric::FinalTestAccuracy | Metric::BestTestAccuracy => epoch.test_accuracy,
             Metric::FinalTestLoss | Metric::BestTestLoss => Some(epoch.test_loss),
             Metric::FinalTrainLoss => Some(epoch.train_loss),
-            Metric::FinalTrainAccuracy => Some(epoch.train_accuracy),
+            Metric::FinalTrainAccuracy => epoch.train_accuracy,
             Metric::TrainingTime => None,
+            Metric::FinalOwn(own) => epoch.metrics.get(own.name()).copied(),
         }
+    }
+
+    /// Whether the task of these runs measures it: unless they have epochs, and none of them has it.
+    #[must_use]
+    pub fn is_measured(self, runs: &[(PlannedRun, Option<Record>)]) -> bool {
+        let mut last = runs.iter().filter_map(|(_, record)| record.as_ref()?.last()).peekable();
+        self == Metric::TrainingTime || last.peek().is_none() || last.any(|epoch| self.of_epoch(epoch).is_some())
     }
 
     /// The value as print has it, without its unit.
@@ -126,24 +153,38 @@ impl Metric {
         format!("{:.decimals$}", value * factor)
     }
 
-    /// The value of `record`; `None` if it has no completed epoch.
+    /// The value of `record`; `None` if it has no completed epoch, or its task does not measure that.
     #[must_use]
     pub fn of(self, record: &Record) -> Option<f64> {
-        let last = |field: fn(&Epoch) -> f64| record.last().map(field);
         // `f64::max` would pass over a NaN; here the run then counts as one whose value is not finite.
-        let extreme = |field: fn(&Epoch) -> f64, choose: fn(f64, f64) -> f64| {
-            let values = record.epochs.iter().map(field);
-            values.reduce(|a, b| if a.is_nan() || b.is_nan() { f64::NAN } else { choose(a, b) })
+        let extreme = |choose: fn(f64, f64) -> f64| {
+            let values: Option<Vec<f64>> = record.epochs.iter().map(|epoch| self.of_epoch(epoch)).collect();
+            values?.into_iter().reduce(|a, b| if a.is_nan() || b.is_nan() { f64::NAN } else { choose(a, b) })
         };
         match self {
-            Metric::FinalTestAccuracy => last(|e| e.test_accuracy),
-            Metric::FinalTestLoss => last(|e| e.test_loss),
-            Metric::FinalTrainLoss => last(|e| e.train_loss),
-            Metric::FinalTrainAccuracy => last(|e| e.train_accuracy),
-            Metric::BestTestAccuracy => extreme(|e| e.test_accuracy, f64::max),
-            Metric::BestTestLoss => extreme(|e| e.test_loss, f64::min),
-            Metric::TrainingTime => last(|_| 0.0).map(|_| record.timing.iter().map(crate::Phases::total).sum()),
+            Metric::BestTestAccuracy => extreme(f64::max),
+            Metric::BestTestLoss => extreme(f64::min),
+            Metric::TrainingTime => record.last().map(|_| record.timing.iter().map(crate::Phases::total).sum()),
+            _ => record.last().and_then(|last| self.of_epoch(last)),
         }
+    }
+}
+
+/// `final test loss (nats)`; the name alone where there is no unit.
+#[must_use]
+pub fn with_unit(title: &str, unit: &str) -> String {
+    if unit.is_empty() { title.to_owned() } else { format!("{title} ({unit})") }
+}
+
+impl Serialize for Metric {
+    fn serialize<S: Serializer>(&self, out: S) -> Result<S::Ok, S::Error> {
+        out.serialize_str(self.key())
+    }
+}
+
+impl<'de> Deserialize<'de> for Metric {
+    fn deserialize<D: Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
+        String::deserialize(input)?.parse().map_err(de::Error::custom)
     }
 }
 

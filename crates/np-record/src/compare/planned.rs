@@ -107,7 +107,7 @@ impl Compared {
     pub fn of(plan: &Plan, runs: &Runs, asked: &Asked) -> Result<Self, CompareError> {
         let Asked { measure, pairs, bootstrap } = *asked;
         let outcome = plan.outcome.map(crate::StatedOutcome::measure);
-        let measure = measure.or(outcome).unwrap_or_default();
+        let measure = measure.unwrap_or_else(|| Measure::usual(plan, runs));
         let is_outcome = outcome == Some(measure);
         let stated: &[Hypothesis] = if is_outcome { &plan.hypotheses } else { &[] };
         let arms = arms(runs);
@@ -196,7 +196,7 @@ impl Compared {
         );
         let mut rows = Vec::new();
         for part in parts {
-            for metric in self.beside_metrics() {
+            for metric in self.beside_metrics().into_iter().filter(|metric| metric.is_measured(runs)) {
                 let question = Question {
                     arm: part.arm.clone(),
                     baseline: part.baseline.clone(),
@@ -207,7 +207,7 @@ impl Compared {
                 for group in &by_it.groups {
                     let mut row: Vec<Cell> = axes.iter().map(|axis| Cell::axis(group.axes.get(*axis))).collect();
                     row.extend([&*part.arm, &*part.baseline].map(Cell::name));
-                    row.push(Cell::name(format!("{} ({})", metric.title(), metric.unit())));
+                    row.push(Cell::name(metric.titled()));
                     row.extend([&group.arm, &group.baseline].map(|side| Cell::printed(by_it.summary_text(side))));
                     let [n, difference, interval, ..] = by_it.difference_cells(group.difference.as_ref());
                     row.extend([n, difference, interval].map(Cell::printed));

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
-use super::Measure;
+use super::{Measure, with_unit};
 use crate::stats::{Bootstrap, Interval, interquartile_mean, mean, probability_above};
 use crate::table::{Cell, Column, Table};
 use crate::{Outcome, PlannedRun, Record};
@@ -63,7 +63,7 @@ pub fn pooled(
         Column::name("arm", "arm"),
         Column::number("problems", "problems"),
         Column::number("runs", "runs"),
-        Column::number(&format!("mean ({})", metric.unit()), "mean"),
+        Column::number(&with_unit("mean", metric.unit()), "mean"),
         Column::number("interquartile mean", "iqm"),
         Column::printed(&level),
         Column::raw("iqm_low"),

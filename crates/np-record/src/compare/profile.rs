@@ -95,7 +95,7 @@ pub fn profile(experiments: &[Problem<'_>], metric: Metric, cost: &Cost) -> Resu
         Cost::Epochs(_) => "epochs to the target".to_owned(),
         Cost::Steps(_) => "steps to the target".to_owned(),
         Cost::Seconds(_) => "seconds to the target".to_owned(),
-        Cost::Final if metric.higher_is_better() => format!("1 − {}", metric.title()),
+        Cost::Final if metric.is_share() => format!("1 − {}", metric.title()),
         Cost::Final => metric.title().to_owned(),
     };
     let mut columns = vec![Column::name("arm", "arm")];
@@ -172,7 +172,7 @@ fn costs(runs: &[(PlannedRun, Option<Record>)], metric: Metric, cost: &Cost) -> 
                 // A run that diverged is as bad as can be; one that failed or is missing says nothing.
                 let planned = same.clone().count();
                 let done = same.filter_map(|(_, record)| record.as_ref().filter(|record| record.is_done()));
-                let end = |value: f64| if metric.higher_is_better() { 1.0 - value } else { value };
+                let end = |value: f64| if metric.is_share() { 1.0 - value } else { value };
                 let ends: Vec<f64> = done.map(|record| value(record).map_or(f64::INFINITY, end)).collect();
                 let known = Known { cost: median(&ends), unknown: planned - ends.len() };
                 add(&run.axes, run.arm.clone(), known);

@@ -130,9 +130,10 @@ impl Comparison {
 
     fn heading(&self) -> String {
         let better = if self.metric.higher_is_better() { "more is better" } else { "less is better" };
-        let (title, unit) = (self.metric.title(), self.metric.unit());
+        let title = self.metric.title();
+        let unit = if self.metric.unit().is_empty() { String::new() } else { format!("{}, ", self.metric.unit()) };
         let name = self.name.as_ref().map(|name| format!("{name}: ")).unwrap_or_default();
-        format!("{name}{title} ({unit}, {better}): `{}` against `{}`, paired by seed", self.arm, self.baseline)
+        format!("{name}{title} ({unit}{better}): `{}` against `{}`, paired by seed", self.arm, self.baseline)
     }
 
     /// The axes that any group has, in order.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::Metric;
+use super::{Metric, with_unit};
 use crate::stats::median;
 use crate::table::{Cell, Column, Table};
 use crate::{Outcome, PlannedRun, Record};
@@ -160,7 +160,7 @@ pub fn time_to_target_table(times: &[TimeToTarget], metric: Metric) -> Table {
     let mut columns: Vec<Column> = axes.iter().map(|axis| Column::name(axis, axis)).collect();
     columns.extend([
         Column::name("arm", "arm"),
-        Column::number(&format!("target ({})", metric.unit()), "target"),
+        Column::number(&with_unit("target", metric.unit()), "target"),
         Column::number("reached", "reached"),
         Column::raw("runs"),
         Column::number("epochs", "median_epochs"),

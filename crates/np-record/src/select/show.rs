@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-use super::{Candidate, Choice, Selection, Split};
+use super::{Candidate, Choice, Quantity, Selection, Split};
 use crate::compare::axes_text;
 use crate::table::{Cell, Column, Table, words};
 
@@ -13,7 +13,7 @@ impl Selection {
     #[must_use]
     pub fn table(&self) -> Table {
         let problems = self.problems();
-        let score = format!("{} accuracy %", self.split.key());
+        let score = self.score_title();
         let mut columns: Vec<Column> = problems.iter().map(|axis| Column::name(axis, axis)).collect();
         columns.extend([
             Column::name("arm", "arm"),
@@ -33,11 +33,12 @@ impl Selection {
             let scores = choice.scores();
             let end = |choose: fn(f64, f64) -> f64| scores.iter().copied().reduce(choose);
             let (low, high) = (end(f64::min), end(f64::max));
-            let range = low.zip(high).map(|(low, high)| format!("{:.2} to {:.2}", low * 100.0, high * 100.0));
+            let range =
+                low.zip(high).map(|(low, high)| format!("{} to {}", self.quantity.text(low), self.quantity.text(high)));
             row.extend([
                 Cell::name(&*choice.arm),
                 best.map_or_else(|| Cell::printed("none"), |best| Cell::name(setting(&best.axes))),
-                best.map_or_else(Cell::default, |best| Cell::number(percent(best), best.score)),
+                best.map_or_else(Cell::default, |best| Cell::number(printed(self.quantity, best), best.score)),
                 Cell::raw(best.and_then(|best| best.std)),
                 Cell::count(configurations),
                 Cell::count(runs),
@@ -58,7 +59,7 @@ impl Selection {
         columns.push(Column::name("arm", "arm"));
         columns.extend(self.tuned.iter().map(|axis| Column::name(axis, axis)));
         columns.extend([
-            Column::number(&format!("{} accuracy %", self.split.key()), "score"),
+            Column::number(&self.score_title(), "score"),
             Column::raw("score_std"),
             Column::number("runs", "runs"),
             Column::number("finished", "finished"),
@@ -78,7 +79,7 @@ impl Selection {
                     _ => "",
                 };
                 row.extend([
-                    Cell::number(percent(candidate), candidate.score),
+                    Cell::number(printed(self.quantity, candidate), candidate.score),
                     Cell::raw(candidate.std),
                     Cell::count(candidate.runs),
                     Cell::count(candidate.finished),
@@ -91,13 +92,20 @@ impl Selection {
         Table { title: format!("{}: every configuration", self.title()), columns, rows, notes: self.notes() }
     }
 
+    fn score_title(&self) -> String {
+        match self.quantity {
+            Quantity::Accuracy => format!("{} accuracy %", self.split.key()),
+            Quantity::Loss => format!("{} loss", self.split.key()),
+        }
+    }
+
     fn title(&self) -> String {
         let axes: Vec<String> = self.tuned.iter().map(|axis| format!("`{axis}`")).collect();
         let over = match self.last_epochs.get() {
             1 => String::new(),
             n => format!(", mean of the last {n} epochs"),
         };
-        format!("each arm at its best {} by {} accuracy{over}", axes.join(", "), self.split.key())
+        format!("each arm at its best {} by {} {}{over}", axes.join(", "), self.split.key(), self.quantity.title())
     }
 
     /// What must be said beside any table of the chosen runs: what was chosen, from how much, and what speaks against it.
@@ -131,8 +139,9 @@ impl Selection {
             notes.push("chosen on held-out training examples; the test split had no part in it".into());
         }
         let which = if self.last_epochs.get() == 1 { "final" } else { "late" };
+        let what = self.quantity.title();
         notes.push(format!(
-            "score: mean {which} accuracy ± sample standard deviation over seeds, of configurations that finished for every seed; \
+            "score: mean {which} {what} ± sample standard deviation over seeds, of configurations that finished for every seed; \
              lowest to highest: the scores of all that compete"
         ));
         notes
@@ -151,16 +160,26 @@ fn setting(axes: &BTreeMap<String, Value>) -> String {
     axes.iter().map(|(axis, value)| format!("{axis} = {}", words(value))).collect::<Vec<_>>().join(", ")
 }
 
-fn percent(candidate: &Candidate) -> String {
+impl Quantity {
+    /// A value as print has it: accuracies in percent.
+    fn text(self, value: f64) -> String {
+        match self {
+            Self::Accuracy => format!("{:.2}", value * 100.0),
+            Self::Loss => format!("{value:.4}"),
+        }
+    }
+}
+
+fn printed(quantity: Quantity, candidate: &Candidate) -> String {
     match (candidate.score, candidate.std) {
-        (Some(score), Some(std)) => format!("{:.2} ± {:.2}", score * 100.0, std * 100.0),
-        (Some(score), None) => format!("{:.2}", score * 100.0),
+        (Some(score), Some(std)) => format!("{} ± {}", quantity.text(score), quantity.text(std)),
+        (Some(score), None) => quantity.text(score),
         _ => "–".into(),
     }
 }
 
 /// What a reader must know of budgets and of choices at the edge of what was tried.
-pub(super) fn warnings(split: Split, choices: &[Choice]) -> Vec<String> {
+pub(super) fn warnings(split: Split, quantity: Quantity, choices: &[Choice]) -> Vec<String> {
     let mut out = Vec::new();
     let mut problems: Vec<&BTreeMap<String, Value>> = Vec::new();
     for choice in choices {
@@ -209,9 +228,8 @@ pub(super) fn warnings(split: Split, choices: &[Choice]) -> Vec<String> {
     }
     let few = choices.iter().filter_map(Choice::best).any(|best| best.runs == 1);
     if few {
-        let text =
-            format!("chosen by the {} accuracy of a single seed: another seed may well choose otherwise", split.key());
-        out.push(text);
+        let (split, what) = (split.key(), quantity.title());
+        out.push(format!("chosen by the {split} {what} of a single seed: another seed may well choose otherwise"));
     }
     out
 }

@@ -41,10 +41,11 @@ pub(crate) fn record(run: &PlannedRun, accuracy: f64) -> Record {
         steps: epoch * 10,
         lr: 0.1,
         train_loss: 1.0 / 3.0,
-        train_accuracy: 0.9,
+        train_accuracy: Some(0.9),
         test_loss: 0.1 + 0.2,
-        test_accuracy,
+        test_accuracy: Some(test_accuracy),
         validation: None,
+        metrics: BTreeMap::new(),
         diagnostics: BTreeMap::from([("alpha_mean".to_string(), 1.05)]),
     };
     sealed(Record {

@@ -135,7 +135,7 @@ fn what_is_not_compared_is_told() {
     }
     runs[5].1 = None;
     if let Some(record) = &mut runs[3].1 {
-        record.epochs[1].test_accuracy = f64::NAN;
+        record.epochs[1].test_accuracy = Some(f64::NAN);
     }
     let comparison = Comparison::new(ask(Metric::FinalTestAccuracy), &runs).unwrap();
     let group = &comparison.groups[0];

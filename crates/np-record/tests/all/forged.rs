@@ -38,7 +38,7 @@ fn a_published_run_has_the_published_results() {
     let plan = published.read_plan("fig2-sanity").unwrap().unwrap();
     let original = published.read_record(&plan.runs[0].id).unwrap().unwrap();
     let mut forged = original.clone();
-    forged.epochs.iter_mut().for_each(|epoch| epoch.test_accuracy = 0.9999);
+    forged.epochs.iter_mut().for_each(|epoch| epoch.test_accuracy = Some(0.9999));
     store.write_record(&sealed(forged)).unwrap();
     let error = store.read_record(&original.id).unwrap_err();
     assert!(

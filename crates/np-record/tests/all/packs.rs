@@ -162,7 +162,7 @@ fn a_run_has_one_result() {
     store.write_record(&sealed(failed)).unwrap();
     assert!(store.is_done(id).unwrap());
     // Other results, under digests that fit.
-    loose.epochs[1].test_accuracy = 0.99;
+    loose.epochs[1].test_accuracy = Some(0.99);
     store.write_record(&sealed(loose)).unwrap();
     let error = store.read_record(id).unwrap_err();
     assert!(matches!(error, StoreError::Conflict { .. }) && error.is_damage(), "{error}");

@@ -28,7 +28,7 @@ fn made() -> (Plan, Runs) {
             let run = run(arm, seed, &[("k", json!(k))]);
             let less = sign.map_or(0, |differences| differences[k][seed as usize]);
             let mut record = record(&run, 0.5);
-            record.epochs[0].test_accuracy = 0.7 - 2.0 * f64::from(less) / 1000.0;
+            record.epochs[0].test_accuracy = Some(0.7 - 2.0 * f64::from(less) / 1000.0);
             runs.push((run, Some(sealed(record))));
         }
     }
@@ -48,7 +48,8 @@ fn p(comparison: &Comparison) -> Vec<(f64, f64)> {
 fn a_measure_is_the_mean_of_the_last_epochs() {
     let mut record = record(&run("a", 1, &[]), 0.9);
     let mut third = record.epochs[1].clone();
-    (record.epochs[0].test_accuracy, record.epochs[1].test_accuracy, third.test_accuracy) = (0.5, 0.8, 0.9);
+    (record.epochs[0].test_accuracy, record.epochs[1].test_accuracy, third.test_accuracy) =
+        (Some(0.5), Some(0.8), Some(0.9));
     (record.epochs[1].train_loss, third.train_loss) = (0.75, 0.25);
     record.epochs.push(third);
     let of = |last| late(last).measure().of(&record);
@@ -60,7 +61,7 @@ fn a_measure_is_the_mean_of_the_last_epochs() {
     let loss = Measure::late(EpochMetric::TrainLoss, 2.try_into().unwrap());
     assert_eq!(loss.of(&record), Some(0.5));
     assert_eq!((loss.key().as_str(), loss.unit(), loss.higher_is_better()), ("train-loss-last-2", "nats", false));
-    record.epochs[1].test_accuracy = f64::NAN;
+    record.epochs[1].test_accuracy = Some(f64::NAN);
     assert!(late(2).measure().of(&record).is_some_and(f64::is_nan), "one epoch that is no number is not passed over");
     for metric in [EpochMetric::TestAccuracy, EpochMetric::TestLoss, EpochMetric::TrainLoss, EpochMetric::TrainAccuracy]
     {
@@ -183,7 +184,7 @@ fn a_selection_averages_as_the_outcome_does() {
         let run = run("a", 1, &[("optimizer.lr", json!(lr))]);
         let mut record = record(&run, 0.5);
         for (epoch, accuracy) in record.epochs.iter_mut().zip(scores) {
-            epoch.validation = Some(Score { loss: 0.5, accuracy });
+            epoch.validation = Some(Score { loss: 0.5, accuracy: Some(accuracy) });
         }
         runs.push((run, Some(sealed(record))));
     }

@@ -15,7 +15,8 @@ fn sweep(arm: &str, data: &str, tried: &[(f64, f64)]) -> Runs {
             let run = run(arm, seed, &[("data.name", json!(data)), ("optimizer.lr", json!(lr))]);
             let mut record = record(&run, accuracy + 0.002 * seed as f64);
             for epoch in &mut record.epochs {
-                epoch.validation = Some(Score { loss: 0.5, accuracy: 1.5 - epoch.test_accuracy });
+                epoch.validation =
+                    Some(Score { loss: 0.5, accuracy: epoch.test_accuracy.map(|accuracy| 1.5 - accuracy) });
             }
             runs.push((run, Some(sealed(record))));
         }

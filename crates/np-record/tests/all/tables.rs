@@ -27,7 +27,7 @@ fn curves(arm: &str, data: &str, curves: &[&[f64]]) -> Runs {
         let epoch = |(i, value): (usize, &f64)| Epoch {
             epoch: i + 1,
             steps: 10 * (i + 1),
-            test_accuracy: *value,
+            test_accuracy: Some(*value),
             ..first.clone()
         };
         made.epochs = curve.iter().enumerate().map(epoch).collect();

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    path::{Path, PathBuf},
+    path::{Component, Path, PathBuf},
 };
 
 use np_data::{DataName, Source, files_of, folder_of, parquet_of};
@@ -11,7 +11,7 @@ use np_record::{Plan, write_atomic};
 use super::{DATA, PARQUET};
 use crate::{
     error::{Error, Fault, Place, Result},
-    planning::Assumed,
+    planning::of_stored_runs,
 };
 
 /// How a set travels.
@@ -36,8 +36,48 @@ pub(super) struct Set {
 
 /// The published sets that a plan's runs are trained on.
 pub(super) fn needed(plan: &Plan) -> impl Iterator<Item = DataName> {
-    let sets = Assumed::of(plan).digests.into_keys();
-    sets.filter(|(_, source)| *source == Source::Full).map(|(name, _)| name)
+    let data = of_stored_runs(plan).filter_map(|(task, _)| Some(task.as_images()?.data.clone()));
+    data.filter(|data| data.source == Source::Full).map(|data| data.name)
+}
+
+/// A file of a task of the program's own, in the data folder.
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct OwnFile {
+    /// Where it is in the data folder.
+    pub(super) inside: PathBuf,
+    from: PathBuf,
+    /// How large it is.
+    pub(super) bytes: u64,
+}
+
+/// The files that the tasks of a plan read.
+///
+/// # Errors
+/// A fault if one is not there, or not in the folder.
+pub(super) fn own_files(plan: &Plan, data_dir: Option<&Path>) -> Result<Vec<OwnFile>> {
+    let files = of_stored_runs(plan).flat_map(|(task, _)| task.chosen().files());
+    let file = |inside: PathBuf| {
+        let fault = |text: &str| Fault::new(Place::File(inside.clone(), None), text);
+        if !inside.components().all(|part| matches!(part, Component::Normal(_))) {
+            return Err(fault("not a file in the data folder").into());
+        }
+        let Some(root) = data_dir else {
+            return Err(fault("in no data folder").hint("name it with `--data-dir`").into());
+        };
+        let from = root.join(&inside);
+        let bytes = fs::metadata(&from).map_err(Error::io(&from))?.len();
+        Ok(OwnFile { inside, from, bytes })
+    };
+    files.map(file).collect()
+}
+
+impl OwnFile {
+    /// Brings it into a folder to be taken along.
+    pub(super) fn bring(&self, bundle: &Path) -> Result<()> {
+        let bytes = fs::read(&self.from).map_err(Error::io(&self.from))?;
+        let to = bundle.join(DATA).join(&self.inside);
+        write_atomic(&to, &bytes).map_err(Error::io(&to))
+    }
 }
 
 /// Looks for a set in a data folder. Parquet files go before larger ones, and are of use only to a program that `imports` them.

@@ -10,7 +10,7 @@ use np_record::{Plan, Store, write_atomic, write_program};
 
 use super::{
     DATA, EXPERIMENTS, MANIFEST, Manifest, VERSION, bytes_in_words,
-    data::{self, Form, IMPORTS, Set},
+    data::{self, Form, IMPORTS, OwnFile, Set},
     kept,
     program::{self, Program},
 };
@@ -70,13 +70,15 @@ pub(crate) fn bundle(order: &Order<'_>) -> Result<Vec<String>> {
     let mut lines = Vec::new();
     let before = open(order, order.data_dir, &mut Vec::new())?;
     let (sets, unsure) = sets(order, &before)?;
-    check_size(order, &sets, &Kept::new())?;
+    let own: BTreeSet<OwnFile> = own_files(order, &before)?;
+    check_size(order, &sets, &own, &Kept::new())?;
 
     fs::create_dir_all(parent).map_err(Error::io(parent))?;
     let prefix = format!(".{}.", name.to_string_lossy().chars().take(64).collect::<String>());
     let work = tempfile::Builder::new().prefix(&prefix).tempdir_in(parent).map_err(Error::io(parent))?;
     let folder = work.path();
     sets.iter().try_for_each(|set| set.bring(folder))?;
+    own.iter().try_for_each(|file| file.bring(folder))?;
     // Once more, of the data that goes along: this is what the program there will see, and only now the ids of runs on imported data are known.
     let data_dir = folder.join(DATA);
     let taken = open(order, data_dir.is_dir().then_some(data_dir.as_path()), &mut lines)?;
@@ -95,7 +97,8 @@ pub(crate) fn bundle(order: &Order<'_>) -> Result<Vec<String>> {
         lines.extend(planned.foreign.iter().map(|remark| format!("warning: {remark}")));
     }
     let snapshots = snapshots(order, &taken, &mut lines);
-    check_size(order, &sets, &snapshots)?;
+    check_size(order, &sets, &own, &snapshots)?;
+    lines.extend(own.iter().map(|file| format!("data `{}`: {}", file.inside.display(), bytes_in_words(file.bytes))));
     for set in &sets {
         set.leave(folder)?;
         let how = if set.form == Form::Parquet { ", as parquet files, of which they are made there" } else { "" };
@@ -189,6 +192,12 @@ fn sets(order: &Order<'_>, taken: &[Taken<'_>]) -> Result<(Vec<Set>, Option<Stri
     Ok((sets, unsure))
 }
 
+/// The files in the data folder that the program's own tasks read.
+fn own_files(order: &Order<'_>, taken: &[Taken<'_>]) -> Result<BTreeSet<OwnFile>> {
+    let files = taken.iter().map(|one| data::own_files(&one.planned.plan, order.data_dir));
+    Ok(files.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
+}
+
 /// Snapshots by the runs' ids, each with its scale.
 type Kept<'a> = BTreeMap<String, (&'a str, Vec<u8>)>;
 
@@ -216,15 +225,17 @@ fn snapshots<'a>(order: &Order<'_>, taken: &'a [Taken<'_>], lines: &mut Vec<Stri
 }
 
 /// Refuses more than is wanted, and says what takes how much.
-fn check_size(order: &Order<'_>, sets: &[Set], snapshots: &Kept<'_>) -> Result<()> {
+fn check_size(order: &Order<'_>, sets: &[Set], own: &BTreeSet<OwnFile>, snapshots: &Kept<'_>) -> Result<()> {
     let kept: u64 = snapshots.values().map(|(_, bytes)| bytes.len() as u64).sum();
-    let all = kept + sets.iter().map(|set| set.bytes).sum::<u64>();
+    let files = own.iter().map(|file| file.bytes).sum::<u64>();
+    let all = kept + files + sets.iter().map(|set| set.bytes).sum::<u64>();
     if all <= order.limit {
         return Ok(());
     }
     let mut parts: Vec<String> =
         sets.iter().map(|set| format!("`{}` {}", set.name, bytes_in_words(set.bytes))).collect();
     let mut hint = "take fewer experiments, or allow more with `--limit MIB`".to_owned();
+    parts.extend(own.iter().map(|file| format!("`{}` {}", file.inside.display(), bytes_in_words(file.bytes))));
     if kept > 0 {
         parts.push(format!("snapshots of {} {}", count(snapshots.len(), "run"), bytes_in_words(kept)));
         hint += "; `--no-snapshots` leaves runs that are under way to begin anew";

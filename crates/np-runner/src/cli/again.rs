@@ -9,6 +9,7 @@ use crate::{
     origin,
     shell::{option, quoted},
     spec::{DEFAULT_SCALE, default_store},
+    task::known,
 };
 
 /// What a command is about: an experiment, and what decides which of its runs, and where their records are.
@@ -48,7 +49,7 @@ impl About {
         let file = self.file.display().to_string();
         // A name like an option's is none behind a folder.
         let file = if file.starts_with('-') { format!("./{file}") } else { file };
-        let words = ["np".to_owned(), name.to_owned(), quoted(&file)];
+        let words = [known().program(), name.to_owned(), quoted(&file)];
         words.into_iter().chain(self.options.iter().map(|text| option(text))).collect::<Vec<_>>().join(" ")
     }
 }

@@ -23,6 +23,7 @@ use super::{
 use crate::{
     error::{Fault, Place, Result, list, suggest},
     say::say,
+    task::known,
 };
 
 /// Compare the arms of an experiment, paired by seed: differences, intervals, exact tests
@@ -47,8 +48,8 @@ pub(super) struct Args {
     overrides: OverrideArgs,
     #[command(flatten)]
     place: PlaceArgs,
-    /// The number that runs are judged by [default: the file's `outcome`, else final-test-accuracy]
-    #[arg(long, value_parser = PossibleValuesParser::new(Metric::ALL.map(Metric::key)))]
+    /// The number that runs are judged by [default: the file's `outcome`, else final-test-accuracy, or final-test-loss of a task without one]
+    #[arg(long, value_parser = PossibleValuesParser::new(metrics().map(Metric::key)))]
     metric: Option<String>,
     /// How to print it; csv and json hold raw values
     #[arg(long, default_value = Format::default().key(), value_parser = PossibleValuesParser::new(Format::ALL.map(Format::key)))]
@@ -176,11 +177,15 @@ pub(super) fn compare(args: &Args) -> Result<ExitCode> {
     comparisons(args, source, measure, format)
 }
 
+/// The numbers that can be named: those of every run, and those of the program's own tasks.
+fn metrics() -> impl Iterator<Item = Metric> {
+    Metric::ALL.into_iter().chain(known().metrics().into_iter().map(Metric::FinalOwn))
+}
+
 /// The number that runs are judged by.
 fn measure(args: &Args, source: &Source) -> Measure {
-    let asked = args.metric.as_ref().and_then(|name| name.parse::<Metric>().ok()).map(Measure::from);
-    let outcome = || source.plan.outcome.map(np_record::StatedOutcome::measure);
-    asked.or_else(outcome).unwrap_or_default()
+    let asked = args.metric.as_ref().and_then(|name| metrics().find(|metric| metric.key() == name));
+    asked.map_or_else(|| Measure::usual(&source.plan, &source.runs), Measure::from)
 }
 
 /// Says in a table's notes what its runs were trained on, which arms do not differ, and how they were selected.

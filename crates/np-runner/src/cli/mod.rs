@@ -41,6 +41,7 @@ use crate::{
     provenance::Caller,
     say::say,
     spec::{Request, default_store},
+    task::{Tasks, install},
     worker::{Job, Supervision},
 };
 
@@ -183,6 +184,21 @@ fn planned(text: &str) -> std::result::Result<PlannedRun, String> {
 /// Runs the command that the process was started with.
 #[must_use]
 pub fn main() -> ExitCode {
+    main_with(Tasks::builtin())
+}
+
+/// As [`main`], of a program that has tasks of its own: `np`, with these beside the images.
+///
+/// ```no_run
+/// // `.with(MyTask)` for each task
+/// let code: std::process::ExitCode = np_runner::cli::main_with(np_runner::Tasks::builtin());
+/// ```
+#[must_use]
+pub fn main_with(tasks: Tasks) -> ExitCode {
+    if let Err(error) = install(tasks) {
+        say!("error: {}", told(&error.to_string()));
+        return ExitCode::FAILURE;
+    }
     let cli = match parse() {
         Ok(cli) => cli,
         Err(error) => return refuse(&error),

@@ -71,9 +71,10 @@ pub(super) fn plan(args: &Args) -> Result<ExitCode> {
         say!("outcome: {title}, {better} values are better; hypotheses: {count}");
     }
     say!("seeds: {}", seeds::in_words(plan.runs.iter().map(|run| run.seed)));
-    let memory = planned.memory.iter().max_by_key(|memory| memory.total());
-    if let Some(memory) = memory {
-        say!("memory of a run: {}", memory.in_words());
+    let memory = planned.memory.iter().flatten().max_by_key(|memory| memory.total());
+    match memory {
+        Some(memory) => say!("memory of a run: {}", memory.in_words()),
+        None => say!("memory of a run: unknown, because its task does not say"),
     }
     let (left_out, mut code) = (blocked(&refused), ExitCode::SUCCESS);
     if left_out > 0 {
@@ -106,10 +107,14 @@ pub(super) fn plan(args: &Args) -> Result<ExitCode> {
         };
         say!("{} to train: {about}", count(on_cpu.len(), "run"));
     }
-    let work: f64 = todo.iter().map(|&index| operations[index]).sum();
-    let seconds = work / (args.tflops * 1e12);
     let rate = args.tflops;
-    say!("work: {work:.1e} floating-point operations, {} of a machine that sustains {rate} TFLOP/s", human(seconds));
+    match todo.iter().map(|&index| operations[index]).sum::<Option<f64>>() {
+        Some(work) => {
+            let time = human(work / (rate * 1e12));
+            say!("work: {work:.1e} floating-point operations, {time} of a machine that sustains {rate} TFLOP/s");
+        }
+        None => say!("work: unknown, because a task does not say"),
+    }
     if let Some(fault) = &planned.unread {
         let ids = match plan.runs.iter().any(|run| run.data_digest == UNKNOWN) {
             true => "some ids cannot be known without the data",
@@ -123,7 +128,7 @@ pub(super) fn plan(args: &Args) -> Result<ExitCode> {
 /// Seconds of a run, by records of the like; of one on a GPU of which there is none, by what is kept of GPUs.
 fn expected(planned: &Planned, index: usize, costs: &Costs) -> Option<f64> {
     let run = &planned.plan.runs[index];
-    let kept = || gpu_times::seconds(run, planned.operations[index]).map(|(seconds, _)| seconds);
+    let kept = || gpu_times::seconds(run, planned.operations[index]?).map(|(seconds, _)| seconds);
     costs.of_run(run, planned.examples[index]).or_else(kept)
 }
 
@@ -134,7 +139,7 @@ fn on_gpu(planned: &Planned, todo: &[usize], costs: &Costs) {
     for &index in todo {
         let run = &plan.runs[index];
         let kept = || {
-            let (seconds, reading) = gpu_times::seconds(run, operations[index])?;
+            let (seconds, reading) = gpu_times::seconds(run, operations[index]?)?;
             from.insert(format!("passes alone, {}, measured {}", reading.gpu, reading.measured));
             Some(seconds)
         };
@@ -152,7 +157,8 @@ fn on_gpu(planned: &Planned, todo: &[usize], costs: &Costs) {
         }
     };
     say!("{} to train on a GPU: {about}", count(todo.len(), "run"));
-    let largest = todo.iter().filter_map(|&index| planned.memory.get(index)).max_by_key(|memory| memory.total());
+    let largest =
+        todo.iter().filter_map(|&index| planned.memory.get(index)?.as_ref()).max_by_key(|memory| memory.total());
     match gpu::visible() {
         Ok(found) => {
             say!("GPUs here: {}", found.len());

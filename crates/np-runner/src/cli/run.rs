@@ -20,6 +20,7 @@ use crate::{
     say::{count, say, say_refused},
     screen::human,
     spec::Request,
+    task::known,
     worker::{first_line, label},
 };
 
@@ -193,7 +194,7 @@ fn keep_plan(plan: &Plan, store: &Store) -> Result<bool> {
 /// Who asks for the runs, for their records.
 fn caller(command: &str) -> Caller {
     let caller = Caller::of(command.to_owned());
-    if caller.commit.is_none() {
+    if caller.commit.is_none() && known().names().is_empty() {
         say!(
             "note: records will name no commit: this `np` was not built from the code in its source tree as that is now"
         );
@@ -217,7 +218,7 @@ fn gpus(args: &Args, planned: &Planned, todo: &[usize]) -> Result<Gpus> {
     }
     let (devices, jobs) = (gpu::visible()?, usize::from(args.jobs_per_gpu.unwrap_or(1)));
     let most = on_gpu.len().div_ceil(devices.len()).min(jobs);
-    if let Some(largest) = on_gpu.iter().map(|&index| planned.memory[index]).max_by_key(Memory::total) {
+    if let Some(largest) = on_gpu.iter().filter_map(|&index| planned.memory[index]).max_by_key(Memory::total) {
         gpu::fits(largest, most, gpu::smallest())?;
     }
     Ok(Gpus { devices, jobs })
@@ -316,7 +317,7 @@ fn estimate(planned: &Planned, store: &Store, todo: &[usize], share: Share, gpus
     let Share { jobs, threads } = share;
     let each = count(threads, "thread");
     say!("training {}, {jobs} at a time on {each} each{}", todo.len(), about(&todo, jobs));
-    let largest = todo.iter().map(|&index| planned.memory[index]).max_by_key(Memory::total);
+    let largest = todo.iter().filter_map(|&index| planned.memory[index]).max_by_key(Memory::total);
     if let Some(text) = largest.and_then(|memory| memory.warning(jobs)) {
         say!("warning: {text}");
     }
@@ -369,7 +370,7 @@ pub(super) fn command(name: &str, request: &Request) -> String {
     if folder.as_deref() == Some("experiments") {
         file = format!("experiments/{file}");
     }
-    let mut words = vec![format!("np {name}"), file];
+    let mut words = vec![format!("{} {name}", known().program()), file];
     words.extend(request.scale.iter().map(|scale| format!("--scale {scale}")));
     words.extend(request.overrides());
     words.join(" ")

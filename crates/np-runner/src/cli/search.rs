@@ -197,7 +197,8 @@ fn score(search: &Search, number: usize, record: Option<&Record>) -> Option<Opti
         Outcome::Diverged { .. } => Some(None),
         Outcome::Failed { .. } => None,
         Outcome::Finished => {
-            let score = Split::Validation.score(record, search.last_epochs(search.rungs[number - 1]))?;
+            let last = search.last_epochs(search.rungs[number - 1]);
+            let score = Split::Validation.score(Quantity::Accuracy, record, last)?;
             Some(Some(score).filter(|score| score.is_finite()))
         }
     }

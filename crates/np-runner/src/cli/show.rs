@@ -1,6 +1,7 @@
 //! `np show`: one record, readable.
 
 use std::{
+    collections::BTreeSet,
     fmt::Write as _,
     path::{Path, PathBuf},
     process::ExitCode,
@@ -165,33 +166,37 @@ fn readable(record: &Record) -> String {
     let config = serde_yaml::to_string(&record.config).unwrap_or_default();
     let _ = write!(text, "\n{config}\n");
     let held_out = record.epochs.iter().any(|epoch| epoch.validation.is_some());
+    let classified = record.epochs.iter().any(|epoch| epoch.test_accuracy.is_some());
+    let percent = |share: Option<f64>| share.map_or_else(|| "–".into(), |share| format!("{:.2}", share * 100.0));
+    let own: BTreeSet<&String> = record.epochs.iter().flat_map(|epoch| epoch.metrics.keys()).collect();
     let rows: Vec<Vec<String>> = record
         .epochs
         .iter()
         .zip(&record.timing)
         .map(|(epoch, time)| {
-            let mut row = vec![
-                epoch.epoch.to_string(),
-                epoch.steps.to_string(),
-                format!("{:.4}", epoch.train_loss),
-                format!("{:.2}", epoch.train_accuracy * 100.0),
-            ];
+            let mut row = vec![epoch.epoch.to_string(), epoch.steps.to_string(), format!("{:.4}", epoch.train_loss)];
+            row.extend(classified.then(|| percent(epoch.train_accuracy)));
             // Held-out examples, where the run has any.
             if held_out {
                 let score = epoch.validation;
                 row.push(score.map_or_else(|| "–".into(), |score| format!("{:.4}", score.loss)));
-                row.push(score.map_or_else(|| "–".into(), |score| format!("{:.2}", score.accuracy * 100.0)));
+                row.extend(classified.then(|| percent(score.and_then(|score| score.accuracy))));
             }
-            row.extend([
-                format!("{:.4}", epoch.test_loss),
-                format!("{:.2}", epoch.test_accuracy * 100.0),
-                format!("{:.2}", time.total()),
-            ]);
+            row.push(format!("{:.4}", epoch.test_loss));
+            row.extend(classified.then(|| percent(epoch.test_accuracy)));
+            let value =
+                |name: &&String| epoch.metrics.get(*name).map_or_else(|| "–".into(), |value| format!("{value:.4}"));
+            row.extend(own.iter().map(value));
+            row.push(format!("{:.2}", time.total()));
             row
         })
         .collect();
-    let held = if held_out { &["validation loss", "validation %"][..] } else { &[] };
-    let header = [&["epoch", "steps", "train loss", "train %"], held, &["test loss", "test %", "seconds"]].concat();
+    let names: Vec<String> = own.iter().map(|name| np_record::visible(&name.replace('_', " ")).into_owned()).collect();
+    let header = ["epoch", "steps", "train loss"].into_iter().chain(classified.then_some("train %"));
+    let held = [(held_out, "validation loss"), (held_out && classified, "validation %")];
+    let header = header.chain(held.into_iter().filter_map(|(is, name)| is.then_some(name))).chain(["test loss"]);
+    let header = header.chain(classified.then_some("test %")).chain(names.iter().map(String::as_str));
+    let header: Vec<&str> = header.chain(["seconds"]).collect();
     text.push_str(&table(&header, &header, &rows));
     if let Some(last) = record.last().filter(|last| !last.diagnostics.is_empty()) {
         let _ = writeln!(text, "\ndiagnostics of epoch {}", last.epoch);

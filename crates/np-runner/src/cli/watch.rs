@@ -21,7 +21,7 @@ use crate::{
     error::{Error, Result},
     launch::slurm::Queue,
     spec::default_store,
-    watch::{METRICS, Seen, View, draw, view},
+    watch::{Seen, View, draw, view},
 };
 
 /// Watch a sweep in the terminal: progress, time left, a row an arm, curves
@@ -65,7 +65,7 @@ pub(super) fn watch(args: &Args) -> Result<ExitCode> {
         let [width, height] = PICTURE;
         // A screen in memory: nothing about it can fail.
         let Ok(mut terminal) = Terminal::new(TestBackend::new(width, height));
-        let Ok(_) = terminal.draw(|frame| draw(frame, &first, METRICS[0], 0));
+        let Ok(_) = terminal.draw(|frame| draw(frame, &first, first.metrics()[0], 0));
         let buffer = terminal.backend().buffer();
         let line = |y: u16| (0..width).map(|x| buffer[(x, y)].symbol()).collect::<String>().trim_end().to_owned();
         print(&((0..height).map(line).collect::<Vec<_>>().join("\n") + "\n"))?;
@@ -86,7 +86,10 @@ fn watching(
     let (mut metric, mut selected, mut looked, mut every) = (0, 0_usize, Instant::now(), EVERY);
     loop {
         selected = selected.min(view.groups.len().saturating_sub(1));
-        terminal.draw(|frame| draw(frame, &view, METRICS[metric], selected)).map_err(lost)?;
+        // They change once there are epochs.
+        let metrics = view.metrics();
+        let shown = metrics[metric % metrics.len()];
+        terminal.draw(|frame| draw(frame, &view, shown, selected)).map_err(lost)?;
         if event::poll(every.saturating_sub(looked.elapsed())).map_err(lost)?
             && let Event::Key(key) = event::read().map_err(lost)?
             && key.kind == KeyEventKind::Press
@@ -94,7 +97,7 @@ fn watching(
             match key.code {
                 KeyCode::Char('q') | KeyCode::Esc => return Ok(ExitCode::SUCCESS),
                 KeyCode::Char('c') if key.modifiers.contains(KeyModifiers::CONTROL) => return Ok(ExitCode::SUCCESS),
-                KeyCode::Char('m') => metric = (metric + 1) % METRICS.len(),
+                KeyCode::Char('m') => metric = (metric + 1) % metrics.len(),
                 KeyCode::Down | KeyCode::Char('j') => selected += 1,
                 KeyCode::Up | KeyCode::Char('k') => selected = selected.saturating_sub(1),
                 _ => {}

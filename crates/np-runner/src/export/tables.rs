@@ -111,16 +111,17 @@ fn of_record(row: &mut Row, record: &Record) {
 
 fn metrics(row: &mut Row, head: &str, epoch: &Epoch) {
     for (name, value) in [
-        ("train_loss", epoch.train_loss),
+        ("train_loss", Some(epoch.train_loss)),
         ("train_accuracy", epoch.train_accuracy),
-        ("test_loss", epoch.test_loss),
+        ("test_loss", Some(epoch.test_loss)),
         ("test_accuracy", epoch.test_accuracy),
+        ("validation_loss", epoch.validation.map(|score| score.loss)),
+        ("validation_accuracy", epoch.validation.and_then(|score| score.accuracy)),
     ] {
-        row.set(&format!("{head}{name}"), value);
+        row.set_if(&format!("{head}{name}"), value);
     }
-    if let Some(score) = epoch.validation {
-        row.set(&format!("{head}validation_loss"), score.loss);
-        row.set(&format!("{head}validation_accuracy"), score.accuracy);
+    for (name, value) in &epoch.metrics {
+        row.set(&format!("{head}{name}"), *value);
     }
 }
 

@@ -38,17 +38,18 @@ pub(crate) fn events(record: &Record) -> Vec<u8> {
     let mut seconds = 0.0;
     for (place, epoch) in record.epochs.iter().enumerate() {
         seconds += record.timing.get(place).map_or(0.0, Phases::total);
-        let mut scalars: Vec<(String, f64)> = vec![
-            ("train/loss".to_owned(), epoch.train_loss),
-            ("train/accuracy".to_owned(), epoch.train_accuracy),
-            ("test/loss".to_owned(), epoch.test_loss),
-            ("test/accuracy".to_owned(), epoch.test_accuracy),
-            ("train/lr".to_owned(), epoch.lr),
+        let scalars = [
+            ("train/loss", Some(epoch.train_loss)),
+            ("train/accuracy", epoch.train_accuracy),
+            ("test/loss", Some(epoch.test_loss)),
+            ("test/accuracy", epoch.test_accuracy),
+            ("train/lr", Some(epoch.lr)),
+            ("validation/loss", epoch.validation.map(|score| score.loss)),
+            ("validation/accuracy", epoch.validation.and_then(|score| score.accuracy)),
         ];
-        if let Some(score) = epoch.validation {
-            scalars.push(("validation/loss".to_owned(), score.loss));
-            scalars.push(("validation/accuracy".to_owned(), score.accuracy));
-        }
+        let mut scalars: Vec<(String, f64)> =
+            scalars.into_iter().filter_map(|(tag, value)| Some((tag.to_owned(), value?))).collect();
+        scalars.extend(epoch.metrics.iter().map(|(name, value)| (name.replacen('_', "/", 1), *value)));
         scalars.extend(epoch.diagnostics.iter().map(|(name, value)| (format!("diagnostics/{name}"), *value)));
         let mut event = Vec::new();
         number(&mut event, 1, seconds);

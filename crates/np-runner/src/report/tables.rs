@@ -39,16 +39,18 @@ pub(super) fn results(runs: &Runs, outcome: Option<Measure>) -> Table {
     let axes = axes(runs);
     let mut columns: Vec<Column> = axes.iter().map(|axis| Column::name(axis, axis)).collect();
     columns.push(Column::name("arm", "arm"));
+    let others = [
+        (Metric::FinalTestAccuracy, "test accuracy %"),
+        (Metric::FinalTestLoss, "test loss"),
+        (Metric::FinalTrainLoss, "training loss"),
+    ];
+    let others = || others.into_iter().filter(|(metric, _)| metric.is_measured(runs));
     let last = Metric::FinalTestAccuracy.into();
     let outcome = outcome.filter(|outcome| *outcome != last);
-    columns.extend(outcome.map(|outcome| {
-        let title = format!("{} ({})", outcome.title(), outcome.unit());
-        Column::number(&title, &title)
-    }));
-    let mut measures: Vec<Measure> = outcome.into_iter().chain([last]).collect();
-    measures.extend([Metric::FinalTestLoss, Metric::FinalTrainLoss].map(Measure::from));
+    columns.extend(outcome.map(|outcome| Column::number(&outcome.titled(), &outcome.titled())));
+    let mut measures: Vec<Measure> = outcome.into_iter().chain(others().map(|(metric, _)| metric.into())).collect();
     let timed = alone(runs.iter().filter_map(|(_, record)| record.as_ref()));
-    columns.extend(["test accuracy %", "test loss", "training loss"].map(|title| Column::number(title, title)));
+    columns.extend(others().map(|(_, title)| Column::number(title, title)));
     if timed {
         measures.push(Metric::TrainingTime.into());
         columns.push(Column::number("seconds", "seconds"));
@@ -154,7 +156,8 @@ pub(super) fn comparisons(parts: &[Comparison]) -> Table {
         notes.splice(0..0, parts.iter().filter_map(named));
         who = "pairs of arms".into();
     }
-    let title = format!("{} ({}, {better}): {who}, paired by seed", metric.title(), metric.unit());
+    let unit = if metric.unit().is_empty() { String::new() } else { format!("{}, ", metric.unit()) };
+    let title = format!("{} ({unit}{better}): {who}, paired by seed", metric.title());
     Table { title, columns, rows, notes }
 }
 
@@ -205,7 +208,12 @@ pub(super) fn provenance(group: &Group<'_>) -> (Vec<(String, String)>, Table) {
     let mut columns =
         vec![Column::name("seed", "seed"), Column::name("run", "run"), Column::name("outcome", "outcome")];
     let timed = alone(records.iter().map(|(_, record)| *record));
-    columns.extend(["test accuracy %", "training loss"].map(|title| Column::number(title, title)));
+    let accuracy = Metric::FinalTestAccuracy;
+    let ended = || records.iter().filter_map(|(_, record)| record.last());
+    let has_accuracy = ended().next().is_none() || ended().any(|epoch| epoch.test_accuracy.is_some());
+    let (first, title) =
+        if has_accuracy { (accuracy, "test accuracy %") } else { (Metric::FinalTestLoss, "test loss") };
+    columns.extend([title, "training loss"].map(|title| Column::number(title, title)));
     columns.extend(timed.then(|| Column::number("seconds", "seconds")));
     columns.extend(own.iter().map(|key| Column::name(key, key)));
     let rows = records.iter().zip(&facts).map(|((run, record), facts)| {
@@ -218,7 +226,7 @@ pub(super) fn provenance(group: &Group<'_>) -> (Vec<(String, String)>, Table) {
             Outcome::Failed { .. } => "failed",
         };
         let mut row = vec![Cell::name(run.seed.to_string()), Cell::name(&*run.id), Cell::name(outcome)];
-        row.extend([last(Metric::FinalTestAccuracy), last(Metric::FinalTrainLoss)]);
+        row.extend([last(first), last(Metric::FinalTrainLoss)]);
         row.extend(timed.then(|| Cell::printed(format!("{seconds:.1}"))));
         row.extend(own.iter().map(|key| Cell::name(value(facts, key))));
         row

@@ -31,8 +31,11 @@ pub(super) fn views(runs: &Runs, outcome: Option<Measure>) -> Vec<View> {
     let late = Measure::late(EpochMetric::TestAccuracy, LATE);
     // Of runs that have no more epochs the mean would be of all.
     let has_late = records().next().is_some() && records().all(|record| record.epochs.len() > LATE.get());
-    let mut measures: Vec<Measure> = vec![Metric::FinalTestAccuracy.into()];
-    measures.extend(has_late.then_some(late));
+    let mut measures: Vec<Measure> = Vec::new();
+    if Metric::FinalTestAccuracy.is_measured(runs) {
+        measures.push(Metric::FinalTestAccuracy.into());
+        measures.extend(has_late.then_some(late));
+    }
     measures.extend([Metric::FinalTestLoss, Metric::FinalTrainLoss].map(Measure::from));
     if let Some(outcome) = outcome {
         measures.retain(|measure| *measure != outcome);

@@ -19,19 +19,20 @@ use np_models::{
 
 use super::{
     Total,
-    device::{Half, OnDevice, Read},
+    device::{OnDevice, Read},
 };
 use crate::{
     config::{RunConfig, TrainConfig},
     error::Result,
     gpu::GpuError,
-    memory::Examples,
+    images::ImageSettings,
     model::batch_shape,
     snapshot::Snapshot,
+    task::{Counts, Half, Trainable},
 };
 
 /// A model in training on the first of the GPUs that this process may use.
-pub(super) struct Cuda {
+pub(crate) struct Cuda {
     model: Box<dyn Model>,
     optimizer: Box<dyn AnyOptimizer>,
     trainer: Trainer,
@@ -48,17 +49,18 @@ pub(super) struct Cuda {
 
 impl Cuda {
     /// Everything that a run of so many examples wants on the device.
-    pub(super) fn new(config: &RunConfig, data: &DataSet, examples: Examples) -> Result<Self> {
+    pub(crate) fn new(images: &ImageSettings, config: &RunConfig, data: &DataSet, counts: Counts) -> Result<Self> {
         let device = Device::new_cuda(0)?;
         let Device::Cuda(cuda) = &device else { return Err(GpuError::none("candle opened none").into()) };
         let stream = cuda.cuda_stream();
-        let preparation = config.data.preparation();
+        let preparation = images.data.preparation();
         let shape = preparation.layout.shape(data.train.shape)?;
-        let model = config.model.build(shape, data.classes, config.seed, &device)?;
-        let optimizer = config.optimizer.build_with(model.parameters(), config.options.clone(), Backend::Auto)?;
-        let (architecture, layout) = config.model.on_cuda(data.classes, config.seed);
+        let model = images.model.build(shape, data.classes, config.seed, &device)?;
+        let optimizer =
+            config.optimizer.build_with(Model::parameters(&model), config.options.clone(), Backend::Auto)?;
+        let (architecture, layout) = images.model.on_cuda(data.classes, config.seed);
         let TrainConfig { batch_size, eval_batch_size, precision, .. } = config.train;
-        let most = [batch_size.min(examples.train), eval_batch_size.min(examples.evaluated)];
+        let most = [batch_size.min(counts.train), eval_batch_size.min(counts.evaluated_at_once)];
         let batch = batch_shape(shape, most, layout);
         let trainer =
             Trainer::new(&architecture, model.as_ref(), batch, precision.unwrap_or_default(), Launching::Graph)?;
@@ -99,8 +101,8 @@ fn place<T: candle_core::cuda_backend::CudaDType + DeviceRepr>(stream: &CudaStre
 }
 
 impl OnDevice for Cuda {
-    fn model(&self) -> &dyn Model {
-        self.model.as_ref()
+    fn model(&self) -> &dyn Trainable {
+        &self.model
     }
 
     fn optimizer(&self) -> &dyn AnyOptimizer {
@@ -112,7 +114,7 @@ impl OnDevice for Cuda {
     }
 
     fn restore(&mut self, snapshot: &Snapshot) -> Result<()> {
-        snapshot.restore(self.model.as_ref(), self.optimizer.as_mut())
+        snapshot.restore(&self.model, self.optimizer.as_mut())
     }
 
     fn begin(&mut self, half: Half, order: &[u32], pass: Pass) -> Result<()> {
@@ -144,6 +146,6 @@ impl OnDevice for Cuda {
 
 fn read(totals: Totals) -> Read {
     let Totals { loss_sum, correct, examples, first_non_finite_step } = totals;
-    let total = Total { loss: loss_sum, correct: correct as usize, examples: examples as usize };
+    let total = Total { loss: loss_sum, sums: vec![correct as f64], examples: examples as usize };
     Read { total, broken: first_non_finite_step }
 }

@@ -6,29 +6,20 @@
 use std::ops::Range;
 
 use np_core::{AnyOptimizer, Weights};
-use np_data::{DataSet, Holdout, Pass, epoch_order};
-use np_models::Model;
+use np_data::{Pass, epoch_order};
 use np_record::Outcome;
 
-use super::{Clock, News, Total, Trained, about_data, about_model, completed, state_of};
+use super::{Clock, News, OnGpu, Total, Trained, about_data, about_model, completed, state_of};
 use crate::{
     config::RunConfig,
     error::Result,
     snapshot::{Snapshot, State},
+    task::{Half, Trainable},
 };
 
-/// The halves of a data set.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Half {
-    /// The training split.
-    Train,
-    /// The test split.
-    Test,
-}
-
 /// What a device has added up since it was last asked.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Read {
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Read {
     /// Over examples.
     pub(super) total: Total,
     /// The first step, from 0 over the whole run, whose loss was not finite.
@@ -36,9 +27,9 @@ pub(super) struct Read {
 }
 
 /// A model, its optimizer and its data on a device. What is asked for is queued, in its order; only the two that read wait for it.
-pub(super) trait OnDevice {
+pub(crate) trait OnDevice {
     /// The model, whose variables are on the device.
-    fn model(&self) -> &dyn Model;
+    fn model(&self) -> &dyn Trainable;
     /// Its optimizer.
     fn optimizer(&self) -> &dyn AnyOptimizer;
     /// Its optimizer, to be told where it is.
@@ -61,16 +52,11 @@ pub(super) trait OnDevice {
 ///
 /// # Errors
 /// As there.
-pub(super) fn train_on(
-    device: &mut dyn OnDevice,
-    config: &RunConfig,
-    data: &DataSet,
-    from: Option<&Snapshot>,
-    watch: &mut dyn FnMut(News<'_>) -> Result<()>,
-) -> Result<Trained> {
+pub(crate) fn train_on(device: &mut dyn OnDevice, run: OnGpu<'_>) -> Result<Trained> {
+    let OnGpu { config, examples: used, about, from, watch } = run;
     let RunConfig { train, seed, .. } = config;
-    let Holdout { train: examples, validation } = config.data.selection().draw(&data.train.labels, *seed)?;
-    let (model, data_used) = (about_model(device.model()), about_data(data, examples.len(), validation.len()));
+    let metrics = config.task.chosen().metrics();
+    let (model, data_used) = (about_model(device.model()), about_data(about, used));
     watch(News::Begins(&model, &data_used))?;
 
     let (mut steps, mut epochs, mut timing) = (0, Vec::new(), Vec::new());
@@ -82,7 +68,7 @@ pub(super) fn train_on(
     let mut outcome = Outcome::Finished;
     'training: for epoch in (1..=train.epochs).skip(epochs.len()) {
         let mut clock = Clock::start();
-        let order = epoch_order(&examples, *seed, epoch - 1);
+        let order = epoch_order(&used.train, *seed, epoch - 1);
         device.begin(Half::Train, &order, Pass::Train { seed: *seed, epoch: epoch - 1 })?;
         clock.lap(|phases| &mut phases.data);
 
@@ -116,9 +102,8 @@ pub(super) fn train_on(
         }
 
         device.optimizer_mut().use_weights(Weights::Averaged)?;
-        let indices: Vec<u32> = (0..).take(data.test.len()).collect();
-        let test = evaluate(device, Half::Test, &indices, config, watch)?;
-        let held_out = match validation.as_slice() {
+        let test = evaluate(device, Half::Test, &used.tested(), config, watch)?;
+        let held_out = match used.validation.as_slice() {
             [] => None,
             indices => Some(evaluate(device, Half::Train, indices, config, watch)?),
         };
@@ -126,7 +111,7 @@ pub(super) fn train_on(
         clock.lap(|phases| &mut phases.evaluation);
 
         let optimizer = device.optimizer();
-        let done = completed([epoch as usize, steps], optimizer, [total, test], held_out);
+        let done = completed([epoch as usize, steps], optimizer, &metrics, [&total, &test], held_out.as_ref());
         // The last step of an epoch can be the one that breaks the model: its own loss was still finite.
         let broken = !done.test_loss.is_finite();
         epochs.push(done.clone());

@@ -1,9 +1,10 @@
 //! Trainings of a tiny model by optimizers that average, search or observe: what is evaluated, what is resumed, what is counted.
 
-use np_data::{DataName, Source};
+use np_data::{DataName, DataSet, Source};
 use serde_json::json;
 
 use super::*;
+use crate::images::{ImageSettings, Images};
 
 fn config(optimizer: &serde_json::Value) -> RunConfig {
     serde_json::from_value(json!({
@@ -18,6 +19,19 @@ fn config(optimizer: &serde_json::Value) -> RunConfig {
 
 fn mini() -> DataSet {
     DataSet::load(DataName::FashionMnist, Source::Mini, None).unwrap()
+}
+
+fn images(config: &RunConfig) -> ImageSettings {
+    config.task.as_images().unwrap().clone()
+}
+
+fn train(
+    config: &RunConfig,
+    data: &DataSet,
+    from: Option<&Snapshot>,
+    watch: &mut dyn FnMut(News<'_>) -> Result<()>,
+) -> Result<Trained> {
+    of_task(&Images, &images(config), data, config, from, watch)
 }
 
 /// The run, with the snapshot after its first epoch.
@@ -67,16 +81,19 @@ fn what_is_evaluated_is_the_average_and_what_is_kept_the_trained_weights() {
     for optimizer in special() {
         let config = config(&optimizer);
         let (trained, snapshot) = trained(&config, &data);
-        let model = config.model.build(data.train.shape, data.classes, config.seed, &Device::Cpu).unwrap();
+        let settings = images(&config);
+        let model = Images.model(&settings, &data, config.seed, &Device::Cpu).unwrap();
         let mut optimizer = config.optimizer.build(model.parameters()).unwrap();
-        snapshot.restore(model.as_ref(), optimizer.as_mut()).unwrap();
+        snapshot.restore(&model, optimizer.as_mut()).unwrap();
         let all: Vec<u32> = (0..).take(data.test.len()).collect();
-        let preparation = config.data.preparation();
-        let mut batch = Batch { preparation, shape: data.train.shape, pixels: vec![], labels: vec![] };
-        let mut loss = || {
-            evaluate(model.as_ref(), &data.test, &all, &config, &mut batch, &Device::Cpu, &mut |_| Ok(()))
-                .unwrap()
-                .loss()
+        let loss = || {
+            let mut total = Total::default();
+            for examples in batches(&all, config.eval_batch_size()) {
+                let picked = Picked { half: Half::Test, examples, pass: Pass::Evaluate };
+                let batch = Images.batch(&settings, &data, picked, &Device::Cpu).unwrap();
+                total.add(&Images.score(&model, &batch).unwrap(), examples.len());
+            }
+            total.loss()
         };
         let of_trained = loss();
         optimizer.use_weights(Weights::Averaged).unwrap();
@@ -133,7 +150,8 @@ fn an_accumulation_ends_with_its_epoch() {
         config.options = serde_json::from_value(json!({"accumulate": accumulate})).unwrap();
         config.train.batch_size = batch_size;
         // Without dropout the mean over batches of one size is that of all of their examples.
-        config.model = serde_json::from_value(json!({"mlp": {"hidden": [12], "dropout": 0.0}})).unwrap();
+        let model = serde_json::from_value(json!({"mlp": {"hidden": [12], "dropout": 0.0}})).unwrap();
+        config.task = crate::TaskConfig::images(ImageSettings { model, ..images(&config) });
         let (trained, snapshot) = trained(&config, &data);
         (
             trained.epochs[2].train_loss,

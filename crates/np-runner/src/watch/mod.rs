@@ -14,13 +14,14 @@ use crate::{
     launch::slurm::Queue,
     status::{State, status_of, totals},
     summary::{Costs, axis_names, axis_values},
+    task::known,
 };
 
 pub(crate) use draw::draw;
 pub(crate) use seen::Seen;
 
 /// The numbers that can be looked at, in the order in which a key goes through them.
-pub(crate) const METRICS: [Metric; 4] =
+const METRICS: [Metric; 4] =
     [Metric::FinalTestAccuracy, Metric::FinalTestLoss, Metric::FinalTrainAccuracy, Metric::FinalTrainLoss];
 
 /// What is seen at one moment.
@@ -57,6 +58,20 @@ pub(crate) struct Group {
     pub(crate) lost: usize,
     /// A curve a run that has an epoch, by seed.
     pub(crate) curves: Vec<(u64, Vec<Epoch>)>,
+}
+
+impl View {
+    /// The numbers that its runs have, of [`METRICS`] and of the program's own tasks; all of [`METRICS`] before any run has an epoch.
+    pub(crate) fn metrics(&self) -> Vec<Metric> {
+        let epochs: Vec<&Epoch> =
+            self.groups.iter().flat_map(|group| &group.curves).filter_map(|(_, epochs)| epochs.last()).collect();
+        if epochs.is_empty() {
+            return METRICS.to_vec();
+        }
+        let own = known().metrics().into_iter().map(Metric::FinalOwn);
+        let all = METRICS.into_iter().chain(own);
+        all.filter(|metric| epochs.iter().any(|epoch| metric.of_epoch(epoch).is_some())).collect()
+    }
 }
 
 impl Group {
@@ -142,10 +157,11 @@ fn epochs_of(store: &Store, run: &PlannedRun, record: Option<&Record>) -> Vec<Ep
 
 /// How many examples a run trains on: as many as one on the same data and share that has a record.
 fn record_examples(runs: &[(PlannedRun, Option<Record>)], run: &PlannedRun) -> Option<usize> {
+    let data = |run: &PlannedRun| [run.config.get("data"), run.config.get("task")].map(Option::<&Value>::cloned);
     let same = |(other, record): &(PlannedRun, Option<Record>)| {
         record
             .as_ref()
-            .filter(|record| record.is_done() && other.config.get("data") == run.config.get("data"))
+            .filter(|record| record.is_done() && data(other) == data(run))
             .map(|record| record.data.train_examples)
     };
     runs.iter().find_map(same)
@@ -161,10 +177,11 @@ mod tests {
             steps: epoch,
             lr: 0.1,
             train_loss: 1.0,
-            train_accuracy: accuracy,
+            train_accuracy: Some(accuracy),
             test_loss: 1.0,
-            test_accuracy: accuracy,
+            test_accuracy: Some(accuracy),
             validation: None,
+            metrics: std::collections::BTreeMap::new(),
             diagnostics: std::collections::BTreeMap::new(),
         }
     }

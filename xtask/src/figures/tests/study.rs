@@ -12,7 +12,7 @@ use crate::figures::{Number, Options, next, ready_first, run};
 fn late(runs: &Runs, arm: &str, seed: u64) -> f64 {
     let (_, record) = runs.runs.iter().find(|(run, _)| run.arm == arm && run.seed == seed).unwrap();
     let from = record.epochs.len() - 5;
-    record.epochs[from..].iter().map(|epoch| 20.0 * epoch.test_accuracy).sum()
+    record.epochs[from..].iter().map(|epoch| 20.0 * epoch.test_accuracy.unwrap()).sum()
 }
 
 /// The value in the first row of a figure's table that begins so.

@@ -1,22 +1,23 @@
 //! The loop of a device over the host: the epochs of the CPU's loop, its snapshots and its dates, and nothing read but at an epoch's end.
 
 use np_core::{Backend, NonFinite, Weights};
-use np_data::{DataName, Source, Split};
-use np_models::{Mode, loss_and_correct};
+use np_data::{DataName, DataSet, Source};
+use np_models::{Mode, Model};
 use serde_json::json;
 
 use super::*;
 use crate::{
-    step::Examples,
-    train::{Batch, train},
+    images::{ImageBatch, ImageSettings, Images},
+    task::{Examples, Picked, Task as _},
+    train::of_task,
 };
 
 /// The host as a device: it does at once what it is asked for, and says what that was.
 struct Host<'a> {
+    settings: ImageSettings,
     data: &'a DataSet,
     model: Box<dyn Model>,
     optimizer: Box<dyn AnyOptimizer>,
-    batch: Batch,
     pass: (Half, Vec<u32>, Pass),
     steps: Read,
     evaluations: Read,
@@ -25,15 +26,15 @@ struct Host<'a> {
 
 impl<'a> Host<'a> {
     fn new(config: &RunConfig, data: &'a DataSet) -> Self {
-        let preparation = config.data.preparation();
-        let shape = preparation.layout.shape(data.train.shape).unwrap();
-        let model = config.model.build(shape, data.classes, config.seed, &candle_core::Device::Cpu).unwrap();
-        let optimizer = config.optimizer.build_with(model.parameters(), config.options.clone(), Backend::Auto).unwrap();
+        let settings = images(config);
+        let model = Images.model(&settings, data, config.seed, &candle_core::Device::Cpu).unwrap();
+        let parameters = Trainable::parameters(&model);
+        let optimizer = config.optimizer.build_with(parameters, config.options.clone(), Backend::Auto).unwrap();
         Self {
+            settings,
             data,
             model,
             optimizer,
-            batch: Batch { preparation, shape, pixels: vec![], labels: vec![] },
             pass: (Half::Train, vec![], Pass::Evaluate),
             steps: Read::default(),
             evaluations: Read::default(),
@@ -41,14 +42,45 @@ impl<'a> Host<'a> {
         }
     }
 
-    fn split(&self) -> &'a Split {
-        if self.pass.0 == Half::Train { &self.data.train } else { &self.data.test }
+    fn batch(&self, examples: Range<usize>) -> Result<ImageBatch> {
+        let (half, order, pass) = &self.pass;
+        let picked = Picked { half: *half, examples: &order[examples], pass: *pass };
+        Ok(Images.batch(&self.settings, self.data, picked, &candle_core::Device::Cpu)?)
     }
 }
 
+fn images(config: &RunConfig) -> ImageSettings {
+    config.task.as_images().unwrap().clone()
+}
+
+fn used(config: &RunConfig, data: &DataSet) -> Examples {
+    Images.examples(&images(config), data, config.seed).unwrap()
+}
+
+fn train(
+    config: &RunConfig,
+    data: &DataSet,
+    from: Option<&Snapshot>,
+    watch: &mut dyn FnMut(News<'_>) -> Result<()>,
+) -> Result<Trained> {
+    of_task(&Images, &images(config), data, config, from, watch)
+}
+
+/// As the task would, on the host.
+fn train_on(
+    device: &mut dyn OnDevice,
+    config: &RunConfig,
+    data: &DataSet,
+    from: Option<&Snapshot>,
+    watch: &mut dyn FnMut(News<'_>) -> Result<()>,
+) -> Result<Trained> {
+    let about = Images.about(&images(config), data);
+    super::train_on(device, OnGpu { config, examples: &used(config, data), about, from, watch })
+}
+
 impl OnDevice for Host<'_> {
-    fn model(&self) -> &dyn Model {
-        self.model.as_ref()
+    fn model(&self) -> &dyn Trainable {
+        &self.model
     }
 
     fn optimizer(&self) -> &dyn AnyOptimizer {
@@ -60,7 +92,7 @@ impl OnDevice for Host<'_> {
     }
 
     fn restore(&mut self, snapshot: &Snapshot) -> Result<()> {
-        snapshot.restore(self.model.as_ref(), self.optimizer.as_mut())
+        snapshot.restore(&self.model, self.optimizer.as_mut())
     }
 
     fn begin(&mut self, half: Half, order: &[u32], pass: Pass) -> Result<()> {
@@ -71,27 +103,22 @@ impl OnDevice for Host<'_> {
 
     fn step(&mut self, examples: Range<usize>, step: u64) -> Result<()> {
         self.calls.push(format!("step {step} {examples:?}"));
-        let split = self.split();
-        let (indices, device) = (&self.pass.1[examples], candle_core::Device::Cpu);
-        let (images, labels) = self.batch.load(split, indices, self.pass.2, &device)?;
-        let (loss, score) = Examples { images: &images, labels: &labels, mode: Mode::Train { step } }
-            .loss(self.model.as_ref(), None)?;
-        if !score.loss.is_finite() {
+        let batch = self.batch(examples)?;
+        let loss = Images.loss(&self.model, &batch, Mode::Train { step })?;
+        if !loss.score.loss.is_finite() {
             self.steps.broken.get_or_insert(step);
         }
-        self.steps.total.add(score.loss, score.correct, indices.len());
+        self.steps.total.add(&loss.score, batch.labels.elem_count());
         // A rule that only queues goes on, whatever the numbers are; one that looks at gradients may refuse them.
-        self.optimizer.step_report(&loss.backward()?)?;
+        self.optimizer.step_report(&loss.tensor.backward()?)?;
         Ok(())
     }
 
     fn evaluate(&mut self, examples: Range<usize>) -> Result<()> {
         self.calls.push(format!("evaluate {examples:?}"));
-        let split = self.split();
-        let (indices, device) = (&self.pass.1[examples], candle_core::Device::Cpu);
-        let (images, labels) = self.batch.load(split, indices, self.pass.2, &device)?;
-        let score = loss_and_correct(&self.model.forward(&images, Mode::Eval)?, &labels)?;
-        self.evaluations.total.add(score.loss, score.correct, indices.len());
+        let batch = self.batch(examples)?;
+        let score = Images.score(&self.model, &batch)?;
+        self.evaluations.total.add(&score, batch.labels.elem_count());
         Ok(())
     }
 

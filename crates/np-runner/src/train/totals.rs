@@ -1,0 +1,69 @@
+//! Sums over the examples of an epoch, and the metrics that they make.
+
+use std::collections::BTreeMap;
+
+use np_core::AnyOptimizer;
+use np_record::Epoch;
+
+use super::{Score, TaskMetric};
+
+/// Sums over examples.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Total {
+    pub(super) loss: f64,
+    /// Of every number of the task's, in its order.
+    pub(super) sums: Vec<f64>,
+    pub(super) examples: usize,
+}
+
+impl Total {
+    /// Adds a batch of so many examples.
+    pub(super) fn add(&mut self, score: &Score, examples: usize) {
+        self.loss += score.loss * examples as f64;
+        self.sums.resize(score.sums.len().max(self.sums.len()), 0.0);
+        for (sum, more) in self.sums.iter_mut().zip(&score.sums) {
+            *sum += more;
+        }
+        self.examples += examples;
+    }
+
+    pub(super) fn loss(&self) -> f64 {
+        self.loss / self.examples as f64
+    }
+
+    /// The mean of one of these numbers; none if the task does not have it.
+    fn mean_of(&self, metrics: &[TaskMetric], metric: TaskMetric) -> Option<f64> {
+        let place = metrics.iter().position(|other| *other == metric)?;
+        Some(self.sums.get(place)? / self.examples as f64)
+    }
+}
+
+/// The metrics of an epoch that has ended after so many steps, of training and test examples and those held out.
+pub(super) fn completed(
+    [epoch, steps]: [usize; 2],
+    optimizer: &dyn AnyOptimizer,
+    metrics: &[TaskMetric],
+    [train, test]: [&Total; 2],
+    held_out: Option<&Total>,
+) -> Epoch {
+    let accuracy = |total: &Total| total.mean_of(metrics, TaskMetric::ACCURACY);
+    let splits = [("train", Some(train)), ("test", Some(test)), ("validation", held_out)];
+    let own = metrics.iter().filter(|metric| **metric != TaskMetric::ACCURACY);
+    let own = own.flat_map(|&metric| {
+        splits.into_iter().filter_map(move |(split, total)| {
+            Some((format!("{split}_{}", metric.name), total?.mean_of(metrics, metric)?))
+        })
+    });
+    Epoch {
+        epoch,
+        steps,
+        lr: optimizer.effective_lr(),
+        train_loss: train.loss(),
+        train_accuracy: accuracy(train),
+        test_loss: test.loss(),
+        test_accuracy: accuracy(test),
+        validation: held_out.map(|total| np_record::Score { loss: total.loss(), accuracy: accuracy(total) }),
+        metrics: own.collect::<BTreeMap<_, _>>(),
+        diagnostics: optimizer.diagnostics().into_iter().filter(|(_, value)| value.is_finite()).collect(),
+    }
+}
