@@ -166,7 +166,7 @@ fn readable(record: &Record) -> String {
     let config = serde_yaml::to_string(&record.config).unwrap_or_default();
     let _ = write!(text, "\n{config}\n");
     let held_out = record.epochs.iter().any(|epoch| epoch.validation.is_some());
-    let classified = record.epochs.iter().any(|epoch| epoch.test_accuracy.is_some());
+    let classified = record.epochs.is_empty() || record.epochs.iter().any(|epoch| epoch.test_accuracy.is_some());
     let percent = |share: Option<f64>| share.map_or_else(|| "–".into(), |share| format!("{:.2}", share * 100.0));
     let own: BTreeSet<&String> = record.epochs.iter().flat_map(|epoch| epoch.metrics.keys()).collect();
     let rows: Vec<Vec<String>> = record

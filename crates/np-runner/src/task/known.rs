@@ -146,7 +146,7 @@ impl Tasks {
             }
             for metric in task.metrics().into_iter().filter(|metric| *metric != TaskMetric::ACCURACY) {
                 let refuse = || TaskError::Metric { task: name.clone(), name: metric.name.to_owned() };
-                let taken = metric.name.len() > 48 || ["loss", "accuracy"].contains(&metric.name);
+                let taken = metric.name.len() > 48 || ["", "loss", "accuracy"].contains(&metric.name);
                 let names = SPLITS.map(|split| OwnMetric::new(&format!("{split}_{}", metric.name), metric.direction));
                 if taken || names.contains(&None) {
                     return Err(refuse());
@@ -183,4 +183,84 @@ pub(crate) fn install(tasks: Tasks) -> Result<(), TaskError> {
 /// The tasks of this process.
 pub(crate) fn known() -> &'static Tasks {
     KNOWN.get_or_init(Tasks::builtin)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use candle_core::{DType, Device, Tensor};
+    use np_models::Mode;
+
+    use super::*;
+    use crate::{AboutData, Examples, Loss, NamedVars, Picked, TaskResult, VarModel};
+
+    /// A task that is only named.
+    struct Called(&'static str, Vec<TaskMetric>);
+
+    impl Task for Called {
+        type Settings = ();
+        type Data = ();
+        type Model = VarModel<Tensor>;
+        type Batch = ();
+
+        fn name(&self) -> &'static str {
+            self.0
+        }
+
+        fn metrics(&self) -> Vec<TaskMetric> {
+            self.1.clone()
+        }
+
+        fn data(&self, (): &(), _: Option<&Path>) -> TaskResult<()> {
+            Ok(())
+        }
+
+        fn about(&self, (): &(), (): &()) -> AboutData {
+            AboutData::new("none", "none", "")
+        }
+
+        fn examples(&self, (): &(), (): &(), _: u64) -> TaskResult<Examples> {
+            Ok(Examples { train: vec![0], validation: vec![], test: 1 })
+        }
+
+        fn model(&self, (): &(), (): &(), seed: u64, device: &Device) -> TaskResult<VarModel<Tensor>> {
+            let vars = NamedVars::new(seed);
+            let weight = vars.builder(DType::F32, device).get(1, "weight")?;
+            Ok(vars.model("one", weight))
+        }
+
+        fn batch(&self, (): &(), (): &(), _: Picked<'_>, _: &Device) -> TaskResult<()> {
+            Ok(())
+        }
+
+        fn loss(&self, model: &VarModel<Tensor>, (): &(), _: Mode) -> TaskResult<Loss> {
+            Ok(Loss::new(model.sqr()?.sum_all()?)?)
+        }
+    }
+
+    #[test]
+    fn tasks_and_metrics_have_names_that_files_can_say() {
+        let checked = |tasks: Tasks| tasks.check().map_err(|error| error.to_string());
+        let one = |name, metrics: &[TaskMetric]| checked(Tasks::builtin().with(Called(name, metrics.to_vec())));
+        let good = [TaskMetric::ACCURACY, TaskMetric::lower("bits_per_character")];
+        assert_eq!(one("text-2", &good), Ok(()));
+        for name in ["", "images", "a b", "ä", "a.b"] {
+            assert!(one(name, &[]).unwrap_err().starts_with("no task can be called "), "{name}");
+        }
+        for metrics in
+            [&[TaskMetric::lower("loss")][..], &[TaskMetric::lower("Bits")], &[TaskMetric::lower("accuracy")]]
+        {
+            assert!(one("text", metrics).unwrap_err().starts_with("the task `text` cannot measure "), "{metrics:?}");
+        }
+        let twice = Tasks::builtin().with(Called("text", vec![])).with(Called("text", vec![]));
+        assert!(checked(twice).unwrap_err().starts_with("two tasks are called `text`"));
+    }
+
+    #[test]
+    fn a_record_has_each_number_of_each_split_but_not_the_accuracy() {
+        let metrics = [TaskMetric::ACCURACY, TaskMetric::lower("bits")];
+        let names: Vec<&str> = own_metrics(&metrics).into_iter().map(OwnMetric::name).collect();
+        assert_eq!(names, ["train_bits", "test_bits", "validation_bits"]);
+    }
 }

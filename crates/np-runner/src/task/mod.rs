@@ -206,7 +206,7 @@ pub trait Task: Send + Sync + 'static {
 /// What is trained: variables with names, the same in every run, in the order of definition.
 ///
 /// Every [`np_models::Model`] is one; [`NamedVars`] makes one of any model that candle-nn builds.
-pub trait Trainable: Send + Sync {
+pub trait Trainable {
     /// The parameters.
     fn parameters(&self) -> Vec<(String, Var)>;
 

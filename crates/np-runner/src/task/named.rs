@@ -141,7 +141,7 @@ impl<M> Deref for VarModel<M> {
     }
 }
 
-impl<M: Send + Sync> Trainable for VarModel<M> {
+impl<M> Trainable for VarModel<M> {
     fn parameters(&self) -> Vec<(String, Var)> {
         self.kept(false)
     }

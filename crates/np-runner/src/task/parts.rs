@@ -58,3 +58,44 @@ pub(crate) fn of_config(config: &Value) -> Result<TaskConfig, String> {
     let read = known().read(name, settings.clone()).ok_or_else(|| format!("this program has no task `{name}`"))?;
     read.map_err(|error| error.to_string())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_program_without_tasks_of_its_own_says_so() {
+        let said = |text: &str| {
+            let document = Document::of(Path::new("t.yaml"), text.as_bytes().to_vec()).unwrap();
+            read(&Tree::of(&document), &document).unwrap_err().to_string()
+        };
+        let fault = said("name: t\ntask: text\n");
+        assert!(
+            fault.starts_with("t.yaml:2:") && fault.contains("`task`: there is no task `text`\n  hint: "),
+            "{fault}"
+        );
+        let fault = said("task: [text]\n");
+        assert!(fault.contains("`task`: expected the name of a task, or a map of that one name"), "{fault}");
+        assert!(said("data: {nam: mnist}\n").contains("`data.nam`: there is no such key"));
+    }
+
+    #[test]
+    fn a_configuration_names_its_task_or_is_of_images() {
+        let images = of_config(&json!({"data": {"fraction": 0.5}, "seed": 1})).unwrap();
+        assert_eq!(images.as_images().unwrap().data.fraction, 0.5);
+        assert_eq!(of_config(&json!({})).unwrap(), TaskConfig::images(Default::default()));
+        for (config, says) in [
+            (json!({"task": {"text": {}}}), "this program has no task `text`"),
+            (json!({"task": "text"}), "`task` names no task"),
+            (json!({"task": {"text": {}}, "model": {}}), "`model` beside `task`"),
+            (json!({"data": {"nam": "mnist"}}), "unknown field `nam`"),
+        ] {
+            let error = of_config(&config).unwrap_err();
+            assert!(error.contains(says), "{error}");
+        }
+    }
+}
