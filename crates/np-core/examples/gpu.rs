@@ -45,11 +45,11 @@ fn files(folder: &Path) -> Outcome<Vec<PathBuf>> {
     Ok(found)
 }
 
-/// As launches, and as tensor operations; a file of an optimizer that is not here is passed over.
+/// As launches, replayed and one by one, and as tensor operations; a file of an optimizer that is not here is passed over.
 fn conform(folder: &Path, device: &Device) -> Outcome<()> {
     let (mut passed, mut failed) = (0, 0);
     for path in files(folder)? {
-        for backend in [Backend::Auto, Backend::Tensors] {
+        for backend in [Backend::Auto, Backend::OneByOne, Backend::Tensors] {
             let name = path.file_stem().unwrap_or_default().display();
             let (word, said) = match replay_on(&std::fs::read(&path)?, backend, device) {
                 Err(ConformError::UnknownOptimizer(_)) => continue,

@@ -12,6 +12,9 @@ use crate::{Error, Result};
 /// Work of one stream, to be queued again by one call. What addresses it was captured with, it keeps: the memory must outlive it and stay where it is.
 pub struct Graph(CudaGraph);
 
+// SAFETY: the driver's graphs belong to no thread; they must not be used by two at once, and `Graph` is not `Sync`.
+unsafe impl Send for Graph {}
+
 impl std::fmt::Debug for Graph {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Graph").finish_non_exhaustive()

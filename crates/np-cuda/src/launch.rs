@@ -10,7 +10,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use cudarc::driver::{CudaFunction, CudaSlice, CudaStream, DevicePtr, DriverError, LaunchConfig, PushKernelArg};
 use cudarc::nvrtc::{CompileError, CompileOptions, compile_ptx_with_opts};
 
+use crate::graph::Graph;
 use crate::machine::Machine;
+use crate::replay::{Capturing, Replays};
 use crate::{Error, Result};
 
 /// Compiled kernels of each device, by its number: function and text, one after the other.
@@ -83,6 +85,9 @@ impl Kept {
         Ok(words.iter().map(|x| f64::from_ne_bytes(*x)).collect())
     }
 }
+
+/// Launches of a stream that are replayed: kept beside [`Kept`], of the same steps.
+pub type Graphs = Replays<Graph>;
 
 /// A device's stream, with what is kept on it.
 #[derive(Debug)]
@@ -170,5 +175,18 @@ impl Machine for Queue<'_> {
 
     fn numbers(&mut self, buffer: usize, count: usize) -> Result<Vec<f64>> {
         self.kept.numbers(&self.stream, buffer, count)
+    }
+}
+
+impl Capturing for Queue<'_> {
+    type Graph = Graph;
+
+    fn capture(&mut self, launch: impl FnOnce(&mut Self) -> Result<()>) -> Result<Graph> {
+        let stream = self.stream.clone();
+        Graph::capture(&stream, || launch(self))
+    }
+
+    fn replay(&mut self, graph: &Graph) -> Result<()> {
+        graph.launch()
     }
 }

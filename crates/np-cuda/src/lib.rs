@@ -8,7 +8,7 @@
 //!
 //! Layers of networks also need ([engine]) convolutions by cuDNN and matrix products by cuBLAS
 //! (`Libraries`), memory that keeps its address (`Arena`), and launches that are captured once and
-//! replayed (`Graph`).
+//! replayed (`Graph`). Steps that launch the same thing again are replayed too ([replay]).
 //!
 //! A [machine] copies, compiles and launches. With the feature `cuda` there is one on a stream of
 //! candle's, `Queue`, and `device` says which devices there are. All `unsafe` code for devices is in
@@ -29,6 +29,7 @@ mod launch;
 #[cfg(feature = "cuda")]
 mod libraries;
 pub mod machine;
+pub mod replay;
 pub mod sums;
 pub mod table;
 
@@ -37,9 +38,10 @@ pub use arena::{Arena, memory};
 #[cfg(feature = "cuda")]
 pub use graph::Graph;
 #[cfg(feature = "cuda")]
-pub use launch::{Kept, Queue, address};
+pub use launch::{Graphs, Kept, Queue, address};
 #[cfg(feature = "cuda")]
 pub use libraries::{CONVOLUTION_WORKSPACE, Libraries, PRODUCT_WORKSPACE};
+pub use replay::Launching;
 
 /// What a device, its driver or its compiler has refused.
 #[derive(Debug, thiserror::Error)]

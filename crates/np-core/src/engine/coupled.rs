@@ -27,6 +27,8 @@ pub struct Launches {
     #[cfg(feature = "cuda")]
     kept: np_cuda::Kept,
     #[cfg(feature = "cuda")]
+    graphs: np_cuda::Graphs,
+    #[cfg(feature = "cuda")]
     stream: Option<Arc<CudaStream>>,
 }
 
@@ -43,11 +45,13 @@ pub(crate) fn place(w: &ParamStep<'_>, row: Row, state: &[u64]) -> Place {
 mod cuda {
     use candle_core::Tensor;
     use np_cuda::Queue;
+    use np_cuda::replay::Replaying;
 
     use super::{CudaStream, Launches, ParamStep, Place, Result, Row, Run, place};
     use crate::engine::apply::Apply;
     use crate::engine::backend::Backend;
     use crate::engine::cuda::{address, stream};
+    use crate::engine::elementwise::launched::refused;
     use crate::engine::param_state::State;
     use crate::engine::summed::coupled::Finish;
 
@@ -89,30 +93,35 @@ mod cuda {
         /// Runs what `launch` has for all of `work`, whose steps are launches.
         pub(crate) fn run<T>(
             &mut self,
+            backend: Backend,
             work: &[ParamStep<'_>],
-            launch: impl FnOnce(Run<'_, Queue<'_>>) -> Result<T>,
+            launch: impl FnOnce(Run<'_, Replaying<'_, Queue<'_>>>) -> Result<T>,
         ) -> Result<T> {
-            self.run_with(work, all, launch)
+            self.run_with(backend, work, all, launch)
         }
 
         fn run_with<T>(
             &mut self,
+            backend: Backend,
             work: &[ParamStep<'_>],
             which: Which,
-            launch: impl FnOnce(Run<'_, Queue<'_>>) -> Result<T>,
+            launch: impl FnOnce(Run<'_, Replaying<'_, Queue<'_>>>) -> Result<T>,
         ) -> Result<T> {
             let stream = stream(work.first().map(|w| w.param.var.device()))?;
             let places = places(work, &stream, which)?;
             self.stream = Some(stream.clone());
             let mut queue = Queue::new(stream, &mut self.kept);
-            launch(Run::new(&mut queue, &mut self.held, &places))
+            let mut machine = Replaying::new(&mut queue, &mut self.graphs, backend.launching());
+            let launched = launch(Run::new(&mut machine, &mut self.held, &places))?;
+            machine.finish().map_err(refused)?;
+            Ok(launched)
         }
 
         /// θ ← keep·θ − factor·u for all of `work`, u in the first scratch: a launch.
-        pub(crate) fn finish(&mut self, work: &[ParamStep<'_>], applies: &[Apply]) -> Result<()> {
+        pub(crate) fn finish(&mut self, backend: Backend, work: &[ParamStep<'_>], applies: &[Apply]) -> Result<()> {
             let keep: Vec<f64> = applies.iter().map(|how| how.keep).collect();
             let factor: Vec<f64> = applies.iter().map(|how| how.factor).collect();
-            self.run_with(work, u, |mut run| {
+            self.run_with(backend, work, u, |mut run| {
                 let finish = run.pass(&Finish { keep: &keep, factor: Some(&factor), u: 0 }, |_| true);
                 run.upload(None, finish)?;
                 run.launch(finish)

@@ -109,7 +109,7 @@ pub(crate) fn finish(
 ) -> Result<()> {
     #[cfg(feature = "cuda")]
     if crate::engine::coupled::takes(cx.backend, work) {
-        return memory.finish(work, applies);
+        return memory.finish(cx.backend, work, applies);
     }
     let _ = (cx, memory);
     apply_all(work, applies, Seeing::Nothing).map(|_| ())

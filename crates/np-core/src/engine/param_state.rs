@@ -177,7 +177,7 @@ impl ParamState {
     /// Whether its steps are launches of kernels: on a CUDA device, but where rounding needs the host, or what it left out.
     pub(crate) fn launches(&self, backend: Backend) -> bool {
         let nearest = self.settings.rounding == Rounding::Nearest || !is_half(self.var.dtype());
-        cfg!(feature = "cuda") && backend == Backend::Auto && self.var.device().is_cuda() && nearest
+        cfg!(feature = "cuda") && backend.launches() && self.var.device().is_cuda() && nearest
     }
 
     /// The shape that rules go by: of one dimension where the options say that the parameter is no matrix.

@@ -17,6 +17,8 @@ pub(super) struct OnDevice {
     #[cfg(feature = "cuda")]
     kept: np_cuda::Kept,
     #[cfg(feature = "cuda")]
+    graphs: np_cuda::Graphs,
+    #[cfg(feature = "cuda")]
     stream: Option<std::sync::Arc<candle_core::cuda_backend::cudarc::driver::CudaStream>>,
 }
 
@@ -78,6 +80,7 @@ pub(super) fn directions(
 mod cuda {
     use candle_core::cuda_backend::cudarc::driver::CudaStream;
     use np_cuda::Queue;
+    use np_cuda::replay::Replaying;
     use np_cuda::table::Row;
 
     use super::super::launched::{Held, Member, member};
@@ -85,6 +88,7 @@ mod cuda {
     use super::{Memory, NeuroPlasticConfig};
     use crate::engine::apply::Apply;
     use crate::engine::cuda::{address, stream};
+    use crate::engine::elementwise::launched::refused;
     use crate::engine::param_state::State;
     use crate::engine::param_step::ParamStep;
     use crate::engine::rule::StepContext;
@@ -108,7 +112,9 @@ mod cuda {
         let members = members(config, work, &stream)?;
         let on_device = &mut memory.on_device;
         let mut queue = Queue::new(stream.clone(), &mut on_device.kept);
-        on_device.held.step(&mut queue, (&plan, watch, &places), &members, apply)?;
+        let mut machine = Replaying::new(&mut queue, &mut on_device.graphs, cx.backend.launching());
+        on_device.held.step(&mut machine, (&plan, watch, &places), &members, apply)?;
+        machine.finish().map_err(refused)?;
         on_device.stream = Some(stream);
         Ok(())
     }

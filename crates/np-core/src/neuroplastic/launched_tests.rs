@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use candle_core::{DType, Device, Tensor, Var};
 use np_cuda::machine::Machine;
+use np_cuda::replay::{Launching, Replaying, Replays};
 use np_cuda::table::{CHUNK, Row};
 
 use super::launched::{Held, member};
@@ -201,6 +202,29 @@ fn what_is_on_the_machine_can_be_asked_for() {
         held.begun = false;
     }
     assert_eq!([uploads[1], uploads[3]], [uploads[0], uploads[2]]);
+}
+
+/// The first step of an epoch, whose totals begin anew, is a list of launches of its own; all others are another.
+#[test]
+fn steps_of_an_epoch_are_replayed() {
+    if !compiler() {
+        return;
+    }
+    let config = config(r#"{"weight_decay": 0.1}"#);
+    let (mut ours, mut loops) = (driver(&config, DType::F32), driver(&config, DType::F32));
+    let (mut memory, mut expected) = (Memory::default(), Memory::default());
+    let (mut host, mut held, mut replays) = (Host::default(), Held::default(), Replays::default());
+    let mut replayed = vec![];
+    for step in 0..5 {
+        let mut machine = Replaying::new(&mut host, &mut replays, Launching::Graph);
+        with_work(&mut ours, step, |rule, w| launch(rule, (&CX, true), w, &mut memory, (&mut machine, &mut held)));
+        machine.finish().unwrap();
+        with_work(&mut loops, step, |rule, w| Rule::step(rule, &CX, w, &mut expected)).unwrap();
+        assert_eq!(bits(&ours), bits(&loops), "step {step}");
+        replayed.push(host.replays);
+    }
+    assert_eq!(replayed, [0, 0, 1, 2, 3]);
+    assert_eq!(report(&mut host, &held), expected.diagnostics.report());
 }
 
 /// A machine that compiles what it is asked to run, and runs nothing: all sums are 1.

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 
 use candle_core::{DType, Device, Tensor, Var};
 use np_cuda::machine::Machine;
+use np_cuda::replay::{Launching, Replaying, Replays};
 use np_cuda::table::{CHUNK, Row};
 
 use super::lamb::LambConfig;
@@ -204,6 +205,32 @@ fn an_estimate_stays_on_the_machine() {
         held.unshare();
         assert_eq!(held.shared(&mut host).unwrap(), None);
     }
+}
+
+/// What is shared is read from one place and written to another, which change places: two lists of launches, each replayed when it comes up for the second time.
+#[test]
+fn steps_that_take_turns_are_replayed() {
+    if !compiler() {
+        return;
+    }
+    let rule = prodigy();
+    let (mut ours, mut loops) = (driver(&rule, F32, 1.0), driver(&rule, F32, 1.0));
+    let (mut host, mut held, mut replays) = (Host::default(), Held::default(), Replays::default());
+    let (mut memory, mut replayed) = (Default::default(), vec![]);
+    // At step 1 a parameter has no gradient.
+    for step in [0, 2, 3, 4, 5, 6] {
+        with_work(&mut ours, step, LIMIT, 1.0, |rule, w| {
+            let places = places(w);
+            let mut machine = Replaying::new(&mut host, &mut replays, Launching::Graph);
+            rule.launches(w, Run::new(&mut machine, &mut held, &places)).unwrap();
+            machine.finish().unwrap();
+        });
+        with_work(&mut loops, step, LIMIT, 1.0, |rule, w| Rule::step(rule, &CX, w, &mut memory)).unwrap();
+        assert_eq!(bits(&ours), bits(&loops), "step {step}");
+        replayed.push(host.replays);
+    }
+    // The first step is in pieces, as buffers grow. The second and third are what is replayed in all others.
+    assert_eq!((replayed, host.waits), (vec![0, 0, 0, 1, 2, 3], 0));
 }
 
 /// The norm of all gradients, about 100, stays on the machine.

@@ -206,7 +206,7 @@ impl Rule for LarsConfig {
     fn step(&self, cx: &StepContext, work: &mut [ParamStep<'_>], memory: &mut Launches) -> Result<()> {
         #[cfg(feature = "cuda")]
         if crate::engine::coupled::takes(cx.backend, work) {
-            return memory.run(work, |run| self.launch(work, run));
+            return memory.run(cx.backend, work, |run| self.launch(work, run));
         }
         let applies = self.directions(cx, work, memory)?;
         apply_all(work, &applies, Seeing::Nothing).map(|_| ())

@@ -369,7 +369,7 @@ impl Rule for ProdigyConfig {
         #[cfg(feature = "cuda")]
         if crate::engine::coupled::takes(cx.backend, work) {
             let shared = memory.shared.unwrap_or_else(|| self.first());
-            return memory.launches.get_mut().run(work, |run| self.launch(work, shared.numbers(), run));
+            return memory.launches.get_mut().run(cx.backend, work, |run| self.launch(work, shared.numbers(), run));
         }
         let applies = self.directions(cx, work, memory)?;
         apply_all(work, &applies, Seeing::Nothing).map(|_| ())

@@ -9,6 +9,7 @@ use std::process::Command;
 use libloading::Library;
 use np_cuda::Result;
 use np_cuda::machine::Machine;
+use np_cuda::replay::Capturing;
 
 /// What a device has and C++ has not.
 pub const SHIM: &str = include_str!("shim.hpp");
@@ -70,6 +71,9 @@ pub fn address<T>(memory: &mut [T]) -> u64 {
     memory.as_mut_ptr() as u64
 }
 
+/// Launches that are replayed: text, function, blocks, threads, words.
+pub type Captured = Vec<(String, String, usize, u32, Vec<u64>)>;
+
 /// The host as a machine. Kernels are compiled as they come up.
 #[derive(Default)]
 pub struct Host {
@@ -81,6 +85,27 @@ pub struct Host {
     pub waits: usize,
     /// How often bytes were copied to it.
     pub uploads: usize,
+    /// What is captured just now.
+    captured: Option<Captured>,
+    /// How often launches were replayed.
+    pub replays: usize,
+}
+
+impl Capturing for Host {
+    type Graph = Captured;
+
+    fn capture(&mut self, launch: impl FnOnce(&mut Self) -> Result<()>) -> Result<Captured> {
+        self.captured = Some(vec![]);
+        launch(self)?;
+        Ok(self.captured.take().unwrap())
+    }
+
+    fn replay(&mut self, graph: &Captured) -> Result<()> {
+        self.replays += 1;
+        graph
+            .iter()
+            .try_for_each(|(text, name, blocks, threads, words)| self.launch(text, name, *blocks, *threads, words))
+    }
 }
 
 impl Machine for Host {
@@ -105,6 +130,10 @@ impl Machine for Host {
     }
 
     fn launch(&mut self, text: &str, name: &str, blocks: usize, threads: u32, words: &[u64]) -> Result<()> {
+        if let Some(captured) = &mut self.captured {
+            captured.push((text.to_string(), name.to_string(), blocks, threads, words.to_vec()));
+            return Ok(());
+        }
         let place = self.kernels.iter().position(|(known, _)| known == text).unwrap_or_else(|| {
             self.kernels.push((text.to_string(), HostKernel::new(text, name)));
             self.kernels.len() - 1

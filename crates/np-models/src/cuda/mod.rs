@@ -27,9 +27,11 @@ mod resnet;
 mod trainer;
 
 pub use memory::{MemoryPlan, memory_plan};
+#[cfg(feature = "cuda")]
+pub use np_cuda::Launching;
 pub use program::{Pass, Program};
 #[cfg(feature = "cuda")]
-pub use trainer::{GradientTensors, Launching, Trainer};
+pub use trainer::{GradientTensors, Trainer};
 
 use serde::{Deserialize, Serialize};
 

@@ -8,21 +8,11 @@ use candle_core::cuda_backend::CudaStorage;
 use candle_core::cuda_backend::cudarc::driver::CudaStream;
 use candle_core::{DType, Device, Storage, Tensor, Var};
 use np_cuda::machine::Machine;
-use np_cuda::{Arena, Graph, Libraries};
+use np_cuda::{Arena, Graph, Launching, Libraries};
 
 use super::program::{Addresses, texts::totals};
 use super::{Architecture, BatchShape, MemoryPlan, Pass, Precision, Program, Totals, memory_plan};
 use crate::{Error, Model, Result};
-
-/// How the operations of a program reach the device.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Launching {
-    /// The first batch of a size one by one, all later ones as one graph. The default.
-    #[default]
-    Graph,
-    /// Always one by one: the same numbers, and more work for the host.
-    Each,
-}
 
 /// The gradients of a model's parameters: tensors that every step writes anew.
 #[derive(Debug)]

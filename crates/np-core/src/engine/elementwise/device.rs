@@ -1,6 +1,6 @@
 //! Steps on CUDA devices: a launch for all parameters of one type and formula, with the norm of the gradients and what clipping makes of it on the device.
 //!
-//! A step copies one small table to the device, and waits for nothing. Parameters and state are updated in place. What is launched is worked out by `plan`; what
+//! A step copies one small table to the device, and waits for nothing. Launches that are the same as before are replayed as one. Parameters and state are updated in place. What is launched is worked out by `plan`; what
 //! needs a device's libraries is here, behind the feature `cuda`.
 
 use crate::engine::apply::Apply;
@@ -29,7 +29,7 @@ pub(super) fn step<R: Elementwise>(
         return Ok(None);
     }
     #[cfg(feature = "cuda")]
-    return memory.on_device.step(rule, work, outcome).map(Some);
+    return memory.on_device.step(rule, cx.backend.launching(), work, outcome).map(Some);
     #[cfg(not(feature = "cuda"))]
     {
         let _ = (rule, memory, outcome);
@@ -39,13 +39,14 @@ pub(super) fn step<R: Elementwise>(
 
 #[cfg(feature = "cuda")]
 mod cuda {
+    use np_cuda::replay::Replaying;
     use np_cuda::table::{BUFFERS, Row};
-    use np_cuda::{Kept, Queue};
+    use np_cuda::{Graphs, Kept, Launching, Queue};
 
     use crate::engine::apply::Apply;
     use crate::engine::cuda;
     use crate::engine::elementwise::Elementwise;
-    use crate::engine::elementwise::launched::Held;
+    use crate::engine::elementwise::launched::{Held, refused};
     use crate::engine::param_state::State;
     use crate::engine::param_step::ParamStep;
     use crate::engine::traced::Outcome;
@@ -56,18 +57,21 @@ mod cuda {
     pub(super) struct OnDevice {
         held: Held,
         kept: Kept,
+        graphs: Graphs,
     }
 
     impl OnDevice {
         pub(super) fn step<R: Elementwise>(
             &mut self,
             rule: &R,
+            launching: Launching,
             work: &mut [ParamStep<'_>],
             outcome: Outcome,
         ) -> Result<Vec<Apply>> {
             let stream = cuda::stream(work.first().map(|w| w.param.var.device()))?;
             let mut queue = Queue::new(stream.clone(), &mut self.kept);
-            self.held.step(&mut queue, rule, work, outcome, |w| {
+            let mut machine = Replaying::new(&mut queue, &mut self.graphs, launching);
+            let applies = self.held.step(&mut machine, rule, work, outcome, |w| {
                 let (mut state, buffers) = ([0; BUFFERS], w.param.buffers.len());
                 let mut direction = 0;
                 if let State::Tensors(tensors) = &w.param.state {
@@ -80,7 +84,9 @@ mod cuda {
                 }
                 let theta = cuda::address(&stream, w.param.var.as_tensor())?;
                 Ok(Row { theta, gradient: cuda::address(&stream, &w.grad)?, state, direction, ..Row::default() })
-            })
+            })?;
+            machine.finish().map_err(refused)?;
+            Ok(applies)
         }
     }
 }

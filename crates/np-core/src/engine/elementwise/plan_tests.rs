@@ -2,6 +2,7 @@
 
 use candle_core::{DType, Device, Storage, Tensor, Var};
 use half::{bf16, f16};
+use np_cuda::replay::{Launching, Replaying, Replays};
 use np_cuda::table::{BUFFERS, CHUNK, PIECE, Row, Table};
 
 use super::host::{Host, compiler};
@@ -157,6 +158,36 @@ fn gradients_are_clipped_on_the_machine() {
         check(&sgd, DType::F32, [map, GradientMap::IDENTITY], 2);
         check(&AdamWConfig::default(), DType::BF16, [map, GradientMap::IDENTITY], 1);
     }
+}
+
+/// What changes from step to step (rates, bias corrections, what clips the gradients, the gradients' addresses) is in the table: from the third step on the launches are replayed.
+#[test]
+fn a_step_with_other_numbers_is_replayed() {
+    if !compiler() {
+        return;
+    }
+    let map = GradientMap { norm: Some(1.0), ..GradientMap::IDENTITY };
+    let rule = AdamWConfig::default();
+    let (mut ours, mut one_by_one) = (driver(&rule, DType::F32), driver(&rule, DType::F32));
+    let (mut held, mut host, mut replays) = (Held::default(), Host::default(), Replays::default());
+    let (mut other_held, mut other) = (Held::default(), Host::default());
+    let slower = |w: &mut [ParamStep<'_>], step: usize| w.iter_mut().for_each(|w| w.lr /= (step + 1) as f64);
+    // At step 2 a parameter has no gradient.
+    for (number, step) in [0, 1, 3, 4].into_iter().enumerate() {
+        with_work(&mut ours, step, map, |rule, w| {
+            slower(w, step);
+            let mut machine = Replaying::new(&mut host, &mut replays, Launching::Graph);
+            held.step(&mut machine, rule, w, Outcome::Step, |w| Ok(row(w))).unwrap();
+            machine.finish().unwrap();
+        });
+        with_work(&mut one_by_one, step, map, |rule, w| {
+            slower(w, step);
+            other_held.step(&mut other, rule, w, Outcome::Step, |w| Ok(row(w))).unwrap();
+        });
+        assert_eq!(bits(&ours), bits(&one_by_one), "step {step}");
+        assert_eq!(host.replays, number.saturating_sub(1), "step {step}");
+    }
+    assert_eq!(host.launched, other.launched);
 }
 
 #[test]
