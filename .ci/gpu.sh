@@ -3,7 +3,8 @@
 # against the CPU's, and images per second beside PyTorch's.
 #
 #   .ci/gpu.sh pack FOLDER [GOLDEN]    here, without a device: builds the program, and puts it, this script and golden files into FOLDER
-#   FOLDER/gpu.sh                      there: CUDA 13, Python with PyTorch, `xz`; no network, no cargo. Some minutes; a table last, all output in FOLDER/out
+#   FOLDER/gpu.sh [times]              there: CUDA 13, Python with PyTorch, `xz`; no network, no cargo. Some minutes; a table last, all output in FOLDER/out.
+#                                      `times`: no conformance, no gradients. `cargo xtask bench --device cuda --from FOLDER/out --keep` keeps the times for figure 10
 #
 # To pack, CUDA's compiler and headers must be in reach: `eval "$(../shared/gpu/cuda-toolchain.sh DIR)"` brings them, and stand-ins for its libraries to link against.
 # CARGO_TARGET_DIR and NP_CARGO (options for cargo, such as a patch of candle-kernels that leaves out what takes long) are passed on. GOLDEN is a folder with
@@ -32,6 +33,7 @@ if [ "${1:-}" = pack ]; then
 fi
 
 cd "$here"
+case ${1:-} in '' | times) ;; *) printf 'usage: gpu.sh [times]\n' >&2; exit 2 ;; esac
 [ -f gpu.xz ] || { printf 'no program here\nhint: `.ci/gpu.sh pack FOLDER` makes a folder with one\n' >&2; exit 2; }
 mkdir -p out
 xz -dkf gpu.xz gpu_models.xz && chmod +x gpu gpu_models
@@ -41,17 +43,23 @@ export LD_LIBRARY_PATH=/usr/local/cuda/lib64:/usr/local/cuda/targets/x86_64-linu
 limit() { timeout --kill-after=5 "$@"; }
 
 nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader >out/device.txt 2>&1 || true
-for part in layers models speed; do
+parts="layers models speed"
+[ "${1:-}" != times ] || parts=speed
+for part in $parts; do
     limit 60 ./gpu_models $part >out/$part.jsonl 2>out/$part.err || echo "$part: ended with $?" >>out/$part.err
 done
 limit 60 python3 gpu.py torch-models >out/torch-models.json 2>out/torch-models.err || echo "torch-models: ended with $?" >>out/torch-models.err
-limit 90 ./gpu conform golden >out/conform.txt 2>&1 || echo "conform: ended with $?" >>out/conform.txt
+if [ "${1:-}" != times ]; then
+    limit 120 ./gpu conform golden >out/conform.txt 2>&1 || echo "conform: ended with $?" >>out/conform.txt
+fi
 limit 120 ./gpu steps >out/steps.jsonl 2>out/steps.err || echo "steps: ended with $?" >>out/steps.err
 limit 60 python3 gpu.py torch >out/torch.json 2>out/torch.err || echo "torch: ended with $?" >>out/torch.err
 
 printf '\n%s, commit %s\n' "$(cat out/device.txt)" "$(cat commit 2>/dev/null || echo unknown)"
-grep FAILED out/conform.txt | head -n 20 || true
-tail -n 1 out/conform.txt
+if [ "${1:-}" != times ]; then
+    grep FAILED out/conform.txt | head -n 20 || true
+    tail -n 1 out/conform.txt
+fi
 tail -n 3 out/*.err 2>/dev/null | grep -v '^$' || true
 python3 gpu.py table out/steps.jsonl out/torch.json
 python3 gpu.py models out/layers.jsonl out/models.jsonl out/speed.jsonl out/torch-models.json

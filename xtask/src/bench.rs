@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: time of a step, ours and PyTorch's in turn on the same threads, as a ratio.
 
+pub(crate) mod cuda;
 mod models;
 
 use std::collections::BTreeMap;
@@ -9,7 +10,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use std::{env, fs};
 
 use anyhow::Result;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use np_record::write_atomic;
 use serde_json::{Map, Value, json};
 
@@ -36,6 +37,24 @@ pub(crate) struct Options {
     /// Keep the result in `xtask/bench/results/`
     #[arg(long, conflicts_with = "only")]
     keep: bool,
+    /// What computes; on `cuda`, steps of optimizers and passes of models alike
+    #[arg(long, value_enum, default_value_t = Device::Cpu, conflicts_with_all = ["threads", "rounds", "python", "only", "models"])]
+    device: Device,
+    /// With `--device cuda`: what `gpu.sh` has left in its folder `out` on a machine with a GPU; measures nothing here
+    #[arg(long, value_name = "OUT")]
+    from: Option<PathBuf>,
+    /// With `--device cuda`: what is to be known of how it was measured
+    #[arg(long, value_name = "TEXT")]
+    note: Option<String>,
+}
+
+/// What steps are measured on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Device {
+    /// This machine's processor
+    Cpu,
+    /// A GPU, by `.ci/gpu.sh`
+    Cuda,
 }
 
 /// Sizes, in the order in which they are shown.
@@ -56,6 +75,9 @@ type Times = BTreeMap<String, f64>;
 
 /// Runs the command.
 pub(crate) fn run(options: &Options, root: &Path) -> Result<()> {
+    if options.device == Device::Cuda {
+        return cuda::run(root, options);
+    }
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let threads = options.threads.unwrap_or(cores);
     let python = options.python.clone().or_else(|| env::var_os("NP_PYTHON").map(PathBuf::from));
@@ -160,13 +182,17 @@ fn keep(root: &Path, what: &str, threads: usize, found: Value) -> Result<()> {
     if let (Value::Object(result), Value::Object(found)) = (&mut result, found) {
         result.extend(found);
     }
-    let lower = cpu.to_lowercase();
-    let words = lower.split(|c: char| !c.is_ascii_alphanumeric());
-    let slug = words.filter(|word| !["", "r", "tm", "cpu", "processor"].contains(word)).collect::<Vec<_>>().join("-");
-    let path = root.join(format!("xtask/bench/results/{}-{slug}-{threads}{what}.json", today()));
+    let path = root.join(format!("xtask/bench/results/{}-{}-{threads}{what}.json", today(), slug(&cpu)));
     write_atomic(&path, (serde_json::to_string_pretty(&result)? + "\n").as_bytes())?;
     println!("kept in {}", path.strip_prefix(root).unwrap_or(&path).display());
     Ok(())
+}
+
+/// A processor's name as a part of a file's.
+fn slug(name: &str) -> String {
+    let lower = name.to_lowercase();
+    let words = lower.split(|c: char| !c.is_ascii_alphanumeric());
+    words.filter(|word| !["", "r", "tm", "cpu", "processor"].contains(word)).collect::<Vec<_>>().join("-")
 }
 
 /// Today in UTC, as YYYY-MM-DD.

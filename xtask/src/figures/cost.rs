@@ -5,10 +5,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
+use plotters::style::RGBColor;
 use serde::Deserialize;
 
+use super::gpu_cost::Gpu;
 use super::table::csv;
 use super::{Figure, Scale};
+use crate::bench::cuda::Measured;
 use crate::draw::axis::{Axis, Limits};
 use crate::draw::canvas::Fill;
 use crate::draw::chart::{Bar, Bound, Layer};
@@ -59,7 +62,8 @@ pub(crate) fn latest_path(root: &Path, models: bool) -> Result<PathBuf> {
     for entry in fs::read_dir(&folder).with_context(|| format!("cannot read `{}`", folder.display()))? {
         let path = entry?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if name.ends_with(".json") && name.ends_with("-models.json") == models {
+        let of_a_gpu = name.ends_with("-cuda.json");
+        if name.ends_with(".json") && !of_a_gpu && name.ends_with("-models.json") == models {
             paths.push(path);
         }
     }
@@ -79,12 +83,12 @@ pub(crate) fn latest(root: &Path) -> Result<Kept> {
 }
 
 /// A row: name, ours, PyTorch's, the limit.
-struct Cost {
-    key: String,
-    label: String,
-    ours: f64,
-    theirs: Option<f64>,
-    limit: Option<f64>,
+pub(super) struct Cost {
+    pub(super) key: String,
+    pub(super) label: String,
+    pub(super) ours: f64,
+    pub(super) theirs: Option<f64>,
+    pub(super) limit: Option<f64>,
 }
 
 /// Further forms of optimizers that are measured, and what they are called.
@@ -96,47 +100,60 @@ const FORMS: [(&str, &str); 5] = [
     ("neuroplastic_hybrid_adamw", "NeuroPlastic on AdamW"),
 ];
 
+/// Ours above PyTorch's, cut at `longest`.
+pub(super) fn bars(costs: &[Cost], [ours, theirs]: [RGBColor; 2], longest: f64) -> Layer {
+    let mut bars = Vec::new();
+    for (i, cost) in costs.iter().enumerate() {
+        let bar = |shift: f64, value: f64, colour| Bar {
+            row: i as f64 + shift,
+            value: value.min(longest),
+            thickness: 0.34,
+            colour,
+            fill: Fill::Solid,
+        };
+        bars.push(bar(-0.19, cost.ours, ours));
+        bars.extend(cost.theirs.map(|value| bar(0.19, value, theirs)));
+    }
+    Layer::Bars(bars)
+}
+
+/// The limits, as ticks.
+pub(super) fn bounds(costs: &[Cost]) -> Layer {
+    let one = |(i, cost): (usize, &Cost)| Some(Bound { row: i as f64, value: cost.limit? });
+    Layer::Bounds(costs.iter().enumerate().filter_map(one).collect())
+}
+
+/// Both numbers, beside each row.
+pub(super) fn notes(costs: &[Cost]) -> Option<Notes> {
+    let digits = |value: f64| if value < 10.0 { format!("{value:.2}") } else { format!("{value:.0}") };
+    let line = |(i, cost): (usize, &Cost)| {
+        (i as f64, format!("{} / {}", digits(cost.ours), cost.theirs.map_or_else(|| "–".into(), digits)))
+    };
+    Some(Notes { head: "ours / PyTorch".into(), lines: costs.iter().enumerate().map(line).collect() })
+}
+
+/// The rows' names.
+pub(super) fn names(costs: &[Cost]) -> Axis {
+    Axis::rows(costs.iter().map(|cost| cost.label.clone()).collect())
+}
+
 /// Draws the figure.
-pub(crate) fn draw(scale: Scale, kept: &Kept) -> Result<Figure> {
+pub(crate) fn draw(scale: Scale, kept: &Kept, measured: Option<&Measured>) -> Result<Figure> {
     let large = kept.rows("11M")?;
     let matrices = kept.matrices();
-    let ours = theme::arm("full")?.colour;
-    let theirs = theme::GREY;
-    let colours = [Key::bar(ours, "ours"), Key::bar(theirs, "PyTorch")];
-    let bars = |costs: &[Cost], longest: f64| {
-        let mut bars = Vec::new();
-        for (i, cost) in costs.iter().enumerate() {
-            let bar = |shift: f64, value: f64, colour| Bar {
-                row: i as f64 + shift,
-                value: value.min(longest),
-                thickness: 0.34,
-                colour,
-                fill: Fill::Solid,
-            };
-            bars.push(bar(-0.19, cost.ours, ours));
-            bars.extend(cost.theirs.map(|value| bar(0.19, value, theirs)));
-        }
-        Layer::Bars(bars)
-    };
-    let bounds = large.iter().enumerate().filter_map(|(i, c)| Some(Bound { row: i as f64, value: c.limit? })).collect();
+    let colours = [theme::arm("full")?.colour, theme::GREY];
+    let [ours, theirs] = colours;
+    let keys = [Key::bar(ours, "ours"), Key::bar(theirs, "PyTorch")];
     let limited = large.iter().any(|cost| cost.limit.is_some());
-    let notes = |costs: &[Cost]| {
-        let digits = |value: f64| if value < 10.0 { format!("{value:.2}") } else { format!("{value:.0}") };
-        let line = |(i, cost): (usize, &Cost)| {
-            (i as f64, format!("{} / {}", digits(cost.ours), cost.theirs.map_or_else(|| "–".into(), digits)))
-        };
-        Some(Notes { head: "ours / PyTorch".into(), lines: costs.iter().enumerate().map(line).collect() })
-    };
-    let labels = |costs: &[Cost]| Axis::rows(costs.iter().map(|cost| cost.label.clone()).collect());
-    let layers = vec![bars(&large, LONGEST), Layer::Bounds(bounds)];
+    let layers = vec![bars(&large, colours, LONGEST), bounds(&large)];
     let mut x = Axis::linear("Nanoseconds a parameter and step", [0.0, LONGEST], Limits::POSITIVE);
     x.high = LONGEST;
     let element_wise = Panel {
         title: "11 million parameters".into(),
         x,
-        y: labels(&large),
+        y: names(&large),
         layers,
-        key: colours.iter().cloned().chain(limited.then(|| Key::bound("what memory alone takes"))).collect(),
+        key: keys.iter().cloned().chain(limited.then(|| Key::bound("what memory alone takes"))).collect(),
         grid: Grid::Rows,
         notes: notes(&large),
     };
@@ -146,16 +163,22 @@ pub(crate) fn draw(scale: Scale, kept: &Kept) -> Result<Figure> {
     let with_matrices = Panel {
         title: "Matrix methods, at their own sizes".into(),
         x,
-        y: Axis::rows(matrices.iter().map(|cost| cost.label.clone()).collect()),
-        layers: vec![bars(&matrices, f64::INFINITY)],
-        key: [&colours[..], &[Key::remark("(logarithmic)")]].concat(),
+        y: names(&matrices),
+        layers: vec![bars(&matrices, colours, f64::INFINITY)],
+        key: [&keys[..], &[Key::remark("(logarithmic)")]].concat(),
         grid: Grid::Rows,
         notes: notes(&matrices),
     };
     let wide = 1.5 * PANEL_WIDTH;
-    let layout = Layout::of_rows(1, wide, &[large.len(), matrices.len()], ROW);
-    let drawing = panel::figure("Figure 10: cost", &[element_wise, with_matrices], layout, &[])?;
-    Ok(Figure { name: "fig10", drawing, table: kept.table(&[large, matrices]), caption: kept.caption(scale) })
+    let gpu = measured.map(|measured| Gpu::of(measured, kept));
+    let (mut panels, mut rows) = (vec![element_wise, with_matrices], vec![large.len(), matrices.len()]);
+    if let Some(gpu) = &gpu {
+        panels.extend(gpu.panels(&keys, colours));
+        rows.extend(gpu.rows());
+    }
+    let drawing = panel::figure("Figure 10: cost", &panels, Layout::of_rows(1, wide, &rows, ROW), &[])?;
+    let (table, caption) = (kept.table(&[large, matrices], gpu.as_ref()), kept.caption(scale, gpu.as_ref()));
+    Ok(Figure { name: "fig10", drawing, table, caption })
 }
 
 /// What is measured on matrices alone: key, and what is said of it.
@@ -177,7 +200,7 @@ impl Kept {
     }
 
     /// What a step moves for a parameter at least: parameter read and written, gradient read, state read and written, four bytes each.
-    fn bytes(&self, key: &str) -> Option<f64> {
+    pub(super) fn bytes(&self, key: &str) -> Option<f64> {
         self.state.get(key).map(|state| (3.0 + 2.0 * state) * 4.0)
     }
 
@@ -215,19 +238,26 @@ impl Kept {
         costs
     }
 
-    fn table(&self, panels: &[Vec<Cost>; 2]) -> String {
-        let mut rows = vec![["panel", "key", "ours_ns", "pytorch_ns", "memory_limit_ns"].map(String::from).to_vec()];
+    fn table(&self, panels: &[Vec<Cost>; 2], gpu: Option<&Gpu<'_>>) -> String {
+        let mut rows = vec![["panel", "key", "unit", "ours", "pytorch", "memory_limit"].map(String::from).to_vec()];
         for (letter, costs) in ["A", "B"].iter().zip(panels) {
             rows.extend(costs.iter().map(|cost| {
                 let text = |value: Option<f64>| value.map_or_else(String::new, |value| value.to_string());
-                vec![(*letter).into(), cost.key.clone(), cost.ours.to_string(), text(cost.theirs), text(cost.limit)]
+                let (letter, unit) = ((*letter).into(), "ns_per_parameter".into());
+                vec![letter, cost.key.clone(), unit, cost.ours.to_string(), text(cost.theirs), text(cost.limit)]
             }));
+        }
+        if let Some(gpu) = gpu {
+            rows.extend(gpu.table());
         }
         csv(&rows)
     }
 
-    fn caption(&self, scale: Scale) -> String {
+    fn caption(&self, scale: Scale, gpu: Option<&Gpu<'_>>) -> String {
         let torch = self.torch.as_deref().unwrap_or("none");
+        let of_gpu = gpu.map_or_else(String::new, Gpu::caption);
+        let note = gpu.and_then(Gpu::note).map_or_else(String::new, |note| format!("- {note}\n"));
+        let from_gpu = gpu.map_or_else(String::new, |gpu| format!("- {}\n", gpu.made_from()));
         let speed = self.memory_speed().map_or_else(String::new, |speed| {
             format!(
                 " The black tick is the time that memory alone takes: parameter and state read and written once, the gradient read once, at the {speed:.0} GB/s \
@@ -239,18 +269,19 @@ impl Kept {
 one, else the faster of the loop over tensors and `foreach`; for what torch lacks, the packages pytorch_optimizer, schedulefree and prodigyopt), \
 measured in turn on the same threads, the best of several rounds.{speed} A: one tensor of 11 million parameters, bars beyond {LONGEST} \
 cut. NeuroPlastic gathers its diagnostics, but where the label says otherwise; the \
-published PyTorch code takes {PUBLISHED} ns. B: methods that work on whole matrices, at sizes that they can be measured at, logarithmic.\n\
+published PyTorch code takes {PUBLISHED} ns. B: methods that work on whole matrices, at sizes that they can be measured at, logarithmic.{of_gpu}\n\
 \n\
 Notes:\n\
 \n\
 - at 11 million parameters nothing stays in a cache, and the speed of memory drifts by a fifth within minutes: differences below that are none\n\
 - our L-BFGS works in double precision, PyTorch's in single; PyTorch's Muon orthogonalises in bfloat16, for which a CPU without such instructions converts\n\
 - the published code's {PUBLISHED} ns are no measurement of this bench: its authors' code is not part of it\n\
-\n\
+{note}\n\
 Made from:\n\
 \n\
 - `cargo xtask bench --keep` on {}, {} cores, {} threads, {}, commit `{}`; PyTorch {torch}\n\
-- redraw: `cargo xtask figures --scale {scale} --only 10`; the timings are those of the machine above at every scale\n",
+{from_gpu}\
+- redraw: `cargo xtask figures --scale {scale} --only 10`; the timings are those of the machines above at every scale\n",
             self.machine.cpu,
             self.machine.cores,
             self.threads,

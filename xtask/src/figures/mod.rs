@@ -10,6 +10,7 @@ mod curves;
 pub(crate) mod evidence;
 mod fig1;
 mod gallery;
+mod gpu_cost;
 pub(crate) mod optimizers;
 pub(crate) mod parts;
 pub(crate) mod rates;
@@ -320,7 +321,7 @@ fn draw(number: Number, scale: Scale, root: &Path, runs: &[&Runs]) -> Result<Fig
         (Number::Parts, [runs]) => parts::draw(scale, runs),
         (Number::RateAndRule, [runs]) => rates::draw(scale, runs),
         (Number::DataOrSteps, [runs, low_data]) => steps::draw(scale, runs, low_data),
-        (Number::Cost, []) => cost::draw(scale, &cost::latest(root)?),
+        (Number::Cost, []) => cost::draw(scale, &cost::latest(root)?, gpu_cost::latest(root)?.as_ref()),
         (_, runs) => bail!("{} is not drawn from {} experiments", number.title(), runs.len()),
     }
 }
