@@ -98,7 +98,7 @@ mod tests {
     /// Mean over the last five epochs, in percent.
     fn late(runs: &Runs, arm: &str, seed: u64) -> f64 {
         let (_, record) = runs.runs.iter().find(|(run, _)| run.arm == arm && run.seed == seed).unwrap();
-        record.epochs[record.epochs.len() - 5..].iter().map(|epoch| 20.0 * epoch.test_accuracy).sum()
+        record.epochs[record.epochs.len() - 5..].iter().map(|epoch| 20.0 * epoch.test_accuracy.unwrap()).sum()
     }
 
     #[test]

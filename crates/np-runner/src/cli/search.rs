@@ -10,7 +10,7 @@ use clap::{Args as ClapArgs, builder::PossibleValuesParser};
 use np_record::{
     Outcome, Plan, Record, Store, can_name,
     compare::Format,
-    select::{Split, as_tuned},
+    select::{Quantity, Split, as_tuned},
     write_atomic,
 };
 use serde_json::{Map, Value};

@@ -255,7 +255,13 @@ impl Written<'_> {
             run.tree.place(&path, self.document)
         };
         for run in &*runs {
-            if run.config.data.validation.is_none() {
+            let Some(images) = run.config.task.as_images() else {
+                let problem = Problem::Expected { expected: "images".into(), got: "a task of its own".into() };
+                let hint = "a search ranks by the accuracy on held-out images; other tasks can be swept, as in `sweep: {optimizer.lr: […]}`";
+                let place = place(run, &["task"]);
+                return Err(Fault { place, key: Some("task".into()), problem, hint: Some(hint.into()) }.into());
+            };
+            if images.data.validation.is_none() {
                 let problem = Problem::Expected {
                     expected: "a share of the training images to choose by".into(),
                     got: "none".into(),

@@ -245,7 +245,10 @@ scales:
             let tuned = runs.iter().find(|tuned| tuned.arm == run.arm).unwrap();
             assert!((3..=12).contains(&run.config.seed), "fresh: ten after the last");
             let mut config = tuned.config.clone();
-            (config.seed, config.data.validation, config.train.epochs) = (run.config.seed, None, 9);
+            (config.seed, config.train.epochs) = (run.config.seed, 9);
+            let mut images = config.task.as_images().unwrap().clone();
+            images.data.validation = None;
+            config.task = crate::TaskConfig::images(images);
             assert_eq!(run.config, config);
         }
         let fragment = fragment(&search, &winners);
