@@ -123,4 +123,18 @@ mod tests {
         assert!(serde_json::from_str::<Number>("\"infinite\"").is_err());
         assert!(serde_json::from_str::<Number>("null").is_err());
     }
+
+    #[test]
+    fn what_is_absent_is_not_written() {
+        #[derive(Debug, PartialEq, Serialize, Deserialize)]
+        struct One {
+            #[serde(default, with = "crate::float::option", skip_serializing_if = "Option::is_none")]
+            x: Option<f64>,
+        }
+        for (x, text) in [(None, "{}"), (Some(0.5), "{\"x\":0.5}"), (Some(f64::INFINITY), "{\"x\":\"inf\"}")] {
+            assert_eq!(serde_json::to_string(&One { x }).unwrap(), text);
+            assert_eq!(serde_json::from_str::<One>(text).unwrap(), One { x });
+        }
+        assert!(serde_json::from_str::<One>("{\"x\":null}").is_err());
+    }
 }

@@ -169,13 +169,13 @@ pub struct Epoch {
     /// Share of training examples classified rightly, measured like `train_loss`; 0 to 1. Not written by a task that classifies nothing.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "crate::float::option")]
     pub train_accuracy: Option<f64>,
-    /// Mean loss (cross-entropy in nats) on the test split at the end of the epoch, without dropout.
-    #[serde(with = "crate::float")]
-    pub test_loss: f64,
-    /// Share of the test split classified rightly at the end of the epoch; 0 to 1. Not written by a task that classifies nothing.
+    /// Mean loss (cross-entropy in nats) on the test split at the end of the epoch, without dropout; not written after an epoch that was not evaluated.
+    #[serde(default, skip_serializing_if = "Option::is_none", with = "crate::float::option")]
+    pub test_loss: Option<f64>,
+    /// Share of the test split classified rightly at the end of the epoch; 0 to 1. Not written by a task that classifies nothing, nor after an epoch that was not evaluated.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "crate::float::option")]
     pub test_accuracy: Option<f64>,
-    /// On the training examples that were held out, measured like the test split; not written where none were.
+    /// On the training examples that were held out, measured like the test split; not written where none were, nor after an epoch that was not evaluated.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub validation: Option<Score>,
     /// What a program's own task measures besides, by split and name (`test_bits_per_character`); not written where there is nothing.

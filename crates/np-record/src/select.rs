@@ -47,7 +47,7 @@ impl Split {
             (Split::Validation, Quantity::Accuracy) => epoch.validation.and_then(|score| score.accuracy),
             (Split::Validation, Quantity::Loss) => epoch.validation.map(|score| score.loss),
             (Split::Test, Quantity::Accuracy) => epoch.test_accuracy,
-            (Split::Test, Quantity::Loss) => Some(epoch.test_loss),
+            (Split::Test, Quantity::Loss) => epoch.test_loss,
         });
         stats::mean(&scores.collect::<Option<Vec<f64>>>()?)
     }

@@ -82,7 +82,7 @@ impl<'de> Deserialize<'de> for RunConfig {
 
 /// The length of a training and its batches, and what computes it.
 ///
-/// The CPU is not written, so that the ids of its runs are those of before there was another device.
+/// The CPU, and an evaluation after every epoch, are not written, so that the ids of their runs are those of before there was a choice.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct TrainConfig {
@@ -92,6 +92,9 @@ pub struct TrainConfig {
     pub batch_size: usize,
     /// Examples a forward pass of the evaluation, 1 or more: memory and speed only, up to rounding. Default 1000.
     pub eval_batch_size: usize,
+    /// Every how many epochs the model is evaluated, 1 or more; after the last one it always is. Default 1: after every epoch.
+    #[serde(skip_serializing_if = "is_one")]
+    pub eval_every: u32,
     /// What computes: `cpu`, or `cuda`, a GPU. Default `cpu`.
     #[serde(skip_serializing_if = "On::is_cpu")]
     pub device: On,
@@ -102,7 +105,19 @@ pub struct TrainConfig {
 
 impl Default for TrainConfig {
     fn default() -> Self {
-        Self { epochs: 10, batch_size: 128, eval_batch_size: 1000, device: On::Cpu, precision: None }
+        Self { epochs: 10, batch_size: 128, eval_batch_size: 1000, eval_every: 1, device: On::Cpu, precision: None }
+    }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature is serde's")]
+fn is_one(number: &u32) -> bool {
+    *number == 1
+}
+
+impl TrainConfig {
+    /// Whether the model is evaluated after this epoch, counted from 1.
+    pub(crate) fn evaluates(&self, epoch: u32) -> bool {
+        epoch.is_multiple_of(self.eval_every) || epoch == self.epochs
     }
 }
 
@@ -145,6 +160,7 @@ impl RunConfig {
         check(train.epochs > 0, "train.epochs", "1 or more", &train.epochs)?;
         check(train.batch_size > 0, "train.batch_size", "1 or more", &train.batch_size)?;
         check(train.eval_batch_size > 0, "train.eval_batch_size", "1 or more", &train.eval_batch_size)?;
+        check(train.eval_every > 0, "train.eval_every", "1 or more", &train.eval_every)?;
         train.device.has(train.precision)?;
         let device = train.device;
         let here = device.is_cpu() || task.trains_on_gpu();

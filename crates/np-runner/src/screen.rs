@@ -191,8 +191,9 @@ fn style(template: &str) -> ProgressStyle {
 }
 
 fn numbers(epoch: &Epoch) -> String {
+    let Some(loss) = epoch.test_loss else { return format!("training loss {:.4}, not evaluated", epoch.train_loss) };
     let accuracy = epoch.test_accuracy.map(|accuracy| format!("test accuracy {:.2} %", accuracy * 100.0));
-    let loss = format!("test loss {:.4}", epoch.test_loss);
+    let loss = format!("test loss {loss:.4}");
     let own = epoch.metrics.iter().filter(|(name, _)| name.starts_with("test_"));
     let own = own.map(|(name, value)| format!("{} {value:.4}", name.replace('_', " ")));
     accuracy.into_iter().chain([loss]).chain(own).collect::<Vec<_>>().join(", ")

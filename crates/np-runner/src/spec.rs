@@ -227,8 +227,8 @@ impl Spec {
             }
         }
         if let Some(outcome) = outcome {
-            let trainings = runs.iter().map(|run| (run.arm.as_str(), run.config.train.epochs as usize));
-            stated::fits(outcome, trainings, &tree, document)?;
+            let trainings: Vec<_> = runs.iter().map(|run| (run.arm.as_str(), &run.config.train)).collect();
+            stated::fits(outcome, head.selection, &trainings, &tree, document)?;
             stated::is_measured(outcome, &runs, &tree, document)?;
         }
         let kept = |arm: &String| runs.iter().any(|run| run.arm == *arm);

@@ -2,10 +2,11 @@
 
 use std::num::NonZeroUsize;
 
-use np_record::{Direction, EpochMetric, Hypothesis, OwnMetric, StatedOutcome};
+use np_record::{Direction, EpochMetric, Hypothesis, OwnMetric, StatedOutcome, select::Split};
 use serde::Deserialize;
 
 use crate::{
+    config::TrainConfig,
     document::Document,
     error::{Fault, Result, suggest},
     explain::refuse,
@@ -112,20 +113,35 @@ pub(crate) fn is_measured(outcome: StatedOutcome, runs: &[SpecRun], tree: &Tree,
     Err(fault.hint_if(suggest(outcome.metric.key(), names)).into())
 }
 
-/// Refuses an average over more epochs than a training has.
-pub(crate) fn fits<'a>(
+/// Refuses an average over more epochs than a training has, or over some that are not evaluated.
+pub(crate) fn fits(
     outcome: StatedOutcome,
-    trainings: impl Iterator<Item = (&'a str, usize)>,
+    selection: Option<Split>,
+    trainings: &[(&str, &TrainConfig)],
     tree: &Tree,
     document: &Document,
 ) -> Result<()> {
     let last = outcome.last_epochs.get();
-    let Some((arm, epochs)) = trainings.min_by_key(|(_, epochs)| *epochs).filter(|(_, epochs)| *epochs < last) else {
-        return Ok(());
+    let refused = |expected: String| refuse(tree, document, "outcome.last_epochs", &expected, &last.to_string());
+    let shortest = trainings.iter().min_by_key(|(_, train)| train.epochs);
+    if let Some((arm, train)) = shortest.filter(|(_, train)| (train.epochs as usize) < last) {
+        let fault = refused(format!("at most {}, the epochs that `{arm}` is trained for", train.epochs));
+        let hint = "average over fewer epochs, or raise `train.epochs`; a scale may have an `outcome` of its own";
+        return Err(fault.hint(hint).into());
+    }
+    // Training loss and accuracy are there after every epoch.
+    let of_test = match outcome.metric {
+        EpochMetric::TestAccuracy | EpochMetric::TestLoss => true,
+        EpochMetric::TrainAccuracy | EpochMetric::TrainLoss => false,
+        EpochMetric::Own(own) => !own.name().starts_with("train_"),
     };
-    let expected = format!("at most {epochs}, the epochs that `{arm}` is trained for");
-    let fault = refuse(tree, document, "outcome.last_epochs", &expected, &last.to_string());
-    Err(fault
-        .hint("average over fewer epochs, or raise `train.epochs`; a scale may have an `outcome` of its own")
-        .into())
+    let lacks = |train: &TrainConfig| (1..=train.epochs).rev().take(last).any(|epoch| !train.evaluates(epoch));
+    match trainings.iter().find(|(_, train)| (of_test || selection.is_some()) && lacks(train)) {
+        Some((arm, train)) => {
+            let every = train.eval_every;
+            let fault = refused(format!("1, as `{arm}` is evaluated after every {every} epochs and after the last"));
+            Err(fault.hint("average over the last epoch alone, or leave `train.eval_every` at 1").into())
+        }
+        None => Ok(()),
+    }
 }

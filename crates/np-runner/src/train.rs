@@ -30,7 +30,7 @@ mod totals;
 pub(crate) use cuda::Cuda;
 #[cfg(feature = "cuda")]
 pub(crate) use device::train_on;
-use totals::{Total, completed};
+use totals::{Evaluated, Total, completed};
 
 /// What a training gave.
 #[derive(Debug, Clone)]
@@ -179,27 +179,33 @@ pub(crate) fn of_task<T: Task>(
         // An epoch's gradients are not averaged with those of the next. Does nothing where all have been used.
         optimizer.flush()?;
         clock.lap(|phases| &mut phases.optimizer);
-        // A batch norm's running statistics stay those of the weights that were trained.
-        optimizer.use_weights(Weights::Averaged)?;
-        let mut evaluate = |half: Half, indices: &[u32]| -> Result<Total> {
-            let mut total = Total::default();
-            for indices in batches(indices, config.eval_batch_size()) {
-                watch(News::Batch)?;
-                total.add(&task.score(model, &batch(half, indices, Pass::Evaluate)?)?, indices.len());
+        let evaluated = match train.evaluates(epoch) {
+            false => None,
+            true => {
+                // A batch norm's running statistics stay those of the weights that were trained.
+                optimizer.use_weights(Weights::Averaged)?;
+                let mut evaluate = |half: Half, indices: &[u32]| -> Result<Total> {
+                    let mut total = Total::default();
+                    for indices in batches(indices, config.eval_batch_size()) {
+                        watch(News::Batch)?;
+                        total.add(&task.score(model, &batch(half, indices, Pass::Evaluate)?)?, indices.len());
+                    }
+                    Ok(total)
+                };
+                let test = evaluate(Half::Test, &used.tested())?;
+                let held_out = match used.validation.as_slice() {
+                    [] => None,
+                    indices => Some(evaluate(Half::Train, indices)?),
+                };
+                optimizer.use_weights(Weights::Trained)?;
+                Some(Evaluated { test, held_out })
             }
-            Ok(total)
         };
-        let test = evaluate(Half::Test, &used.tested())?;
-        let held_out = match used.validation.as_slice() {
-            [] => None,
-            indices => Some(evaluate(Half::Train, indices)?),
-        };
-        optimizer.use_weights(Weights::Trained)?;
         clock.lap(|phases| &mut phases.evaluation);
 
-        let done = completed([epoch as usize, steps], optimizer.as_ref(), &metrics, [&total, &test], held_out.as_ref());
-        // The last step of an epoch can be the one that breaks the model: its own loss was still finite.
-        let broken = !done.test_loss.is_finite();
+        let done = completed([epoch as usize, steps], optimizer.as_ref(), &metrics, &total, evaluated.as_ref());
+        // The last step of an epoch can be the one that breaks the model: its own loss was still finite. Without an evaluation the next step's loss says so.
+        let broken = done.test_loss.is_some_and(|loss| !loss.is_finite());
         epochs.push(done.clone());
         timing.push(clock.phases);
         let (optimizer, epochs, timing) = (optimizer.as_ref(), &epochs, &timing);

@@ -54,6 +54,32 @@ fn a_device_is_part_of_an_id_and_the_cpu_is_not() {
 }
 
 #[test]
+fn how_often_a_run_is_evaluated_is_part_of_its_id_where_it_is_a_choice() {
+    let lab = Lab::new(TINY);
+    let plain = runs(&lab, &[]);
+    assert_eq!(ids(&runs(&lab, &["--set", "train.eval_every=1"])), ids(&plain));
+    let seldom = ["--set", "train.eval_every=2", "--arm", "sgd", "--seeds", "1"];
+    let other = runs(&lab, &seldom);
+    assert_eq!(other[0]["config"]["train"]["eval_every"], 2);
+    assert!(!ids(&plain).contains(&ids(&other)[0]));
+    let refused = text(&lab.np(&["plan", "tiny.yaml", "--set", "train.eval_every=0"]).stderr);
+    assert!(refused.contains("`train.eval_every`: expected 1 or more, got `0`"), "{refused}");
+
+    lab.good(&["run", "tiny.yaml", "--arm", "sgd", "--seeds", "1", "--store", "every"]);
+    let (_, said) = lab.good(&[&["run", "tiny.yaml", "--store", "seldom"], &seldom[..]].concat());
+    assert!(said.contains("test accuracy"), "{said}");
+    let [every, seldom] = ["every", "seldom"].map(|store| lab.records(store).remove(0)["epochs"].clone());
+    // What is trained is the same; after the first of two epochs nothing is evaluated.
+    assert_eq!(seldom[1], every[1]);
+    assert_eq!(seldom[0]["train_loss"], every[0]["train_loss"]);
+    assert_eq!([&seldom[0]["test_loss"], &seldom[0]["test_accuracy"]], [&Value::Null; 2]);
+    let shown = lab.good(&["show", other[0]["id"].as_str().unwrap(), "--store", "seldom"]).0;
+    let row = shown.lines().find(|line| line.trim_start().starts_with("1 ")).unwrap();
+    assert_eq!(row.matches('–').count(), 2, "{shown}");
+    lab.good(&["export", "tiny.yaml", "--set", "train.eval_every=2", "--store", "seldom", "--out", "exported"]);
+}
+
+#[test]
 fn what_a_device_cannot_do_is_refused_when_it_is_planned() {
     let cuda = TINY.replace("batch_size: 32", "batch_size: 32, device: cuda");
     let wants = |optimizer: &str| cuda.replace("{sgd: {lr: 0.05, momentum: 0.9}}", optimizer);

@@ -172,6 +172,11 @@ fn what_cannot_be_tested_is_refused_at_plan() {
             "hint: fix the number",
         ),
         (
+            with(STATED).replace("batch_size: 32", "batch_size: 32, eval_every: 2"),
+            "`outcome.last_epochs`: expected 1, as `full` is evaluated after every 2 epochs and after the last, got `2`",
+            "hint: average over the last epoch alone, or leave `train.eval_every` at 1",
+        ),
+        (
             with(&format!("{STATED}scales: {{cpu: {{train: {{epochs: 1}}}}}}\n")),
             "`outcome.last_epochs`: expected at most 1, the epochs that `full` is trained for, got `2`",
             "a scale may have an `outcome` of its own",
@@ -181,6 +186,9 @@ fn what_cannot_be_tested_is_refused_at_plan() {
         let said = text(&output.stderr);
         assert!(output.status.code() == Some(2) && said.contains(says) && said.contains(hint), "{written}\n{said}");
     }
+    // Training loss is there after every epoch.
+    let loss = with("outcome: {metric: train_loss, last_epochs: 2}\n");
+    Lab::new(loss.replace("batch_size: 32", "batch_size: 32, eval_every: 2")).good(&["plan", "tiny.yaml"]);
     let own = "scales: {cpu: {train: {epochs: 1}, outcome: {last_epochs: 1}}}\n";
     let (_, said) = Lab::new(with(&format!("{STATED}{own}"))).good(&["plan", "tiny.yaml", "--scale", "cpu"]);
     assert!(said.contains("outcome: final test accuracy, higher values are better; hypotheses: 1"), "{said}");

@@ -115,7 +115,7 @@ impl Measure {
         self.metric.text(value)
     }
 
-    /// The value of `record`; `None` if it has fewer completed epochs than are averaged.
+    /// The value of `record`; `None` if it has fewer completed epochs than are averaged, or one of them was not evaluated.
     #[must_use]
     pub fn of(self, record: &Record) -> Option<f64> {
         if self.last_epochs == 1 {

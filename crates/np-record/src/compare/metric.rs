@@ -126,12 +126,12 @@ impl Metric {
         matches!(self, Metric::BestTestAccuracy | Metric::BestTestLoss)
     }
 
-    /// The value after an epoch, of which the metric is the last or the best one; `None` for a time, and for what the task does not measure.
+    /// The value after an epoch, of which the metric is the last or the best one; `None` for a time, for what the task does not measure, and for the test split where the epoch was not evaluated.
     #[must_use]
     pub fn of_epoch(self, epoch: &Epoch) -> Option<f64> {
         match self {
             Metric::FinalTestAccuracy | Metric::BestTestAccuracy => epoch.test_accuracy,
-            Metric::FinalTestLoss | Metric::BestTestLoss => Some(epoch.test_loss),
+            Metric::FinalTestLoss | Metric::BestTestLoss => epoch.test_loss,
             Metric::FinalTrainLoss => Some(epoch.train_loss),
             Metric::FinalTrainAccuracy => epoch.train_accuracy,
             Metric::TrainingTime => None,
@@ -153,13 +153,13 @@ impl Metric {
         format!("{:.decimals$}", value * factor)
     }
 
-    /// The value of `record`; `None` if it has no completed epoch, or its task does not measure that.
+    /// The value of `record`; `None` if it has no completed epoch, its task does not measure that, or its last epoch, which every training that comes to its end evaluates, was not evaluated.
     #[must_use]
     pub fn of(self, record: &Record) -> Option<f64> {
-        // `f64::max` would pass over a NaN; here the run then counts as one whose value is not finite.
+        // `f64::max` would pass over a NaN; here the run then counts as one whose value is not finite. Epochs that were not evaluated are passed over.
         let extreme = |choose: fn(f64, f64) -> f64| {
-            let values: Option<Vec<f64>> = record.epochs.iter().map(|epoch| self.of_epoch(epoch)).collect();
-            values?.into_iter().reduce(|a, b| if a.is_nan() || b.is_nan() { f64::NAN } else { choose(a, b) })
+            let values = record.epochs.iter().filter_map(|epoch| self.of_epoch(epoch));
+            values.reduce(|a, b| if a.is_nan() || b.is_nan() { f64::NAN } else { choose(a, b) })
         };
         match self {
             Metric::BestTestAccuracy => extreme(f64::max),

@@ -42,7 +42,7 @@ pub(crate) fn record(run: &PlannedRun, accuracy: f64) -> Record {
         lr: 0.1,
         train_loss: 1.0 / 3.0,
         train_accuracy: Some(0.9),
-        test_loss: 0.1 + 0.2,
+        test_loss: Some(0.1 + 0.2),
         test_accuracy: Some(test_accuracy),
         validation: None,
         metrics: BTreeMap::new(),

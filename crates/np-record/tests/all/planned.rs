@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use crate::common::{plan, record, run, sealed};
 use np_record::compare::{Asked, Compared, Comparison, Family, Format, Measure, Metric, Pairs};
 use np_record::select::{Rule, Runs, Split, select};
-use np_record::{Direction, EpochMetric, Hypothesis, Plan, Score, StatedOutcome};
+use np_record::{Direction, Epoch, EpochMetric, Hypothesis, Plan, Score, StatedOutcome};
 use serde_json::json;
 
 fn late(last: usize) -> StatedOutcome {
@@ -42,6 +42,23 @@ fn made() -> (Plan, Runs) {
 fn p(comparison: &Comparison) -> Vec<(f64, f64)> {
     let of = comparison.groups.iter().filter_map(|group| group.difference.as_ref());
     of.map(|difference| (difference.test.p, difference.p_holm)).collect()
+}
+
+#[test]
+fn epochs_that_were_not_evaluated_are_neither_last_nor_best() {
+    let mut record = record(&run("a", 1, &[]), 0.5);
+    (record.epochs[0].test_accuracy, record.epochs[0].test_loss) = (None, None);
+    assert_eq!(Metric::FinalTestAccuracy.of(&record), Some(0.5));
+    assert_eq!(Metric::BestTestAccuracy.of(&record), Some(0.5));
+    assert_eq!(Metric::FinalTestAccuracy.of_epoch(&record.epochs[0]), None);
+    assert_eq!(late(2).measure().of(&record), None, "one of the two that are averaged");
+    let text = serde_json::to_value(&record.epochs).unwrap();
+    assert_eq!(text[0].get("test_accuracy").or(text[0].get("test_loss")), None);
+    assert_eq!(serde_json::from_value::<Vec<Epoch>>(text).unwrap(), record.epochs);
+    // Of a training that has broken off before its end.
+    record.epochs.truncate(1);
+    assert_eq!([Metric::FinalTestAccuracy, Metric::BestTestLoss].map(|metric| metric.of(&record)), [None, None]);
+    assert_eq!(Metric::FinalTrainLoss.of(&record), Some(1.0 / 3.0));
 }
 
 #[test]

@@ -23,7 +23,7 @@ fn what_is_written_is_read() {
     let (one, two) = (run("full", 41, &[]), run("gradient-only", 41, &[]));
     let plan = plan(vec![one.clone(), two.clone()]);
     let mut first = record(&one, 0.1_f64 + 0.2);
-    first.epochs[0].test_loss = f64::INFINITY;
+    first.epochs[0].test_loss = Some(f64::INFINITY);
     let first = sealed(first);
     store.write_plan(&plan).unwrap();
     store.write_record(&first).unwrap();

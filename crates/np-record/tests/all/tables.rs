@@ -101,7 +101,7 @@ fn the_probability_of_improvement_is_of_what_is_better() {
     assert_eq!(better(Metric::FinalTestLoss), 0.5, "equal losses");
     let mut runs = runs;
     if let Some(record) = &mut runs[0].1 {
-        record.epochs[1].test_loss = 0.01;
+        record.epochs[1].test_loss = Some(0.01);
     }
     assert_eq!(
         json_of(&pooled(&runs, "sgd", Metric::FinalTestLoss, &Bootstrap::default()))["rows"][0]["probability_better"],

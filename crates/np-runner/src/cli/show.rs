@@ -182,7 +182,7 @@ fn readable(record: &Record) -> String {
                 row.push(score.map_or_else(|| "–".into(), |score| format!("{:.4}", score.loss)));
                 row.extend(classified.then(|| percent(score.and_then(|score| score.accuracy))));
             }
-            row.push(format!("{:.4}", epoch.test_loss));
+            row.push(epoch.test_loss.map_or_else(|| "–".into(), |loss| format!("{loss:.4}")));
             row.extend(classified.then(|| percent(epoch.test_accuracy)));
             let value =
                 |name: &&String| epoch.metrics.get(*name).map_or_else(|| "–".into(), |value| format!("{value:.4}"));

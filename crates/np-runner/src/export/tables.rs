@@ -113,7 +113,7 @@ fn metrics(row: &mut Row, head: &str, epoch: &Epoch) {
     for (name, value) in [
         ("train_loss", Some(epoch.train_loss)),
         ("train_accuracy", epoch.train_accuracy),
-        ("test_loss", Some(epoch.test_loss)),
+        ("test_loss", epoch.test_loss),
         ("test_accuracy", epoch.test_accuracy),
         ("validation_loss", epoch.validation.map(|score| score.loss)),
         ("validation_accuracy", epoch.validation.and_then(|score| score.accuracy)),

@@ -41,7 +41,7 @@ pub(crate) fn events(record: &Record) -> Vec<u8> {
         let scalars = [
             ("train/loss", Some(epoch.train_loss)),
             ("train/accuracy", epoch.train_accuracy),
-            ("test/loss", Some(epoch.test_loss)),
+            ("test/loss", epoch.test_loss),
             ("test/accuracy", epoch.test_accuracy),
             ("train/lr", Some(epoch.lr)),
             ("validation/loss", epoch.validation.map(|score| score.loss)),

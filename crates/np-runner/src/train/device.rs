@@ -9,7 +9,7 @@ use np_core::{AnyOptimizer, Weights};
 use np_data::{Pass, epoch_order};
 use np_record::Outcome;
 
-use super::{Clock, News, OnGpu, Total, Trained, about_data, about_model, completed, state_of};
+use super::{Clock, Evaluated, News, OnGpu, Total, Trained, about_data, about_model, completed, state_of};
 use crate::{
     config::RunConfig,
     error::Result,
@@ -101,19 +101,25 @@ pub(crate) fn train_on(device: &mut dyn OnDevice, run: OnGpu<'_>) -> Result<Trai
             break;
         }
 
-        device.optimizer_mut().use_weights(Weights::Averaged)?;
-        let test = evaluate(device, Half::Test, &used.tested(), config, watch)?;
-        let held_out = match used.validation.as_slice() {
-            [] => None,
-            indices => Some(evaluate(device, Half::Train, indices, config, watch)?),
+        let evaluated = match train.evaluates(epoch) {
+            false => None,
+            true => {
+                device.optimizer_mut().use_weights(Weights::Averaged)?;
+                let test = evaluate(device, Half::Test, &used.tested(), config, watch)?;
+                let held_out = match used.validation.as_slice() {
+                    [] => None,
+                    indices => Some(evaluate(device, Half::Train, indices, config, watch)?),
+                };
+                device.optimizer_mut().use_weights(Weights::Trained)?;
+                Some(Evaluated { test, held_out })
+            }
         };
-        device.optimizer_mut().use_weights(Weights::Trained)?;
         clock.lap(|phases| &mut phases.evaluation);
 
         let optimizer = device.optimizer();
-        let done = completed([epoch as usize, steps], optimizer, &metrics, [&total, &test], held_out.as_ref());
+        let done = completed([epoch as usize, steps], optimizer, &metrics, &total, evaluated.as_ref());
         // The last step of an epoch can be the one that breaks the model: its own loss was still finite.
-        let broken = !done.test_loss.is_finite();
+        let broken = done.test_loss.is_some_and(|loss| !loss.is_finite());
         epochs.push(done.clone());
         timing.push(clock.phases);
         let state = State { model: device.model(), optimizer, steps, epochs: &epochs, timing: &timing };

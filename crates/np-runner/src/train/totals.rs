@@ -38,16 +38,25 @@ impl Total {
     }
 }
 
-/// The metrics of an epoch that has ended after so many steps, of training and test examples and those held out.
+/// What an evaluation gives: of the test examples, and of the training examples that were held out.
+#[derive(Debug, Clone)]
+pub(super) struct Evaluated {
+    pub(super) test: Total,
+    pub(super) held_out: Option<Total>,
+}
+
+/// The metrics of an epoch that has ended after so many steps, of its training examples and its evaluation.
 pub(super) fn completed(
     [epoch, steps]: [usize; 2],
     optimizer: &dyn AnyOptimizer,
     metrics: &[TaskMetric],
-    [train, test]: [&Total; 2],
-    held_out: Option<&Total>,
+    train: &Total,
+    evaluated: Option<&Evaluated>,
 ) -> Epoch {
+    let test = evaluated.map(|evaluated| &evaluated.test);
+    let held_out = evaluated.and_then(|evaluated| evaluated.held_out.as_ref());
     let accuracy = |total: &Total| total.mean_of(metrics, TaskMetric::ACCURACY);
-    let splits = [("train", Some(train)), ("test", Some(test)), ("validation", held_out)];
+    let splits = [("train", Some(train)), ("test", test), ("validation", held_out)];
     let own = metrics.iter().filter(|metric| **metric != TaskMetric::ACCURACY);
     let own = own.flat_map(|&metric| {
         splits.into_iter().filter_map(move |(split, total)| {
@@ -60,8 +69,8 @@ pub(super) fn completed(
         lr: optimizer.effective_lr(),
         train_loss: train.loss(),
         train_accuracy: accuracy(train),
-        test_loss: test.loss(),
-        test_accuracy: accuracy(test),
+        test_loss: test.map(Total::loss),
+        test_accuracy: test.and_then(accuracy),
         validation: held_out.map(|total| np_record::Score { loss: total.loss(), accuracy: accuracy(total) }),
         metrics: own.collect::<BTreeMap<_, _>>(),
         diagnostics: optimizer.diagnostics().into_iter().filter(|(_, value)| value.is_finite()).collect(),

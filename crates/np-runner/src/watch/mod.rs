@@ -75,9 +75,9 @@ impl View {
 }
 
 impl Group {
-    /// The value of every run's last epoch.
+    /// The value of every run's last epoch that has one.
     pub(crate) fn last(&self, metric: Metric) -> Vec<f64> {
-        let last = |(_, epochs): &(u64, Vec<Epoch>)| metric.of_epoch(epochs.last()?);
+        let last = |(_, epochs): &(u64, Vec<Epoch>)| epochs.iter().rev().find_map(|epoch| metric.of_epoch(epoch));
         self.curves.iter().filter_map(last).filter(|value| value.is_finite()).collect()
     }
 
@@ -178,7 +178,7 @@ mod tests {
             lr: 0.1,
             train_loss: 1.0,
             train_accuracy: Some(accuracy),
-            test_loss: 1.0,
+            test_loss: Some(1.0),
             test_accuracy: Some(accuracy),
             validation: None,
             metrics: std::collections::BTreeMap::new(),

@@ -216,7 +216,7 @@ fn record(run: &PlannedRun, made: &Made) -> Record {
             train_loss: 0.28 + 0.012 * arm as f64 + 0.5 * (1.0 - learnt) - 0.09 * fraction.log10()
                 + 0.006 * noise(i + 200),
             train_accuracy: Some(0.9),
-            test_loss: 0.3,
+            test_loss: Some(0.3),
             test_accuracy: Some(test_accuracy),
             validation: rate.map(|_| Score { loss: 0.3, accuracy: Some(test_accuracy + 0.002 * noise(i + 400)) }),
             metrics: BTreeMap::new(),
