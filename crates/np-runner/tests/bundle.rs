@@ -183,3 +183,16 @@ fn a_limit_of_time_is_kept_and_the_same_command_goes_on() {
     lab.good(&["run", "tiny.yaml", "--minutes", "1000"]);
     assert_eq!(lab.results("records/quick").len(), 4);
 }
+
+/// As a program for a GPU is where its libraries are missing: the system does not start it, and `run.sh` says what is wanted.
+#[test]
+fn a_program_that_does_not_start_there_says_what_it_wants() {
+    let lab = Lab::new(TINY);
+    let (_, said) = lab.good(&["bundle", "tiny.yaml", "--out", "away", "--program", "/bin/false"]);
+    assert!(said.contains("note: that program cannot be started here"), "{said}");
+    let output = there(&lab, "away", &[]);
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(said.contains("error: `np` does not start here") && said.contains("hint: for runs on a GPU"), "{said}");
+    assert!(!lab.path("away/results.archive").exists());
+}

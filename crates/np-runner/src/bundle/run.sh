@@ -22,6 +22,13 @@ for folder in /usr/local/cuda/lib64 /usr/local/cuda/targets/*/lib /usr/local/nvi
 done
 if [ -n "$libraries" ]; then export LD_LIBRARY_PATH=$libraries; fi
 
+# A program for a GPU does not even start where a library of its is missing: the system says which.
+if ! said=$(./np --version 2>&1); then
+    printf 'error: `np` does not start here: %s\n' "$said" >&2
+    printf '  hint: for runs on a GPU there must be its driver, CUDA 13 and cuDNN; name the folders of their libraries in `LD_LIBRARY_PATH`\n' >&2
+    exit 2
+fi
+
 minutes=()
 case ${1-} in
     [0-9]*) minutes=(--minutes "$1"); shift ;;
