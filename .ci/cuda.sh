@@ -10,7 +10,7 @@
 # check types or to link: in `check` and `link` a stand-in for `nvcc` leaves empty files in their place. What was linked so does not train; it shows that every symbol of
 # CUDA's libraries has a library, and what a program says on a machine without a GPU. Our kernels are compiled by NVRTC at run time; tests do that without a device.
 #
-# NP_CARGO has options for cargo. `check` takes one to three minutes of two cores after `cargo xtask ci`, for candle with CUDA is one more build of it; `link` ten minutes more.
+# After `cargo xtask ci` has built what is below candle, `check` takes a minute of one core, and `link` some ten. NP_CARGO has options for cargo.
 set -euo pipefail
 here=$(cd "$(dirname "$0")" && pwd)
 cd "$here/.."

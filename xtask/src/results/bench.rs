@@ -71,7 +71,9 @@ fn kept(root: &Path, models: bool) -> Result<BTreeMap<String, Kept>> {
     for entry in fs::read_dir(&folder).with_context(|| format!("cannot read `{}`", folder.display()))? {
         let path = entry?.path();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        if !name.ends_with(".json") || name.ends_with("-models.json") != models {
+        // Those of a GPU are another table.
+        let of_a_gpu = name.ends_with("-cuda.json");
+        if !name.ends_with(".json") || of_a_gpu || name.ends_with("-models.json") != models {
             continue;
         }
         let text = fs::read_to_string(&path).with_context(|| format!("cannot read `{}`", path.display()))?;
@@ -178,6 +180,7 @@ mod tests {
         write("b.json", "one", "2026-01-01", 0.7);
         write("c.json", "two", "2026-01-01", 1.5);
         write("c-models.json", "two", "2026-01-01", 1.5);
+        fs::write(folder.join("d-cuda.json"), "{}").unwrap();
         let table = table(dir.path()).unwrap();
         let row = "| AdamW, 11 million parameters | ≤ 1 × | 0.90 / 1.00 (0.90 ×), reached | 1.50 / 1.00 (1.50 ×), **missed** |";
         assert!(table.contains(row), "{table}");
