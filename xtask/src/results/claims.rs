@@ -106,9 +106,10 @@ fn signals(numbers: &Numbers) -> Result<Vec<Row>> {
     let runs = numbers.runs("fig12-components")?;
     let mut rows = Vec::new();
     for (claim, arm) in [
-        ("… its activity signal helps (full rule against itself without it, each tuned)", "no-activity"),
-        ("… its memory signal helps", "no-memory"),
-        ("… its gradient signal helps", "no-gradient-at-all"),
+        ("… the same at a constant schedule, rates alone tuned", "coefficient-one"),
+        ("… it is ahead of itself without the activity signal, whose weight goes to the others", "no-activity"),
+        ("… of itself without the memory signal", "no-memory"),
+        ("… of itself without the gradient signal, whose net weight is −0.2", "no-gradient-at-all"),
     ] {
         let all = parts::full_minus(&runs, arm)?;
         let (verdict, effect) = (over_sets(&all), listed(&all));
@@ -148,8 +149,8 @@ fn signals(numbers: &Numbers) -> Result<Vec<Row>> {
 /// Where one curve lies to the other, by the ends that no diverged run touches.
 fn over_rates(one: &Interaction) -> &'static str {
     match (one.p_holm < Verdict::LEVEL, one.at[0] > 0.0, one.at[1] > 0.0) {
-        (true, true, false) => "no: moved to lower rates",
-        (true, false, true) => "no: moved to higher rates",
+        (true, true, false) => "no: ahead at low rates, behind at high ones",
+        (true, false, true) => "no: behind at low rates, ahead at high ones",
         (_, true, true) => "above at both ends",
         (_, false, false) => "no: below at both ends",
         (false, ..) => "cannot be told",
