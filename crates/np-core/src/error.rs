@@ -68,6 +68,12 @@ pub enum Error {
     Candle(#[from] candle_core::Error),
 }
 
+impl From<np_cuda::Error> for Error {
+    fn from(e: np_cuda::Error) -> Self {
+        candle_core::Error::wrap(e).into()
+    }
+}
+
 impl From<Error> for candle_core::Error {
     fn from(e: Error) -> Self {
         match e {
@@ -78,9 +84,12 @@ impl From<Error> for candle_core::Error {
 }
 
 impl Error {
-    /// The same, with the key below `parent`.
+    /// The same, with the key below `parent`; without a key it is the parent's.
     pub(crate) fn below(self, parent: &str) -> Self {
         match self {
+            Self::Config { key, expected, got } if key.is_empty() => {
+                Self::Config { key: parent.to_string(), expected, got }
+            }
             Self::Config { key, expected, got } => Self::Config { key: format!("{parent}.{key}"), expected, got },
             other => other,
         }

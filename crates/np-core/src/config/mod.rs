@@ -2,10 +2,11 @@
 
 #[macro_use]
 pub(crate) mod documented;
+#[macro_use]
+pub(crate) mod tagged;
 pub(crate) mod decay;
 pub(crate) mod hyper;
 pub(crate) mod options;
 pub(crate) mod plasticity;
 pub(crate) mod rounding;
 pub mod schedule;
-pub(crate) mod tagged;

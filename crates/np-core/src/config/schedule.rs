@@ -1,62 +1,39 @@
 //! Learning-rate schedules: a factor on η as a function of how much of the training is done.
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 
 use crate::error::{Result, check, not_negative, positive};
 
-/// A learning-rate schedule: η at position x is the configured η times [`Schedule::factor`].
-///
-/// x counts epochs: 0 at the start of the first, E at the end of the last, fractions in between. Moved once an epoch
-/// ([`crate::Driver::begin_epoch`]) it is PyTorch's per-epoch schedule; moved every step ([`crate::Driver::set_position`]), its per-step one; a warm-up wants that, since at the start
-/// of the first epoch its factor is 0. A controller multiplies what the schedule gives.
-///
-/// ```
-/// use np_core::Schedule;
-/// let schedule: Schedule = serde_json::from_str(r#"{"cosine": {"warmup": 1, "min": 0.1}}"#)?;
-/// assert_eq!(schedule.factor(0.5, 10.0), 0.5);
-/// assert_eq!(schedule.factor(1.0, 10.0), 1.0);
-/// assert!((schedule.factor(10.0, 10.0) - 0.1).abs() < 1e-12);
-/// # Ok::<(), serde_json::Error>(())
-/// ```
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum Schedule {
-    /// 1 throughout.
-    Constant(Constant),
-    /// A factor γ every so many epochs (`torch.optim.lr_scheduler.StepLR`).
-    Step(Step),
-    /// A factor γ an epoch (`ExponentialLR`).
-    Exponential(Exponential),
-    /// Half a cosine from 1 to a minimum (`CosineAnnealingLR`; Loshchilov and Hutter 2017).
-    Cosine(Cosine),
-    /// Up and down again within the training (`OneCycleLR`, two phases, cosine; Smith and Topin 2018).
-    OneCycle(OneCycle),
-    /// Warm-up, a stable phase, a straight descent (trapezoid, "warm-up–stable–decay"; Hägele et al. 2024).
-    Linear(Linear),
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Tagged {
-    Constant(Constant),
-    Step(Step),
-    Exponential(Exponential),
-    Cosine(Cosine),
-    OneCycle(OneCycle),
-    Linear(Linear),
-}
-
-impl<'de> Deserialize<'de> for Schedule {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
-        Ok(match crate::config::tagged::name_or_map(deserializer)? {
-            Tagged::Constant(x) => Self::Constant(x),
-            Tagged::Step(x) => Self::Step(x),
-            Tagged::Exponential(x) => Self::Exponential(x),
-            Tagged::Cosine(x) => Self::Cosine(x),
-            Tagged::OneCycle(x) => Self::OneCycle(x),
-            Tagged::Linear(x) => Self::Linear(x),
-        })
+tagged! {
+    /// A learning-rate schedule: η at position x is the configured η times [`Schedule::factor`].
+    ///
+    /// x counts epochs: 0 at the start of the first, E at the end of the last, fractions in between. Moved once an epoch
+    /// ([`crate::Driver::begin_epoch`]) it is PyTorch's per-epoch schedule; moved every step ([`crate::Driver::set_position`]), its per-step one; a warm-up wants that, since at the start
+    /// of the first epoch its factor is 0. A controller multiplies what the schedule gives.
+    ///
+    /// ```
+    /// use np_core::Schedule;
+    /// let schedule: Schedule = serde_json::from_str(r#"{"cosine": {"warmup": 1, "min": 0.1}}"#)?;
+    /// assert_eq!(schedule.factor(0.5, 10.0), 0.5);
+    /// assert_eq!(schedule.factor(1.0, 10.0), 1.0);
+    /// assert!((schedule.factor(10.0, 10.0) - 0.1).abs() < 1e-12);
+    /// # Ok::<(), serde_json::Error>(())
+    /// ```
+    #[derive(Debug, Clone, PartialEq)]
+    #[non_exhaustive]
+    pub enum Schedule {
+        /// 1 throughout.
+        Constant(Constant),
+        /// A factor γ every so many epochs (`torch.optim.lr_scheduler.StepLR`).
+        Step(Step),
+        /// A factor γ an epoch (`ExponentialLR`).
+        Exponential(Exponential),
+        /// Half a cosine from 1 to a minimum (`CosineAnnealingLR`; Loshchilov and Hutter 2017).
+        Cosine(Cosine),
+        /// Up and down again within the training (`OneCycleLR`, two phases, cosine; Smith and Topin 2018).
+        OneCycle(OneCycle),
+        /// Warm-up, a stable phase, a straight descent (trapezoid, "warm-up–stable–decay"; Hägele et al. 2024).
+        Linear(Linear),
     }
 }
 
@@ -210,41 +187,4 @@ impl Schedule {
 /// Half a cosine from `from` to `to`.
 fn cosine(from: f64, to: f64, share: f64) -> f64 {
     to + (from - to) * 0.5 * (1.0 + (std::f64::consts::PI * share).cos())
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used)]
-    use super::*;
-
-    fn factors(json: &str, epochs: f64) -> Vec<f64> {
-        let schedule: Schedule = serde_json::from_str(json).unwrap();
-        schedule.validate().unwrap();
-        (0..=4).map(|i| schedule.factor(f64::from(i) * epochs / 4.0, epochs)).collect()
-    }
-
-    #[test]
-    fn known_values() {
-        let close = |json: &str, expected: [f64; 5]| {
-            for (got, want) in factors(json, 8.0).iter().zip(expected) {
-                assert!((got - want).abs() < 1e-12, "{json}: {got} against {want}");
-            }
-        };
-        let half = std::f64::consts::FRAC_1_SQRT_2;
-        close(r#""constant""#, [1.0; 5]);
-        close(r#"{"constant": {"warmup": 4}}"#, [0.0, 0.5, 1.0, 1.0, 1.0]);
-        close(r#"{"step": {"every": 4, "gamma": 0.5}}"#, [1.0, 1.0, 0.5, 0.5, 0.25]);
-        close(r#"{"exponential": {"gamma": 0.5}}"#, [1.0, 0.25, 0.0625, 0.015625, 0.00390625]);
-        close(r#""cosine""#, [1.0, 0.5 + half / 2.0, 0.5, 0.5 - half / 2.0, 0.0]);
-        close(r#"{"linear": {"stable": 0.5}}"#, [1.0, 1.0, 1.0, 0.5, 0.0]);
-        close(r#"{"linear": {"warmup": 4, "min": 0.2}}"#, [0.0, 0.5, 1.0, 0.6, 0.2]);
-        close(r#"{"one_cycle": {"rise": 0.5, "start": 0.0, "end": 0.0}}"#, [0.0, 0.5, 1.0, 0.5, 0.0]);
-    }
-
-    #[test]
-    fn ranges_are_checked() {
-        let schedule: Schedule = serde_json::from_str(r#"{"cosine": {"min": 2}}"#).unwrap();
-        let message = schedule.validate().unwrap_err().to_string();
-        assert_eq!(message, "`schedule.cosine.min`: expected a number in [0, 1], got `2`");
-    }
 }

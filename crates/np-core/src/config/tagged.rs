@@ -6,6 +6,35 @@ use std::marker::PhantomData;
 use serde::de::value::{MapAccessDeserializer, MapDeserializer};
 use serde::de::{DeserializeOwned, Deserializer, Error, MapAccess, Visitor};
 
+/// Defines an enum of structs with defaults, written as `{name: {fields}}`, and read from that or a bare `name`.
+macro_rules! tagged {
+    (
+        $(#[$outer:meta])*
+        pub enum $name:ident { $($(#[$attribute:meta])* $variant:ident($settings:ty),)* }
+    ) => {
+        $(#[$outer])*
+        #[derive(serde::Serialize)]
+        #[serde(rename_all = "snake_case")]
+        pub enum $name { $($(#[$attribute])* $variant($settings),)* }
+
+        const _: () = {
+            /// What it is read as, once a bare name has become a map.
+            #[derive(serde::Deserialize)]
+            #[serde(rename_all = "snake_case")]
+            #[allow(clippy::large_enum_variant)]
+            enum Tagged { $($(#[$attribute])* $variant($settings),)* }
+
+            impl<'de> serde::Deserialize<'de> for $name {
+                fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
+                    Ok(match $crate::config::tagged::name_or_map(deserializer)? {
+                        $(Tagged::$variant(settings) => Self::$variant(settings),)*
+                    })
+                }
+            }
+        };
+    };
+}
+
 /// Reads an externally tagged enum whose variants all hold a struct with defaults, and takes a bare `name` for `{name: {}}`.
 pub(crate) fn name_or_map<'de, T: DeserializeOwned, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
     struct NameOrMap<T>(PhantomData<T>);

@@ -1,12 +1,11 @@
 //! Gradients of several calls, added up for one step.
 
-use candle_core::{CpuStorage, DType, InplaceOp2, Layout, Tensor};
-use half::{bf16, f16};
+use candle_core::{CpuStorage, InplaceOp2, Layout, Tensor};
 
 use crate::config::options::Training;
 use crate::engine::cpu;
 use crate::engine::cpu::CHUNK;
-use crate::engine::element::{BLOCK, Element};
+use crate::engine::element::{BLOCK, Element, dispatch};
 use crate::engine::number::Number;
 use crate::engine::param_state::{ParamState, compute_dtype};
 use crate::error::Result;
@@ -29,12 +28,10 @@ fn accumulate_here(params: &mut [ParamState], found: &[Option<Tensor>], n: usize
             continue;
         }
         let weight = 1.0 / n as f64;
-        match (param.var.device().is_cpu(), grad.dtype()) {
-            (true, DType::F64) => sum.inplace_op2(grad, &AddScaled::<f64>::new(weight))?,
-            (true, DType::F16) => sum.inplace_op2(grad, &AddScaled::<f16>::new(weight))?,
-            (true, DType::BF16) => sum.inplace_op2(grad, &AddScaled::<bf16>::new(weight))?,
-            (true, _) => sum.inplace_op2(grad, &AddScaled::<f32>::new(weight))?,
-            (false, _) => *sum = (&*sum + (grad.to_dtype(dtype)? * weight)?)?.detach(),
+        if param.var.device().is_cpu() {
+            dispatch!(grad.dtype(), E => sum.inplace_op2(grad, &AddScaled::<E>::new(weight)))?;
+        } else {
+            *sum = (&*sum + (grad.to_dtype(dtype)? * weight)?)?.detach();
         }
     }
     Ok(())

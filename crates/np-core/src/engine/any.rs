@@ -16,197 +16,105 @@ use crate::engine::rule::Rule;
 use crate::engine::weights::Weights;
 use crate::error::{Error, Result};
 
-/// An optimizer whose kind is known at run time only: what [`Driver`] can do, under the same names, where the documentation is.
-///
-/// A `Box<dyn AnyOptimizer>` is a [`candle_nn::Optimizer`] as well. No method here has a name of that trait's, so that importing both makes no call ambiguous.
-pub trait AnyOptimizer: Send + Debug {
-    /// Name of the optimizer's kind (`adamw`).
-    fn kind(&self) -> &'static str;
-    /// The rule with its hyper-parameters, to be downcast to its type (`AdamWConfig`); on a [`Driver`], [`Driver::config`].
-    fn any_config(&self) -> &dyn Any;
-    /// See [`Driver::names`].
-    fn names(&self) -> Box<dyn Iterator<Item = &str> + '_>;
-    /// η, before the schedule.
-    fn lr(&self) -> f64;
-    /// What a step needs: gradients, a closure for [`Driver::step_with`], or records for [`Driver::observe`] before it.
-    fn step_input(&self) -> StepInput;
-    /// See [`Driver::step_report`].
-    ///
-    /// # Errors
-    /// Those of [`Driver::step_report`].
-    fn step_report(&mut self, grads: &GradStore) -> Result<StepReport>;
-    /// See [`Driver::backward_step_report`].
-    ///
-    /// # Errors
-    /// Those of [`Driver::backward_step_report`].
-    fn backward_step_report(&mut self, loss: &Tensor) -> Result<StepReport>;
-    /// See [`Driver::step_with`].
-    ///
-    /// # Errors
-    /// Those of [`Driver::step_with`].
-    fn step_with(&mut self, closure: &mut Closure<'_>) -> Result<StepReport>;
-    /// See [`Driver::flush`].
-    ///
-    /// # Errors
-    /// Those of [`Driver::flush`].
-    fn flush(&mut self) -> Result<StepReport>;
-    /// See [`Driver::last_report`].
-    fn last_report(&self) -> Option<StepReport>;
-    /// See [`Driver::observe`].
-    ///
-    /// # Errors
-    /// Those of [`Driver::observe`].
-    fn observe(&mut self, records: &[LayerRecord]) -> Result<()>;
-    /// See [`Driver::set_options`].
-    ///
-    /// # Errors
-    /// Those of [`Driver::set_options`].
-    fn set_options(&mut self, options: Options) -> Result<()>;
-    /// See [`Driver::options`].
-    fn options(&self) -> &Options;
-    /// See [`Driver::try_set_learning_rate`].
-    ///
-    /// # Errors
-    /// Those of [`Driver::try_set_learning_rate`].
-    fn try_set_learning_rate(&mut self, lr: f64) -> Result<()>;
-    /// See [`Driver::effective_lr`].
-    fn effective_lr(&self) -> f64;
-    /// See [`Driver::set_position`].
-    fn set_position(&mut self, position: f64);
-    /// See [`Driver::begin_epoch`].
-    fn begin_epoch(&mut self, epoch: usize, epochs: usize);
-    /// See [`Driver::use_weights`].
-    ///
-    /// # Errors
-    /// Those of [`Driver::use_weights`].
-    fn use_weights(&mut self, weights: Weights) -> Result<()>;
-    /// See [`Driver::state`].
-    ///
-    /// # Errors
-    /// Those of [`Driver::state`].
-    fn state(&self) -> Result<OptimizerState>;
-    /// See [`Driver::load_state`].
-    ///
-    /// # Errors
-    /// Those of [`Driver::load_state`].
-    fn load_state(&mut self, state: &OptimizerState) -> Result<()>;
-    /// See [`Driver::steps`].
-    fn steps(&self) -> u64;
-    /// See [`Driver::absent_gradients`].
-    fn absent_gradients(&self) -> u64;
-    /// See [`Driver::skipped_steps`].
-    fn skipped_steps(&self) -> u64;
-    /// See [`Driver::diagnostics`].
-    fn diagnostics(&self) -> BTreeMap<String, f64>;
-    /// See [`Driver::collect_diagnostics`].
-    fn collect_diagnostics(&mut self, collect: bool);
-    /// Keeps an error for the next step to give: that of candle's `set_learning_rate`, which has none.
-    #[doc(hidden)]
-    fn refuse_next(&mut self, error: Error);
+/// Makes the trait, whose methods are a driver's own but for the first few, and what it is for a driver.
+macro_rules! any_optimizer {
+    (
+        $(#[$doc:meta])* pub trait $name:ident;
+        own: { $($declared:tt)* } { $($defined:tt)* }
+        reads: $(fn $read:ident() -> $value:ty;)*
+        changes: $(fn $change:ident($($with:ident: $as:ty),*);)*
+        tries: $(fn $fallible:ident($($given:ident: $given_as:ty),*) -> $done:ty;)*
+        copies: $(fn $copy:ident() -> $copied:ty;)*
+    ) => {
+        $(#[$doc])*
+        pub trait $name: Send + Debug {
+            $($declared)*
+            $(#[doc = any_optimizer!(@see $read)] fn $read(&self) -> $value;)*
+            $(#[doc = any_optimizer!(@see $change)] fn $change(&mut self, $($with: $as),*);)*
+            $(#[doc = any_optimizer!(@errors $fallible)] fn $fallible(&mut self, $($given: $given_as),*) -> Result<$done>;)*
+            $(#[doc = any_optimizer!(@errors $copy)] fn $copy(&self) -> Result<$copied>;)*
+        }
+
+        impl<R: Rule> $name for Driver<R> {
+            $($defined)*
+            $(fn $read(&self) -> $value { Self::$read(self) })*
+            $(fn $change(&mut self, $($with: $as),*) { Self::$change(self, $($with),*); })*
+            $(fn $fallible(&mut self, $($given: $given_as),*) -> Result<$done> { Self::$fallible(self, $($given),*) })*
+            $(fn $copy(&self) -> Result<$copied> { Self::$copy(self) })*
+        }
+    };
+    (@see $method:ident) => { concat!("See [`Driver::", stringify!($method), "`].") };
+    (@errors $method:ident) => {
+        concat!("See [`Driver::", stringify!($method), "`].\n\n# Errors\nThose of [`Driver::", stringify!($method), "`].")
+    };
 }
 
-impl<R: Rule> AnyOptimizer for Driver<R> {
-    fn kind(&self) -> &'static str {
-        R::KIND
-    }
+any_optimizer! {
+    /// An optimizer whose kind is known at run time only: what [`Driver`] can do, under the same names, where the documentation is.
+    ///
+    /// A `Box<dyn AnyOptimizer>` is a [`candle_nn::Optimizer`] as well. No method here has a name of that trait's, so that importing both makes no call ambiguous.
+    pub trait AnyOptimizer;
+    own: {
+        /// Name of the optimizer's kind (`adamw`).
+        fn kind(&self) -> &'static str;
+        /// The rule with its hyper-parameters, to be downcast to its type (`AdamWConfig`); on a [`Driver`], [`Driver::config`].
+        fn any_config(&self) -> &dyn Any;
+        /// See [`Driver::names`].
+        fn names(&self) -> Box<dyn Iterator<Item = &str> + '_>;
+        /// η, before the schedule.
+        fn lr(&self) -> f64;
+        /// What a step needs: gradients, a closure for [`Driver::step_with`], or records for [`Driver::observe`] before it.
+        fn step_input(&self) -> StepInput;
+        /// Keeps an error for the next step to give: that of candle's `set_learning_rate`, which has none.
+        #[doc(hidden)]
+        fn refuse_next(&mut self, error: Error);
+    } {
+        fn kind(&self) -> &'static str {
+            R::KIND
+        }
 
-    fn any_config(&self) -> &dyn Any {
-        self.config()
-    }
+        fn any_config(&self) -> &dyn Any {
+            self.config()
+        }
 
-    fn names(&self) -> Box<dyn Iterator<Item = &str> + '_> {
-        Box::new(Self::names(self))
-    }
+        fn names(&self) -> Box<dyn Iterator<Item = &str> + '_> {
+            Box::new(Self::names(self))
+        }
 
-    fn lr(&self) -> f64 {
-        self.config().learning_rate()
-    }
+        fn lr(&self) -> f64 {
+            self.config().learning_rate()
+        }
 
-    fn step_input(&self) -> StepInput {
-        self.config().step_input()
-    }
+        fn step_input(&self) -> StepInput {
+            self.config().step_input()
+        }
 
-    fn step_report(&mut self, grads: &GradStore) -> Result<StepReport> {
-        Self::step_report(self, grads)
+        fn refuse_next(&mut self, error: Error) {
+            self.refuse(Err(error));
+        }
     }
-
-    fn backward_step_report(&mut self, loss: &Tensor) -> Result<StepReport> {
-        Self::backward_step_report(self, loss)
-    }
-
-    fn step_with(&mut self, closure: &mut Closure<'_>) -> Result<StepReport> {
-        Self::step_with(self, closure)
-    }
-
-    fn flush(&mut self) -> Result<StepReport> {
-        Self::flush(self)
-    }
-
-    fn last_report(&self) -> Option<StepReport> {
-        Self::last_report(self)
-    }
-
-    fn observe(&mut self, records: &[LayerRecord]) -> Result<()> {
-        Self::observe(self, records)
-    }
-
-    fn set_options(&mut self, options: Options) -> Result<()> {
-        Self::set_options(self, options)
-    }
-
-    fn options(&self) -> &Options {
-        Self::options(self)
-    }
-
-    fn try_set_learning_rate(&mut self, lr: f64) -> Result<()> {
-        Self::try_set_learning_rate(self, lr)
-    }
-
-    fn effective_lr(&self) -> f64 {
-        Self::effective_lr(self)
-    }
-
-    fn set_position(&mut self, position: f64) {
-        Self::set_position(self, position);
-    }
-
-    fn begin_epoch(&mut self, epoch: usize, epochs: usize) {
-        Self::begin_epoch(self, epoch, epochs);
-    }
-
-    fn use_weights(&mut self, weights: Weights) -> Result<()> {
-        Self::use_weights(self, weights)
-    }
-
-    fn state(&self) -> Result<OptimizerState> {
-        Self::state(self)
-    }
-
-    fn load_state(&mut self, state: &OptimizerState) -> Result<()> {
-        Self::load_state(self, state)
-    }
-
-    fn steps(&self) -> u64 {
-        Self::steps(self)
-    }
-
-    fn absent_gradients(&self) -> u64 {
-        Self::absent_gradients(self)
-    }
-
-    fn skipped_steps(&self) -> u64 {
-        Self::skipped_steps(self)
-    }
-
-    fn diagnostics(&self) -> BTreeMap<String, f64> {
-        Self::diagnostics(self)
-    }
-
-    fn collect_diagnostics(&mut self, collect: bool) {
-        Self::collect_diagnostics(self, collect);
-    }
-
-    fn refuse_next(&mut self, error: Error) {
-        self.refuse(Err(error));
-    }
+    reads:
+    fn last_report() -> Option<StepReport>;
+    fn options() -> &Options;
+    fn effective_lr() -> f64;
+    fn steps() -> u64;
+    fn absent_gradients() -> u64;
+    fn skipped_steps() -> u64;
+    fn diagnostics() -> BTreeMap<String, f64>;
+    changes:
+    fn set_position(position: f64);
+    fn begin_epoch(epoch: usize, epochs: usize);
+    fn collect_diagnostics(collect: bool);
+    tries:
+    fn step_report(grads: &GradStore) -> StepReport;
+    fn backward_step_report(loss: &Tensor) -> StepReport;
+    fn step_with(closure: &mut Closure<'_>) -> StepReport;
+    fn flush() -> StepReport;
+    fn observe(records: &[LayerRecord]) -> ();
+    fn set_options(options: Options) -> ();
+    fn try_set_learning_rate(lr: f64) -> ();
+    fn use_weights(weights: Weights) -> ();
+    fn load_state(state: &OptimizerState) -> ();
+    copies:
+    fn state() -> OptimizerState;
 }

@@ -3,14 +3,13 @@
 use std::cell::Cell;
 
 use candle_core::{CpuStorage, DType, InplaceOp1, Layout, Tensor, Var};
-use half::{bf16, f16};
 use rayon::prelude::*;
 
 use crate::config::decay::Decay;
 use crate::engine::cpu;
 use crate::engine::cpu::CHUNK;
 use crate::engine::cpu::sums::square_sum;
-use crate::engine::element::{BLOCK, Element};
+use crate::engine::element::{BLOCK, Element, dispatch};
 use crate::engine::number::Number;
 use crate::engine::param_state::{ParamState, State};
 use crate::engine::param_step::ParamStep;
@@ -61,19 +60,13 @@ fn apply_one(w: &mut ParamStep<'_>, how: Apply, seeing: Seeing) -> Result<f64> {
         // Candle takes a stride of 0 for numbers that are repeated.
         return Ok(0.0);
     }
-    let (u, dtype) = (w.param.buffers.len(), w.grad.dtype());
+    let u = w.param.buffers.len();
     if let State::Tensors(state) = &w.param.state {
         let u = state[u].clone();
         return apply_tensor(w.param, &u, how, seeing);
     }
     let (var, state, rounder) = w.param.rounder();
-    match (&*state, dtype) {
-        (State::F64(state), _) => apply::<f64>(var, &state[u], rounder, how, seeing),
-        (State::F32(state), DType::F16) => apply::<f16>(var, &state[u], rounder, how, seeing),
-        (State::F32(state), DType::BF16) => apply::<bf16>(var, &state[u], rounder, how, seeing),
-        (State::F32(state), _) => apply::<f32>(var, &state[u], rounder, how, seeing),
-        (State::Tensors(_), _) => Ok(0.0),
-    }
+    dispatch!(var.dtype(), E => apply::<E>(var, &E::buffers(state)[u], rounder, how, seeing))
 }
 
 fn apply_tensor(param: &mut ParamState, u: &Tensor, how: Apply, seeing: Seeing) -> Result<f64> {

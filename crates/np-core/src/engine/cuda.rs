@@ -3,10 +3,12 @@
 use std::sync::Arc;
 
 use candle_core::cuda_backend::cudarc::driver::CudaStream;
-use candle_core::{DType, Device, Storage, Tensor};
-use half::{bf16, f16};
+use candle_core::{Device, Storage, Tensor};
+use np_cuda::table::Row;
 
-use crate::engine::elementwise::launched::refused;
+use crate::engine::element::dispatch;
+use crate::engine::param_state::State;
+use crate::engine::param_step::ParamStep;
 use crate::error::Result;
 
 /// The stream that candle computes on.
@@ -18,16 +20,25 @@ pub(crate) fn stream(device: Option<&Device>) -> Result<Arc<CudaStream>> {
 }
 
 /// Where a tensor's first element is.
-pub(crate) fn address(stream: &CudaStream, tensor: &Tensor) -> Result<u64> {
+fn address(stream: &CudaStream, tensor: &Tensor) -> Result<u64> {
     let (storage, layout) = tensor.storage_and_layout();
     let (Storage::Cuda(storage), Some((start, end))) = (&*storage, layout.contiguous_offsets()) else {
         return Err(candle_core::Error::Msg("expected a contiguous tensor on a CUDA device".to_string()).into());
     };
-    match tensor.dtype() {
-        DType::F64 => np_cuda::address(stream, storage.as_cuda_slice::<f64>()?, start, end),
-        DType::F16 => np_cuda::address(stream, storage.as_cuda_slice::<f16>()?, start, end),
-        DType::BF16 => np_cuda::address(stream, storage.as_cuda_slice::<bf16>()?, start, end),
-        _ => np_cuda::address(stream, storage.as_cuda_slice::<f32>()?, start, end),
+    Ok(dispatch!(tensor.dtype(), E => np_cuda::address(stream, storage.as_cuda_slice::<E>()?, start, end))?)
+}
+
+/// Where a parameter and its gradient are, and its buffers and scratch; nothing of one that is empty.
+pub(crate) fn row(stream: &CudaStream, w: &ParamStep<'_>) -> Result<(Row, Vec<u64>)> {
+    let mut state = vec![];
+    if w.grad.elem_count() == 0 {
+        return Ok((Row::default(), state));
     }
-    .map_err(refused)
+    if let State::Tensors(tensors) = &w.param.state {
+        for tensor in tensors {
+            state.push(address(stream, tensor)?);
+        }
+    }
+    let (theta, gradient) = (address(stream, w.param.var.as_tensor())?, address(stream, &w.grad)?);
+    Ok((Row { theta, gradient, ..Row::default() }, state))
 }

@@ -127,6 +127,31 @@ macro_rules! impl_element {
         }
     };
 }
+/// Runs an expression with a name for the type of elements of a data type; single precision where it is none of the four.
+macro_rules! dispatch {
+    ($dtype:expr, $element:ident => $run:expr) => {
+        match $dtype {
+            candle_core::DType::F64 => {
+                type $element = f64;
+                $run
+            }
+            candle_core::DType::F16 => {
+                type $element = half::f16;
+                $run
+            }
+            candle_core::DType::BF16 => {
+                type $element = half::bf16;
+                $run
+            }
+            _ => {
+                type $element = f32;
+                $run
+            }
+        }
+    };
+}
+pub(crate) use dispatch;
+
 impl_element!(f32, F32);
 impl_element!(f64, F64);
 impl_element!(f16, F16, half);

@@ -4,13 +4,12 @@ use std::collections::HashSet;
 
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Storage, Tensor};
-use half::{bf16, f16};
 
 use crate::config::options::{Clip, NonFinite, Options, Training};
 use crate::engine::backend::Backend;
 use crate::engine::cpu;
 use crate::engine::cpu::CHUNK;
-use crate::engine::element::{BLOCK, Element};
+use crate::engine::element::{BLOCK, Element, dispatch};
 use crate::engine::gradient_map::GradientMap;
 use crate::engine::number::{Float, Number};
 use crate::engine::param_state::{ParamState, compute_dtype, memory};
@@ -172,11 +171,10 @@ fn square_sums(found: &[Option<Tensor>], scale: f64) -> Result<Vec<(usize, f64)>
     for (i, grad) in found.iter().enumerate() {
         let Some(grad) = grad.as_ref().filter(|g| g.elem_count() > 0) else { continue };
         let (storage, layout) = grad.storage_and_layout();
-        match (&*storage, grad.dtype()) {
-            (Storage::Cpu(data), DType::F64) => sums.push((i, square_sum(cpu::slice::<f64>(data, layout)?, scale))),
-            (Storage::Cpu(data), DType::F16) => sums.push((i, square_sum(cpu::slice::<f16>(data, layout)?, scale))),
-            (Storage::Cpu(data), DType::BF16) => sums.push((i, square_sum(cpu::slice::<bf16>(data, layout)?, scale))),
-            (Storage::Cpu(data), _) => sums.push((i, square_sum(cpu::slice::<f32>(data, layout)?, scale))),
+        match &*storage {
+            Storage::Cpu(data) => {
+                sums.push((i, dispatch!(grad.dtype(), E => square_sum(cpu::slice::<E>(data, layout)?, scale))));
+            }
             _ => far.push((i, grad.to_dtype(compute_dtype(grad.dtype()))?)),
         }
     }

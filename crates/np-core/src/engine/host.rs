@@ -1,18 +1,20 @@
 //! Rules that need a whole parameter at once: on a CUDA device by candle's operations there, else in the host's memory whatever device the parameter is on.
 
 use candle_core::{DType, Storage, Tensor};
-use half::{bf16, f16};
+use np_cuda::table::BUFFERS;
 
 use crate::config::decay::Decay;
-use crate::engine::apply::{Apply, Seeing, apply_all};
-use crate::engine::coupled::Launches;
-use crate::engine::element::{BLOCK, Element};
+use crate::engine::apply::Apply;
+use crate::engine::chain::memory::Memory;
+use crate::engine::chain::{self, Arithmetic, Chain, Given, Numbers, Step};
+use crate::engine::element::{BLOCK, Element, dispatch};
 use crate::engine::matrix::Real;
 use crate::engine::number::Number;
-use crate::engine::param_state::{State, compute_dtype};
-use crate::engine::param_step::ParamStep;
+use crate::engine::param_state::{ParamState, State, compute_dtype};
+use crate::engine::param_step::{ParamStep, for_each};
 use crate::engine::rule::StepContext;
-use crate::engine::{cpu, gradients, pass, range};
+use crate::engine::traced::Outcome;
+use crate::engine::{cpu, gradients, range};
 use crate::error::Result;
 
 /// One parameter, as a host rule sees it.
@@ -100,19 +102,41 @@ pub(crate) fn directions(rule: &impl HostRule, cx: &StepContext, work: &mut [Par
     if elements > WORTH_THREADS { cpu::on_threads(|| here(work)) } else { here(work) }
 }
 
-/// A step over all of `work`, whose directions have been found: on a CUDA device, one launch.
+/// A step over all of `work`, whose directions have been found: on a CUDA device, launches for all parameters.
 pub(crate) fn finish(
     cx: &StepContext,
     work: &mut [ParamStep<'_>],
     applies: &[Apply],
-    memory: &mut Launches,
+    memory: &mut Memory,
 ) -> Result<()> {
-    #[cfg(feature = "cuda")]
-    if crate::engine::coupled::takes(cx.backend, work) {
-        return memory.finish(cx.backend, work, applies);
+    chain::take(&Found(applies), cx, work, memory, Outcome::Step).map(drop)
+}
+
+/// What is to be done with directions that have been found.
+struct Found<'a>(&'a [Apply]);
+
+impl Step for Found<'_> {
+    const COLUMNS: usize = 2;
+
+    fn places(&self, param: &ParamState) -> [Option<usize>; BUFFERS] {
+        std::array::from_fn(|k| (k == 0).then_some(param.buffers.len()))
     }
-    let _ = (cx, memory);
-    apply_all(work, applies, Seeing::Nothing).map(|_| ())
+
+    fn run(&self, chain: &mut impl Chain) -> Result<()> {
+        chain.arithmetic(self)?;
+        chain.finish(&Given, 0, 0, None).map(drop)
+    }
+}
+
+impl Arithmetic for Found<'_> {
+    fn form(&self, _: usize) -> (&'static str, u32) {
+        ("found", 0)
+    }
+
+    fn of<N: Number>(&self, tensor: usize, _: Numbers<'_, N>) -> Vec<(usize, N)> {
+        let Apply { keep, factor } = self.0[tensor];
+        vec![(0, N::from_f64(keep)), (1, N::from_f64(factor))]
+    }
 }
 
 /// Refuses what a step cannot be taken with, but where that would have to be waited for.
@@ -134,22 +158,16 @@ pub(crate) fn check(rule: &impl HostRule, cx: &StepContext, work: &[ParamStep<'_
 
 fn directions_here(rule: &impl HostRule, cx: &StepContext, work: &mut [ParamStep<'_>]) -> Result<Vec<Apply>> {
     check(rule, cx, work)?;
-    pass::for_each(work, |w| match (&w.param.state, w.grad.dtype()) {
+    for_each(work, |w| match (&w.param.state, w.grad.dtype()) {
         (State::Tensors(_), DType::F64) => on_tensors::<f64>(rule, w),
         (State::Tensors(_), _) => on_tensors::<f32>(rule, w),
-        (State::F64(_), _) => on_cpu::<f64>(rule, w),
-        (State::F32(_), DType::F16) => on_cpu::<f16>(rule, w),
-        (State::F32(_), DType::BF16) => on_cpu::<bf16>(rule, w),
-        (State::F32(_), _) => on_cpu::<f32>(rule, w),
+        (_, dtype) => dispatch!(dtype, E => on_cpu::<E>(rule, w)),
     })
 }
 
 /// What is handed on of a param, its state apart.
 fn frame(rule: &impl HostRule, w: &ParamStep<'_>) -> (Vec<usize>, u64, f64, f64) {
-    let default = match rule.decay() {
-        Decay::Coupled(wd) | Decay::Decoupled(wd) | Decay::Proximal(wd) | Decay::Inside(wd) => wd,
-    };
-    (w.param.dims(), w.param.steps, w.lr, w.weight_decay(default))
+    (w.param.dims(), w.param.steps, w.lr, w.weight_decay(rule.decay().strength()))
 }
 
 fn on_cpu<E: Element<Compute: Real>>(rule: &impl HostRule, w: &mut ParamStep<'_>) -> Result<Apply> {

@@ -8,9 +8,9 @@ pub(crate) mod apply;
 pub(crate) mod backend;
 pub(crate) mod buffer;
 pub(crate) mod candle;
-#[cfg(any(test, feature = "cuda"))]
+// Launches are made with the feature `cuda`, and in tests.
+#[cfg_attr(not(any(test, feature = "cuda")), allow(dead_code))]
 pub(crate) mod chain;
-pub(crate) mod coupled;
 pub(crate) mod cpu;
 #[cfg(feature = "cuda")]
 pub(crate) mod cuda;
@@ -22,12 +22,13 @@ pub(crate) mod gradient_map;
 pub(crate) mod gradients;
 pub(crate) mod host;
 pub(crate) mod input;
+#[cfg(test)]
+pub(crate) mod launch_tests;
 pub(crate) mod matrix;
 pub(crate) mod number;
 pub(crate) mod optimizer_state;
 pub(crate) mod param_state;
 pub(crate) mod param_step;
-pub(crate) mod pass;
 #[cfg(any(test, feature = "cuda"))]
 pub(crate) mod places;
 pub(crate) mod range;
@@ -36,10 +37,7 @@ pub(crate) mod report;
 pub(crate) mod rounder;
 pub(crate) mod rule;
 pub(crate) mod saved;
-#[cfg(any(test, feature = "cuda"))]
-pub(crate) mod scalar_stage;
-#[cfg(any(test, feature = "cuda"))]
-pub(crate) mod summed;
 pub(crate) mod tensor_ops;
+#[cfg_attr(not(any(test, feature = "cuda")), allow(dead_code))]
 pub mod traced;
 pub(crate) mod weights;

@@ -1,7 +1,9 @@
 //! One parameter's part in a step.
 
 use candle_core::Tensor;
+use rayon::prelude::*;
 
+use crate::engine::cpu;
 use crate::engine::gradient_map::GradientMap;
 use crate::engine::param_state::{ParamState, compute_dtype};
 use crate::error::{Error, Result};
@@ -14,6 +16,18 @@ pub struct ParamStep<'a> {
     /// η of this parameter: schedule and group included.
     pub(crate) lr: f64,
     pub(crate) map: GradientMap,
+}
+
+/// Runs `f` on every parameter, on all threads where that pays.
+pub(crate) fn for_each<T: Send>(
+    work: &mut [ParamStep<'_>],
+    f: impl Fn(&mut ParamStep<'_>) -> Result<T> + Sync + Send,
+) -> Result<Vec<T>> {
+    if cpu::worth_threads(work.iter().map(|w| w.grad.elem_count()).sum()) {
+        work.par_iter_mut().map(f).collect()
+    } else {
+        work.iter_mut().map(f).collect()
+    }
 }
 
 impl ParamStep<'_> {

@@ -1,9 +1,9 @@
-//! The tensors of launches over a table: where each is, and how launches cut them into chunks.
+//! The tensors of launches over a table: where each is, how launches cut them into chunks, and the norm that their gradients are clipped by.
 
 use np_cuda::machine::Machine;
-use np_cuda::table::{CHUNK, Row, Table, pieces};
+use np_cuda::sums::{self, norms};
+use np_cuda::table::{Row, Table, pieces};
 
-use crate::engine::elementwise::launched::refused;
 use crate::engine::gradient_map::GradientMap;
 use crate::engine::traced::cuda::Storage;
 use crate::error::Result;
@@ -19,15 +19,22 @@ pub(crate) struct Place {
     pub(crate) map: GradientMap,
 }
 
-/// Ways of cutting tensors into chunks, each in a buffer of its own of the machine.
+/// Ways of cutting tensors into pieces, each in a buffer of its own of the machine.
 #[derive(Debug, Default)]
 pub(crate) struct Cuts(Vec<Cut>);
 
 #[derive(Debug)]
 struct Cut {
     lengths: Vec<u64>,
-    at: u64,
-    count: usize,
+    size: usize,
+    pieces: Pieces,
+}
+
+/// Where the machine has it how tensors are cut, and into how many pieces.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Pieces {
+    pub(crate) at: u64,
+    pub(crate) count: usize,
 }
 
 impl Cuts {
@@ -38,16 +45,74 @@ impl Cuts {
         }
     }
 
-    /// Where the machine has it how tensors of these lengths are cut, and into how many chunks; buffers are those from `first` on.
-    pub(crate) fn of(&mut self, machine: &mut impl Machine, first: usize, lengths: Vec<u64>) -> Result<(u64, usize)> {
-        if let Some(cut) = self.0.iter().find(|cut| cut.lengths == lengths) {
-            return Ok((cut.at, cut.count));
+    /// Tensors of these lengths cut into pieces of `size`, copied once; buffers are those from `first` on.
+    pub(crate) fn of(
+        &mut self,
+        machine: &mut impl Machine,
+        first: usize,
+        lengths: &[u64],
+        size: usize,
+    ) -> Result<Pieces> {
+        if let Some(cut) = self.0.iter().find(|cut| cut.lengths == lengths && cut.size == size) {
+            return Ok(cut.pieces);
         }
         let mut table = Table::default();
-        table.pieces(pieces(&lengths, CHUNK));
-        let at = machine.upload(first + self.0.len(), table.bytes()).map_err(refused)?;
-        let count = pieces(&lengths, CHUNK).count();
-        self.0.push(Cut { lengths, at, count });
-        Ok((at, count))
+        table.pieces(pieces(lengths, size));
+        let at = machine.upload(first + self.0.len(), table.bytes())?;
+        let pieces = Pieces { at, count: pieces(lengths, size).count() };
+        self.0.push(Cut { lengths: lengths.to_vec(), size, pieces });
+        Ok(pieces)
     }
+}
+
+/// Gradients that are stored alike: their tensors' rows, and how they are cut into chunks.
+pub(crate) struct Gradients {
+    pub(crate) storage: Storage,
+    pub(crate) rows: u64,
+    pub(crate) chunks: Pieces,
+}
+
+/// Blocks of arguments, in each of which one is what gradients are multiplied with.
+pub(crate) struct Scales {
+    pub(crate) storage: Storage,
+    pub(crate) arguments: u64,
+    pub(crate) blocks: usize,
+    pub(crate) stride: usize,
+    pub(crate) place: usize,
+}
+
+/// Brings the norm of all gradients down to `most`: what they are multiplied with goes into the arguments, on the machine. `ranges` has the chunks of each of so many tensors;
+/// sums and norms go to these two buffers.
+pub(crate) fn clip(
+    machine: &mut impl Machine,
+    most: f64,
+    gradients: &[Gradients],
+    (ranges, tensors): (u64, usize),
+    scales: &[Scales],
+    [partial, out]: [usize; 2],
+) -> Result<()> {
+    let chunks: usize = gradients.iter().map(|of| of.chunks.count).sum();
+    let partial = machine.reserve(partial, chunks * size_of::<f64>())?;
+    let out = machine.reserve(out, (norms::EACH + tensors) * size_of::<f64>())?;
+    for attempt in [0, 1] {
+        let mut first = 0;
+        for Gradients { storage, rows, chunks } in gradients {
+            let words = [chunks.at, *rows, partial, out, first, attempt];
+            machine.launch(&storage.squares(), sums::SQUARES, chunks.count, sums::THREADS, &words)?;
+            first += chunks.count as u64;
+        }
+        machine.launch(
+            &sums::norm(),
+            sums::NORM,
+            1,
+            sums::THREADS,
+            &[ranges, tensors as u64, partial, out, attempt],
+        )?;
+    }
+    for Scales { storage, arguments, blocks, stride, place } in scales {
+        let [blocks, stride, place] = [*blocks, *stride, *place].map(|count| count as u64);
+        let words = [out, most.to_bits(), *arguments, blocks, stride, place];
+        machine.launch(&sums::clip(storage.compute()), sums::CLIP, 1, sums::THREADS, &words)?;
+    }
+    Ok(())
 }

@@ -11,7 +11,7 @@ pub struct StepReport {
     /// unused. All of them, step after step, means a loss that does not depend on the parameters.
     pub absent: usize,
     /// ‖g‖ over all parameters together, before clipping; there if [`crate::Options`] clip by norm or look for non-finite numbers. Not where the norm stays on
-    /// a CUDA device, because the step would have to wait for it: with [`crate::NonFinite::Propagate`], for optimizers that treat every element alike.
+    /// a CUDA device, because the step would have to wait for it: with [`crate::NonFinite::Propagate`], for all but optimizers of whole matrices.
     pub gradient_norm: Option<f64>,
     /// Whether a stopping criterion was met, for optimizers that have some ([`crate::Lbfgs`]); `false` for all others.
     pub converged: bool,

@@ -7,17 +7,22 @@ use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeSeed, Error as _, IntoDeserializer, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::NeuroPlasticConfig;
+use super::formulation::Formulation;
 use crate::engine::any_rule::AnyMemory;
 use crate::engine::apply::Apply;
 use crate::engine::buffer::Buffer;
+use crate::engine::elementwise::{Elementwise, StepInfo};
 use crate::engine::input::StepInput;
+use crate::engine::number::{Float, Number};
 use crate::engine::param_state::{ParamState, State};
 use crate::engine::param_step::ParamStep;
 use crate::engine::rule::StepContext;
-use crate::error::{Result, check, positive};
+use crate::error::{Result, check, fraction, positive, unit};
 use crate::optim::BaseConfig;
-use crate::optim::adam::AdamWConfig;
-use crate::optim::sgd::SgdConfig;
+use crate::optim::adam::{self, AdamWConfig};
+use crate::optim::sgd::{self, SgdConfig};
+use candle_core::DType;
 
 /// The base optimizer of a hybrid.
 ///
@@ -35,35 +40,23 @@ pub enum Base {
     Other(Box<BaseConfig>),
 }
 
-/// AdamW as a base: its learning rate and weight decay are NeuroPlastic's.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct BaseAdamw {
-    /// β₁, in [0, 1). Default 0.9.
-    pub beta1: f64,
-    /// β₂, in [0, 1). Default 0.999.
-    pub beta2: f64,
-    /// ε > 0. Default 10⁻⁸.
-    pub eps: f64,
-}
-
-/// SGD with momentum as a base.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct BaseSgd {
-    /// In [0, 1]. Default 0.9.
-    pub momentum: f64,
-}
-
-impl Default for BaseAdamw {
-    fn default() -> Self {
-        Self { beta1: 0.9, beta2: 0.999, eps: 1e-8 }
+hyper_parameters! {
+    /// AdamW as a base: its learning rate and weight decay are NeuroPlastic's.
+    pub struct BaseAdamw {
+        /// β₁, in [0, 1). Default 0.9.
+        pub beta1: f64 = 0.9, fraction;
+        /// β₂, in [0, 1). Default 0.999.
+        pub beta2: f64 = 0.999, fraction;
+        /// ε > 0. Default 10⁻⁸.
+        pub eps: f64 = 1e-8, positive;
     }
 }
 
-impl Default for BaseSgd {
-    fn default() -> Self {
-        Self { momentum: 0.9 }
+hyper_parameters! {
+    /// SGD with momentum as a base.
+    pub struct BaseSgd {
+        /// In [0, 1]. Default 0.9.
+        pub momentum: f64 = 0.9, unit;
     }
 }
 
@@ -182,26 +175,60 @@ impl Base {
 
     pub(super) fn validate(&self) -> Result<()> {
         match self {
-            Self::Adamw(BaseAdamw { beta1, beta2, eps }) => {
-                let unit = |key: &str, x: f64| check((0.0..1.0).contains(&x), key, "a number in [0, 1)", x);
-                unit("formulation.hybrid.base.adamw.beta1", *beta1)?;
-                unit("formulation.hybrid.base.adamw.beta2", *beta2)?;
-                positive("formulation.hybrid.base.adamw.eps", *eps)
-            }
-            Self::SgdMomentum(BaseSgd { momentum }) => {
-                let key = "formulation.hybrid.base.sgd_momentum.momentum";
-                check((0.0..=1.0).contains(momentum), key, "a number in [0, 1]", momentum)
-            }
+            Self::Adamw(x) => x.in_range().map_err(|e| e.below("base.adamw")),
+            Self::SgdMomentum(x) => x.in_range().map_err(|e| e.below("base.sgd_momentum")),
             Self::Other(config) => {
-                let key = format!("formulation.hybrid.base.{}", config.kind());
+                let key = format!("base.{}", config.kind());
                 let fits = config.rule().step_input() == StepInput::Gradients;
                 let expected = "an optimizer whose directions need gradients alone";
-                check(fits, "formulation.hybrid.base", expected, config.kind())?;
+                check(fits, "base", expected, config.kind())?;
                 let expected = "no value: a base takes the learning rate of its hybrid";
                 let (own, default) = (config.rule().learning_rate(), config.default_learning_rate());
                 check(own == default, &format!("{key}.lr"), expected, own)?;
                 config.rule().validate().map_err(|e| e.below(&key))
             }
+        }
+    }
+}
+
+/// The base optimizer's constants for a tensor's step.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum BaseScalars<T = f64> {
+    Adamw(adam::Scalars<T>),
+    Sgd {
+        k: sgd::Scalars<T>,
+        weight_decay: T,
+    },
+    /// b is there already.
+    Given,
+}
+
+impl BaseScalars {
+    /// Of a tensor's step t; none where there is no base.
+    pub(super) fn new(config: &NeuroPlasticConfig, t: u64, weight_decay: f64) -> Option<Self> {
+        let Formulation::Hybrid(hybrid) = &config.formulation else { return None };
+        let mut at = StepInfo { t, lr: 0.0, weight_decay: 0.0, numbers: &mut [] };
+        let adamw = hybrid.base.adamw().map(|c| Self::Adamw(c.scalars(&mut at)));
+        let sgd = || hybrid.base.sgd().map(|c| Self::Sgd { k: c.scalars(&mut at), weight_decay });
+        Some(adamw.or_else(sgd).unwrap_or(Self::Given))
+    }
+
+    /// The same in another type.
+    #[inline(always)]
+    pub(super) fn cast<N: Number>(&self) -> BaseScalars<N> {
+        match self {
+            Self::Adamw(k) => BaseScalars::Adamw(k.cast()),
+            Self::Sgd { k, weight_decay } => BaseScalars::Sgd { k: k.cast(), weight_decay: N::from_f64(*weight_decay) },
+            Self::Given => BaseScalars::Given,
+        }
+    }
+
+    /// What the first buffer is multiplied with to give μ, as rounded where parameters are of this type.
+    pub(super) fn momentum_scale(&self, dtype: DType) -> f64 {
+        match self {
+            Self::Adamw(k) if dtype == DType::F64 => k.correction1(),
+            Self::Adamw(k) => k.cast::<f32>().correction1().to_f64(),
+            Self::Sgd { .. } | Self::Given => 1.0,
         }
     }
 }

@@ -1,13 +1,11 @@
 //! The plasticity coefficient α.
 
-use candle_core::Tensor;
 use serde::{Deserialize, Serialize};
 
 use super::signals::Signals;
 use crate::engine::number::{Float, Number};
 use crate::engine::rule::StepContext;
-use crate::engine::tensor_ops;
-use crate::error::{Result, check, not_negative, positive};
+use crate::error::{check, not_negative, positive};
 
 hyper_parameters! {
     /// How signals become a coefficient.
@@ -20,23 +18,26 @@ hyper_parameters! {
     /// ```
     ///
     /// With s above 1, α may leave the bounds; that is how the published results were made.
-    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-    #[serde(deny_unknown_fields, default)]
     pub struct Coefficient {
         /// Which coefficient is used: `full`, of all three signals, or `gradient_only`, α = α_g. Default `full`.
-        pub rule: RuleKind,
+        pub rule: RuleKind = RuleKind::Full;
         /// α_min > 0. Default 0.2 (paper).
-        pub min: f64,
+        pub min: f64 = 0.2, positive;
         /// α_max ≥ α_min. Default 2 (paper).
-        pub max: f64,
+        pub max: f64 = 2.0;
         /// s ≥ 0, plasticity scale. Default 1 (published code; its tuned value is 2).
-        pub scale: f64,
+        pub scale: f64 = 1.0, not_negative;
         /// W, epochs over which the full rule is faded in. Default 0 (published code; its tuned value is 2).
-        pub warmup_epochs: f64,
+        pub warmup_epochs: f64 = 0.0, not_negative;
         /// Whether each `element` has its own coefficient, or all of a `tensor` one. Default `element` (paper).
-        pub granularity: Granularity,
+        pub granularity: Granularity = Granularity::Element;
         /// Share of α_max − α_min within which α counts as near a bound; a matter of diagnostics alone. Default 0.05 (published code).
-        pub saturation_threshold: f64,
+        pub saturation_threshold: f64 = 0.05;
+    }
+    check |config| {
+        check(config.max >= config.min && config.max.is_finite(), "max", "a number ≥ `coefficient.min`", config.max)?;
+        let threshold = config.saturation_threshold;
+        check((0.0..=0.5).contains(&threshold), "saturation_threshold", "a number in [0, 0.5]", threshold)
     }
 }
 
@@ -64,35 +65,7 @@ pub enum Granularity {
     Tensor,
 }
 
-impl Default for Coefficient {
-    fn default() -> Self {
-        Self {
-            rule: RuleKind::Full,
-            min: 0.2,
-            max: 2.0,
-            scale: 1.0,
-            warmup_epochs: 0.0,
-            granularity: Granularity::Element,
-            saturation_threshold: 0.05,
-        }
-    }
-}
-
 impl Coefficient {
-    pub(super) fn validate(&self) -> Result<()> {
-        positive("coefficient.min", self.min)?;
-        check(
-            self.max >= self.min && self.max.is_finite(),
-            "coefficient.max",
-            "a number ≥ `coefficient.min`",
-            self.max,
-        )?;
-        not_negative("coefficient.scale", self.scale)?;
-        not_negative("coefficient.warmup_epochs", self.warmup_epochs)?;
-        let key = "coefficient.saturation_threshold";
-        check((0.0..=0.5).contains(&self.saturation_threshold), key, "a number in [0, 0.5]", self.saturation_threshold)
-    }
-
     /// ρ_e, the warm-up gate.
     #[must_use]
     pub fn gate(&self, cx: &StepContext) -> f64 {
@@ -129,7 +102,6 @@ pub(super) struct Alpha<T> {
 }
 
 /// How many numbers α of a tensor depends on.
-#[cfg(any(test, feature = "cuda"))]
 pub(super) const ALPHA: usize = 9;
 
 impl<T: Number> Alpha<T> {
@@ -155,14 +127,12 @@ impl<T: Number> Alpha<T> {
     }
 
     /// All that it depends on, in one order.
-    #[cfg(any(test, feature = "cuda"))]
     pub(super) fn numbers(&self) -> [T; ALPHA] {
         let ([c, k], [constant, a, g, m], [lo, hi]) = (self.gradient_only, self.full, self.bounds);
         [c, k, constant, a, g, m, self.blend, lo, hi]
     }
 
     /// The same of [`Alpha::numbers`].
-    #[cfg(any(test, feature = "cuda"))]
     pub(super) fn of_numbers([c, k, constant, a, g, m, blend, lo, hi]: [T; ALPHA]) -> Self {
         Self { gradient_only: [c, k], full: [constant, a, g, m], blend, bounds: [lo, hi] }
     }
@@ -189,19 +159,5 @@ impl<T: Float> Alpha<T> {
             blend: cast(self.blend),
             bounds: self.bounds.map(cast),
         }
-    }
-}
-
-impl Alpha<f64> {
-    /// [`Alpha::at`] on tensors.
-    pub(super) fn at_tensors(&self, g_abs: &Tensor, a: &Tensor, q: &Tensor) -> candle_core::Result<(Tensor, Tensor)> {
-        let [lo, hi] = self.bounds;
-        let [constant, k] = self.gradient_only;
-        let alpha_g = tensor_ops::clip(&g_abs.affine(k, constant)?, lo, hi)?;
-        let [constant, ka, kg, km] = self.full;
-        let sum = ((a.affine(ka, constant)? + g_abs.affine(kg, 0.0)?)? + q.affine(km, 0.0)?)?;
-        let alpha_f = tensor_ops::clip(&sum, lo, hi)?;
-        let alpha = (&alpha_g + (alpha_f - &alpha_g)?.affine(self.blend, 0.0)?)?;
-        Ok((alpha_g, alpha))
     }
 }

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::plasticity::Layer;
 use crate::engine::number::Number;
-use crate::error::{Result, check, not_negative, positive};
+use crate::error::{check, not_negative, positive};
 
 hyper_parameters! {
     /// A controller of the learning rate.
@@ -14,19 +14,18 @@ hyper_parameters! {
     /// c = clip(1 + k ζ̄, low, high)                     ζ̄: plain mean of ζ over the group's tensors with a gradient
     /// η_eff = η · c
     /// ```
-    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-    #[serde(deny_unknown_fields, default)]
     pub struct Controller {
         /// What shares a multiplier: all tensors (`global`), those of each group of layers (`layerwise`), or those of the classifier alone
         /// (`classifier_only`). Default `global`.
-        pub mode: ControllerMode,
+        pub mode: ControllerMode = ControllerMode::Global;
         /// k ≥ 0, how strongly the signal acts. Default 0.1 (published code).
-        pub strength: f64,
+        pub strength: f64 = 0.1, not_negative;
         /// Smallest multiplier, > 0. Default 0.8 (published code).
-        pub low: f64,
+        pub low: f64 = 0.8, positive;
         /// Largest multiplier, ≥ `low`. Default 1.2 (published code).
-        pub high: f64,
+        pub high: f64 = 1.2;
     }
+    check |config| { check(config.high.is_finite() && config.high >= config.low, "high", "a number ≥ `controller.low`", config.high) }
 }
 
 /// What shares a multiplier.
@@ -43,20 +42,7 @@ pub enum ControllerMode {
     ClassifierOnly,
 }
 
-impl Default for Controller {
-    fn default() -> Self {
-        Self { mode: ControllerMode::Global, strength: 0.1, low: 0.8, high: 1.2 }
-    }
-}
-
 impl Controller {
-    pub(super) fn validate(&self) -> Result<()> {
-        not_negative("controller.strength", self.strength)?;
-        positive("controller.low", self.low)?;
-        let fits = self.high.is_finite() && self.high >= self.low;
-        check(fits, "controller.high", "a number ≥ `controller.low`", self.high)
-    }
-
     /// Which sum of signals steers the tensors of a group of layers; `None` where nothing does. There is one for each of [`Layer::ALL`].
     pub(super) fn sum_for(&self, group: Layer) -> Option<usize> {
         match self.mode {

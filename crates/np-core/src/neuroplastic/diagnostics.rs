@@ -5,8 +5,9 @@
 use std::collections::BTreeMap;
 
 use super::layers::{Position, Scope};
-use super::passes::{AlphaSums, Sums};
+use super::passes::Sums;
 use crate::config::plasticity::Layer;
+use crate::engine::chain::Total;
 use crate::engine::number::Number;
 
 /// Places of the totals.
@@ -41,39 +42,13 @@ const GROUPS: usize = CLAMPED + 2;
 pub(super) const TOTALS: usize = GROUPS + 3 * Layer::ALL.len();
 
 /// What a total is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Total {
-    Sum,
-    Least,
-    Most,
-}
-
-impl Total {
-    pub(super) fn of(place: usize) -> Self {
-        match place {
-            ALPHA_MIN => Self::Least,
-            ALPHA_MAX => Self::Most,
-            _ if place == SIGNAL + 1 || place == MULTIPLIER + 1 => Self::Least,
-            _ if place == SIGNAL + 2 || place == MULTIPLIER + 2 => Self::Most,
-            _ => Self::Sum,
-        }
-    }
-
-    /// The total of nothing.
-    fn nothing<N: Number>(self) -> N {
-        match self {
-            Self::Sum => N::ZERO,
-            Self::Least => N::ONE / N::ZERO,
-            Self::Most => -(N::ONE / N::ZERO),
-        }
-    }
-
-    fn add(self, total: f64, x: f64) -> f64 {
-        match self {
-            Self::Sum => total + x,
-            Self::Least => total.min(x),
-            Self::Most => total.max(x),
-        }
+pub(super) fn total_of(place: usize) -> Total {
+    match place {
+        ALPHA_MIN => Total::Least,
+        ALPHA_MAX => Total::Most,
+        _ if place == SIGNAL + 1 || place == MULTIPLIER + 1 => Total::Least,
+        _ if place == SIGNAL + 2 || place == MULTIPLIER + 2 => Total::Most,
+        _ => Total::Sum,
     }
 }
 
@@ -87,7 +62,6 @@ fn members(at: Position) -> impl Iterator<Item = bool> {
 }
 
 /// The same as a number.
-#[cfg(any(test, feature = "cuda"))]
 pub(super) fn scopes(at: Position) -> u32 {
     (0..).zip(members(at)).map(|(k, is_in)| u32::from(is_in) << k).sum()
 }
@@ -107,7 +81,7 @@ pub(super) struct SeenOrthogonal<N> {
 impl<N: Number> Seen<N> {
     /// Nothing.
     pub(super) fn nothing() -> Self {
-        Self(std::array::from_fn(|place| Total::of(place).nothing()))
+        Self(std::array::from_fn(|place| total_of(place).nothing()))
     }
 
     /// A tensor's gradient and its update, before and after controller and stabiliser.
@@ -118,15 +92,10 @@ impl<N: Number> Seen<N> {
     }
 
     /// Statistics of α, over as many elements, where there are some.
-    pub(super) fn alpha(&mut self, alpha: &AlphaSums<N>, elements: usize) {
-        let AlphaSums { sum, squares, min, max, near_min, near_max } = *alpha;
+    pub(super) fn alpha(&mut self, alpha: &[N; 6], elements: usize) {
+        let [_, _, min, max, ..] = *alpha;
         self.0[WATCHED] = N::select_lt(max, min, N::ZERO, N::from_f64(elements as f64));
-        self.0[ALPHA_SUM..=NEAR_MAX].copy_from_slice(&[sum, squares, min, max, near_min, near_max]);
-    }
-
-    /// Σθ² and Σ(wd·θ)² of a tensor.
-    pub(super) fn parameter(&mut self, theta2: N, decay2: N) {
-        (self.0[PARAMETER2], self.0[DECAY2]) = (theta2, decay2);
+        self.0[ALPHA_SUM..=NEAR_MAX].copy_from_slice(alpha);
     }
 
     pub(super) fn orthogonal(&mut self, seen: &SeenOrthogonal<N>) {
@@ -174,10 +143,9 @@ const SCOPES: [(Scope, &str); 4] = [
 ];
 
 impl Diagnostics {
-    pub(super) fn add(&mut self, seen: &Seen) {
-        for (place, (total, x)) in self.totals.iter_mut().zip(seen.0).enumerate() {
-            *total = Total::of(place).add(*total, x);
-        }
+    /// From all totals; of nothing where there are none.
+    pub(super) fn of(totals: Vec<f64>) -> Self {
+        totals.try_into().map_or_else(|_| Self::default(), |totals| Self { totals })
     }
 
     /// Everything by name; empty before the first step.

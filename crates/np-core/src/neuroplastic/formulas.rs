@@ -1,32 +1,29 @@
-//! What the passes do with an element, as launches: the formulas are those of the CPU's loops. What the scalar arithmetic has made for a tensor is in its row of numbers.
+//! What the passes do with an element, and, by the loops of `kernels`, with a block. What the scalar arithmetic has made for a tensor is in its row of numbers.
 
 use np_cuda::table::BUFFERS;
 
-use super::NeuroPlasticConfig;
+use super::base::BaseScalars;
 use super::coefficient::{ALPHA, Alpha};
 use super::formulation::Formulation;
-use super::kernels::BaseScalars;
-use super::launched::{A, ALPHA_AT, APPLY_AT, B, M, MU, Member, SECOND, V, X, factors_at};
+use super::kernels;
 use super::passes::{Combination, Modulation, Shape, Watch};
-use super::scalars::{Place, Plan, Stage, finite};
+use super::scalars::{Stage, finite};
+use super::step::{A, ALPHA_AT, B, M, MU, SECOND, Step, V, X, factors_at};
 use super::traces::{Decays, memory};
-use crate::engine::chain::Formula;
+use crate::engine::chain::{Block, Formula};
+use crate::engine::cpu::sums::square_sum;
 use crate::engine::elementwise::Elementwise;
-use crate::engine::number::Number;
+use crate::engine::number::{Float, Number};
 use crate::engine::traced::pass::{Pass, Target, Term};
 
 /// Traces, the base optimizer's direction, and sums of signals.
-pub(super) struct Traces<'a> {
-    pub(super) config: &'a NeuroPlasticConfig,
-    pub(super) members: &'a [Member],
-    pub(super) trust: bool,
-}
+pub(super) struct Traces<'a>(pub(super) &'a Step<'a>);
 
 impl Traces<'_> {
     /// Whether decay goes into an SGD base's gradient: it is no operation where it is 0.
     fn decays(&self, tensor: usize) -> bool {
-        let sgd = matches!(&self.config.formulation, Formulation::Hybrid(hybrid) if hybrid.base.sgd().is_some());
-        sgd && self.members[tensor].weight_decay.unwrap_or(self.config.weight_decay) != 0.0
+        let sgd = matches!(&self.0.plan.config.formulation, Formulation::Hybrid(h) if h.base.sgd().is_some());
+        sgd && self.0.places[tensor].weight_decay != 0.0
     }
 }
 
@@ -36,12 +33,12 @@ impl Formula for Traces<'_> {
     }
 
     fn pass<N: Number>(&self, tensor: usize, theta: N, g: N, state: [N; BUFFERS], _: &[N]) -> Pass<N> {
-        let (config, member) = (self.config, &self.members[tensor]);
+        let (config, place) = (self.0.plan.config, &self.0.places[tensor]);
         let (a, m, v) = Decays::<N>::new(&config.traces).update(g, state[A], state[M], state[V]);
         let q = memory(m, v, N::from_f64(config.signals.eps));
         let mut writes = vec![(A, a), (M, m), (V, v), (X, q)];
         let mut terms = vec![Term::Sum(g.abs()), Term::Sum(a), Term::Sum(q), Term::Square(g)];
-        match BaseScalars::<N>::new(config, member.steps, member.weight_decay) {
+        match place.scalars.map(|scalars| scalars.cast::<N>()) {
             Some(BaseScalars::Adamw(k)) => {
                 let (b, [mu, second]) = k.direction(g, [state[MU], state[SECOND]]);
                 writes.extend([(MU, mu), (SECOND, second), (B, b)]);
@@ -56,45 +53,53 @@ impl Formula for Traces<'_> {
             Some(BaseScalars::Given) => terms.push(Term::Square(state[B])),
             None => {}
         }
-        if self.trust {
+        if self.0.trusts() {
             terms.push(Term::Square(theta));
         }
-        let writes = writes.into_iter().map(|(buffer, x)| (Target::State(buffer), x)).collect();
-        Pass { writes, terms, log_ratio: None, watched: None }
+        Pass::summing(writes.into_iter().map(|(buffer, x)| (Target::State(buffer), x)).collect(), terms)
+    }
+
+    #[inline(always)]
+    fn block<T: Float>(&self, tensor: usize, mut block: Block<'_, T>, _: &[f64], sums: &mut [f64]) {
+        let config = self.0.plan.config;
+        let (k, eps) = (Decays::<T>::new(&config.traces), T::from_f64(config.signals.eps));
+        let of_traces = kernels::trace(&k, eps, &mut block);
+        sums.iter_mut().zip(of_traces).for_each(|(sum, x)| *sum += x);
+        if let Some(base) = &self.0.places[tensor].scalars {
+            sums[4] += kernels::base_update(&base.cast::<T>(), &mut block);
+        }
+        if self.0.trusts() {
+            sums[5] += square_sum(block.theta);
+        }
     }
 }
 
 /// Coefficient and modulation.
-pub(super) struct Modulate<'a> {
-    pub(super) plan: &'a Plan<'a>,
-    pub(super) places: &'a [Place],
-    /// What each base's first buffer is multiplied with to give μ.
-    pub(super) scales: Vec<f64>,
-    pub(super) watch: Watch,
-}
+pub(super) struct Modulate<'a>(pub(super) &'a Step<'a>);
 
 impl Modulate<'_> {
-    fn of<N: Number>(&self, tensor: usize, alpha: Alpha<N>, kb: N) -> Modulation<N> {
-        self.plan.modulation(&self.places[tensor], alpha, kb)
+    #[inline(always)]
+    fn of<N: Number>(&self, tensor: usize, numbers: &[N]) -> Modulation<N> {
+        let alpha = Alpha::of_numbers(std::array::from_fn(|k| numbers[ALPHA_AT + k]));
+        self.0.plan.modulation(&self.0.places[tensor], alpha, numbers[ALPHA_AT + ALPHA])
     }
 }
 
 impl Formula for Modulate<'_> {
     fn form(&self, tensor: usize) -> (&'static str, u32) {
-        let how = self.of::<f64>(tensor, Alpha::one(), 0.0);
+        let how = self.0.plan.modulation(&self.0.places[tensor], Alpha::one(), 0.0);
         let shape = match how.shape {
             Shape::Direct { weight_decay } => u32::from(weight_decay != 0.0),
             Shape::Residual => 2,
             Shape::Signal => 3,
             Shape::Base { km, .. } => 4 + u32::from(km != 0.0),
         };
-        let watched = u32::from(self.watch == Watch::Diagnostics) << 3;
+        let watched = u32::from(self.0.watch == Watch::Diagnostics) << 3;
         ("modulate", shape | watched | u32::from(how.log_ratio.is_some()) << 4)
     }
 
     fn pass<N: Number>(&self, tensor: usize, theta: N, g: N, state: [N; BUFFERS], numbers: &[N]) -> Pass<N> {
-        let alpha = Alpha::of_numbers(std::array::from_fn(|k| numbers[ALPHA_AT + k]));
-        let (how, real) = (self.of(tensor, alpha, numbers[ALPHA_AT + ALPHA]), N::from_f64);
+        let (how, real) = (self.of(tensor, numbers), N::from_f64);
         let (alpha_g, alpha) = how.alpha.at(g.abs(), state[A], state[X]);
         let delta = (alpha - alpha_g) * g;
         let x = match how.shape {
@@ -104,7 +109,7 @@ impl Formula for Modulate<'_> {
             Shape::Signal => finite(delta),
             Shape::Base { kb, km } => {
                 let b = kb * state[B];
-                let target = if km == 0.0 { b } else { b + real(km * self.scales[tensor]) * state[MU] };
+                let target = if km == 0.0 { b } else { b + real(km) * state[MU] };
                 (alpha - N::ONE) * target
             }
         };
@@ -113,29 +118,40 @@ impl Formula for Modulate<'_> {
             writes: vec![(Target::State(X), x)],
             terms: vec![Term::Square(x), Term::Dot(x, g)],
             log_ratio: how.log_ratio.map(|eps| [alpha, alpha_g, real(eps)]),
-            watched: (self.watch == Watch::Diagnostics).then_some([alpha, delta, near[0], near[1]]),
+            watched: (self.0.watch == Watch::Diagnostics).then_some([alpha, delta, near[0], near[1]]),
+        }
+    }
+
+    #[inline(always)]
+    fn block<T: Float>(&self, tensor: usize, mut block: Block<'_, T>, numbers: &[f64], sums: &mut [f64]) {
+        let how = self.of(tensor, numbers);
+        match self.0.watch {
+            Watch::Step => kernels::modulate::<T, false>(&how, &mut block, sums),
+            Watch::Diagnostics => kernels::modulate::<T, true>(&how, &mut block, sums),
         }
     }
 }
 
 /// x ← kg g + kx x + kb b + kθ θ.
-pub(super) struct Combine<'a> {
-    pub(super) plan: &'a Plan<'a>,
-    pub(super) places: &'a [Place],
-    pub(super) stage: Stage,
+pub(super) struct Combine<'a>(pub(super) &'a Step<'a>, pub(super) Stage);
+
+impl Combine<'_> {
+    #[inline(always)]
+    fn of<N: Number>(&self, tensor: usize, numbers: &[N]) -> Combination<N> {
+        let at = factors_at(self.1);
+        self.0.plan.combination(&self.0.places[tensor], self.1, [numbers[at], numbers[at + 1]])
+    }
 }
 
 impl Formula for Combine<'_> {
     fn form(&self, tensor: usize) -> (&'static str, u32) {
-        let how: Combination = self.plan.combination(&self.places[tensor], self.stage, [0.0; 2]);
+        let how: Combination = self.0.plan.combination(&self.0.places[tensor], self.1, [0.0; 2]);
         let flags = [how.b != 0.0, how.theta != 0.0, how.finite];
         ("combine", (0..).zip(flags).map(|(k, flag)| u32::from(flag) << k).sum())
     }
 
     fn pass<N: Number>(&self, tensor: usize, theta: N, g: N, state: [N; BUFFERS], numbers: &[N]) -> Pass<N> {
-        let at = factors_at(self.stage);
-        let how = self.plan.combination(&self.places[tensor], self.stage, [numbers[at], numbers[at + 1]]);
-        let real = N::from_f64;
+        let (how, real) = (self.of(tensor, numbers), N::from_f64);
         let mut x = if how.b == 0.0 { how.g * g + how.x * state[X] } else { real(how.b) * state[B] + how.x * state[X] };
         if how.theta != 0.0 {
             x = x + real(how.theta) * theta;
@@ -143,28 +159,11 @@ impl Formula for Combine<'_> {
         if how.finite {
             x = finite(x);
         }
-        Pass {
-            writes: vec![(Target::State(X), x)],
-            terms: vec![Term::Square(x), Term::Dot(x, g)],
-            log_ratio: None,
-            watched: None,
-        }
-    }
-}
-
-/// θ ← keep·θ − factor·u.
-pub(super) struct Finish {
-    pub(super) squares: bool,
-}
-
-impl Formula for Finish {
-    fn form(&self, _: usize) -> (&'static str, u32) {
-        ("apply", u32::from(self.squares))
+        Pass::summing(vec![(Target::State(X), x)], vec![Term::Square(x), Term::Dot(x, g)])
     }
 
-    fn pass<N: Number>(&self, _: usize, theta: N, _: N, state: [N; BUFFERS], numbers: &[N]) -> Pass<N> {
-        let next = numbers[APPLY_AT] * theta - numbers[APPLY_AT + 1] * state[X];
-        let terms = if self.squares { vec![Term::Square(theta)] } else { vec![] };
-        Pass { writes: vec![(Target::Theta, next)], terms, log_ratio: None, watched: None }
+    #[inline(always)]
+    fn block<T: Float>(&self, tensor: usize, mut block: Block<'_, T>, numbers: &[f64], sums: &mut [f64]) {
+        kernels::combine(&self.of(tensor, numbers), &mut block, sums);
     }
 }

@@ -1,64 +1,44 @@
 //! Formulations: how the coefficient α enters the update u.
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 
 use super::base::{Base, BaseAdamw};
 use super::layers::Scope;
 use crate::config::decay::DecayKind;
 use crate::engine::rule::StepContext;
 use crate::error::{Result, check, not_negative, positive};
+use crate::optim::BaseConfig;
 
-/// How the coefficient enters the update.
-///
-/// | formulation | update |
-/// |---|---|
-/// | direct | u = α ⊙ g |
-/// | bounded residual | u = g + d, d = (α − 1) ⊙ g, held to ‖d‖ ≤ r‖g‖ |
-/// | orthogonal residual | u = g + d, d along the part of (α − α_g) ⊙ g orthogonal to g |
-/// | hybrid | u = b + d, b the direction of a base optimizer, any of this crate, d its modulation by α − 1 |
-///
-/// The first three take weight decay as `decay` says, with the strength of [`super::NeuroPlasticConfig::weight_decay`]; a hybrid takes it as its base does.
-#[derive(Debug, Clone, PartialEq, Serialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum Formulation {
-    /// u = α ⊙ g. The default.
-    Direct(Direct),
-    /// The gradient, and a bounded residual.
-    BoundedResidual(BoundedResidual),
-    /// The gradient, and a residual orthogonal to it.
-    OrthogonalResidual(OrthogonalResidual),
-    /// A base optimizer, modulated.
-    Hybrid(Hybrid),
-}
-
-#[derive(Deserialize)]
-#[serde(rename_all = "snake_case")]
-enum Tagged {
-    Direct(Direct),
-    BoundedResidual(BoundedResidual),
-    OrthogonalResidual(OrthogonalResidual),
-    Hybrid(Hybrid),
-}
-
-impl<'de> Deserialize<'de> for Formulation {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
-        Ok(match crate::config::tagged::name_or_map(deserializer)? {
-            Tagged::Direct(x) => Self::Direct(x),
-            Tagged::BoundedResidual(x) => Self::BoundedResidual(x),
-            Tagged::OrthogonalResidual(x) => Self::OrthogonalResidual(x),
-            Tagged::Hybrid(x) => Self::Hybrid(x),
-        })
+tagged! {
+    /// How the coefficient enters the update.
+    ///
+    /// | formulation | update |
+    /// |---|---|
+    /// | direct | u = α ⊙ g |
+    /// | bounded residual | u = g + d, d = (α − 1) ⊙ g, held to ‖d‖ ≤ r‖g‖ |
+    /// | orthogonal residual | u = g + d, d along the part of (α − α_g) ⊙ g orthogonal to g |
+    /// | hybrid | u = b + d, b the direction of a base optimizer, any of this crate, d its modulation by α − 1 |
+    ///
+    /// The first three take weight decay as `decay` says, with the strength of [`super::NeuroPlasticConfig::weight_decay`]; a hybrid takes it as its base does.
+    #[derive(Debug, Clone, PartialEq)]
+    #[non_exhaustive]
+    pub enum Formulation {
+        /// u = α ⊙ g. The default.
+        Direct(Direct),
+        /// The gradient, and a bounded residual.
+        BoundedResidual(BoundedResidual),
+        /// The gradient, and a residual orthogonal to it.
+        OrthogonalResidual(OrthogonalResidual),
+        /// A base optimizer, modulated.
+        Hybrid(Hybrid),
     }
 }
 
 hyper_parameters! {
     /// u = α ⊙ g.
-    #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-    #[serde(deny_unknown_fields, default)]
     pub struct Direct {
         /// Where weight decay enters, `coupled` or `decoupled`. Default coupled.
-        pub decay: DecayKind,
+        pub decay: DecayKind = DecayKind::Coupled;
     }
 }
 
@@ -66,13 +46,11 @@ hyper_parameters! {
     /// ```text
     /// d = (α − 1) ⊙ g;  if ‖d‖ > r‖g‖:  d ← d · r‖g‖/(‖d‖ + 10⁻¹²);  u = g + d
     /// ```
-    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-    #[serde(deny_unknown_fields, default)]
     pub struct BoundedResidual {
         /// r > 0, largest ‖d‖/‖g‖. Default 0.5 (published code).
-        pub max_ratio: f64,
+        pub max_ratio: f64 = 0.5, positive;
         /// Where weight decay enters, `coupled` or `decoupled`. Default coupled.
-        pub decay: DecayKind,
+        pub decay: DecayKind = DecayKind::Coupled;
     }
 }
 
@@ -84,19 +62,21 @@ hyper_parameters! {
     /// ```
     ///
     /// Elements of q and o that are not finite become 0.
-    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-    #[serde(deny_unknown_fields, default)]
     pub struct OrthogonalResidual {
         /// λ ≥ 0. Default 0.1 (published code).
-        pub strength: f64,
+        pub strength: f64 = 0.1, not_negative;
         /// r > 0, largest ‖d‖/‖g‖. Default 0.5 (published code).
-        pub max_ratio: f64,
+        pub max_ratio: f64 = 0.5, positive;
         /// What o is scaled to: its own norm (`raw`) or the gradient's (`match_gradient`). Default `raw`.
-        pub norm: ResidualNorm,
+        pub norm: ResidualNorm = ResidualNorm::default();
         /// κ over the training: `constant`, `{late: p₀}` or `cosine`. Default `constant`.
-        pub schedule: ResidualSchedule,
+        pub schedule: ResidualSchedule = ResidualSchedule::default();
         /// Where weight decay enters, `coupled` or `decoupled`. Default coupled.
-        pub decay: DecayKind,
+        pub decay: DecayKind = DecayKind::Coupled;
+    }
+    check |config| {
+        let ResidualSchedule::Late(start) = config.schedule else { return Ok(()) };
+        check((0.0..1.0).contains(&start), "schedule.late", "a number in [0, 1)", start)
     }
 }
 
@@ -138,21 +118,25 @@ hyper_parameters! {
     ///
     /// The stabilizer comes after: with its defaults ‖u‖ is 1 at most a tensor, and so smaller than b of most bases. See
     /// [`NeuroPlasticConfig::hybrid`](super::NeuroPlasticConfig::hybrid).
-    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-    #[serde(deny_unknown_fields, default)]
     pub struct Hybrid {
         /// The optimizer that gives b and μ: `adamw`, `sgd_momentum`, or another by name, whose learning rate is the hybrid's. Default AdamW.
-        pub base: Base,
+        pub base: Base = Base::Adamw(BaseAdamw::default());
         /// What is modulated: `gain`, `momentum` or `trust_ratio`. Default `gain`.
-        pub target: Target,
+        pub target: Target = Target::default();
         /// The tensors that are modulated: `all`, `conv_only`, `classifier_only`, `early_blocks` or `late_blocks`. Default all.
-        pub scope: Scope,
+        pub scope: Scope = Scope::default();
         /// The part of the training in which they are: `full`, `early`, `middle` or `late`. Default full.
-        pub phase: Phase,
+        pub phase: Phase = Phase::default();
         /// Strength ≥ 0; with 0 the hybrid is its base optimizer, stabilised. Default 0.15 (published code).
-        pub strength: f64,
+        pub strength: f64 = 0.15, not_negative;
         /// r ≥ 0, largest ‖d‖/‖b‖. Default 0.25 (published code).
-        pub max_ratio: f64,
+        pub max_ratio: f64 = 0.25, not_negative;
+    }
+    check |config| {
+        let target = config.target != Target::Momentum || config.base.momentum().is_some();
+        let named = config.base.other().map_or("", BaseConfig::kind);
+        check(target, "base", "a base with an average of gradients for target `momentum`", named)?;
+        config.base.validate()
     }
 }
 
@@ -191,23 +175,7 @@ impl Default for Formulation {
         Self::Direct(Direct::default())
     }
 }
-impl Default for BoundedResidual {
-    fn default() -> Self {
-        Self { max_ratio: 0.5, decay: DecayKind::Coupled }
-    }
-}
-impl Default for OrthogonalResidual {
-    fn default() -> Self {
-        let (norm, schedule) = (ResidualNorm::default(), ResidualSchedule::default());
-        Self { strength: 0.1, max_ratio: 0.5, norm, schedule, decay: DecayKind::Coupled }
-    }
-}
-impl Default for Hybrid {
-    fn default() -> Self {
-        let (target, scope, phase) = (Target::default(), Scope::default(), Phase::default());
-        Self { base: Base::Adamw(BaseAdamw::default()), target, scope, phase, strength: 0.15, max_ratio: 0.25 }
-    }
-}
+
 impl ResidualSchedule {
     /// κ in this epoch.
     pub(super) fn at(self, cx: &StepContext) -> Result<f64> {
@@ -251,32 +219,17 @@ impl Formulation {
     }
 
     /// A hybrid's base, if it is not one of the two that the kernels compute.
-    pub(super) fn other(&self) -> Option<&crate::optim::BaseConfig> {
+    pub(super) fn other(&self) -> Option<&BaseConfig> {
         if let Self::Hybrid(hybrid) = self { hybrid.base.other() } else { None }
     }
 
     pub(super) fn validate(&self) -> Result<()> {
-        let positive = |key: &str, x: f64| positive(&format!("formulation.{key}"), x);
-        let not_negative = |key: &str, x: f64| not_negative(&format!("formulation.{key}"), x);
-        match self {
-            Self::Direct(_) => Ok(()),
-            Self::BoundedResidual(x) => positive("bounded_residual.max_ratio", x.max_ratio),
-            Self::OrthogonalResidual(x) => {
-                not_negative("orthogonal_residual.strength", x.strength)?;
-                positive("orthogonal_residual.max_ratio", x.max_ratio)?;
-                let ResidualSchedule::Late(start) = x.schedule else { return Ok(()) };
-                let key = "formulation.orthogonal_residual.schedule.late";
-                check((0.0..1.0).contains(&start), key, "a number in [0, 1)", start)
-            }
-            Self::Hybrid(x) => {
-                not_negative("hybrid.strength", x.strength)?;
-                not_negative("hybrid.max_ratio", x.max_ratio)?;
-                let target = x.target != Target::Momentum || x.base.momentum().is_some();
-                let expected = "a base with an average of gradients for target `momentum`";
-                let named = x.base.other().map_or("", crate::optim::BaseConfig::kind);
-                check(target, "formulation.hybrid.base", expected, named)?;
-                x.base.validate()
-            }
-        }
+        let (name, checked) = match self {
+            Self::Direct(x) => ("direct", x.in_range()),
+            Self::BoundedResidual(x) => ("bounded_residual", x.in_range()),
+            Self::OrthogonalResidual(x) => ("orthogonal_residual", x.in_range()),
+            Self::Hybrid(x) => ("hybrid", x.in_range()),
+        };
+        checked.map_err(|e| e.below(name))
     }
 }

@@ -3,71 +3,23 @@
 //! Every loop is over one or a few slices with no branch in it, sums apart from what is summed; everything is inlined into the caller that has chosen
 //! the instructions.
 
-use super::NeuroPlasticConfig;
+use super::base::BaseScalars;
 use super::coefficient::Alpha;
-use super::formulation::Formulation;
-use super::passes::{AlphaSums, Combination, Modulation, Shape, Sums};
+use super::passes::{Combination, Modulation, Shape};
 use super::traces::{Decays, memory};
+use crate::engine::chain::{Block, Total};
 use crate::engine::cpu::sums::{dot, fused_sums, reduce_lanes, square_sum, sum};
-use crate::engine::elementwise::{Elementwise, StepInfo};
+use crate::engine::elementwise::Elementwise;
 use crate::engine::number::{Float, Number};
-use crate::optim::{adam, sgd};
+use crate::engine::traced::pass::about;
 
-/// The base optimizer's constants for a tensor's step.
-#[derive(Clone, Copy)]
-pub(super) enum BaseScalars<T> {
-    Adamw(adam::Scalars<T>),
-    Sgd {
-        k: sgd::Scalars<T>,
-        weight_decay: T,
-    },
-    /// b is there already.
-    Given,
-}
-
-impl<T: Number> BaseScalars<T> {
-    pub(super) fn new(config: &NeuroPlasticConfig, t: u64, weight_decay: Option<f64>) -> Option<Self> {
-        let Formulation::Hybrid(hybrid) = &config.formulation else { return None };
-        if hybrid.base.other().is_some() {
-            return Some(Self::Given);
-        }
-        let mut at = StepInfo { t, lr: 0.0, weight_decay: 0.0, numbers: &mut [] };
-        let adamw = hybrid.base.adamw().map(|c| Self::Adamw(c.scalars(&mut at)));
-        let weight_decay = T::from_f64(weight_decay.unwrap_or(config.weight_decay));
-        adamw.or_else(|| hybrid.base.sgd().map(|c| Self::Sgd { k: c.scalars(&mut at), weight_decay }))
-    }
-}
-
-impl<T: Float> BaseScalars<T> {
-    /// What the first buffer is multiplied with to give μ.
-    pub(super) fn momentum_scale(&self) -> f64 {
-        match self {
-            Self::Adamw(k) => k.correction1().to_f64(),
-            Self::Sgd { .. } | Self::Given => 1.0,
-        }
-    }
-}
-
-/// A block of a chunk, in the type that is computed in.
-pub(super) struct Block<'a, T> {
-    pub(super) g: &'a [T],
-    pub(super) theta: &'a [T],
-    pub(super) a: &'a mut [T],
-    pub(super) m: &'a mut [T],
-    pub(super) v: &'a mut [T],
-    pub(super) base: [&'a mut [T]; 2],
-    pub(super) x: &'a mut [T],
-    pub(super) b: &'a mut [T],
-    /// Memory to work in, a block long each.
-    pub(super) spare: [&'a mut [T]; 3],
-}
-
-/// Traces and q, with Σ|g|, Σa, Σq, Σg².
+/// Traces and q; gives Σ|g|, Σa, Σq, Σg².
 #[inline(always)]
-pub(super) fn trace<T: Float>(k: &Decays<T>, eps: T, block: &mut Block<'_, T>, sums: &mut Sums) {
+pub(super) fn trace<T: Float>(k: &Decays<T>, eps: T, block: &mut Block<'_, T>) -> [f64; 4] {
     let n = block.g.len();
-    let (g, a, m) = (&block.g[..n], &mut block.a[..n], &mut block.m[..n]);
-    let (v, q) = (&mut block.v[..n], &mut block.x[..n]);
+    let [a, m, v, _, _, q, _] = &mut block.state;
+    let (g, a, m) = (&block.g[..n], &mut a[..n], &mut m[..n]);
+    let (v, q) = (&mut v[..n], &mut q[..n]);
     for i in 0..n {
         (a[i], m[i], v[i]) = k.update(g[i], a[i], m[i], v[i]);
         q[i] = memory(m[i], v[i], eps);
@@ -78,51 +30,47 @@ pub(super) fn trace<T: Float>(k: &Decays<T>, eps: T, block: &mut Block<'_, T>, s
         #[inline(always)]
         |[g, a, q]| [g.abs(), a, q, g * g],
     );
-    let [signals @ .., g2] = all.unwrap_or_else(
+    all.unwrap_or_else(
         #[cold]
         || [sum(g, T::abs), sum(a, |x| x), sum(q, |x| x), square_sum(g)],
-    );
-    for (total, x) in sums.signals.iter_mut().zip(signals) {
-        *total += x;
-    }
-    sums.g2 += g2;
+    )
 }
 
-/// The base optimizer's update into b, with Σb².
+/// The base optimizer's update into b; gives Σb².
 #[inline(always)]
-pub(super) fn base_update<T: Float>(base: &BaseScalars<T>, block: &mut Block<'_, T>, sums: &mut Sums) {
+pub(super) fn base_update<T: Float>(base: &BaseScalars<T>, block: &mut Block<'_, T>) -> f64 {
     let n = block.g.len();
-    let (g, theta, b) = (&block.g[..n], &block.theta[..n], &mut block.b[..n]);
-    match (base, &mut block.base) {
-        (BaseScalars::Adamw(k), [m, v]) => {
-            let (m, v) = (&mut m[..n], &mut v[..n]);
+    let [_, _, _, mu, second, _, b] = &mut block.state;
+    let (g, theta, b) = (&block.g[..n], &block.theta[..n], &mut b[..n]);
+    match base {
+        BaseScalars::Adamw(k) => {
+            let (m, v) = (&mut mu[..n], &mut second[..n]);
             for i in 0..n {
                 (b[i], [m[i], v[i]]) = k.direction(g[i], [m[i], v[i]]);
             }
         }
-        (BaseScalars::Sgd { k, weight_decay }, [momentum, _]) => {
-            let (momentum, wd) = (&mut momentum[..n], *weight_decay);
+        BaseScalars::Sgd { k, weight_decay } => {
+            let (momentum, wd) = (&mut mu[..n], *weight_decay);
             for i in 0..n {
                 let g = if wd == T::ZERO { g[i] } else { g[i] + wd * theta[i] };
                 (b[i], [momentum[i]]) = crate::SgdConfig::direction(k, theta[i], g, [momentum[i]]);
             }
         }
-        (BaseScalars::Given, _) => {}
+        BaseScalars::Given => {}
     }
-    sums.b2 += square_sum(b);
+    square_sum(b)
 }
 
+/// Writes the modulation over q; adds to its sums.
 #[inline(always)]
-pub(super) fn modulate<T: Float, const WATCH: bool>(
-    how: &Modulation,
-    momentum_scale: f64,
-    block: &mut Block<'_, T>,
-    sums: &mut Sums,
-) {
+pub(super) fn modulate<T: Float, const WATCH: bool>(how: &Modulation, block: &mut Block<'_, T>, sums: &mut [f64]) {
     let alpha = how.alpha.cast::<T>();
     if let Some(eps) = how.log_ratio {
-        sums.log_ratio += log_ratio(&alpha, eps, block);
+        sums[2] += log_ratio(&alpha, eps, block);
     }
+    // What the diagnostics see comes last.
+    let (sums, watched) = sums.split_at_mut(if how.log_ratio.is_some() { 3 } else { 2 });
+    let to = (sums, watched);
     let near = how.near.map(T::from_f64);
     let real = T::from_f64;
     match how.shape {
@@ -132,7 +80,7 @@ pub(super) fn modulate<T: Float, const WATCH: bool>(
                 &alpha,
                 near,
                 block,
-                sums,
+                to,
                 #[inline(always)]
                 |i, _, alpha, g| alpha * g + wd * theta[i],
             );
@@ -141,7 +89,7 @@ pub(super) fn modulate<T: Float, const WATCH: bool>(
             &alpha,
             near,
             block,
-            sums,
+            to,
             #[inline(always)]
             |_, _, alpha, g| alpha * g,
         ),
@@ -149,7 +97,7 @@ pub(super) fn modulate<T: Float, const WATCH: bool>(
             &alpha,
             near,
             block,
-            sums,
+            to,
             #[inline(always)]
             |_, _, alpha, g| (alpha - T::ONE) * g,
         ),
@@ -157,7 +105,7 @@ pub(super) fn modulate<T: Float, const WATCH: bool>(
             &alpha,
             near,
             block,
-            sums,
+            to,
             #[inline(always)]
             |_, alpha_g, alpha, g| {
                 let q = (alpha - alpha_g) * g;
@@ -165,16 +113,17 @@ pub(super) fn modulate<T: Float, const WATCH: bool>(
             },
         ),
         Shape::Base { kb, km } => {
-            let (kb, km) = (real(kb), real(km * momentum_scale));
+            let (kb, km) = (real(kb), real(km));
             let target = std::mem::take(&mut block.spare[2]);
+            let [_, _, _, mu, _, _, b] = &block.state;
             for (i, t) in target.iter_mut().enumerate().take(block.g.len()) {
-                *t = if km == T::ZERO { kb * block.b[i] } else { kb * block.b[i] + km * block.base[0][i] };
+                *t = if km == T::ZERO { kb * b[i] } else { kb * b[i] + km * mu[i] };
             }
             shaped::<T, WATCH>(
                 &alpha,
                 near,
                 block,
-                sums,
+                to,
                 #[inline(always)]
                 |i, _, alpha, _| (alpha - T::ONE) * target[i],
             );
@@ -189,11 +138,12 @@ fn shaped<T: Float, const WATCH: bool>(
     alpha: &Alpha<T>,
     near: [T; 2],
     block: &mut Block<'_, T>,
-    sums: &mut Sums,
+    (sums, watched): (&mut [f64], &mut [f64]),
     f: impl Fn(usize, T, T, T) -> T,
 ) {
     let n = block.g.len();
-    let (g, a, x) = (&block.g[..n], &block.a[..n], &mut block.x[..n]);
+    let [a, _, _, _, _, x, _] = &mut block.state;
+    let (g, a, x) = (&block.g[..n], &a[..n], &mut x[..n]);
     let [used, delta, _] = &mut block.spare;
     let (used, delta) = (&mut used[..n], &mut delta[..n]);
     for i in 0..n {
@@ -206,7 +156,7 @@ fn shaped<T: Float, const WATCH: bool>(
     }
     written(x, g, sums);
     if WATCH && n > 0 {
-        watch(used, delta, near, sums);
+        watch(used, delta, near, watched);
     }
 }
 
@@ -241,7 +191,7 @@ impl<T: Float> Lanes<T> {
 
 /// Σδ² and the statistics of α, in one loop.
 #[inline(always)]
-fn watch<T: Float>(alpha: &[T], delta: &[T], near: [T; 2], sums: &mut Sums) {
+fn watch<T: Float>(alpha: &[T], delta: &[T], near: [T; 2], sums: &mut [f64]) {
     // Sums of α are taken about one of the block's own values.
     let pivot = alpha[0];
     let [off, off2, near_min, near_max, delta2] = [[T::ZERO; WATCH_LANES]; 5];
@@ -259,12 +209,18 @@ fn watch<T: Float>(alpha: &[T], delta: &[T], near: [T; 2], sums: &mut Sums) {
     }
     let [off, off2, near_min, near_max, delta2] =
         reduce_lanes(&[lanes.off, lanes.off2, lanes.near_min, lanes.near_max, lanes.delta2]);
-    let [sum, squares] = AlphaSums::about(alpha.len() as f64, pivot.to_f64(), [off, off2]);
-    sums.delta2 += delta2;
+    let [sum, squares] = about(alpha.len() as f64, pivot.to_f64(), [off, off2]);
     let least = |lanes: [T; WATCH_LANES]| lanes.into_iter().fold(f64::INFINITY, |least, x| least.min(x.to_f64()));
     let most = |lanes: [T; WATCH_LANES]| lanes.into_iter().fold(f64::NEG_INFINITY, |most, x| most.max(x.to_f64()));
     let (min, max) = (least(lanes.min), most(lanes.max));
-    sums.alpha.add(&AlphaSums { sum, squares, min, max, near_min, near_max });
+    for (k, x) in [delta2, sum, squares, min, max, near_min, near_max].into_iter().enumerate() {
+        let total = match k {
+            3 => Total::Least,
+            4 => Total::Most,
+            _ => Total::Sum,
+        };
+        sums[k] = total.add(sums[k], x);
+    }
 }
 
 /// Elements whose ratios are multiplied before a logarithm is taken, and products that are formed side by side.
@@ -276,7 +232,8 @@ const PRODUCTS: usize = 8;
 fn log_ratio<T: Float>(alpha: &Alpha<T>, eps: f64, block: &mut Block<'_, T>) -> f64 {
     const L: usize = PRODUCTS;
     let n = block.g.len();
-    let (g, a, q) = (&block.g[..n], &block.a[..n], &block.x[..n]);
+    let [a, _, _, _, _, q, _] = &block.state;
+    let (g, a, q) = (&block.g[..n], &a[..n], &q[..n]);
     let [over, under, _] = &mut block.spare;
     let (over, under) = (&mut over[..n], &mut under[..n]);
     for i in 0..n {
@@ -305,25 +262,26 @@ fn log_ratio<T: Float>(alpha: &Alpha<T>, eps: f64, block: &mut Block<'_, T>) -> 
 
 /// x ← kg g + kx x + kb b + kθ θ, with Σx² and Σx g.
 #[inline(always)]
-pub(super) fn combine<T: Float>(how: &Combination, block: &mut Block<'_, T>, sums: &mut Sums) {
+pub(super) fn combine<T: Float>(how: &Combination, block: &mut Block<'_, T>, sums: &mut [f64]) {
     let [kg, kx, kb, kt] = [how.g, how.x, how.b, how.theta].map(T::from_f64);
+    let [_, _, _, _, _, x, b] = &mut block.state;
     if kb == T::ZERO {
-        block.x.iter_mut().zip(block.g).for_each(|(x, g)| *x = kg * *g + kx * *x);
+        x.iter_mut().zip(block.g).for_each(|(x, g)| *x = kg * *g + kx * *x);
     } else {
-        block.x.iter_mut().zip(block.b.iter()).for_each(|(x, b)| *x = kb * *b + kx * *x);
+        x.iter_mut().zip(b.iter()).for_each(|(x, b)| *x = kb * *b + kx * *x);
     }
     if kt != T::ZERO {
-        block.x.iter_mut().zip(block.theta).for_each(|(x, theta)| *x += kt * *theta);
+        x.iter_mut().zip(block.theta).for_each(|(x, theta)| *x += kt * *theta);
     }
     if how.finite {
-        block.x.iter_mut().for_each(|x| *x = if x.is_finite() { *x } else { T::ZERO });
+        x.iter_mut().for_each(|x| *x = if x.is_finite() { *x } else { T::ZERO });
     }
-    written(block.x, block.g, sums);
+    written(x, block.g, sums);
 }
 
 /// Σx² and Σx g of what was written.
 #[inline(always)]
-fn written<T: Float>(x: &[T], g: &[T], sums: &mut Sums) {
+fn written<T: Float>(x: &[T], g: &[T], sums: &mut [f64]) {
     let both = fused_sums(
         [x, g],
         #[inline(always)]
@@ -333,6 +291,6 @@ fn written<T: Float>(x: &[T], g: &[T], sums: &mut Sums) {
         #[cold]
         || [square_sum(x), dot(x, g)],
     );
-    sums.out2 += out2;
-    sums.out_g += out_g;
+    sums[0] += out2;
+    sums[1] += out_g;
 }

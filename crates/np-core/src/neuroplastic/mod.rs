@@ -1,21 +1,15 @@
 //! NeuroPlastic: traces → signals → coefficient → formulation → controller → stabiliser, each in a file of its own.
 //!
-//! A step is a few passes over all tensors (`passes` says which, `cpu`, `tensors` and `launched` compute them), with the scalar arithmetic of
-//! the method between them (`scalars`).
+//! A step (`step`) is a few passes over all tensors (`formulas`), with the scalar arithmetic of the method between them (`scalars`). It is written once, for the
+//! CPU, tensor operations and launches.
 
 pub(crate) mod base;
 pub(crate) mod coefficient;
 pub(crate) mod controller;
-mod cpu;
-mod device;
 pub(crate) mod diagnostics;
-#[cfg(any(test, feature = "cuda"))]
 mod formulas;
 pub(crate) mod formulation;
 mod kernels;
-mod kind;
-#[cfg(any(test, feature = "cuda"))]
-mod launched;
 #[cfg(test)]
 mod launched_tests;
 pub(crate) mod layers;
@@ -24,13 +18,11 @@ mod scalars;
 pub(crate) mod signals;
 pub(crate) mod stabilizer;
 mod step;
-mod tensors;
 pub(crate) mod traces;
 
 use std::collections::BTreeMap;
 
 use candle_core::Tensor;
-use serde::{Deserialize, Serialize};
 
 pub use crate::config::decay::DecayKind;
 pub use base::{Base, BaseAdamw, BaseSgd};
@@ -45,13 +37,14 @@ pub use signals::{Normalization, Signals};
 pub use stabilizer::{LayerScale, RmsGain, Stabilizer};
 pub use traces::Traces;
 
-use crate::config::hyper::HyperParameters;
 use crate::engine::any_rule::AnyMemory;
 use crate::engine::apply::Apply;
 use crate::engine::buffer::Buffer;
+use crate::engine::chain;
 use crate::engine::driver::Driver;
 use crate::engine::param_step::ParamStep;
 use crate::engine::rule::{Rule, StepContext};
+use crate::engine::traced::Outcome;
 use crate::error::{Result, not_negative};
 
 optimizer! {
@@ -111,41 +104,32 @@ optimizer! {
 
 hyper_parameters! {
     /// Hyper-parameters of [`NeuroPlastic`], part by part.
-    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-    #[serde(deny_unknown_fields, default)]
-    pub struct NeuroPlasticConfig {
+    pub struct NeuroPlasticConfig = "neuroplastic" {
         /// η, step size, ≥ 0. Default 0.1 (the tuned value of the published MNIST runs).
-        pub lr: f64,
+        pub lr: f64 = 0.1, not_negative;
         /// wd, strength of weight decay, ≥ 0; the formulation says where it enters. Default 0 (published code).
-        pub weight_decay: f64,
+        pub weight_decay: f64 = 0.0, not_negative;
         /// The running averages.
-        pub traces: Traces,
+        pub traces: Traces = Traces::default();
         /// What α is made of.
-        pub signals: Signals,
+        pub signals: Signals = Signals::default();
         /// How signals become α.
-        pub coefficient: Coefficient,
+        pub coefficient: Coefficient = Coefficient::default();
         /// How α enters the update: `direct`, `bounded_residual`, `orthogonal_residual`, or `hybrid` of another optimizer. Default `direct`. The
         /// stabilizer's norm clip holds a hybrid's steps, too: `stabilizer: off` leaves them the size that its base gives them.
-        pub formulation: Formulation,
+        pub formulation: Formulation = Formulation::default();
         /// A controller of the learning rate, if any: `{mode: global}`, `layerwise` or `classifier_only`. Default `null`: none.
-        pub controller: Option<Controller>,
+        pub controller: Option<Controller> = None;
         /// How large an update may be.
-        pub stabilizer: Stabilizer,
+        pub stabilizer: Stabilizer = Stabilizer::default();
     }
-}
-
-impl Default for NeuroPlasticConfig {
-    fn default() -> Self {
-        Self {
-            lr: 0.1,
-            weight_decay: 0.0,
-            traces: Traces::default(),
-            signals: Signals::default(),
-            coefficient: Coefficient::default(),
-            formulation: Formulation::default(),
-            controller: None,
-            stabilizer: Stabilizer::default(),
-        }
+    check |config| {
+        config.traces.in_range().map_err(|e| e.below("traces"))?;
+        config.signals.in_range().map_err(|e| e.below("signals"))?;
+        config.coefficient.in_range().map_err(|e| e.below("coefficient"))?;
+        config.formulation.validate().map_err(|e| e.below("formulation"))?;
+        config.controller.as_ref().map_or(Ok(()), Controller::in_range).map_err(|e| e.below("controller"))?;
+        config.stabilizer.validate().map_err(|e| e.below("stabilizer"))
     }
 }
 
@@ -170,33 +154,10 @@ impl NeuroPlasticConfig {
 /// What is kept from step to step beside the state.
 #[derive(Debug, Default)]
 pub struct Memory {
-    diagnostics: Diagnostics,
+    /// The totals of the diagnostics, and what launches keep.
+    chain: chain::memory::Memory,
     /// That of a hybrid's base.
     base: AnyMemory,
-    on_device: device::OnDevice,
-}
-
-impl HyperParameters for NeuroPlasticConfig {
-    const KIND: &'static str = "neuroplastic";
-
-    fn validate(&self) -> Result<()> {
-        not_negative("lr", self.lr)?;
-        not_negative("weight_decay", self.weight_decay)?;
-        self.traces.validate()?;
-        self.signals.validate()?;
-        self.coefficient.validate()?;
-        self.formulation.validate()?;
-        self.controller.as_ref().map_or(Ok(()), Controller::validate)?;
-        self.stabilizer.validate()
-    }
-
-    fn learning_rate(&self) -> f64 {
-        self.lr
-    }
-
-    fn set_learning_rate(&mut self, lr: f64) {
-        self.lr = lr;
-    }
 }
 
 impl Rule for NeuroPlasticConfig {
@@ -208,6 +169,10 @@ impl Rule for NeuroPlasticConfig {
 
     fn keeps_squares(&self) -> bool {
         true
+    }
+
+    fn clips_on_device(&self) -> bool {
+        self.formulation.other().is_none()
     }
 
     fn buffers(&self, shape: &[usize]) -> Vec<Buffer> {
@@ -230,11 +195,11 @@ impl Rule for NeuroPlasticConfig {
     }
 
     fn directions(&self, cx: &StepContext, work: &mut [ParamStep<'_>], memory: &mut Memory) -> Result<Vec<Apply>> {
-        step::directions(self, cx, work, memory)
+        step::take(self, cx, work, memory, Outcome::Direction)
     }
 
     fn step(&self, cx: &StepContext, work: &mut [ParamStep<'_>], memory: &mut Memory) -> Result<()> {
-        step::step(self, cx, work, memory)
+        step::take(self, cx, work, memory, Outcome::Step).map(drop)
     }
 
     fn average(&self, theta: &Tensor, buffers: &[Tensor]) -> Result<Option<Tensor>> {
@@ -252,13 +217,11 @@ impl Rule for NeuroPlasticConfig {
     }
 
     fn reset_diagnostics(memory: &mut Memory) {
-        memory.diagnostics = Diagnostics::default();
-        memory.on_device.forget();
+        memory.chain.keep(vec![]);
     }
 
     fn diagnostics(memory: &Memory) -> BTreeMap<String, f64> {
-        let mut all = memory.diagnostics.clone();
-        memory.on_device.seen().iter().for_each(|seen| all.add(seen));
-        all.report()
+        // A device that gives nothing back refuses the next step, and says why.
+        Diagnostics::of(memory.chain.kept().unwrap_or_default()).report()
     }
 }

@@ -1,6 +1,6 @@
 //! The scalar arithmetic of a tensor's step, between the passes over its elements: one text, for the host's numbers, and for a device's, where it is recorded.
 
-use super::base::Base;
+use super::base::{Base, BaseScalars};
 use super::coefficient::Alpha;
 use super::diagnostics::{Seen, SeenOrthogonal};
 use super::formulation::{Formulation, Hybrid, OrthogonalResidual, ResidualNorm, Target};
@@ -28,12 +28,16 @@ pub(super) struct Plan<'a> {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Place {
     pub(super) at: Position,
+    pub(super) elements: usize,
     pub(super) lr: f64,
     pub(super) weight_decay: f64,
     pub(super) plasticity: Plasticity,
     /// What a base of the zoo would do with its direction, and its share of η in that.
     pub(super) base: Apply,
     pub(super) ratio: f64,
+    /// Constants of the base that the kernels compute, and what its first buffer is multiplied with to give μ.
+    pub(super) scalars: Option<BaseScalars>,
+    pub(super) momentum_scale: f64,
     /// Which of the controller's sums steers it, and over how many tensors that is.
     pub(super) steered: Option<(usize, usize)>,
 }
@@ -58,10 +62,10 @@ pub(super) enum Stage {
     Last,
 }
 
-impl<N: Number> Default for Found<N> {
-    fn default() -> Self {
-        let none = Sums::default();
-        Self { traces: none, modulated: none, projected: none, combined: none }
+impl Place {
+    /// The number of the sum that steers it; one more than there are where none does.
+    pub(super) fn sum(&self) -> u32 {
+        u32::try_from(self.steered.map_or(Layer::ALL.len(), |(sum, _)| sum)).unwrap_or(u32::MAX)
     }
 }
 
@@ -89,7 +93,6 @@ impl Plan<'_> {
     }
 
     /// What of a tensor's place decides by which operations its numbers are added up: a bit for each thing.
-    #[cfg(any(test, feature = "cuda"))]
     pub(super) fn scopes(&self, at: Position) -> u32 {
         let active = matches!(&self.config.formulation, Formulation::Hybrid(x) if self.gamma(x, at) > 0.0);
         u32::from(active) << 5 | super::diagnostics::scopes(at)
@@ -135,7 +138,8 @@ impl Plan<'_> {
             Formulation::OrthogonalResidual(_) => Shape::Signal,
             Formulation::Hybrid(x) => {
                 let at_momentum = x.target == Target::Momentum && matches!(x.base, Base::Adamw(_) | Base::Other(_));
-                Shape::Base { kb, km: if at_momentum { self.gamma(x, place.at) } else { 0.0 } }
+                let km = if at_momentum { self.gamma(x, place.at) * place.momentum_scale } else { 0.0 };
+                Shape::Base { kb, km }
             }
         };
         Modulation { alpha, shape, near: coefficient.near(), log_ratio: self.watches_ratio().then_some(signals.eps) }

@@ -22,61 +22,38 @@ hyper_parameters! {
     ///
     /// With the default τ the gain stays within a few 10⁻⁴ of 1: the norm clip does the work. `off` in place of settings is neither
     /// of the two.
-    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-    #[serde(deny_unknown_fields, default, remote = "Self")]
+    #[serde(remote = "Self")]
     pub struct Stabilizer {
         /// U > 0, largest norm of a tensor's update, before η. Default 1 (paper); `null`: no clip.
-        pub max_update_norm: Option<f64>,
+        pub max_update_norm: Option<f64> = Some(1.0);
         /// The gain G; `null`: G = 1. Default on (published code).
-        pub rms_gain: Option<RmsGain>,
+        pub rms_gain: Option<RmsGain> = Some(RmsGain::default());
         /// ε > 0. Default 10⁻⁸ (published code).
-        pub eps: f64,
+        pub eps: f64 = 1e-8, positive;
     }
 }
 
 hyper_parameters! {
     /// The gain that draws the root mean square of an update towards a target.
-    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-    #[serde(deny_unknown_fields, default)]
     pub struct RmsGain {
         /// R > 0, target root mean square. Default 0.02 (published code).
-        pub target: f64,
+        pub target: f64 = 0.02, positive;
         /// τ ≥ 0, adaptation rate. Default 0.01 (published code).
-        pub rate: f64,
+        pub rate: f64 = 0.01, not_negative;
         /// ℓ for the early, middle and late third of the model's tensors, > 0. Default 1 each.
-        pub layer_scale: LayerScale,
+        pub layer_scale: LayerScale = LayerScale::default();
     }
 }
 
 hyper_parameters! {
     /// A factor for each third of the model's tensors, by position.
-    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-    #[serde(deny_unknown_fields, default)]
     pub struct LayerScale {
         /// Index < ⌈n/3⌉.
-        pub early: f64,
+        pub early: f64 = 1.0, positive;
         /// ⌈n/3⌉ ≤ index < ⌈2n/3⌉.
-        pub middle: f64,
+        pub middle: f64 = 1.0, positive;
         /// Index ≥ ⌈2n/3⌉.
-        pub late: f64,
-    }
-}
-
-impl Default for LayerScale {
-    fn default() -> Self {
-        Self { early: 1.0, middle: 1.0, late: 1.0 }
-    }
-}
-
-impl Default for RmsGain {
-    fn default() -> Self {
-        Self { target: 0.02, rate: 0.01, layer_scale: LayerScale::default() }
-    }
-}
-
-impl Default for Stabilizer {
-    fn default() -> Self {
-        Self { max_update_norm: Some(1.0), rms_gain: Some(RmsGain::default()), eps: 1e-8 }
+        pub late: f64 = 1.0, positive;
     }
 }
 
@@ -117,18 +94,13 @@ impl Stabilizer {
 
     pub(super) fn validate(&self) -> Result<()> {
         if let Some(u) = self.max_update_norm {
-            check(u.is_finite() && u > 0.0, "stabilizer.max_update_norm", "a number > 0, or `null`", u)?;
+            check(u.is_finite() && u > 0.0, "max_update_norm", "a number > 0, or `null`", u)?;
         }
         if let Some(gain) = &self.rms_gain {
-            positive("stabilizer.rms_gain.target", gain.target)?;
-            not_negative("stabilizer.rms_gain.rate", gain.rate)?;
-            let LayerScale { early, middle, late } = gain.layer_scale;
-            let scales = [("early", early), ("middle", middle), ("late", late)];
-            for (third, scale) in scales {
-                positive(&format!("stabilizer.rms_gain.layer_scale.{third}"), scale)?;
-            }
+            gain.in_range().map_err(|e| e.below("rms_gain"))?;
+            gain.layer_scale.in_range().map_err(|e| e.below("rms_gain.layer_scale"))?;
         }
-        positive("stabilizer.eps", self.eps)
+        self.in_range()
     }
 
     /// What an update with `square_sum` = Σu² over `elements` is multiplied with: clip and gain together.

@@ -1,174 +1,279 @@
-//! One step: the passes, and the scalar arithmetic of the method between them.
+//! One step: passes over all tensors, and between them the arithmetic of `scalars`, whose numbers are in the tensors' rows.
 
-use half::{bf16, f16};
+use np_cuda::table::BUFFERS;
 
-use super::diagnostics::Seen;
-use super::formulation::Formulation;
-use super::kind::Kind;
+use super::base::BaseScalars;
+use super::coefficient::{ALPHA, Alpha};
+use super::diagnostics::{PARAMETER2, Seen, TOTALS, total_of};
+use super::formulas::{Combine, Modulate, Traces};
+use super::formulation::{Formulation, Target};
 use super::layers::Position;
-use super::passes::{Modulation, Passes, Watch};
+use super::passes::{Sums, Watch};
 use super::scalars::{Found, Place, Plan, Stage};
-use super::{Memory, NeuroPlasticConfig, base, cpu, device, tensors};
-use crate::config::plasticity::Layer;
-use crate::engine::apply::{Apply, Seeing, apply_all};
+use super::{Memory, NeuroPlasticConfig, base};
+use crate::config::plasticity::{Layer, Plasticity};
+use crate::engine::apply::Apply;
+use crate::engine::chain::{self, Arithmetic, Chain, Given, Numbers, To, Total};
+use crate::engine::number::Number;
+use crate::engine::param_state::ParamState;
 use crate::engine::param_step::ParamStep;
 use crate::engine::rule::StepContext;
+use crate::engine::traced::Outcome;
 use crate::error::Result;
 
-/// A step: directions, then θ, whose norm is seen on the way.
-pub(super) fn step(
-    config: &NeuroPlasticConfig,
-    cx: &StepContext,
-    work: &mut [ParamStep<'_>],
-    memory: &mut Memory,
-) -> Result<()> {
-    if device::step(config, cx, work, memory)? {
-        return Ok(());
+/// A tensor's state as the passes see it: traces a, m, v; the base optimizer's two buffers; scratch x; scratch b of a hybrid.
+pub(super) const A: usize = 0;
+pub(super) const M: usize = 1;
+pub(super) const V: usize = 2;
+pub(super) const MU: usize = 3;
+pub(super) const SECOND: usize = 4;
+pub(super) const X: usize = 5;
+pub(super) const B: usize = 6;
+
+/// Columns of a tensor's row: sums of the passes.
+const TRACES_AT: usize = 0;
+const MODULATED_AT: usize = TRACES_AT + 6;
+const PROJECTED_AT: usize = MODULATED_AT + 10;
+const COMBINED_AT: usize = PROJECTED_AT + 2;
+const THETA2_AT: usize = COMBINED_AT + 2;
+/// α, and what a hybrid multiplies b with.
+pub(super) const ALPHA_AT: usize = THETA2_AT + 1;
+/// What g and x are multiplied with in either combination.
+const FACTORS_AT: usize = ALPHA_AT + ALPHA + 1;
+/// What θ and u are multiplied with.
+const APPLY_AT: usize = FACTORS_AT + 4;
+/// The tensor's part in each sum of the controller; in the row that is no tensor's, those sums.
+const SIGNALS_AT: usize = APPLY_AT + 2;
+/// What the diagnostics see.
+const SEEN_AT: usize = SIGNALS_AT + Layer::ALL.len();
+const COLUMNS: usize = SEEN_AT + TOTALS;
+
+/// Where the factors of a combination are.
+pub(super) fn factors_at(stage: Stage) -> usize {
+    match stage {
+        Stage::Projection => FACTORS_AT,
+        Stage::Last => FACTORS_AT + 2,
     }
-    let (plan, watch, places) = prepare(config, cx, work, memory)?;
-    let (applies, mut seen) = plan.directions(watch, &places, work)?;
-    let seeing = if cx.diagnostics { Seeing::Squares } else { Seeing::Nothing };
-    let squares = apply_all(work, &applies, seeing)?;
-    for (((place, how), theta2), seen) in places.iter().zip(&applies).zip(squares).zip(&mut seen) {
-        let [parameter2, decay2] = plan.parameter(place, how.keep, theta2);
-        seen.parameter(parameter2, decay2);
-    }
-    seen.iter().for_each(|seen| memory.diagnostics.add(seen));
-    Ok(())
 }
 
-pub(super) fn directions(
+/// A step, or its directions alone.
+pub(super) fn take(
     config: &NeuroPlasticConfig,
     cx: &StepContext,
     work: &mut [ParamStep<'_>],
     memory: &mut Memory,
+    outcome: Outcome,
 ) -> Result<Vec<Apply>> {
-    if let Some(applies) = device::directions(config, cx, work, memory)? {
-        return Ok(applies);
-    }
-    let (plan, watch, places) = prepare(config, cx, work, memory)?;
-    let (applies, seen) = plan.directions(watch, &places, work)?;
-    seen.iter().for_each(|seen| memory.diagnostics.add(seen));
-    Ok(applies)
+    let step = Step::new(config, cx, work, memory)?;
+    memory.chain.keep_first(|| Seen::nothing().0.to_vec());
+    chain::take(&step, cx, work, &mut memory.chain, outcome)
 }
 
-/// What is known before the first pass; a base of the zoo has given its directions by then.
-pub(super) fn prepare<'a>(
-    config: &'a NeuroPlasticConfig,
-    cx: &StepContext,
-    work: &mut [ParamStep<'_>],
-    memory: &mut Memory,
-) -> Result<(Plan<'a>, Watch, Vec<Place>)> {
-    let (kappa, phase) = match &config.formulation {
-        Formulation::OrthogonalResidual(x) => (x.schedule.at(cx)?, true),
-        Formulation::Hybrid(x) => (1.0, x.phase.at(cx)?),
-        _ => (1.0, true),
-    };
-    let plan = Plan { config, gate: config.coefficient.gate(cx), kappa, phase };
-    let watch = if cx.diagnostics { Watch::Diagnostics } else { Watch::Step };
-    let based = match config.formulation.other() {
-        Some(base) => base::directions(base, cx, work, config.weight_decay, &mut memory.base)?,
-        None => work.iter().map(|w| Apply { keep: 1.0, factor: w.lr }).collect(),
-    };
-    let mut places: Vec<Place> = work
-        .iter()
-        .zip(based)
-        .map(|(w, base)| Place {
-            at: Position {
-                index: w.param.index,
-                of: cx.tensors,
-                rank: w.param.var.dims().len(),
-                layer: w.param.settings.neuroplastic.layer,
-                third: w.param.settings.neuroplastic.third,
-            },
-            lr: w.lr,
-            weight_decay: w.weight_decay(config.weight_decay),
-            plasticity: w.param.settings.neuroplastic.plasticity.unwrap_or_default(),
-            base,
-            // With η = 0 nothing moves, whatever the ratio.
-            ratio: if base.factor == w.lr || w.lr == 0.0 { 1.0 } else { base.factor / w.lr },
-            steered: None,
-        })
-        .collect();
-    if let Some(controller) = &config.controller {
-        let mut counts = [0; Layer::ALL.len()];
-        let sums: Vec<Option<usize>> = places.iter().map(|place| controller.sum_for(Layer::of(place.at))).collect();
-        sums.iter().flatten().for_each(|sum| counts[*sum] += 1);
-        places.iter_mut().zip(sums).for_each(|(place, sum)| place.steered = sum.map(|sum| (sum, counts[sum])));
-    }
-    Ok((plan, watch, places))
+/// What is known of a step before the first pass.
+pub(super) struct Step<'a> {
+    pub(super) plan: Plan<'a>,
+    pub(super) places: Vec<Place>,
+    pub(super) watch: Watch,
 }
 
-impl Plan<'_> {
-    /// u of all tensors in their scratch; what is to be done with it, and what the diagnostics see of each.
-    fn directions(
-        &self,
-        watch: Watch,
-        places: &[Place],
+impl<'a> Step<'a> {
+    /// A base of the zoo gives its directions here.
+    pub(super) fn new(
+        config: &'a NeuroPlasticConfig,
+        cx: &StepContext,
         work: &mut [ParamStep<'_>],
-    ) -> Result<(Vec<Apply>, Vec<Seen>)> {
-        let config = self.config;
-        let mut found: Vec<Found> = vec![Found::default(); work.len()];
-        for kind in Kind::ALL {
-            let members: Vec<usize> = (0..work.len()).filter(|&i| Kind::of(&work[i]) == kind).collect();
-            if members.is_empty() {
-                continue;
-            }
-            let of_members: Vec<Place> = members.iter().map(|&i| places[i]).collect();
-            let mut of_kind: Vec<&mut ParamStep<'_>> = work.iter_mut().filter(|w| Kind::of(w) == kind).collect();
-            let done = match kind {
-                Kind::F32 => cpu::with::<f32, _>(config, watch, &mut of_kind, |passes| self.run(&of_members, passes))?,
-                Kind::F64 => cpu::with::<f64, _>(config, watch, &mut of_kind, |passes| self.run(&of_members, passes))?,
-                Kind::F16 => cpu::with::<f16, _>(config, watch, &mut of_kind, |passes| self.run(&of_members, passes))?,
-                Kind::BF16 => {
-                    cpu::with::<bf16, _>(config, watch, &mut of_kind, |passes| self.run(&of_members, passes))?
-                }
-                Kind::Tensors32 | Kind::Tensors64 => {
-                    self.run(&of_members, &mut tensors::TensorPasses::new(config, watch, &mut of_kind))?
-                }
-            };
-            members.into_iter().zip(done).for_each(|(i, done)| found[i] = done);
-        }
-        let mut sums = [0.0; Layer::ALL.len()];
-        for (place, found) in places.iter().zip(&found) {
-            if let Some((sum, _)) = place.steered {
-                sums[sum] += self.signal(found);
-            }
-        }
-        let end = |(place, found): (&Place, &Found)| {
-            let ([keep, factor], seen) = self.end(place, found, &sums);
-            (Apply { keep, factor }, seen)
+        memory: &mut Memory,
+    ) -> Result<Self> {
+        let (kappa, phase) = match &config.formulation {
+            Formulation::OrthogonalResidual(x) => (x.schedule.at(cx)?, true),
+            Formulation::Hybrid(x) => (1.0, x.phase.at(cx)?),
+            _ => (1.0, true),
         };
-        Ok(places.iter().zip(&found).map(end).unzip())
+        let plan = Plan { config, gate: config.coefficient.gate(cx), kappa, phase };
+        let watch = if cx.diagnostics { Watch::Diagnostics } else { Watch::Step };
+        let based = match config.formulation.other() {
+            Some(base) => base::directions(base, cx, work, config.weight_decay, &mut memory.base)?,
+            None => work.iter().map(|w| Apply { keep: 1.0, factor: w.lr }).collect(),
+        };
+        let place = |(w, base): (&ParamStep<'_>, Apply)| {
+            let weight_decay = w.weight_decay(config.weight_decay);
+            let scalars = BaseScalars::new(config, w.param.steps, weight_decay);
+            Place {
+                at: Position {
+                    index: w.param.index,
+                    of: cx.tensors,
+                    rank: w.param.var.dims().len(),
+                    layer: w.param.settings.neuroplastic.layer,
+                    third: w.param.settings.neuroplastic.third,
+                },
+                elements: w.grad.elem_count(),
+                lr: w.lr,
+                weight_decay,
+                plasticity: w.param.settings.neuroplastic.plasticity.unwrap_or_default(),
+                base,
+                // With η = 0 nothing moves, whatever the ratio.
+                ratio: if base.factor == w.lr || w.lr == 0.0 { 1.0 } else { base.factor / w.lr },
+                momentum_scale: scalars.map_or(1.0, |scalars| scalars.momentum_scale(w.grad.dtype())),
+                scalars,
+                steered: None,
+            }
+        };
+        let mut places: Vec<Place> = work.iter().zip(based).map(place).collect();
+        if let Some(controller) = &config.controller {
+            let mut counts = [0; Layer::ALL.len()];
+            let sums: Vec<Option<usize>> = places.iter().map(|place| controller.sum_for(Layer::of(place.at))).collect();
+            sums.iter().flatten().for_each(|sum| counts[*sum] += 1);
+            places.iter_mut().zip(sums).for_each(|(place, sum)| place.steered = sum.map(|sum| (sum, counts[sum])));
+        }
+        Ok(Self { plan, places, watch })
     }
 
-    /// Traces → signals → coefficient → formulation, for all tensors of one kind.
-    fn run(&self, places: &[Place], passes: &mut impl Passes) -> Result<Vec<Found>> {
-        let traces = passes.traces()?;
-        let modulations: Vec<Modulation> = traces
-            .iter()
-            .zip(places)
-            .map(|(s, place)| self.modulation(place, self.alpha(place, s), self.gain(place, s)))
-            .collect();
-        let modulated = passes.modulate(&modulations)?;
-        let mut found: Vec<Found> = traces
-            .into_iter()
-            .zip(modulated)
-            .map(|(traces, modulated)| Found { traces, modulated, ..Found::default() })
-            .collect();
-        for stage in self.stages() {
-            let each: Vec<_> = places
-                .iter()
-                .zip(&found)
-                .map(|(place, found)| self.combination(place, *stage, self.factors(*stage, found)))
-                .collect();
-            for (found, sums) in found.iter_mut().zip(passes.combine(&each)?) {
-                match stage {
-                    Stage::Projection => found.projected = sums,
-                    Stage::Last => found.combined = sums,
-                }
-            }
+    /// Whether a hybrid's gain needs Σθ².
+    pub(super) fn trusts(&self) -> bool {
+        matches!(&self.plan.config.formulation, Formulation::Hybrid(h) if h.target == Target::TrustRatio)
+    }
+
+    /// What the passes have left in a tensor's row.
+    fn found<N: Number>(&self, tensor: usize, own: &[N]) -> Found<N> {
+        let none = Sums::of(self.places[tensor].elements);
+        let (mut traces, mut modulated, mut projected, mut combined) = (none, none, none, none);
+        let v = &own[TRACES_AT..MODULATED_AT];
+        (traces.signals, traces.g2) = ([v[0], v[1], v[2]], v[3]);
+        if matches!(self.plan.config.formulation, Formulation::Hybrid(_)) {
+            traces.b2 = v[4];
         }
-        Ok(found)
+        if self.trusts() {
+            traces.theta2 = v[5];
+        }
+        let v = &own[MODULATED_AT..PROJECTED_AT];
+        (modulated.out2, modulated.out_g) = (v[0], v[1]);
+        let mut watched = 2;
+        if self.plan.watches_ratio() {
+            (modulated.log_ratio, watched) = (v[2], 3);
+        }
+        if self.watch == Watch::Diagnostics {
+            modulated.delta2 = v[watched];
+            modulated.alpha.copy_from_slice(&v[watched + 1..watched + 7]);
+        }
+        (projected.out2, projected.out_g) = (own[PROJECTED_AT], own[PROJECTED_AT + 1]);
+        (combined.out2, combined.out_g) = (own[COMBINED_AT], own[COMBINED_AT + 1]);
+        Found { traces, modulated, projected, combined }
+    }
+}
+
+impl chain::Step for Step<'_> {
+    const COLUMNS: usize = COLUMNS;
+
+    fn places(&self, param: &ParamState) -> [Option<usize>; BUFFERS] {
+        let x = param.buffers.len();
+        let mut places = [Some(0), Some(1), Some(2), None, None, Some(x), None];
+        if let Formulation::Hybrid(hybrid) = &self.plan.config.formulation {
+            // A base of the zoo has whatever buffers it has; one of them may be asked for.
+            let of_base = |name: &str| param.buffers.iter().position(|b| b.name().strip_prefix("base_") == Some(name));
+            places[MU] = hybrid.base.momentum().and_then(of_base);
+            places[SECOND] = hybrid.base.adamw().map(|_| SECOND);
+            places[B] = Some(x + 1);
+        }
+        places
+    }
+
+    fn run(&self, chain: &mut impl Chain) -> Result<()> {
+        chain.pass(&Traces(self), TRACES_AT)?;
+        chain.arithmetic(&Coefficients(self))?;
+        chain.pass(&Modulate(self), MODULATED_AT)?;
+        for stage in self.plan.stages() {
+            chain.arithmetic(&Factors(self, *stage))?;
+            let sums_at = if *stage == Stage::Last { COMBINED_AT } else { PROJECTED_AT };
+            chain.pass(&Combine(self, *stage), sums_at)?;
+        }
+        if self.plan.config.controller.is_some() {
+            chain.arithmetic(&Signals(self))?;
+            let sums = (SIGNALS_AT..SEEN_AT).map(|column| (column, Total::Sum));
+            chain.totals(sums, To::Shared(SIGNALS_AT));
+        }
+        chain.arithmetic(&Ends(self))?;
+        let squares = (self.watch == Watch::Diagnostics).then_some(THETA2_AT);
+        if chain.finish(&Given, X, APPLY_AT, squares)? {
+            chain.arithmetic(&Parameters(self))?;
+        }
+        chain.totals((0..TOTALS).map(|place| (SEEN_AT + place, total_of(place))), To::Kept);
+        Ok(())
+    }
+}
+
+/// α and the gain of a hybrid, from the traces' sums.
+struct Coefficients<'a>(&'a Step<'a>);
+
+impl Arithmetic for Coefficients<'_> {
+    fn form(&self, tensor: usize) -> (&'static str, u32) {
+        ("coefficients", u32::from(self.0.places[tensor].plasticity == Plasticity::Off))
+    }
+
+    fn of<N: Number>(&self, tensor: usize, numbers: Numbers<'_, N>) -> Vec<(usize, N)> {
+        let (Step { plan, places, .. }, traces) = (self.0, self.0.found(tensor, numbers.own).traces);
+        let (alpha, gain): (Alpha<N>, N) = (plan.alpha(&places[tensor], &traces), plan.gain(&places[tensor], &traces));
+        (ALPHA_AT..).zip(alpha.numbers().into_iter().chain([gain])).collect()
+    }
+}
+
+/// Factors of a combination.
+struct Factors<'a>(&'a Step<'a>, Stage);
+
+impl Arithmetic for Factors<'_> {
+    fn form(&self, _: usize) -> (&'static str, u32) {
+        ("factors", u32::from(self.1 == Stage::Last))
+    }
+
+    fn of<N: Number>(&self, tensor: usize, numbers: Numbers<'_, N>) -> Vec<(usize, N)> {
+        (factors_at(self.1)..).zip(self.0.plan.factors(self.1, &self.0.found(tensor, numbers.own))).collect()
+    }
+}
+
+/// A tensor's part in the controller's sums: its signal in one of them, and 0, which changes no sum, in the others.
+struct Signals<'a>(&'a Step<'a>);
+
+impl Arithmetic for Signals<'_> {
+    fn form(&self, tensor: usize) -> (&'static str, u32) {
+        ("signals", self.0.places[tensor].sum())
+    }
+
+    fn of<N: Number>(&self, tensor: usize, numbers: Numbers<'_, N>) -> Vec<(usize, N)> {
+        let signal = self.0.plan.signal(&self.0.found(tensor, numbers.own));
+        let sum = self.0.places[tensor].steered.map(|(sum, _)| sum);
+        (0..Layer::ALL.len()).map(|k| (SIGNALS_AT + k, if sum == Some(k) { signal } else { N::ZERO })).collect()
+    }
+}
+
+/// Controller and stabiliser, and what the diagnostics see.
+struct Ends<'a>(&'a Step<'a>);
+
+impl Arithmetic for Ends<'_> {
+    fn form(&self, tensor: usize) -> (&'static str, u32) {
+        let Step { places, plan, watch } = self.0;
+        let place = &places[tensor];
+        let flags = [*watch == Watch::Diagnostics, place.base.keep == 1.0];
+        let flags: u32 = (0..).zip(flags).map(|(k, flag)| u32::from(flag) << k).sum();
+        ("ends", flags | (plan.scopes(place.at) | place.sum() << 8 | (Layer::of(place.at) as u32) << 16) << 2)
+    }
+
+    fn of<N: Number>(&self, tensor: usize, numbers: Numbers<'_, N>) -> Vec<(usize, N)> {
+        let sums = &numbers.shared[SIGNALS_AT..SEEN_AT];
+        let found = self.0.found(tensor, numbers.own);
+        let (apply, seen) = self.0.plan.end(&self.0.places[tensor], &found, sums);
+        (APPLY_AT..).zip(apply).chain((SEEN_AT..).zip(seen.0)).collect()
+    }
+}
+
+/// What the diagnostics see of θ.
+struct Parameters<'a>(&'a Step<'a>);
+
+impl Arithmetic for Parameters<'_> {
+    fn form(&self, _: usize) -> (&'static str, u32) {
+        ("parameters", 0)
+    }
+
+    fn of<N: Number>(&self, tensor: usize, numbers: Numbers<'_, N>) -> Vec<(usize, N)> {
+        let (keep, theta2) = (numbers.own[APPLY_AT], numbers.own[THETA2_AT]);
+        (SEEN_AT + PARAMETER2..).zip(self.0.plan.parameter(&self.0.places[tensor], keep, theta2)).collect()
     }
 }

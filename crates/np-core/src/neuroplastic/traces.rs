@@ -1,9 +1,7 @@
 //! Traces: the running averages that NeuroPlastic keeps of each parameter's gradient.
 
-use serde::{Deserialize, Serialize};
-
 use crate::engine::number::Number;
-use crate::error::{Result, check};
+use crate::error::fraction;
 
 hyper_parameters! {
     /// The three running averages, none with a bias correction.
@@ -13,32 +11,13 @@ hyper_parameters! {
     /// m ← β₁ m + (1 − β₁) g          momentum
     /// v ← β₂ v + (1 − β₂) g²         variance
     /// ```
-    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-    #[serde(deny_unknown_fields, default)]
     pub struct Traces {
         /// λ, decay of the activity trace, in [0, 1). Default 0.95 (published code).
-        pub activity_decay: f64,
+        pub activity_decay: f64 = 0.95, fraction;
         /// β₁, decay of the momentum, in [0, 1). Default 0.9 (published code).
-        pub beta1: f64,
+        pub beta1: f64 = 0.9, fraction;
         /// β₂, decay of the variance, in [0, 1). Default 0.99 (published code; Adam's is 0.999).
-        pub beta2: f64,
-    }
-}
-
-impl Default for Traces {
-    fn default() -> Self {
-        Self { activity_decay: 0.95, beta1: 0.9, beta2: 0.99 }
-    }
-}
-
-impl Traces {
-    pub(super) fn validate(&self) -> Result<()> {
-        let decays = [
-            ("traces.activity_decay", self.activity_decay),
-            ("traces.beta1", self.beta1),
-            ("traces.beta2", self.beta2),
-        ];
-        decays.iter().try_for_each(|(key, x)| check((0.0..1.0).contains(x), key, "a number in [0, 1)", x))
+        pub beta2: f64 = 0.99, fraction;
     }
 }
 

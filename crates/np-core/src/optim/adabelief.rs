@@ -85,9 +85,6 @@ impl Elementwise for AdaBeliefConfig {
 
     #[inline(always)]
     fn direction<T: Number, const N: usize>(k: &Scalars<T>, _: T, g: T, mut state: [T; N]) -> (T, [T; N]) {
-        if N < 2 {
-            return (g, state);
-        }
         let m = k.first.of(state[0], g);
         let stray = g - m;
         let s = k.second.of(state[1], stray * stray) + k.eps;

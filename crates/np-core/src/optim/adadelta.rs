@@ -50,30 +50,23 @@ optimizer! {
     }
 }
 
-/// What a tensor's step needs: the average, ε.
-#[doc(hidden)]
-#[derive(Debug, Clone, Copy)]
-pub struct Scalars<T>(Average<T>, T);
-
 impl Elementwise for AdadeltaConfig {
     const SQUARES: bool = true;
     const BUFFERS: &'static [&'static str] = &["square_average", "square_step_average"];
-    type Scalars<T: Number> = Scalars<T>;
+    /// The average, ε.
+    type Scalars<T: Number> = (Average<T>, T);
 
     fn weight_decay(&self) -> Decay {
         self.decay.of(self.weight_decay)
     }
 
-    fn scalars<T: Number>(&self, _: &mut StepInfo<'_>) -> Scalars<T> {
-        Scalars(Average::new(self.rho), T::from_f64(self.eps))
+    fn scalars<T: Number>(&self, _: &mut StepInfo<'_>) -> Self::Scalars<T> {
+        (Average::new(self.rho), T::from_f64(self.eps))
     }
 
     #[inline(always)]
-    fn direction<T: Number, const N: usize>(k: &Scalars<T>, _: T, g: T, mut state: [T; N]) -> (T, [T; N]) {
-        if N < 2 {
-            return (g, state);
-        }
-        let Scalars(average, eps) = *k;
+    fn direction<T: Number, const N: usize>(k: &Self::Scalars<T>, _: T, g: T, mut state: [T; N]) -> (T, [T; N]) {
+        let (average, eps) = *k;
         let s = average.of(state[0], g * g);
         let u = (state[1] + eps).sqrt() / (s + eps).sqrt() * g;
         (state[0], state[1]) = (s, average.of(state[1], u * u));

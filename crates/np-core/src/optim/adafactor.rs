@@ -3,7 +3,7 @@
 use crate::config::decay::Decay;
 use crate::engine::apply::Apply;
 use crate::engine::buffer::Buffer;
-use crate::engine::coupled::Launches;
+use crate::engine::chain::memory::Memory;
 use crate::engine::cpu::sums::square_sum;
 use crate::engine::driver::Driver;
 use crate::engine::host;
@@ -61,7 +61,7 @@ optimizer! {
 }
 
 impl Rule for AdafactorConfig {
-    type Memory = Launches;
+    type Memory = Memory;
 
     fn buffers(&self, shape: &[usize]) -> Vec<Buffer> {
         let [batch @ .., rows, cols] = shape else { return vec!["second_moment".into()] };
@@ -76,11 +76,11 @@ impl Rule for AdafactorConfig {
         true
     }
 
-    fn directions(&self, cx: &StepContext, work: &mut [ParamStep<'_>], _: &mut Launches) -> Result<Vec<Apply>> {
+    fn directions(&self, cx: &StepContext, work: &mut [ParamStep<'_>], _: &mut Memory) -> Result<Vec<Apply>> {
         host::directions(self, cx, work)
     }
 
-    fn step(&self, cx: &StepContext, work: &mut [ParamStep<'_>], memory: &mut Launches) -> Result<()> {
+    fn step(&self, cx: &StepContext, work: &mut [ParamStep<'_>], memory: &mut Memory) -> Result<()> {
         let applies = self.directions(cx, work, memory)?;
         host::finish(cx, work, &applies, memory)
     }

@@ -1,7 +1,6 @@
 //! Adagrad: steps that shrink with the sum of squared gradients.
 
 use crate::config::decay::{Decay, DecayKind};
-use crate::engine::buffer::Buffer;
 use crate::engine::driver::Driver;
 use crate::engine::elementwise::{Elementwise, StepInfo};
 use crate::engine::number::Number;
@@ -49,39 +48,32 @@ optimizer! {
     }
 }
 
-/// What a tensor's step needs: ε.
-#[doc(hidden)]
-#[derive(Debug, Clone, Copy)]
-pub struct Scalars<T>(T);
-
 impl Elementwise for AdagradConfig {
     const SQUARES: bool = true;
-    const COUNTS: [usize; 2] = [1, 1];
-    type Scalars<T: Number> = Scalars<T>;
+    const BUFFERS: &'static [&'static str] = &["squares"];
+    /// ε.
+    type Scalars<T: Number> = T;
 
     fn weight_decay(&self) -> Decay {
         self.decay.of(self.weight_decay)
     }
 
-    fn buffers(&self) -> Vec<Buffer> {
-        vec![Buffer::new("squares").filled(self.initial_sum)]
+    fn initial(&self) -> f64 {
+        self.initial_sum
     }
 
     fn step_size(&self, at: &StepInfo<'_>) -> f64 {
         at.lr / (1.0 + at.t.saturating_sub(1) as f64 * self.lr_decay)
     }
 
-    fn scalars<T: Number>(&self, _: &mut StepInfo<'_>) -> Scalars<T> {
-        Scalars(T::from_f64(self.eps))
+    fn scalars<T: Number>(&self, _: &mut StepInfo<'_>) -> T {
+        T::from_f64(self.eps)
     }
 
     #[inline(always)]
-    fn direction<T: Number, const N: usize>(k: &Scalars<T>, _: T, g: T, mut state: [T; N]) -> (T, [T; N]) {
-        if N < 1 {
-            return (g, state);
-        }
+    fn direction<T: Number, const N: usize>(eps: &T, _: T, g: T, mut state: [T; N]) -> (T, [T; N]) {
         let s = state[0] + g * g;
         state[0] = s;
-        (g / (s.sqrt() + k.0), state)
+        (g / (s.sqrt() + *eps), state)
     }
 }

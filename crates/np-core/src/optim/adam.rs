@@ -72,16 +72,16 @@ pub struct Scalars<T> {
 impl<T: Number> Scalars<T> {
     pub(crate) fn new(beta1: f64, beta2: f64, eps: f64, t: u64) -> Self {
         let t = i32::try_from(t).unwrap_or(i32::MAX);
-        let real = T::from_f64;
-        Self {
-            beta1: real(beta1),
-            beta2: real(beta2),
-            one_minus_beta1: real(1.0 - beta1),
-            one_minus_beta2: real(1.0 - beta2),
-            correction1: real(1.0 / (1.0 - beta1.powi(t))),
-            correction2: real(1.0 / (1.0 - beta2.powi(t)).sqrt()),
-            eps: real(eps),
-        }
+        let wide = Scalars {
+            beta1,
+            beta2,
+            one_minus_beta1: 1.0 - beta1,
+            one_minus_beta2: 1.0 - beta2,
+            correction1: 1.0 / (1.0 - beta1.powi(t)),
+            correction2: 1.0 / (1.0 - beta2.powi(t)).sqrt(),
+            eps,
+        };
+        wide.cast()
     }
 
     /// 1 / (1 − β₁ᵗ), what the first moment is multiplied with to give m̂.
@@ -92,9 +92,6 @@ impl<T: Number> Scalars<T> {
     /// m̂ / (√v̂ + ε) and the new moments; the third buffer, if there is one, holds AMSGrad's largest v.
     #[inline(always)]
     pub(crate) fn direction<const N: usize>(&self, g: T, mut state: [T; N]) -> (T, [T; N]) {
-        if N < 2 {
-            return (g, state);
-        }
         let m = self.beta1 * state[0] + self.one_minus_beta1 * g;
         let v = self.beta2 * state[1] + self.one_minus_beta2 * (g * g);
         (state[0], state[1]) = (m, v);
@@ -104,6 +101,23 @@ impl<T: Number> Scalars<T> {
             state[2] = top;
         }
         (m * self.correction1 / (top.sqrt() * self.correction2 + self.eps), state)
+    }
+}
+
+impl Scalars<f64> {
+    /// The same in another type.
+    #[inline(always)]
+    pub(crate) fn cast<N: Number>(&self) -> Scalars<N> {
+        let real = N::from_f64;
+        Scalars {
+            beta1: real(self.beta1),
+            beta2: real(self.beta2),
+            one_minus_beta1: real(self.one_minus_beta1),
+            one_minus_beta2: real(self.one_minus_beta2),
+            correction1: real(self.correction1),
+            correction2: real(self.correction2),
+            eps: real(self.eps),
+        }
     }
 }
 

@@ -82,9 +82,6 @@ impl Elementwise for AdamaxConfig {
 
     #[inline(always)]
     fn direction<T: Number, const N: usize>(k: &Scalars<T>, _: T, g: T, mut state: [T; N]) -> (T, [T; N]) {
-        if N < 2 {
-            return (g, state);
-        }
         let (m, s) = (k.first.of(state[0], g), (k.beta2 * state[1]).max(g.abs() + k.eps));
         (state[0], state[1]) = (m, s);
         (m * k.scale / s, state)

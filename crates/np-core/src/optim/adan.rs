@@ -98,9 +98,6 @@ impl Elementwise for AdanConfig {
 
     #[inline(always)]
     fn direction<T: Number, const N: usize>(k: &Scalars<T>, _: T, g: T, mut state: [T; N]) -> (T, [T; N]) {
-        if N < 4 {
-            return (g, state);
-        }
         let d = if k.first { T::ZERO } else { g - state[3] };
         let (m, delta) = (k.gradients.of(state[0], g), k.differences.of(state[1], d));
         let ahead = g + k.beta2 * d;

@@ -85,9 +85,6 @@ impl Elementwise for AsgdConfig {
 
     #[inline(always)]
     fn direction<T: Number, const N: usize>(k: &Scalars<T>, theta: T, g: T, mut state: [T; N]) -> (T, [T; N]) {
-        if N < 1 {
-            return (g, state);
-        }
         let [lambda, step, weight] = k.numbers;
         let u = g + lambda * theta;
         let next = theta - step * u;

@@ -1,7 +1,5 @@
 //! Exponential averages, and their bias correction.
 
-use candle_core::Tensor;
-
 use crate::engine::number::Number;
 
 /// a ← β a + (1 − β) x.
@@ -20,13 +18,6 @@ impl<T: Number> Average<T> {
     #[inline(always)]
     pub(crate) fn of(self, a: T, x: T) -> T {
         self.keep * a + self.add * x
-    }
-}
-
-impl Average<f64> {
-    /// The same on tensors.
-    pub(crate) fn of_tensors(self, a: &Tensor, x: &Tensor) -> candle_core::Result<Tensor> {
-        (a * self.keep)? + (x * self.add)?
     }
 }
 

@@ -1,28 +1,24 @@
 //! Steps of coupled rules by launches on the host, kernels compiled as C++, against the CPU's passes: the same bits, and nothing waited for.
-#![allow(clippy::print_stdout)]
 
 use std::collections::BTreeSet;
 
-use candle_core::{DType, Device, Tensor, Var};
+use candle_core::{DType, Var};
 use np_cuda::machine::Machine;
 use np_cuda::replay::{Launching, Replaying, Replays};
-use np_cuda::table::{CHUNK, Row};
+use np_cuda::table::CHUNK;
 
 use super::lamb::LambConfig;
 use super::lars::LarsConfig;
 use super::prodigy::ProdigyConfig;
 use crate::config::decay::DecayKind;
-use crate::engine::coupled::place;
+use crate::engine::chain::launched::Held;
 use crate::engine::elementwise::host::{Host, compiler};
-use crate::engine::elementwise::nvrtc::Nvrtc;
-use crate::engine::elementwise::plan_tests::place as address;
 use crate::engine::gradient_map::GradientMap;
-use crate::engine::gradients;
-use crate::engine::param_state::State;
+use crate::engine::launch_tests::with_work as with_work_of;
+use crate::engine::launch_tests::{Compiler, bits, clipped, places, tensor};
 use crate::engine::param_step::ParamStep;
-use crate::engine::places::Place;
-use crate::engine::summed::coupled::{Held, Run};
-use crate::{Backend, Driver, Options, Result, Rule, StepContext};
+use crate::engine::traced::Outcome;
+use crate::{Backend, Driver, Options, Rule, StepContext};
 
 /// A matrix of a chunk and some, part of a block, an empty one, part of a lane, zeros.
 const SHAPES: [&[usize]; 5] = [&[2, CHUNK / 2 + 519], &[1000], &[0, 3], &[1, 5], &[2, 3]];
@@ -31,32 +27,28 @@ const CX: StepContext = StepContext { epoch: 1, epochs: None, tensors: 5, diagno
 
 /// A rule whose steps are launches.
 trait Launches: Rule {
-    fn launches(&self, work: &[ParamStep<'_>], run: Run<'_, impl Machine>) -> Result<()>;
+    fn launches(&self, work: &[ParamStep<'_>], machine: &mut impl Machine, held: &mut Held);
 }
 
 impl Launches for LambConfig {
-    fn launches(&self, work: &[ParamStep<'_>], run: Run<'_, impl Machine>) -> Result<()> {
-        self.launch(work, run)
+    fn launches(&self, work: &[ParamStep<'_>], machine: &mut impl Machine, held: &mut Held) {
+        let step = self.plan(work);
+        held.step(machine, &step, &places(&step, work), &[], Outcome::Step).unwrap();
     }
 }
 
 impl Launches for LarsConfig {
-    fn launches(&self, work: &[ParamStep<'_>], run: Run<'_, impl Machine>) -> Result<()> {
-        self.launch(work, run)
+    fn launches(&self, work: &[ParamStep<'_>], machine: &mut impl Machine, held: &mut Held) {
+        let step = self.plan(work);
+        held.step(machine, &step, &places(&step, work), &[], Outcome::Step).unwrap();
     }
 }
 
 impl Launches for ProdigyConfig {
-    fn launches(&self, work: &[ParamStep<'_>], run: Run<'_, impl Machine>) -> Result<()> {
-        self.launch(work, [self.d0, self.d0, 0.0, 0.0], run)
+    fn launches(&self, work: &[ParamStep<'_>], machine: &mut impl Machine, held: &mut Held) {
+        let step = self.plan(work);
+        held.step(machine, &step, &places(&step, work), &[self.d0, self.d0, 0.0, 0.0], Outcome::Step).unwrap();
     }
-}
-
-fn tensor(shape: &[usize], seed: usize, scale: f64, dtype: DType) -> Tensor {
-    let n = shape.iter().product();
-    let numbers: Vec<f64> =
-        (0..n).map(|i| (((i * 7919 + seed * 104_729) % 2003) as f64 / 1000.0 - 1.0) * scale).collect();
-    Tensor::from_vec(numbers, shape, &Device::Cpu).unwrap().to_dtype(dtype).unwrap()
 }
 
 /// The last parameter is zero.
@@ -81,65 +73,18 @@ fn with_work<R: Rule, T>(
     scale: f64,
     f: impl FnOnce(&R, &mut [ParamStep<'_>]) -> T,
 ) -> T {
-    let (rule, lr) = (driver.rule.clone(), driver.rule.learning_rate());
-    let mut work: Vec<ParamStep<'_>> = driver
-        .params
-        .iter_mut()
-        .enumerate()
-        .filter(|(i, _)| (step, *i) != (1, 3))
-        .map(|(i, param)| {
-            param.steps += 1;
-            let grad = tensor(param.var.dims(), 10 * step + i, scale * (0.5 + i as f64), param.var.dtype());
-            ParamStep { lr: lr * param.settings.lr_scale, param, grad, map }
-        })
-        .collect();
-    f(&rule, &mut work)
-}
-
-fn places(work: &[ParamStep<'_>]) -> Vec<Place> {
-    let one = |w: &ParamStep<'_>| {
-        let state: Vec<u64> = match &w.param.state {
-            State::F32(data) => data.iter().map(|x| x.as_ptr() as u64).collect(),
-            State::F64(data) => data.iter().map(|x| x.as_ptr() as u64).collect(),
-            State::Tensors(_) => vec![],
-        };
-        let row = Row { theta: address(w.param.var.as_tensor()), gradient: address(&w.grad), ..Row::default() };
-        place(w, row, &state)
-    };
-    work.iter().map(one).collect()
-}
-
-fn bits<R: Rule>(driver: &Driver<R>) -> Vec<(String, Vec<u64>)> {
-    let of = |t: &Tensor| {
-        let wide = t.to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1::<f64>().unwrap();
-        wide.into_iter().map(f64::to_bits).collect::<Vec<u64>>()
-    };
-    let mut all: Vec<_> = driver.params.iter().map(|p| (p.name.clone(), of(p.var.as_tensor()))).collect();
-    all.extend(driver.state().unwrap().tensors.iter().map(|(name, t)| (name.clone(), of(t))));
-    all
+    with_work_of(driver, step, map, |i| ((step, i) != (1, 3)).then_some(scale * (0.5 + i as f64)), f)
 }
 
 /// Steps on the host's machine against the passes, with gradients of this scale read through `map`; gives the machine and what is kept.
-fn check<R: Launches>(
-    rule: &R,
-    dtypes: [DType; 2],
-    steps: usize,
-    map: GradientMap,
-    scale: f64,
-) -> (Host, Held, R::Memory) {
+fn check<R: Launches>(rule: &R, dtypes: [DType; 2], steps: usize, map: GradientMap, scale: f64) -> (Host, R::Memory) {
     let (mut ours, mut loops) = (driver(rule, dtypes, 1.0), driver(rule, dtypes, 1.0));
     let (mut host, mut held, mut memory) = (Host::default(), Held::default(), R::Memory::default());
     for step in 0..steps {
-        with_work(&mut ours, step, map, scale, |rule, w| {
-            let places = places(w);
-            rule.launches(w, Run::new(&mut host, &mut held, &places)).unwrap();
-        });
+        with_work(&mut ours, step, map, scale, |rule, w| rule.launches(w, &mut host, &mut held));
         with_work(&mut loops, step, map, scale, |rule, w| {
-            if let Some(most) = map.norm {
-                let norm = gradients::norm(&w.iter().map(|w| Some(w.grad.clone())).collect::<Vec<_>>()).unwrap();
-                let map = GradientMap { scale: (most / (norm + 1e-6)).min(1.0), norm: None, ..map };
-                w.iter_mut().for_each(|w| w.map = map);
-            }
+            let map = clipped(map, w);
+            w.iter_mut().for_each(|w| w.map = map);
             Rule::step(rule, &CX, w, &mut memory)
         })
         .unwrap();
@@ -148,7 +93,7 @@ fn check<R: Launches>(
         }
     }
     assert_eq!(host.waits, 0, "{}", R::KIND);
-    (host, held, memory)
+    (host, memory)
 }
 
 const F32: [DType; 2] = [DType::F32; 2];
@@ -193,23 +138,21 @@ fn an_estimate_stays_on_the_machine() {
         (ProdigyConfig { safeguard_warmup: true, ..prodigy() }, F32, 1, 0.0),
     ];
     for (rule, dtypes, steps, scale) in asked {
-        let (mut host, mut held, memory) = check(&rule, dtypes, steps, LIMIT, scale);
-        // Two stages, two passes of each type, sums of each tensor and of all.
-        let launches = steps * (4 + 2 * BTreeSet::from(dtypes.map(|dtype| dtype.as_str())).len());
+        let (mut host, memory) = check(&rule, dtypes, steps, LIMIT, scale);
+        // Arithmetic before and after the first pass, and of the estimate; two passes of each type; sums of each tensor and of all.
+        let launches = steps * (5 + 2 * BTreeSet::from(dtypes.map(|dtype| dtype.as_str())).len());
         assert_eq!(host.launched.iter().map(|(_, count)| count).sum::<usize>(), launches, "{:?}", host.launched);
-        let ours = held.shared(&mut host).unwrap().unwrap();
+        let ours = Held::kept(&mut host, 4).unwrap();
         let expected: Vec<f64> = Rule::shared(&rule, &memory).unwrap().iter().map(|(_, x)| *x).collect();
         assert_eq!(ours, expected, "{rule:?}");
         assert_eq!(ours[3], if scale == 0.0 { 0.0 } else { steps as f64 });
-        // As before a state is loaded: the machine's counts no more.
-        held.unshare();
-        assert_eq!(held.shared(&mut host).unwrap(), None);
     }
 }
 
-/// What is shared is read from one place and written to another, which change places: two lists of launches, each replayed when it comes up for the second time.
+/// The norm of all gradients, about 100, stays on the machine.
+/// What is launched is the same step after step, or two lists that take turns: from then on it is replayed, with the same bits.
 #[test]
-fn steps_that_take_turns_are_replayed() {
+fn launches_are_replayed() {
     if !compiler() {
         return;
     }
@@ -220,20 +163,17 @@ fn steps_that_take_turns_are_replayed() {
     // At step 1 a parameter has no gradient.
     for step in [0, 2, 3, 4, 5, 6] {
         with_work(&mut ours, step, LIMIT, 1.0, |rule, w| {
-            let places = places(w);
             let mut machine = Replaying::new(&mut host, &mut replays, Launching::Graph);
-            rule.launches(w, Run::new(&mut machine, &mut held, &places)).unwrap();
+            rule.launches(w, &mut machine, &mut held);
             machine.finish().unwrap();
         });
         with_work(&mut loops, step, LIMIT, 1.0, |rule, w| Rule::step(rule, &CX, w, &mut memory)).unwrap();
         assert_eq!(bits(&ours), bits(&loops), "step {step}");
         replayed.push(host.replays);
     }
-    // The first step is in pieces, as buffers grow. The second and third are what is replayed in all others.
-    assert_eq!((replayed, host.waits), (vec![0, 0, 0, 1, 2, 3], 0));
+    assert_eq!((replayed[5], host.waits), (replayed[4] + 1, 0), "{replayed:?}");
 }
 
-/// The norm of all gradients, about 100, stays on the machine.
 #[test]
 fn gradients_are_clipped_on_the_machine() {
     if !compiler() {
@@ -258,8 +198,7 @@ fn norms_out_of_range_are_found_of_scaled_numbers() {
         let dtypes = [DType::F64; 2];
         let (mut ours, mut loops) = (driver(&rule, dtypes, scale), driver(&rule, dtypes, scale));
         with_work(&mut ours, 0, GradientMap::IDENTITY, scale, |rule, w| {
-            let places = places(w);
-            rule.launches(w, Run::new(&mut Host::default(), &mut Held::default(), &places)).unwrap();
+            rule.launches(w, &mut Host::default(), &mut Held::default());
         });
         with_work(&mut loops, 0, GradientMap::IDENTITY, scale, |rule, w| {
             Rule::step(rule, &CX, w, &mut Default::default())
@@ -273,54 +212,20 @@ fn norms_out_of_range_are_found_of_scaled_numbers() {
     }
 }
 
-/// A machine that compiles what it is asked to run, and runs nothing.
-struct Compiler {
-    nvrtc: Nvrtc,
-    seen: BTreeSet<String>,
-}
-
-impl Machine for Compiler {
-    fn upload(&mut self, _: usize, _: &[u8]) -> np_cuda::Result<u64> {
-        Ok(0)
-    }
-
-    fn reserve(&mut self, _: usize, _: usize) -> np_cuda::Result<u64> {
-        Ok(0)
-    }
-
-    fn launch(&mut self, text: &str, name: &str, _: usize, _: u32, words: &[u64]) -> np_cuda::Result<()> {
-        // Every kernel is given as many parameters as it has.
-        let (_, parameters) = text.split_once(&format!(" {name}(")).unwrap();
-        let parameters = parameters.split_once(')').unwrap().0;
-        assert_eq!(parameters.matches(',').count() + 1, words.len(), "{name}({parameters})");
-        if self.seen.insert(text.to_string()) {
-            self.nvrtc.check(text, name);
-        }
-        Ok(())
-    }
-
-    fn numbers(&mut self, _: usize, count: usize) -> np_cuda::Result<Vec<f64>> {
-        Ok(vec![1.0; count])
-    }
-}
-
 #[test]
-fn every_pass_and_stage_compiles() {
-    let Some(nvrtc) = Nvrtc::find() else { return };
-    let mut compiler = Compiler { nvrtc, seen: BTreeSet::new() };
+fn every_pass_compiles() {
     fn all<R: Launches>(compiler: &mut Compiler, rule: &R) {
         for dtype in [DType::F32, DType::F64, DType::BF16, DType::F16] {
             let map = GradientMap { norm: Some(1.0), ..GradientMap::IDENTITY };
             with_work(&mut driver(rule, [dtype; 2], 1.0), 0, map, 1.0, |rule, w| {
-                let places = places(w);
-                rule.launches(w, Run::new(compiler, &mut Held::default(), &places)).unwrap();
+                rule.launches(w, compiler, &mut Held::default());
             });
         }
     }
+    let Some(mut compiler) = Compiler::find() else { return };
     all(&mut compiler, &lamb());
     all(&mut compiler, &lars());
     all(&mut compiler, &prodigy());
     all(&mut compiler, &LarsConfig { momentum: 0.0, nesterov: false, ..lars() });
-    println!("{} kernels compiled", compiler.seen.len());
-    assert!(compiler.seen.len() > 20, "only {}", compiler.seen.len());
+    compiler.count(20);
 }

@@ -1,19 +1,21 @@
 //! LAMB: Adam's direction at the length of the weights, layer by layer.
 
+use np_cuda::table::BUFFERS;
+
 use crate::config::decay::Decay;
-use crate::engine::apply::{Apply, Seeing, apply_all};
+use crate::engine::apply::Apply;
 use crate::engine::buffer::Buffer;
-use crate::engine::coupled::Launches;
-use crate::engine::cpu::sums;
+use crate::engine::chain::memory::Memory;
+use crate::engine::chain::{self, Arithmetic, Block, Chain, Formula, Given, Numbers, Of};
+use crate::engine::cpu::sums::square_sum;
 use crate::engine::driver::Driver;
 use crate::engine::number::{Float, Number};
 use crate::engine::param_step::ParamStep;
-use crate::engine::pass;
-use crate::engine::pass::{Block, Of, Pass};
 use crate::engine::rule::{Rule, StepContext};
+use crate::engine::traced::Outcome;
+use crate::engine::traced::pass::{Pass, Target};
 use crate::error::{Result, fraction, not_negative, positive};
 use crate::optim::average::{Average, correction};
-use candle_core::Tensor;
 
 optimizer! {
     /// LAMB: each tensor's step has the length of the tensor itself, times η; for large batches.
@@ -59,13 +61,31 @@ optimizer! {
     }
 }
 
-/// Moves the moments, writes u, and gives Σθ² and Σu².
+/// A step of these tensors, by what each depends on beside its norms.
+struct Step<'a>(&'a LambConfig, Vec<Trust>);
+
 #[derive(Clone, Copy)]
-struct Moments {
-    beta1: f64,
-    beta2: f64,
-    eps: f64,
+struct Trust {
+    keep: f64,
+    factor: f64,
+    correction: f64,
 }
+
+/// Columns of a tensor's row: keep and factor, then the norms of θ and of u.
+const NORMS_AT: usize = 2;
+
+impl chain::Step for Step<'_> {
+    const COLUMNS: usize = NORMS_AT + 6;
+
+    fn run(&self, chain: &mut impl Chain) -> Result<()> {
+        chain.pass(&Moments(self.0), NORMS_AT)?;
+        chain.arithmetic(&Ratio { step: self, norm_columns: chain.norm_columns() })?;
+        chain.finish(&Given, 2, 0, None).map(drop)
+    }
+}
+
+/// Moves the moments and writes u; gives ‖θ‖ and ‖u‖.
+struct Moments<'a>(&'a LambConfig);
 
 /// β₁, β₂ and ε as numbers of a formula.
 struct Scalars<N>(Average<N>, Average<N>, N);
@@ -79,69 +99,73 @@ impl<N: Number> Scalars<N> {
     }
 }
 
-impl Moments {
+impl Moments<'_> {
     #[inline(always)]
     fn scalars<N: Number>(&self) -> Scalars<N> {
-        Scalars(Average::new(self.beta1), Average::new(self.beta2), N::from_f64(self.eps))
+        Scalars(Average::new(self.0.beta1), Average::new(self.0.beta2), N::from_f64(self.0.eps))
     }
 }
 
-/// What a tensor's step depends on beside its norms.
-#[derive(Clone, Copy)]
-struct Trust {
-    keep: f64,
-    factor: f64,
-    max_weight_norm: f64,
-    eps: f64,
-    correction: f64,
-}
-
-impl Trust {
-    /// What u is multiplied with, from ‖θ‖ and ‖u‖.
-    fn factor<N: Number>(&self, theta: N, u: N) -> N {
-        let real = N::from_f64;
-        let theta = (real(self.keep.abs()) * theta).min(real(self.max_weight_norm));
-        let ratio = theta.if_zero(N::ONE, u.if_zero(N::ONE, theta / (u + real(self.eps))));
-        real(self.factor) * ratio / real(self.correction)
+impl Formula for Moments<'_> {
+    fn form(&self, _: usize) -> (&'static str, u32) {
+        ("lamb", 0)
     }
-}
 
-impl Pass<2> for Moments {
+    fn norms(&self) -> &'static [Of] {
+        &[Of::Theta, Of::State(2)]
+    }
+
+    fn pass<N: Number>(&self, _: usize, _: N, g: N, state: [N; BUFFERS], _: &[N]) -> Pass<N> {
+        let all = self.scalars().of(g, state[0], state[1]);
+        Pass::writing(all.into_iter().enumerate().map(|(k, x)| (Target::State(k), x)).collect())
+    }
+
     #[inline(always)]
-    fn block<T: Float>(&self, block: Block<'_, '_, T>) -> [f64; 2] {
-        let scalars = self.scalars::<T>();
-        let Block { theta, g, state: [m, v, u, ..] } = block else { return [0.0; 2] };
+    fn block<T: Float>(&self, _: usize, block: Block<'_, T>, _: &[f64], sums: &mut [f64]) {
+        let k = self.scalars::<T>();
+        let Block { theta, g, state: [m, v, u, ..], .. } = block;
         for (((g, m), v), u) in g.iter().zip(m.iter_mut()).zip(v.iter_mut()).zip(u.iter_mut()) {
-            [*m, *v, *u] = scalars.of(*g, *m, *v);
+            [*m, *v, *u] = k.of(*g, *m, *v);
         }
-        [sums::square_sum(theta), sums::square_sum(u)]
+        sums[0] += square_sum(theta);
+        sums[1] += square_sum(u);
+    }
+}
+
+/// Keep, and what u is multiplied with.
+struct Ratio<'a> {
+    step: &'a Step<'a>,
+    norm_columns: usize,
+}
+
+impl Arithmetic for Ratio<'_> {
+    fn form(&self, _: usize) -> (&'static str, u32) {
+        ("lamb", 0)
     }
 
-    fn tensors(&self, theta: &Tensor, g: &Tensor, state: &mut [Tensor]) -> candle_core::Result<[Tensor; 2]> {
-        if let [m, v, u, ..] = state {
-            *m = Average::new(self.beta1).of_tensors(m, g)?;
-            *v = Average::new(self.beta2).of_tensors(v, &g.sqr()?)?;
-            *u = (&*m / (v.sqrt()? + self.eps)?)?;
-        }
-        Ok([theta.sqr()?.sum_all()?, state[2].sqr()?.sum_all()?])
+    fn of<N: Number>(&self, tensor: usize, numbers: Numbers<'_, N>) -> Vec<(usize, N)> {
+        let (config, Trust { keep, factor, correction }) = (self.step.0, self.step.1[tensor]);
+        let [theta, u] = chain::norms(&numbers.own[NORMS_AT..], self.norm_columns);
+        let real = N::from_f64;
+        let theta = (real(keep.abs()) * theta).min(real(config.max_weight_norm));
+        let ratio = theta.if_zero(N::ONE, u.if_zero(N::ONE, theta / (u + real(config.eps))));
+        vec![(0, real(keep)), (1, real(factor) * ratio / real(correction))]
     }
 }
 
 impl LambConfig {
-    fn moments(&self) -> Moments {
-        Moments { beta1: self.beta1, beta2: self.beta2, eps: self.eps }
-    }
-
-    fn trust(&self, w: &ParamStep<'_>) -> Trust {
-        let Apply { keep, factor } = Apply::new(w.lr, Decay::Decoupled(w.weight_decay(self.weight_decay)));
-        let t = i32::try_from(w.param.steps).unwrap_or(i32::MAX);
-        let correction = correction(self.beta1, t);
-        Trust { keep, factor, max_weight_norm: self.max_weight_norm, eps: self.eps, correction }
+    fn plan<'a>(&'a self, work: &[ParamStep<'_>]) -> Step<'a> {
+        let trust = |w: &ParamStep<'_>| {
+            let Apply { keep, factor } = Apply::new(w.lr, Decay::Decoupled(w.weight_decay(self.weight_decay)));
+            let t = i32::try_from(w.param.steps).unwrap_or(i32::MAX);
+            Trust { keep, factor, correction: correction(self.beta1, t) }
+        };
+        Step(self, work.iter().map(trust).collect())
     }
 }
 
 impl Rule for LambConfig {
-    type Memory = Launches;
+    type Memory = Memory;
 
     fn keeps_squares(&self) -> bool {
         true
@@ -159,82 +183,11 @@ impl Rule for LambConfig {
         true
     }
 
-    fn directions(&self, _: &StepContext, work: &mut [ParamStep<'_>], _: &mut Launches) -> Result<Vec<Apply>> {
-        let moments = self.moments();
-        pass::for_each(work, |w| {
-            let trust = self.trust(w);
-            let [theta, u] = pass::run(w, &moments)?;
-            let (theta, u) = (pass::norm(w, theta, Of::Theta)?, pass::norm(w, u, Of::State(2))?);
-            Ok(Apply { keep: trust.keep, factor: trust.factor(theta, u) })
-        })
+    fn directions(&self, cx: &StepContext, work: &mut [ParamStep<'_>], memory: &mut Memory) -> Result<Vec<Apply>> {
+        chain::take_each(|work| self.plan(work), cx, work, memory, Outcome::Direction)
     }
 
-    fn step(&self, cx: &StepContext, work: &mut [ParamStep<'_>], memory: &mut Launches) -> Result<()> {
-        #[cfg(feature = "cuda")]
-        if crate::engine::coupled::takes(cx.backend, work) {
-            return memory.run(cx.backend, work, |run| self.launch(work, run));
-        }
-        let applies = self.directions(cx, work, memory)?;
-        apply_all(work, &applies, Seeing::Nothing).map(|_| ())
-    }
-}
-
-/// The step as launches: the same formulas, recorded.
-#[cfg(any(test, feature = "cuda"))]
-mod launched {
-    use np_cuda::machine::Machine;
-    use np_cuda::table::BUFFERS;
-
-    use super::{LambConfig, Moments, Number, ParamStep, Result, Trust};
-    use crate::engine::places::Place;
-    use crate::engine::scalar_stage::Stage;
-    use crate::engine::summed::Formula;
-    use crate::engine::summed::coupled::{Finish, Run, Sums, is_wide, norm, squares};
-    use crate::engine::traced::pass::{Pass, Target};
-
-    struct Launched<'a> {
-        moments: Moments,
-        places: &'a [Place],
-        wide: bool,
-    }
-
-    impl Formula for Launched<'_> {
-        fn form(&self, _: usize) -> (&'static str, u32) {
-            ("lamb", u32::from(self.wide))
-        }
-
-        fn pass<N: Number>(&self, tensor: usize, theta: N, g: N, state: [N; BUFFERS]) -> Pass<N> {
-            let [m, v, u] = self.moments.scalars().of(g, state[0], state[1]);
-            let writes = [m, v, u].into_iter().enumerate().map(|(k, x)| (Target::State(k), x)).collect();
-            let of = |x| squares(x, &self.places[tensor], self.wide);
-            Pass::summing(writes, [of(theta), of(u)].concat())
-        }
-    }
-
-    impl Stage for Vec<Trust> {
-        fn form(&self) -> (&'static str, u32) {
-            ("lamb", 0)
-        }
-
-        fn given<N: Number>(&self, tensor: usize, sums: &[N], _: &[N]) -> Vec<N> {
-            let (theta, u) = sums.split_at(sums.len() / 2);
-            vec![self[tensor].factor(norm(theta), norm(u))]
-        }
-    }
-
-    impl LambConfig {
-        pub(in crate::optim) fn launch(&self, work: &[ParamStep<'_>], mut run: Run<'_, impl Machine>) -> Result<()> {
-            let trust: Vec<Trust> = work.iter().map(|w| self.trust(w)).collect();
-            let keep: Vec<f64> = trust.iter().map(|trust| trust.keep).collect();
-            let places = run.places();
-            let moments = Launched { moments: self.moments(), places, wide: is_wide(places) };
-            let (moments, finish) =
-                (run.pass(&moments, |_| true), run.pass(&Finish { keep: &keep, factor: None, u: 2 }, |_| true));
-            let factor = run.stage(&trust, Sums::Own(moments), finish);
-            run.upload(work.first().and_then(|w| w.map.norm), moments)?;
-            run.launch(moments)?;
-            run.scalars(factor)?;
-            run.launch(finish)
-        }
+    fn step(&self, cx: &StepContext, work: &mut [ParamStep<'_>], memory: &mut Memory) -> Result<()> {
+        chain::take_each(|work| self.plan(work), cx, work, memory, Outcome::Step).map(drop)
     }
 }

@@ -1,18 +1,20 @@
 //! LARS: momentum SGD whose gradients are scaled to the weights, layer by layer.
 
+use np_cuda::table::BUFFERS;
+
 use crate::config::decay::Decay;
-use crate::engine::apply::{Apply, Seeing, apply_all};
+use crate::engine::apply::Apply;
 use crate::engine::buffer::Buffer;
-use crate::engine::coupled::Launches;
-use crate::engine::cpu::sums;
+use crate::engine::chain::memory::Memory;
+use crate::engine::chain::{self, Arithmetic, Block, Chain, Formula, Numbers, Of};
+use crate::engine::cpu::sums::square_sum;
 use crate::engine::driver::Driver;
 use crate::engine::number::{Float, Number};
 use crate::engine::param_step::ParamStep;
-use crate::engine::pass;
-use crate::engine::pass::{Block, Of, Pass};
 use crate::engine::rule::{Rule, StepContext};
+use crate::engine::traced::Outcome;
+use crate::engine::traced::pass::{Pass, Target};
 use crate::error::{Result, check, not_negative, positive, unit};
-use candle_core::Tensor;
 
 optimizer! {
     /// LARS: the gradient of a weight matrix is scaled to a share of the weights' norm before it enters the momentum; for large batches.
@@ -61,29 +63,79 @@ optimizer! {
     }
 }
 
-/// Σθ² and Σg².
-struct Norms;
+/// A step of tensors with these weight decays; what is no matrix has none.
+struct Step<'a>(&'a LarsConfig, Vec<Option<f64>>, Vec<f64>);
 
-impl Pass<2> for Norms {
+/// Columns of a tensor's row: keep and factor, r, then the norms of θ and of g.
+const RATIO_AT: usize = 2;
+const NORMS_AT: usize = 3;
+
+impl chain::Step for Step<'_> {
+    const COLUMNS: usize = NORMS_AT + 6;
+
+    fn run(&self, chain: &mut impl Chain) -> Result<()> {
+        chain.pass(&Norms(self), NORMS_AT)?;
+        chain.arithmetic(&Ratio { step: self, norm_columns: chain.norm_columns() })?;
+        chain.finish(&Update(self), usize::from(self.0.momentum > 0.0), 0, None).map(drop)
+    }
+}
+
+/// ‖θ‖ and ‖g‖ of matrices.
+struct Norms<'a>(&'a Step<'a>);
+
+impl Formula for Norms<'_> {
+    fn form(&self, _: usize) -> (&'static str, u32) {
+        ("lars_norms", 0)
+    }
+
+    fn takes(&self, tensor: usize) -> bool {
+        self.0.1[tensor].is_some()
+    }
+
+    fn norms(&self) -> &'static [Of] {
+        &[Of::Theta, Of::Gradient]
+    }
+
+    fn pass<N: Number>(&self, _: usize, _: N, _: N, _: [N; BUFFERS], _: &[N]) -> Pass<N> {
+        Pass::writing(vec![])
+    }
+
     #[inline(always)]
-    fn block<T: Float>(&self, block: Block<'_, '_, T>) -> [f64; 2] {
-        [sums::square_sum(block.theta), sums::square_sum(block.g)]
-    }
-
-    fn tensors(&self, theta: &Tensor, g: &Tensor, _: &mut [Tensor]) -> candle_core::Result<[Tensor; 2]> {
-        Ok([theta.sqr()?.sum_all()?, g.sqr()?.sum_all()?])
+    fn block<T: Float>(&self, _: usize, block: Block<'_, T>, _: &[f64], sums: &mut [f64]) {
+        sums[0] += square_sum(block.theta);
+        sums[1] += square_sum(block.g);
     }
 }
 
-/// Moves the momentum, if there is one, and writes u, which is the last of the state.
-#[derive(Clone, Copy)]
-struct Update {
-    ratio: f64,
-    weight_decay: f64,
-    momentum: f64,
-    fresh: f64,
-    nesterov: bool,
+/// Keep, factor and r.
+struct Ratio<'a> {
+    step: &'a Step<'a>,
+    norm_columns: usize,
 }
+
+impl Arithmetic for Ratio<'_> {
+    fn form(&self, tensor: usize) -> (&'static str, u32) {
+        ("lars", u32::from(self.step.1[tensor].is_some()))
+    }
+
+    fn of<N: Number>(&self, tensor: usize, numbers: Numbers<'_, N>) -> Vec<(usize, N)> {
+        let (real, decay) = (N::from_f64, self.step.1[tensor]);
+        let ratio = match decay {
+            Some(wd) => {
+                let [theta, g] = chain::norms(&numbers.own[NORMS_AT..], self.norm_columns);
+                let below = g + real(wd) * theta;
+                let ratio = real(self.step.0.trust) * theta / below;
+                N::select_lt(N::ZERO, theta, N::select_lt(N::ZERO, below, ratio, N::ONE), N::ONE)
+            }
+            None => N::ONE,
+        };
+        let Apply { keep, factor } = Apply::new(self.step.2[tensor], Decay::Inside(decay.unwrap_or(0.0)));
+        vec![(0, real(keep)), (1, real(factor)), (RATIO_AT, ratio)]
+    }
+}
+
+/// Moves the momentum, if there is one, and writes u, which comes after it.
+struct Update<'a>(&'a Step<'a>);
 
 /// r, wd, μ and 1 − τ as numbers of a formula; and whether it looks ahead.
 struct Scalars<N> {
@@ -94,13 +146,13 @@ struct Scalars<N> {
     nesterov: bool,
 }
 
-impl Update {
+impl Update<'_> {
     #[inline(always)]
-    fn scalars<N: Number>(&self) -> Scalars<N> {
-        let real = N::from_f64;
-        let (ratio, weight_decay) = (real(self.ratio), real(self.weight_decay));
-        let (momentum, fresh) = (real(self.momentum), real(self.fresh));
-        Scalars { ratio, weight_decay, momentum, fresh, nesterov: self.nesterov }
+    fn scalars<N: Number>(&self, tensor: usize, ratio: N) -> Scalars<N> {
+        let (real, LarsConfig { momentum, dampening, nesterov, .. }) = (N::from_f64, self.0.0);
+        let weight_decay = real(self.0.1[tensor].unwrap_or(0.0));
+        let (momentum, fresh) = (real(*momentum), real(1.0 - dampening));
+        Scalars { ratio, weight_decay, momentum, fresh, nesterov: *nesterov }
     }
 }
 
@@ -120,62 +172,44 @@ impl<N: Number> Scalars<N> {
     }
 }
 
-impl Pass<0> for Update {
-    #[inline(always)]
-    fn block<T: Float>(&self, block: Block<'_, '_, T>) -> [f64; 0] {
-        let k = self.scalars::<T>();
-        let Block { theta, g, state } = block;
-        match state {
-            [b, u, ..] if self.momentum > 0.0 => {
-                for (((theta, g), b), u) in theta.iter().zip(g).zip(b.iter_mut()).zip(u.iter_mut()) {
-                    [*b, *u] = k.of(*theta, *g, *b);
-                }
-            }
-            [u, ..] => {
-                for ((theta, g), u) in theta.iter().zip(g).zip(u.iter_mut()) {
-                    *u = k.gradient(*theta, *g);
-                }
-            }
-            [] => {}
-        }
-        []
+impl Formula for Update<'_> {
+    fn form(&self, _: usize) -> (&'static str, u32) {
+        ("lars", u32::from(self.0.0.momentum > 0.0) + u32::from(self.0.0.nesterov))
     }
 
-    fn tensors(&self, theta: &Tensor, g: &Tensor, state: &mut [Tensor]) -> candle_core::Result<[Tensor; 0]> {
-        let g = ((g + (theta * self.weight_decay)?)? * self.ratio)?;
-        match state {
-            [b, u, ..] => {
-                *b = ((&*b * self.momentum)? + (&g * self.fresh)?)?;
-                *u = if self.nesterov { (g + (&*b * self.momentum)?)? } else { b.clone() };
+    fn pass<N: Number>(&self, tensor: usize, theta: N, g: N, state: [N; BUFFERS], numbers: &[N]) -> Pass<N> {
+        let k = self.scalars(tensor, numbers[RATIO_AT]);
+        Pass::writing(match self.0.0.momentum > 0.0 {
+            true => (0..).map(Target::State).zip(k.of(theta, g, state[0])).collect(),
+            false => vec![(Target::State(0), k.gradient(theta, g))],
+        })
+    }
+
+    #[inline(always)]
+    fn block<T: Float>(&self, tensor: usize, block: Block<'_, T>, numbers: &[f64], _: &mut [f64]) {
+        let k = self.scalars(tensor, T::from_f64(numbers[RATIO_AT]));
+        let Block { theta, g, state: [first, second, ..], .. } = block;
+        if self.0.0.momentum > 0.0 {
+            for (((theta, g), b), u) in theta.iter().zip(g).zip(first.iter_mut()).zip(second.iter_mut()) {
+                [*b, *u] = k.of(*theta, *g, *b);
             }
-            [u] => *u = g,
-            [] => {}
+        } else {
+            for ((theta, g), u) in theta.iter().zip(g).zip(first.iter_mut()) {
+                *u = k.gradient(*theta, *g);
+            }
         }
-        Ok([])
     }
 }
 
 impl LarsConfig {
-    /// r of a matrix, from ‖θ‖ and ‖g‖.
-    fn ratio<N: Number>(&self, theta: N, g: N, weight_decay: f64) -> N {
-        let below = g + N::from_f64(weight_decay) * theta;
-        let ratio = N::from_f64(self.trust) * theta / below;
-        N::select_lt(N::ZERO, theta, N::select_lt(N::ZERO, below, ratio, N::ONE), N::ONE)
-    }
-
-    /// wd of a matrix; what is none has none.
-    fn decay(&self, w: &ParamStep<'_>) -> Option<f64> {
-        (w.param.var.dims().len() > 1).then(|| w.weight_decay(self.weight_decay))
-    }
-
-    fn update(&self, ratio: f64, weight_decay: f64) -> Update {
-        let (momentum, fresh, nesterov) = (self.momentum, 1.0 - self.dampening, self.nesterov);
-        Update { ratio, weight_decay, momentum, fresh, nesterov }
+    fn plan<'a>(&'a self, work: &[ParamStep<'_>]) -> Step<'a> {
+        let decay = |w: &ParamStep<'_>| (w.param.var.dims().len() > 1).then(|| w.weight_decay(self.weight_decay));
+        Step(self, work.iter().map(decay).collect(), work.iter().map(|w| w.lr).collect())
     }
 }
 
 impl Rule for LarsConfig {
-    type Memory = Launches;
+    type Memory = Memory;
 
     fn buffers(&self, _: &[usize]) -> Vec<Buffer> {
         Rule::momentum(self).map(Buffer::new).into_iter().collect()
@@ -189,115 +223,11 @@ impl Rule for LarsConfig {
         true
     }
 
-    fn directions(&self, _: &StepContext, work: &mut [ParamStep<'_>], _: &mut Launches) -> Result<Vec<Apply>> {
-        pass::for_each(work, |w| {
-            let (mut ratio, mut weight_decay) = (1.0, 0.0);
-            if let Some(wd) = self.decay(w) {
-                weight_decay = wd;
-                let [theta, g] = pass::run(w, &Norms)?;
-                let (theta, g) = (pass::norm(w, theta, Of::Theta)?, pass::norm(w, g, Of::Gradient)?);
-                ratio = self.ratio(theta, g, wd);
-            }
-            pass::run(w, &self.update(ratio, weight_decay))?;
-            Ok(Apply::new(w.lr, Decay::Inside(weight_decay)))
-        })
+    fn directions(&self, cx: &StepContext, work: &mut [ParamStep<'_>], memory: &mut Memory) -> Result<Vec<Apply>> {
+        chain::take_each(|work| self.plan(work), cx, work, memory, Outcome::Direction)
     }
 
-    fn step(&self, cx: &StepContext, work: &mut [ParamStep<'_>], memory: &mut Launches) -> Result<()> {
-        #[cfg(feature = "cuda")]
-        if crate::engine::coupled::takes(cx.backend, work) {
-            return memory.run(cx.backend, work, |run| self.launch(work, run));
-        }
-        let applies = self.directions(cx, work, memory)?;
-        apply_all(work, &applies, Seeing::Nothing).map(|_| ())
-    }
-}
-
-/// The step as launches: the same formulas, recorded.
-#[cfg(any(test, feature = "cuda"))]
-mod launched {
-    use np_cuda::machine::Machine;
-    use np_cuda::table::BUFFERS;
-
-    use super::{Apply, Decay, LarsConfig, Number, ParamStep, Result, Update};
-    use crate::engine::places::Place;
-    use crate::engine::scalar_stage::Stage;
-    use crate::engine::summed::Formula;
-    use crate::engine::summed::coupled::{Run, Sums, is_wide, norm, squares};
-    use crate::engine::traced::pass::{Pass, Target};
-
-    /// Σθ² and Σg².
-    struct Norms<'a> {
-        places: &'a [Place],
-        wide: bool,
-    }
-
-    impl Formula for Norms<'_> {
-        fn form(&self, _: usize) -> (&'static str, u32) {
-            ("lars_norms", u32::from(self.wide))
-        }
-
-        fn pass<N: Number>(&self, tensor: usize, theta: N, g: N, _: [N; BUFFERS]) -> Pass<N> {
-            let of = |x| squares(x, &self.places[tensor], self.wide);
-            Pass::summing(vec![], [of(theta), of(g)].concat())
-        }
-    }
-
-    /// Moves B and θ; r is the first argument.
-    struct Steps(Vec<(Update, Apply)>);
-
-    impl Formula for Steps {
-        fn form(&self, tensor: usize) -> (&'static str, u32) {
-            let (update, _) = &self.0[tensor];
-            ("lars", u32::from(update.momentum > 0.0) + u32::from(update.nesterov))
-        }
-
-        fn pass<N: Number>(&self, tensor: usize, theta: N, g: N, state: [N; BUFFERS]) -> Pass<N> {
-            let (update, Apply { keep, factor }) = self.0[tensor];
-            let k = update.scalars::<N>();
-            let mut writes = vec![];
-            let u = if update.momentum > 0.0 {
-                let [b, u] = k.of(theta, g, state[0]);
-                writes.push((Target::State(0), b));
-                u
-            } else {
-                k.gradient(theta, g)
-            };
-            writes.push((Target::Theta, N::from_f64(keep) * theta - N::from_f64(factor) * u));
-            Pass::writing(writes)
-        }
-    }
-
-    /// r of each matrix, whose decay this is.
-    struct Ratios<'a>(&'a LarsConfig, Vec<Option<f64>>);
-
-    impl Stage for Ratios<'_> {
-        fn form(&self) -> (&'static str, u32) {
-            ("lars", 0)
-        }
-
-        fn given<N: Number>(&self, tensor: usize, sums: &[N], _: &[N]) -> Vec<N> {
-            let (theta, g) = sums.split_at(sums.len() / 2);
-            vec![self.0.ratio(norm(theta), norm(g), self.1[tensor].unwrap_or(0.0))]
-        }
-    }
-
-    impl LarsConfig {
-        pub(in crate::optim) fn launch(&self, work: &[ParamStep<'_>], mut run: Run<'_, impl Machine>) -> Result<()> {
-            let decays: Vec<Option<f64>> = work.iter().map(|w| self.decay(w)).collect();
-            let step = |(w, wd): (&ParamStep<'_>, &Option<f64>)| {
-                let wd = wd.unwrap_or(0.0);
-                (self.update(1.0, wd), Apply::new(w.lr, Decay::Inside(wd)))
-            };
-            let steps = Steps(work.iter().zip(&decays).map(step).collect());
-            let places = run.places();
-            let norms = run.pass(&Norms { places, wide: is_wide(places) }, |i| decays[i].is_some());
-            let steps = run.pass(&steps, |_| true);
-            let ratios = run.stage(&Ratios(self, decays), Sums::Own(norms), steps);
-            run.upload(work.first().and_then(|w| w.map.norm), steps)?;
-            run.launch(norms)?;
-            run.scalars(ratios)?;
-            run.launch(steps)
-        }
+    fn step(&self, cx: &StepContext, work: &mut [ParamStep<'_>], memory: &mut Memory) -> Result<()> {
+        chain::take_each(|work| self.plan(work), cx, work, memory, Outcome::Step).map(drop)
     }
 }

@@ -44,30 +44,23 @@ optimizer! {
     }
 }
 
-/// What a tensor's step needs: β₁, 1 − β₁, β₂, 1 − β₂.
-#[doc(hidden)]
-#[derive(Debug, Clone, Copy)]
-pub struct Scalars<T>([T; 4]);
-
 impl Elementwise for LionConfig {
     const MOMENTUM: Option<&'static str> = Some("momentum");
     const BUFFERS: &'static [&'static str] = &["momentum"];
-    type Scalars<T: Number> = Scalars<T>;
+    /// β₁, 1 − β₁, β₂, 1 − β₂.
+    type Scalars<T: Number> = [T; 4];
 
     fn weight_decay(&self) -> Decay {
         Decay::Decoupled(self.weight_decay)
     }
 
-    fn scalars<T: Number>(&self, _: &mut StepInfo<'_>) -> Scalars<T> {
-        Scalars([self.beta1, 1.0 - self.beta1, self.beta2, 1.0 - self.beta2].map(T::from_f64))
+    fn scalars<T: Number>(&self, _: &mut StepInfo<'_>) -> [T; 4] {
+        [self.beta1, 1.0 - self.beta1, self.beta2, 1.0 - self.beta2].map(T::from_f64)
     }
 
     #[inline(always)]
-    fn direction<T: Number, const N: usize>(k: &Scalars<T>, _: T, g: T, mut state: [T; N]) -> (T, [T; N]) {
-        if N < 1 {
-            return (g, state);
-        }
-        let [b1, c1, b2, c2] = k.0;
+    fn direction<T: Number, const N: usize>(k: &[T; 4], _: T, g: T, mut state: [T; N]) -> (T, [T; N]) {
+        let [b1, c1, b2, c2] = *k;
         let u = (b1 * state[0] + c1 * g).sign();
         state[0] = b2 * state[0] + c2 * g;
         (u, state)

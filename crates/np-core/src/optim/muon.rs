@@ -80,11 +80,7 @@ hyper_parameters! {
             check(c.is_finite(), &format!("coefficients.{i}"), "a finite number", c)?;
         }
         check(config.iterations < 100, "iterations", "a number below 100", config.iterations)?;
-        let Fallback { lr_ratio, beta1, beta2, eps } = config.fallback;
-        not_negative("fallback.lr_ratio", lr_ratio)?;
-        check((0.0..1.0).contains(&beta1), "fallback.beta1", "a number in [0, 1)", beta1)?;
-        check((0.0..1.0).contains(&beta2), "fallback.beta2", "a number in [0, 1)", beta2)?;
-        positive("fallback.eps", eps)
+        config.fallback.in_range().map_err(|e| e.below("fallback"))
     }
 }
 
@@ -116,23 +112,15 @@ pub enum Precision {
 
 hyper_parameters! {
     /// AdamW, for what is no matrix.
-    #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-    #[serde(deny_unknown_fields, default)]
     pub struct Fallback {
         /// Its learning rate over η of the matrices, ≥ 0. Default 0.015 (Jordan: 3·10⁻⁴ beside 0.02).
-        pub lr_ratio: f64,
+        pub lr_ratio: f64 = 0.015, not_negative;
         /// β₁, in [0, 1). Default 0.9 (Jordan).
-        pub beta1: f64,
+        pub beta1: f64 = 0.9, fraction;
         /// β₂, in [0, 1). Default 0.95 (Jordan).
-        pub beta2: f64,
+        pub beta2: f64 = 0.95, fraction;
         /// ε > 0. Default 10⁻¹⁰ (Jordan).
-        pub eps: f64,
-    }
-}
-
-impl Default for Fallback {
-    fn default() -> Self {
-        Self { lr_ratio: 0.015, beta1: 0.9, beta2: 0.95, eps: 1e-10 }
+        pub eps: f64 = 1e-10, positive;
     }
 }
 

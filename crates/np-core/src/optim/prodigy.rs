@@ -1,24 +1,21 @@
 //! Prodigy: Adam that finds its own step size.
 
-#[cfg(any(test, feature = "cuda"))]
-mod launched;
-
-use std::cell::RefCell;
+use np_cuda::table::BUFFERS;
 
 use crate::config::decay::{Decay, DecayKind};
-use crate::engine::apply::{Apply, Seeing, apply_all};
+use crate::engine::apply::Apply;
 use crate::engine::buffer::Buffer;
-use crate::engine::coupled::Launches;
+use crate::engine::chain::memory::Memory;
+use crate::engine::chain::{self, Arithmetic, Block, Chain, Formula, Numbers, To, Total};
 use crate::engine::cpu::sums;
 use crate::engine::driver::Driver;
 use crate::engine::number::{Float, Number};
 use crate::engine::param_step::ParamStep;
-use crate::engine::pass;
-use crate::engine::pass::{Block, Pass};
 use crate::engine::rule::{Rule, StepContext};
+use crate::engine::traced::Outcome;
+use crate::engine::traced::pass::{Pass, Target, Term};
 use crate::error::{Result, fraction, not_negative, one_or_more, optional, positive};
 use crate::optim::average::{Average, power};
-use candle_core::Tensor;
 
 optimizer! {
     /// Prodigy: Adam with a step size d η, where d estimates how far the start θ₀ is from a solution.
@@ -78,15 +75,7 @@ optimizer! {
     }
 }
 
-/// What all parameters share, none before the first step, and what keeps it on a device: there it is the device's, until it is asked for.
-#[derive(Debug, Default)]
-pub struct Estimate {
-    shared: Option<Shared<f64>>,
-    /// Reading from the device changes nothing that shows.
-    #[cfg_attr(not(feature = "cuda"), allow(dead_code))]
-    launches: RefCell<Launches>,
-}
-
+/// What all parameters share, kept from step to step.
 #[derive(Debug, Clone, Copy, PartialEq)]
 struct Shared<N> {
     d: N,
@@ -99,7 +88,9 @@ struct Shared<N> {
 }
 
 impl<N: Number> Shared<N> {
-    fn of([d, largest, numerator, updates]: [N; 4]) -> Self {
+    /// From what is kept: four numbers.
+    fn of(kept: &[N]) -> Self {
+        let [d, largest, numerator, updates] = std::array::from_fn(|k| kept[k]);
         Self { d, largest, numerator, updates }
     }
 
@@ -110,7 +101,7 @@ impl<N: Number> Shared<N> {
     /// This where x, which is not negative, is 0, else `other`.
     fn if_zero(self, x: N, other: Self) -> Self {
         let (ours, theirs) = (self.numbers(), other.numbers());
-        Self::of(std::array::from_fn(|k| x.if_zero(ours[k], theirs[k])))
+        Self::of(&std::array::from_fn::<N, 4, _>(|k| x.if_zero(ours[k], theirs[k])))
     }
 }
 
@@ -124,51 +115,13 @@ struct Weights<N> {
     of_s: N,
 }
 
-/// How a parameter's step ends, from d b.
-#[derive(Debug, Clone, Copy)]
-struct End {
-    lr: f64,
-    /// Decoupled weight decay; none for coupled.
-    decay: Option<f64>,
-}
-
-impl End {
-    /// keep and factor; Σ|s| = 0 says that there is nothing to move by.
-    fn apply<N: Number>(self, d: N, bias: N, lengths: N) -> [N; 2] {
-        let step = d * N::from_f64(self.lr) * bias;
-        let keep = match self.decay {
-            Some(wd) => N::ONE - step * N::from_f64(wd),
-            None => N::ONE,
-        };
-        [lengths.if_zero(N::ONE, keep), lengths.if_zero(N::ZERO, step)]
-    }
-}
-
 impl ProdigyConfig {
     fn first(&self) -> Shared<f64> {
         Shared { d: self.d0, largest: self.d0, numerator: 0.0, updates: 0.0 }
     }
 
-    /// # Errors
-    /// Those of copying from a device.
-    #[cfg_attr(not(feature = "cuda"), allow(clippy::unnecessary_wraps))]
-    fn estimate(&self, memory: &Estimate) -> Result<Shared<f64>> {
-        #[cfg(feature = "cuda")]
-        if let Ok(mut launches) = memory.launches.try_borrow_mut()
-            && let Some([d, largest, numerator, updates]) = launches.shared()?.as_deref()
-        {
-            return Ok(Shared::of([*d, *largest, *numerator, *updates]));
-        }
-        Ok(memory.shared.unwrap_or_else(|| self.first()))
-    }
-
     fn beta3(&self) -> f64 {
         self.beta3.unwrap_or(self.beta2.sqrt())
-    }
-
-    /// η of the step: the largest that a group has.
-    fn largest_lr(work: &[ParamStep<'_>]) -> f64 {
-        work.iter().map(|w| w.lr).fold(0.0, f64::max)
     }
 
     fn weights<N: Number>(&self, shared: Shared<N>, lr: f64) -> Weights<N> {
@@ -205,38 +158,110 @@ impl ProdigyConfig {
         shared.if_zero(lengths, next)
     }
 
-    fn moments(&self, w: &ParamStep<'_>, [d, of_s]: [f64; 2]) -> Moments {
-        let coupled = match self.decay {
-            DecayKind::Coupled => w.weight_decay(self.weight_decay),
-            DecayKind::Decoupled => 0.0,
+    fn plan<'a>(&'a self, work: &[ParamStep<'_>]) -> Step<'a> {
+        let tensor = |w: &ParamStep<'_>| {
+            let decay = self.decay.of(w.weight_decay(self.weight_decay));
+            Tensor { lr: w.lr, decay, first: w.param.steps == 1 }
         };
-        let (beta1, beta2, beta3, first) = (self.beta1, self.beta2, self.beta3(), w.param.steps == 1);
-        Moments { beta1, beta2, beta3, d, of_s, coupled, first }
-    }
-
-    fn end(&self, w: &ParamStep<'_>) -> End {
-        let decay = match self.decay.of(w.weight_decay(self.weight_decay)) {
-            Decay::Decoupled(wd) => Some(wd),
-            _ => None,
-        };
-        End { lr: w.lr, decay }
+        // η of the step is the largest that a group has.
+        let lr = work.iter().map(|w| w.lr).fold(0.0, f64::max);
+        Step { config: self, lr, tensors: work.iter().map(tensor).collect() }
     }
 }
 
-/// Moves m, v and s, and gives Σ g (θ₀ − θ) and Σ|s|.
-#[derive(Debug, Clone, Copy)]
-struct Moments {
-    beta1: f64,
-    beta2: f64,
-    beta3: f64,
-    d: f64,
-    /// What g is multiplied with in s.
-    of_s: f64,
-    coupled: f64,
+/// A step of these tensors.
+struct Step<'a> {
+    config: &'a ProdigyConfig,
+    lr: f64,
+    tensors: Vec<Tensor>,
+}
+
+/// What a tensor's step depends on.
+struct Tensor {
+    lr: f64,
+    decay: Decay,
     first: bool,
 }
 
-/// The same as numbers of a formula.
+/// Columns of a tensor's row: d and what g is multiplied with in s; the sums of g (θ₀ − θ) and |s|, in the row that is no tensor's those of all; d⁺ ε; keep and factor.
+const BEFORE_AT: usize = 0;
+const SUMS_AT: usize = 2;
+const EPS_AT: usize = 4;
+const APPLY_AT: usize = 5;
+
+impl chain::Step for Step<'_> {
+    const COLUMNS: usize = APPLY_AT + 2;
+
+    fn run(&self, chain: &mut impl Chain) -> Result<()> {
+        chain.arithmetic(&Before(self))?;
+        chain.pass(&Moments(self), SUMS_AT)?;
+        chain.totals([(SUMS_AT, Total::Sum), (SUMS_AT + 1, Total::Sum)], To::Shared(SUMS_AT));
+        chain.arithmetic(&After(self))?;
+        chain.keep(&Next(self))?;
+        chain.finish(&Direction, 4, APPLY_AT, None).map(drop)
+    }
+}
+
+/// d and what g is multiplied with in s, before the moments move.
+struct Before<'a>(&'a Step<'a>);
+
+impl Arithmetic for Before<'_> {
+    fn form(&self, _: usize) -> (&'static str, u32) {
+        ("prodigy_before", 0)
+    }
+
+    fn of<N: Number>(&self, _: usize, numbers: Numbers<'_, N>) -> Vec<(usize, N)> {
+        let shared = Shared::of(numbers.kept);
+        let Weights { of_s, .. } = self.0.config.weights(shared, self.0.lr);
+        vec![(BEFORE_AT, shared.d), (BEFORE_AT + 1, of_s)]
+    }
+}
+
+/// d⁺ ε, and how each parameter's step ends. Σ|s| = 0 says that there is nothing to move by.
+struct After<'a>(&'a Step<'a>);
+
+impl Arithmetic for After<'_> {
+    fn form(&self, tensor: usize) -> (&'static str, u32) {
+        let decays = matches!(self.0.tensors[tensor].decay, Decay::Decoupled(_));
+        ("prodigy_after", u32::from(self.0.lr > 0.0) << 1 | u32::from(decays))
+    }
+
+    fn of<N: Number>(&self, tensor: usize, numbers: Numbers<'_, N>) -> Vec<(usize, N)> {
+        let (config, Tensor { lr, decay, .. }) = (self.0.config, &self.0.tensors[tensor]);
+        let (shared, real, lengths) = (Shared::of(numbers.kept), N::from_f64, numbers.shared[SUMS_AT + 1]);
+        let Weights { bias, .. } = config.weights(shared, self.0.lr);
+        let step = shared.d * real(*lr) * bias;
+        let keep = if let Decay::Decoupled(wd) = decay { N::ONE - step * real(*wd) } else { N::ONE };
+        let apply = [lengths.if_zero(N::ONE, keep), lengths.if_zero(N::ZERO, step)];
+        let next = self.0.next(numbers);
+        (EPS_AT..).zip([next.d * real(config.eps)].into_iter().chain(apply)).collect()
+    }
+}
+
+/// The estimate after the step.
+struct Next<'a>(&'a Step<'a>);
+
+impl Arithmetic for Next<'_> {
+    fn form(&self, _: usize) -> (&'static str, u32) {
+        ("prodigy_next", u32::from(self.0.lr > 0.0))
+    }
+
+    fn of<N: Number>(&self, _: usize, numbers: Numbers<'_, N>) -> Vec<(usize, N)> {
+        (0..).zip(self.0.next(numbers).numbers()).collect()
+    }
+}
+
+impl Step<'_> {
+    fn next<N: Number>(&self, numbers: Numbers<'_, N>) -> Shared<N> {
+        let sums = [numbers.shared[SUMS_AT], numbers.shared[SUMS_AT + 1]];
+        self.config.next(Shared::of(numbers.kept), sums, self.lr)
+    }
+}
+
+/// Moves m, v and s, and θ₀ in a tensor's first step; gives Σ g (θ₀ − θ) and Σ|s|.
+struct Moments<'a>(&'a Step<'a>);
+
+/// What it multiplies with.
 struct Scalars<N> {
     d: N,
     of_s: N,
@@ -246,14 +271,13 @@ struct Scalars<N> {
     coupled: N,
 }
 
-impl Moments {
-    /// d and what g is multiplied with in s come first: on a device, a stage gives them.
+impl Moments<'_> {
     #[inline(always)]
-    fn scalars<N: Number>(&self) -> Scalars<N> {
-        let real = N::from_f64;
-        let (d, of_s) = (real(self.d), real(self.of_s));
-        let (first, second) = (Average::new(self.beta1), Average::new(self.beta2));
-        Scalars { d, of_s, first, second, beta3: real(self.beta3), coupled: real(self.coupled) }
+    fn scalars<N: Number>(&self, tensor: usize, d: N, of_s: N) -> Scalars<N> {
+        let (config, real) = (self.0.config, N::from_f64);
+        let coupled = if let Decay::Coupled(wd) = self.0.tensors[tensor].decay { wd } else { 0.0 };
+        let (first, second) = (Average::new(config.beta1), Average::new(config.beta2));
+        Scalars { d, of_s, first, second, beta3: real(config.beta3()), coupled: real(coupled) }
     }
 }
 
@@ -268,12 +292,30 @@ impl<N: Number> Scalars<N> {
     }
 }
 
-impl Pass<2> for Moments {
+impl Formula for Moments<'_> {
+    fn form(&self, tensor: usize) -> (&'static str, u32) {
+        ("prodigy", u32::from(self.0.tensors[tensor].first))
+    }
+
+    fn pass<N: Number>(&self, tensor: usize, theta: N, g: N, state: [N; BUFFERS], numbers: &[N]) -> Pass<N> {
+        let [m, v, s, mut start, ..] = state;
+        let k = self.scalars(tensor, numbers[BEFORE_AT], numbers[BEFORE_AT + 1]);
+        let mut writes = vec![];
+        if self.0.tensors[tensor].first {
+            start = theta;
+            writes.push((Target::State(3), start));
+        }
+        let [m, v, s, dot] = k.of(theta, g, [m, v, s, start]);
+        writes.extend((0..).map(Target::State).zip([m, v, s]));
+        Pass::summing(writes, vec![Term::Sum(dot), Term::Sum(s.abs())])
+    }
+
     #[inline(always)]
-    fn block<T: Float>(&self, block: Block<'_, '_, T>) -> [f64; 2] {
-        let k = self.scalars::<T>();
-        let Block { theta, g, state: [m, v, s, start, out, ..] } = block else { return [0.0; 2] };
-        if self.first {
+    fn block<T: Float>(&self, tensor: usize, block: Block<'_, T>, numbers: &[f64], sums: &mut [f64]) {
+        let [d, of_s] = [numbers[BEFORE_AT], numbers[BEFORE_AT + 1]].map(T::from_f64);
+        let k = self.scalars(tensor, d, of_s);
+        let Block { theta, g, state: [m, v, s, start, out, ..], .. } = block;
+        if self.0.tensors[tensor].first {
             start.copy_from_slice(theta);
         }
         let moments = m.iter_mut().zip(v.iter_mut()).zip(s.iter_mut());
@@ -281,27 +323,13 @@ impl Pass<2> for Moments {
         for ((((theta, g), start), out), ((m, v), s)) in places.zip(moments) {
             [*m, *v, *s, *out] = k.of(*theta, *g, [*m, *v, *s, *start]);
         }
-        [sums::sum(out, |x| x), sums::sum(s, T::abs)]
-    }
-
-    fn tensors(&self, theta: &Tensor, g: &Tensor, state: &mut [Tensor]) -> candle_core::Result<[Tensor; 2]> {
-        let [m, v, s, start, ..] = state else { candle_core::bail!("expected four buffers") };
-        if self.first {
-            *start = theta.copy()?;
-        }
-        let g = (g + (theta * self.coupled)?)?;
-        let scaled = (&g * self.d)?;
-        *m = Average::new(self.beta1).of_tensors(m, &scaled)?;
-        *v = Average::new(self.beta2).of_tensors(v, &scaled.sqr()?)?;
-        *s = ((&*s * self.beta3)? + (&g * self.of_s)?)?;
-        Ok([(g * (&*start - theta)?)?.sum_all()?, s.abs()?.sum_all()?])
+        sums[0] += sums::sum(out, |x| x);
+        sums[1] += sums::sum(s, T::abs);
     }
 }
 
 /// Writes u = m / (√v + d⁺ ε).
-struct Direction {
-    eps: f64,
-}
+struct Direction;
 
 /// u of an element.
 #[inline(always)]
@@ -309,26 +337,24 @@ fn direction<N: Number>(m: N, v: N, eps: N) -> N {
     m / (v.sqrt() + eps)
 }
 
-impl Pass<0> for Direction {
-    #[inline(always)]
-    fn block<T: Float>(&self, block: Block<'_, '_, T>) -> [f64; 0] {
-        let eps = T::from_f64(self.eps);
-        if let [m, v, _, _, u, ..] = block.state {
-            u.iter_mut().zip(m.iter()).zip(v.iter()).for_each(|((u, m), v)| *u = direction(*m, *v, eps));
-        }
-        []
+impl Formula for Direction {
+    fn form(&self, _: usize) -> (&'static str, u32) {
+        ("prodigy_direction", 0)
     }
 
-    fn tensors(&self, _: &Tensor, _: &Tensor, state: &mut [Tensor]) -> candle_core::Result<[Tensor; 0]> {
-        if let [m, v, _, _, u, ..] = state {
-            *u = (&*m / (v.sqrt()? + self.eps)?)?;
-        }
-        Ok([])
+    fn pass<N: Number>(&self, _: usize, _: N, _: N, state: [N; BUFFERS], numbers: &[N]) -> Pass<N> {
+        Pass::writing(vec![(Target::State(4), direction(state[0], state[1], numbers[EPS_AT]))])
+    }
+
+    #[inline(always)]
+    fn block<T: Float>(&self, _: usize, block: Block<'_, T>, numbers: &[f64], _: &mut [f64]) {
+        let (eps, [m, v, _, _, u, ..]) = (T::from_f64(numbers[EPS_AT]), block.state);
+        u.iter_mut().zip(m.iter()).zip(v.iter()).for_each(|((u, m), v)| *u = direction(*m, *v, eps));
     }
 }
 
 impl Rule for ProdigyConfig {
-    type Memory = Estimate;
+    type Memory = Memory;
 
     fn keeps_squares(&self) -> bool {
         true
@@ -346,52 +372,23 @@ impl Rule for ProdigyConfig {
         true
     }
 
-    fn directions(&self, _: &StepContext, work: &mut [ParamStep<'_>], memory: &mut Estimate) -> Result<Vec<Apply>> {
-        let (shared, lr) = (self.estimate(memory)?, Self::largest_lr(work));
-        let Weights { bias, of_s, .. } = self.weights(shared, lr);
-        let sums = pass::for_each(work, |w| {
-            let moments = self.moments(w, [shared.d, of_s]);
-            pass::run(w, &moments)
-        })?;
-        let [dots, lengths] = sums.iter().fold([0.0; 2], |[a, b], [x, y]| [a + x, b + y]);
-        let next = self.next(shared, [dots, lengths], lr);
-        if next != shared {
-            memory.set(next);
-        }
-        pass::for_each(work, |w| {
-            pass::run(w, &Direction { eps: next.d * self.eps })?;
-            let [keep, factor] = self.end(w).apply(shared.d, bias, lengths);
-            Ok(Apply { keep, factor })
-        })
+    fn directions(&self, cx: &StepContext, work: &mut [ParamStep<'_>], memory: &mut Memory) -> Result<Vec<Apply>> {
+        memory.keep_first(|| self.first().numbers().to_vec());
+        chain::take(&self.plan(work), cx, work, memory, Outcome::Direction)
     }
 
-    fn step(&self, cx: &StepContext, work: &mut [ParamStep<'_>], memory: &mut Estimate) -> Result<()> {
-        #[cfg(feature = "cuda")]
-        if crate::engine::coupled::takes(cx.backend, work) {
-            let shared = memory.shared.unwrap_or_else(|| self.first());
-            return memory.launches.get_mut().run(cx.backend, work, |run| self.launch(work, shared.numbers(), run));
-        }
-        let applies = self.directions(cx, work, memory)?;
-        apply_all(work, &applies, Seeing::Nothing).map(|_| ())
+    fn step(&self, cx: &StepContext, work: &mut [ParamStep<'_>], memory: &mut Memory) -> Result<()> {
+        memory.keep_first(|| self.first().numbers().to_vec());
+        chain::take(&self.plan(work), cx, work, memory, Outcome::Step).map(drop)
     }
 
-    fn shared(&self, memory: &Estimate) -> Result<Vec<(&'static str, f64)>> {
-        let Shared { d, largest, numerator, updates } = self.estimate(memory)?;
-        Ok(vec![("d", d), ("largest_d", largest), ("d_numerator", numerator), ("updates", updates)])
+    fn shared(&self, memory: &Memory) -> Result<Vec<(&'static str, f64)>> {
+        let kept = memory.kept()?;
+        let numbers = if kept.is_empty() { self.first().numbers().to_vec() } else { kept };
+        Ok(["d", "largest_d", "d_numerator", "updates"].into_iter().zip(numbers).collect())
     }
 
-    fn load_shared(&self, memory: &mut Estimate, values: &[f64]) {
-        if let [d, largest, numerator, updates] = *values {
-            memory.set(Shared { d, largest, numerator, updates });
-        }
-    }
-}
-
-impl Estimate {
-    /// What is shared is the host's from here on.
-    fn set(&mut self, shared: Shared<f64>) {
-        self.shared = Some(shared);
-        #[cfg(feature = "cuda")]
-        self.launches.get_mut().unshare();
+    fn load_shared(&self, memory: &mut Memory, values: &[f64]) {
+        memory.keep(values.to_vec());
     }
 }

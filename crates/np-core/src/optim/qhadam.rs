@@ -72,9 +72,6 @@ impl Elementwise for QhAdamConfig {
 
     #[inline(always)]
     fn direction<T: Number, const N: usize>(k: &Self::Scalars<T>, _: T, g: T, mut state: [T; N]) -> (T, [T; N]) {
-        if N < 2 {
-            return (g, state);
-        }
         let ([first, second], [fresh1, kept1, fresh2, kept2, eps]) = *k;
         let (m, v) = (first.of(state[0], g), second.of(state[1], g * g));
         (state[0], state[1]) = (m, v);

@@ -103,9 +103,6 @@ impl Elementwise for RAdamConfig {
 
     #[inline(always)]
     fn direction<T: Number, const N: usize>(k: &Scalars<T>, _: T, g: T, mut state: [T; N]) -> (T, [T; N]) {
-        if N < 2 {
-            return (g, state);
-        }
         let (m, v) = (k.first.of(state[0], g), k.second.of(state[1], g * g));
         (state[0], state[1]) = (m, v);
         (m * k.scale / (k.root * finite(v.sqrt()) + k.floor), state)

@@ -99,9 +99,6 @@ impl Elementwise for RmsPropConfig {
 
     #[inline(always)]
     fn direction<T: Number, const N: usize>(k: &Scalars<T>, _: T, g: T, mut state: [T; N]) -> (T, [T; N]) {
-        if N < 1 {
-            return (g, state);
-        }
         let v = k.average.of(state[0], g * g);
         state[0] = v;
         let mut square = v;

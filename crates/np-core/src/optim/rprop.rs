@@ -55,14 +55,10 @@ optimizer! {
     }
 }
 
-/// What a tensor's step needs: η₋, η₊, δmin, δmax.
-#[doc(hidden)]
-#[derive(Debug, Clone, Copy)]
-pub struct Scalars<T>([T; 4]);
-
 impl Elementwise for RpropConfig {
     const COUNTS: [usize; 2] = [2, 2];
-    type Scalars<T: Number> = Scalars<T>;
+    /// η₋, η₊, δmin, δmax.
+    type Scalars<T: Number> = [T; 4];
 
     fn weight_decay(&self) -> Decay {
         Decay::Coupled(0.0)
@@ -72,16 +68,13 @@ impl Elementwise for RpropConfig {
         vec!["previous_gradient".into(), Buffer::new("step_size").filled(1.0)]
     }
 
-    fn scalars<T: Number>(&self, _: &mut StepInfo<'_>) -> Scalars<T> {
-        Scalars([self.shrink, self.grow, self.min_step, self.max_step].map(T::from_f64))
+    fn scalars<T: Number>(&self, _: &mut StepInfo<'_>) -> [T; 4] {
+        [self.shrink, self.grow, self.min_step, self.max_step].map(T::from_f64)
     }
 
     #[inline(always)]
-    fn direction<T: Number, const N: usize>(k: &Scalars<T>, _: T, g: T, mut state: [T; N]) -> (T, [T; N]) {
-        if N < 2 {
-            return (g, state);
-        }
-        let [shrink, grow, least, most] = k.0;
+    fn direction<T: Number, const N: usize>(k: &[T; 4], _: T, g: T, mut state: [T; N]) -> (T, [T; N]) {
+        let [shrink, grow, least, most] = *k;
         let turn = g.sign() * state[0].sign();
         let turned = T::select_lt(turn, T::ZERO, shrink, T::ONE);
         let factor = T::select_lt(T::ZERO, turn, grow, turned);

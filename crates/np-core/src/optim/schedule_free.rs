@@ -109,8 +109,9 @@ hyper_parameters! {
 const NUMBERS: &[(&str, f64)] = &[("weight_sum", 0.0), ("largest_lr", 0.0)];
 
 /// How y and z move.
+#[doc(hidden)]
 #[derive(Debug, Clone, Copy)]
-struct Moves<T> {
+pub struct Moves<T> {
     /// c, weight of z in the new average.
     c: T,
     /// ηₜ (1 − β (1 − c))
@@ -190,9 +191,6 @@ impl Elementwise for ScheduleFreeAdamWConfig {
 
     #[inline(always)]
     fn direction<T: Number, const N: usize>(k: &Scalars<T>, theta: T, g: T, mut state: [T; N]) -> (T, [T; N]) {
-        if N < 2 {
-            return (g, state);
-        }
         let v = k.second.of(state[1], g * g);
         let h = g / (v.sqrt() * k.root + k.eps) + k.weight_decay * theta;
         let (u, z) = k.moves.direction(theta, state[0], h);
@@ -205,14 +203,9 @@ impl Elementwise for ScheduleFreeAdamWConfig {
     }
 }
 
-/// What a tensor's step needs: how y and z move.
-#[doc(hidden)]
-#[derive(Debug, Clone, Copy)]
-pub struct SgdScalars<T>(Moves<T>);
-
 impl Elementwise for ScheduleFreeSgdConfig {
     const BUFFERS: &'static [&'static str] = &["z"];
-    type Scalars<T: Number> = SgdScalars<T>;
+    type Scalars<T: Number> = Moves<T>;
 
     fn weight_decay(&self) -> Decay {
         Decay::Coupled(self.weight_decay)
@@ -226,16 +219,13 @@ impl Elementwise for ScheduleFreeSgdConfig {
         1.0
     }
 
-    fn scalars<T: Number>(&self, at: &mut StepInfo<'_>) -> SgdScalars<T> {
-        SgdScalars(Moves::new(at, self.momentum, self.warmup_steps, self.r, self.weight_lr_power))
+    fn scalars<T: Number>(&self, at: &mut StepInfo<'_>) -> Moves<T> {
+        Moves::new(at, self.momentum, self.warmup_steps, self.r, self.weight_lr_power)
     }
 
     #[inline(always)]
-    fn direction<T: Number, const N: usize>(k: &SgdScalars<T>, theta: T, g: T, mut state: [T; N]) -> (T, [T; N]) {
-        if N < 1 {
-            return (g, state);
-        }
-        let (u, z) = k.0.direction(theta, state[0], g);
+    fn direction<T: Number, const N: usize>(k: &Moves<T>, theta: T, g: T, mut state: [T; N]) -> (T, [T; N]) {
+        let (u, z) = k.direction(theta, state[0], g);
         state[0] = z;
         (u, state)
     }

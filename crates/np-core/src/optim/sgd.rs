@@ -64,6 +64,15 @@ pub struct Scalars<T> {
     nesterov: bool,
 }
 
+impl Scalars<f64> {
+    /// The same in another type.
+    #[inline(always)]
+    pub(crate) fn cast<N: Number>(&self) -> Scalars<N> {
+        let (momentum, fresh) = (N::from_f64(self.momentum), N::from_f64(self.fresh));
+        Scalars { momentum, fresh, nesterov: self.nesterov }
+    }
+}
+
 impl Elementwise for SgdConfig {
     const COUNTS: [usize; 2] = [0, 1];
     type Scalars<T: Number> = Scalars<T>;

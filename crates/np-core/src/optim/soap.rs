@@ -3,7 +3,7 @@
 use crate::config::decay::Decay;
 use crate::engine::apply::Apply;
 use crate::engine::buffer::Buffer;
-use crate::engine::coupled::Launches;
+use crate::engine::chain::memory::Memory;
 use crate::engine::device_matrix;
 use crate::engine::driver::Driver;
 use crate::engine::host;
@@ -74,7 +74,7 @@ impl SoapConfig {
 }
 
 impl Rule for SoapConfig {
-    type Memory = Launches;
+    type Memory = Memory;
 
     fn portable(&self) -> bool {
         false
@@ -101,11 +101,11 @@ impl Rule for SoapConfig {
         true
     }
 
-    fn directions(&self, cx: &StepContext, work: &mut [ParamStep<'_>], _: &mut Launches) -> Result<Vec<Apply>> {
+    fn directions(&self, cx: &StepContext, work: &mut [ParamStep<'_>], _: &mut Memory) -> Result<Vec<Apply>> {
         host::directions(self, cx, work)
     }
 
-    fn step(&self, cx: &StepContext, work: &mut [ParamStep<'_>], memory: &mut Launches) -> Result<()> {
+    fn step(&self, cx: &StepContext, work: &mut [ParamStep<'_>], memory: &mut Memory) -> Result<()> {
         let applies = self.directions(cx, work, memory)?;
         host::finish(cx, work, &applies, memory)
     }

@@ -9,34 +9,19 @@ macro_rules! config_enum {
             $label:literal, $family:literal, $title:literal, $state:literal, $when:literal, $reference:literal
         };)*
     ) => {
-        $(#[$doc])*
-        ///
-        /// | optimizer | kind | state a parameter | when to use it | reference |
-        /// |---|---|---|---|---|
-        $(#[doc = concat!("| [`", stringify!($variant), "`](crate::", stringify!($variant), ") | `", $kind, "` | ", $state, " | ", $when, " | ", $reference, " |")])*
-        #[derive(Debug, Clone, PartialEq, serde::Serialize)]
-        #[allow(clippy::large_enum_variant)] // a program holds a handful of them
-        #[non_exhaustive]
-        pub enum $name {
-            $(#[doc = concat!("[`", stringify!($variant), "`](crate::", stringify!($variant), ").")] #[serde(rename = $kind)] $variant($crate::$($path)+::$config),)*
+        tagged! {
+            $(#[$doc])*
+            ///
+            /// | optimizer | kind | state a parameter | when to use it | reference |
+            /// |---|---|---|---|---|
+            $(#[doc = concat!("| [`", stringify!($variant), "`](crate::", stringify!($variant), ") | `", $kind, "` | ", $state, " | ", $when, " | ", $reference, " |")])*
+            #[derive(Debug, Clone, PartialEq)]
+            #[allow(clippy::large_enum_variant)] // a program holds a handful of them
+            #[non_exhaustive]
+            pub enum $name {
+                $(#[doc = concat!("[`", stringify!($variant), "`](crate::", stringify!($variant), ").")] #[serde(rename = $kind)] $variant($crate::$($path)+::$config),)*
+            }
         }
-
-        const _: () = {
-            /// What it is read as, once a bare name has become a map.
-            #[derive(serde::Deserialize)]
-            #[allow(clippy::large_enum_variant)]
-            enum Tagged {
-                $(#[serde(rename = $kind)] $variant($crate::$($path)+::$config),)*
-            }
-
-            impl<'de> serde::Deserialize<'de> for $name {
-                fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Self, D::Error> {
-                    Ok(match $crate::config::tagged::name_or_map(deserializer)? {
-                        $(Tagged::$variant(config) => Self::$variant(config),)*
-                    })
-                }
-            }
-        };
 
         #[allow(dead_code)] // one enum asks less of its rows than the other
         impl $name {

@@ -73,9 +73,6 @@ impl Elementwise for YogiConfig {
 
     #[inline(always)]
     fn direction<T: Number, const N: usize>(k: &Self::Scalars<T>, _: T, g: T, mut state: [T; N]) -> (T, [T; N]) {
-        if N < 2 {
-            return (g, state);
-        }
         let (first, [share, scale, root, eps]) = *k;
         let (m, v, square) = (first.of(state[0], g), state[1], g * g);
         // Not v − sign(v − g²) (1 − β₂) g², which is no number where both are infinite.

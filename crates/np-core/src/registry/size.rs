@@ -34,30 +34,3 @@ impl OptimizerConfig {
         sum.checked_add(own.checked_mul(more)?)
     }
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::optim::lbfgs::LbfgsConfig;
-    use crate::optim::shampoo::ShampooConfig;
-
-    #[test]
-    fn histories_and_squares_are_counted() {
-        let lbfgs = |history| OptimizerConfig::Lbfgs(LbfgsConfig { history, ..LbfgsConfig::default() });
-        assert_eq!(lbfgs(10).numbers_held(&[6], 1000), Some(6 * 11 * 4));
-        assert_eq!(lbfgs(usize::MAX).numbers_held(&[6], 9), Some(6 * 10 * 4));
-        let shampoo = OptimizerConfig::Shampoo(ShampooConfig { momentum: 0.0, ..ShampooConfig::default() });
-        let scratch = 2 * 15;
-        assert_eq!(shampoo.numbers_held(&[3, 5], 1), Some(2 * 9 + 2 * 25 + scratch));
-    }
-
-    #[test]
-    fn every_optimizer_answers_for_any_shape() {
-        for config in OptimizerConfig::defaults() {
-            for shape in [&[1 << 40, 1 << 40][..], &[usize::MAX], &[1 << 33, 2], &[3, 0], &[]] {
-                let _ = config.numbers_held(shape, usize::MAX);
-            }
-            assert!(config.numbers_held(&[4, 4], 10).is_some(), "{}", config.kind());
-        }
-    }
-}

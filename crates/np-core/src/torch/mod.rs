@@ -61,6 +61,26 @@ macro_rules! section {
     };
 }
 
+/// A section, and its translation.
+macro_rules! arguments {
+    (
+        $(#[$doc:meta])* $name:ident { $($field:ident: $type:ty = $default:expr,)* }
+        => $config:ident { $($ours:ident $(: $value:expr)?,)* }
+    ) => {
+        section! {
+            $(#[$doc])*
+            $name { $($field: $type = $default,)* }
+        }
+
+        impl From<$name> for $config {
+            fn from(arguments: $name) -> Self {
+                let $name { $($field,)* } = arguments;
+                Self { $($ours $(: $value)?,)* }
+            }
+        }
+    };
+}
+
 pub mod zoo;
 
 section! {
@@ -254,117 +274,78 @@ impl From<NeuroPlastic> for NeuroPlasticConfig {
     }
 }
 
-/// Arguments of a `torch.optim` optimizer, by the optimizer's name.
-#[derive(Debug, Clone, Deserialize)]
-#[serde(rename_all = "snake_case", tag = "optimizer", content = "config")]
-#[non_exhaustive]
-pub enum TorchOptimizer {
-    /// `torch.optim.SGD`.
-    Sgd(Sgd),
-    /// `torch.optim.Adam`.
-    Adam(Adam),
-    /// `torch.optim.AdamW`.
-    Adamw(AdamW),
-    /// `timm.optim.Lion`.
-    Lion(Lion),
-    /// `torch.optim.Adafactor`.
-    Adafactor(zoo::Adafactor),
-    /// `torch.optim.Muon`.
-    Muon(zoo::Muon),
-    /// `pytorch_optimizer`'s `Shampoo`.
-    Shampoo(zoo::Shampoo),
-    /// `pytorch_optimizer`'s `SOAP`.
-    Soap(zoo::Soap),
-    /// `torch.optim.NAdam`.
-    Nadam(zoo::Nadam),
-    /// `torch.optim.RAdam`.
-    Radam(zoo::Radam),
-    /// `torch.optim.Adamax`.
-    Adamax(zoo::Adamax),
-    /// `torch.optim.Adagrad`.
-    Adagrad(zoo::Adagrad),
-    /// `torch.optim.Adadelta`.
-    Adadelta(zoo::Adadelta),
-    /// `torch.optim.RMSprop`.
-    Rmsprop(zoo::Rmsprop),
-    /// `torch.optim.Rprop`.
-    Rprop(zoo::Rprop),
-    /// `torch.optim.ASGD`.
-    Asgd(zoo::Asgd),
-    /// `pytorch_optimizer.AdaBelief`.
-    Adabelief(zoo::Adabelief),
-    /// `pytorch_optimizer.Yogi`.
-    Yogi(zoo::Yogi),
-    /// `pytorch_optimizer.QHAdam`.
-    Qhadam(zoo::Qhadam),
-    /// `pytorch_optimizer.Adan`.
-    Adan(zoo::Adan),
-    /// `schedulefree.AdamWScheduleFree`.
-    ScheduleFreeAdamw(zoo::ScheduleFreeAdamw),
-    /// `schedulefree.SGDScheduleFree`.
-    ScheduleFreeSgd(zoo::ScheduleFreeSgd),
-    /// `pytorch_optimizer.Lamb`.
-    Lamb(zoo::Lamb),
-    /// `pytorch_optimizer.LARS`.
-    Lars(zoo::Lars),
-    /// `prodigyopt.Prodigy`.
-    Prodigy(zoo::Prodigy),
+/// The enum of all arguments, and its translation.
+macro_rules! optimizers_of_torch {
+    ($($variant:ident($arguments:ty) => $ours:ident, $whose:literal;)*) => {
+        /// Arguments of a `torch.optim` optimizer, by the optimizer's name.
+        #[derive(Debug, Clone, Deserialize)]
+        #[serde(rename_all = "snake_case", tag = "optimizer", content = "config")]
+        #[non_exhaustive]
+        pub enum TorchOptimizer {
+            $(#[doc = concat!($whose, ".")] $variant($arguments),)*
+        }
+
+        impl From<TorchOptimizer> for OptimizerConfig {
+            fn from(spec: TorchOptimizer) -> Self {
+                match spec {
+                    $(TorchOptimizer::$variant(arguments) => Self::$ours(arguments.into()),)*
+                }
+            }
+        }
+    };
 }
 
-section! {
+optimizers_of_torch! {
+    Sgd(Sgd) => Sgd, "`torch.optim.SGD`";
+    Adam(Adam) => Adam, "`torch.optim.Adam`";
+    Adamw(AdamW) => AdamW, "`torch.optim.AdamW`";
+    Lion(Lion) => Lion, "`timm.optim.Lion`";
+    Adafactor(zoo::Adafactor) => Adafactor, "`torch.optim.Adafactor`";
+    Muon(zoo::Muon) => Muon, "`torch.optim.Muon`";
+    Shampoo(zoo::Shampoo) => Shampoo, "`pytorch_optimizer`'s `Shampoo`";
+    Soap(zoo::Soap) => Soap, "`pytorch_optimizer`'s `SOAP`";
+    Nadam(zoo::Nadam) => NAdam, "`torch.optim.NAdam`";
+    Radam(zoo::Radam) => RAdam, "`torch.optim.RAdam`";
+    Adamax(zoo::Adamax) => Adamax, "`torch.optim.Adamax`";
+    Adagrad(zoo::Adagrad) => Adagrad, "`torch.optim.Adagrad`";
+    Adadelta(zoo::Adadelta) => Adadelta, "`torch.optim.Adadelta`";
+    Rmsprop(zoo::Rmsprop) => RmsProp, "`torch.optim.RMSprop`";
+    Rprop(zoo::Rprop) => Rprop, "`torch.optim.Rprop`";
+    Asgd(zoo::Asgd) => Asgd, "`torch.optim.ASGD`";
+    Adabelief(zoo::Adabelief) => AdaBelief, "`pytorch_optimizer.AdaBelief`";
+    Yogi(zoo::Yogi) => Yogi, "`pytorch_optimizer.Yogi`";
+    Qhadam(zoo::Qhadam) => QhAdam, "`pytorch_optimizer.QHAdam`";
+    Adan(zoo::Adan) => Adan, "`pytorch_optimizer.Adan`";
+    ScheduleFreeAdamw(zoo::ScheduleFreeAdamw) => ScheduleFreeAdamW, "`schedulefree.AdamWScheduleFree`";
+    ScheduleFreeSgd(zoo::ScheduleFreeSgd) => ScheduleFreeSgd, "`schedulefree.SGDScheduleFree`";
+    Lamb(zoo::Lamb) => Lamb, "`pytorch_optimizer.Lamb`";
+    Lars(zoo::Lars) => Lars, "`pytorch_optimizer.LARS`";
+    Prodigy(zoo::Prodigy) => Prodigy, "`prodigyopt.Prodigy`";
+}
+
+arguments! {
     /// Arguments of `torch.optim.SGD`.
-    Sgd { lr: f64 = 1e-3, momentum: f64 = 0.0, dampening: f64 = 0.0, weight_decay: f64 = 0.0, nesterov: bool = false, }
-}
-section! {
-    /// Arguments of `torch.optim.Adam`.
-    Adam { lr: f64 = 1e-3, betas: [f64; 2] = [0.9, 0.999], eps: f64 = 1e-8, weight_decay: f64 = 0.0, amsgrad: bool = false, }
-}
-section! {
-    /// Arguments of `torch.optim.AdamW`.
-    AdamW { lr: f64 = 1e-3, betas: [f64; 2] = [0.9, 0.999], eps: f64 = 1e-8, weight_decay: f64 = 0.01, amsgrad: bool = false, }
+    Sgd {
+        lr: f64 = 1e-3, momentum: f64 = 0.0, dampening: f64 = 0.0, weight_decay: f64 = 0.0, nesterov: bool = false,
+    } => SgdConfig { lr, momentum, dampening, nesterov, weight_decay, decay: DecayKind::Coupled, }
 }
 
-section! {
+arguments! {
+    /// Arguments of `torch.optim.Adam`.
+    Adam {
+        lr: f64 = 1e-3, betas: [f64; 2] = [0.9, 0.999], eps: f64 = 1e-8, weight_decay: f64 = 0.0, amsgrad: bool = false,
+    } => AdamConfig { lr, beta1: betas[0], beta2: betas[1], eps, weight_decay, amsgrad, }
+}
+
+arguments! {
+    /// Arguments of `torch.optim.AdamW`.
+    AdamW {
+        lr: f64 = 1e-3, betas: [f64; 2] = [0.9, 0.999], eps: f64 = 1e-8, weight_decay: f64 = 0.01, amsgrad: bool = false,
+    } => AdamWConfig { lr, beta1: betas[0], beta2: betas[1], eps, weight_decay, amsgrad, }
+}
+
+arguments! {
     /// Arguments of `timm.optim.Lion`.
     Lion { lr: f64 = 1e-4, betas: [f64; 2] = [0.9, 0.99], weight_decay: f64 = 0.0, }
-}
-
-impl From<TorchOptimizer> for OptimizerConfig {
-    fn from(spec: TorchOptimizer) -> Self {
-        match spec {
-            TorchOptimizer::Sgd(Sgd { lr, momentum, dampening, weight_decay, nesterov }) => {
-                Self::Sgd(SgdConfig { lr, momentum, dampening, nesterov, weight_decay, decay: DecayKind::Coupled })
-            }
-            TorchOptimizer::Adam(Adam { lr, betas: [beta1, beta2], eps, weight_decay, amsgrad }) => {
-                Self::Adam(AdamConfig { lr, beta1, beta2, eps, weight_decay, amsgrad })
-            }
-            TorchOptimizer::Adamw(AdamW { lr, betas: [beta1, beta2], eps, weight_decay, amsgrad }) => {
-                Self::AdamW(AdamWConfig { lr, beta1, beta2, eps, weight_decay, amsgrad })
-            }
-            TorchOptimizer::Adafactor(arguments) => Self::Adafactor(arguments.into()),
-            TorchOptimizer::Muon(arguments) => Self::Muon(arguments.into()),
-            TorchOptimizer::Shampoo(arguments) => Self::Shampoo(arguments.into()),
-            TorchOptimizer::Soap(arguments) => Self::Soap(arguments.into()),
-            TorchOptimizer::Lion(Lion { lr, betas: [beta1, beta2], weight_decay }) => {
-                Self::Lion(LionConfig { lr, beta1, beta2, weight_decay })
-            }
-            TorchOptimizer::Nadam(arguments) => Self::NAdam(arguments.into()),
-            TorchOptimizer::Radam(arguments) => Self::RAdam(arguments.into()),
-            TorchOptimizer::Adamax(arguments) => Self::Adamax(arguments.into()),
-            TorchOptimizer::Adagrad(arguments) => Self::Adagrad(arguments.into()),
-            TorchOptimizer::Adadelta(arguments) => Self::Adadelta(arguments.into()),
-            TorchOptimizer::Rmsprop(arguments) => Self::RmsProp(arguments.into()),
-            TorchOptimizer::Rprop(arguments) => Self::Rprop(arguments.into()),
-            TorchOptimizer::Asgd(arguments) => Self::Asgd(arguments.into()),
-            TorchOptimizer::Adabelief(arguments) => Self::AdaBelief(arguments.into()),
-            TorchOptimizer::Yogi(arguments) => Self::Yogi(arguments.into()),
-            TorchOptimizer::Qhadam(arguments) => Self::QhAdam(arguments.into()),
-            TorchOptimizer::Adan(arguments) => Self::Adan(arguments.into()),
-            TorchOptimizer::ScheduleFreeAdamw(arguments) => Self::ScheduleFreeAdamW(arguments.into()),
-            TorchOptimizer::ScheduleFreeSgd(arguments) => Self::ScheduleFreeSgd(arguments.into()),
-            TorchOptimizer::Lamb(arguments) => Self::Lamb(arguments.into()),
-            TorchOptimizer::Lars(arguments) => Self::Lars(arguments.into()),
-            TorchOptimizer::Prodigy(arguments) => Self::Prodigy(arguments.into()),
-        }
-    }
+    => LionConfig { lr, beta1: betas[0], beta2: betas[1], weight_decay, }
 }

@@ -28,26 +28,6 @@ fn decay(decoupled: bool) -> DecayKind {
     if decoupled { DecayKind::Decoupled } else { DecayKind::Coupled }
 }
 
-/// A section, and its translation.
-macro_rules! arguments {
-    (
-        $(#[$doc:meta])* $name:ident { $($field:ident: $type:ty = $default:expr,)* }
-        => $config:ident { $($ours:ident $(: $value:expr)?,)* }
-    ) => {
-        section! {
-            $(#[$doc])*
-            $name { $($field: $type = $default,)* }
-        }
-
-        impl From<$name> for $config {
-            fn from(arguments: $name) -> Self {
-                let $name { $($field,)* } = arguments;
-                Self { $($ours $(: $value)?,)* }
-            }
-        }
-    };
-}
-
 arguments! {
     /// Arguments of `torch.optim.NAdam`.
     Nadam {

@@ -9,6 +9,7 @@ mod flush;
 mod groups;
 mod large;
 mod rates;
+mod registry;
 mod reports;
 mod rounding;
 mod saved;

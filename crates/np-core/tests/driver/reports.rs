@@ -2,7 +2,10 @@
 
 use candle_core::backprop::GradStore;
 use candle_core::{Device, Tensor, Var};
-use np_core::{AnyOptimizer, Backend, Lbfgs, LbfgsConfig, SgdConfig, StepOutcome, StepReport};
+use np_core::neuroplastic::{Coefficient, Granularity, Normalization, Signals};
+use np_core::{
+    AnyOptimizer, Backend, Lbfgs, LbfgsConfig, NeuroPlastic, NeuroPlasticConfig, SgdConfig, StepOutcome, StepReport,
+};
 
 use crate::common::variants;
 use crate::{config, constant, numbers, options, var};
@@ -115,4 +118,24 @@ fn any_optimizer_has_a_drivers_methods() {
     let loss = (w.as_tensor().sqr().unwrap().sum_all().unwrap() * 0.5).unwrap();
     let report = any.backward_step_report(&loss).unwrap();
     assert_eq!((report.updated, any.steps(), numbers(&w)), (1, 1, vec![0.5]));
+}
+
+/// Sums of 4096 equal numbers of single precision, taken in single precision, are not 4096 times the number: their variance is taken about one of them.
+#[test]
+fn a_coefficient_for_a_tensor_has_no_deviation() {
+    for scale in [0.3, 0.7, 1.1, 1.7] {
+        let config = NeuroPlasticConfig {
+            coefficient: Coefficient { granularity: Granularity::Tensor, ..Coefficient::default() },
+            signals: Signals { normalization: Normalization::None, ..Signals::default() },
+            ..NeuroPlasticConfig::default()
+        };
+        let numbers: Vec<f32> = (0..4096u16).map(|i| (f32::from(i % 61) / 30.0 - 1.0) * scale).collect();
+        let w = Var::from_tensor(&Tensor::new(numbers, &Device::Cpu).unwrap()).unwrap();
+        let named = vec![("w".to_string(), w.clone())];
+        let mut optimizer = NeuroPlastic::with_backend(named, config, Backend::Tensors).unwrap();
+        let loss = w.as_tensor().sqr().unwrap().sum_all().unwrap();
+        optimizer.backward_step_report(&loss).unwrap();
+        let found = optimizer.diagnostics();
+        assert_eq!((found["alpha_std"], found["alpha_min"]), (0.0, found["alpha_max"]));
+    }
 }

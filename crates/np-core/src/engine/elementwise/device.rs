@@ -40,14 +40,12 @@ pub(super) fn step<R: Elementwise>(
 #[cfg(feature = "cuda")]
 mod cuda {
     use np_cuda::replay::Replaying;
-    use np_cuda::table::{BUFFERS, Row};
     use np_cuda::{Graphs, Kept, Launching, Queue};
 
     use crate::engine::apply::Apply;
     use crate::engine::cuda;
     use crate::engine::elementwise::Elementwise;
-    use crate::engine::elementwise::launched::{Held, refused};
-    use crate::engine::param_state::State;
+    use crate::engine::elementwise::launched::Held;
     use crate::engine::param_step::ParamStep;
     use crate::engine::traced::Outcome;
     use crate::error::Result;
@@ -71,21 +69,8 @@ mod cuda {
             let stream = cuda::stream(work.first().map(|w| w.param.var.device()))?;
             let mut queue = Queue::new(stream.clone(), &mut self.kept);
             let mut machine = Replaying::new(&mut queue, &mut self.graphs, launching);
-            let applies = self.held.step(&mut machine, rule, work, outcome, |w| {
-                let (mut state, buffers) = ([0; BUFFERS], w.param.buffers.len());
-                let mut direction = 0;
-                if let State::Tensors(tensors) = &w.param.state {
-                    for (place, tensor) in state.iter_mut().zip(&tensors[..buffers]) {
-                        *place = cuda::address(&stream, tensor)?;
-                    }
-                    if outcome == Outcome::Direction {
-                        direction = cuda::address(&stream, &tensors[buffers])?;
-                    }
-                }
-                let theta = cuda::address(&stream, w.param.var.as_tensor())?;
-                Ok(Row { theta, gradient: cuda::address(&stream, &w.grad)?, state, direction, ..Row::default() })
-            })?;
-            machine.finish().map_err(refused)?;
+            let applies = self.held.step(&mut machine, rule, work, outcome, |w| cuda::row(&stream, w))?;
+            machine.finish()?;
             Ok(applies)
         }
     }

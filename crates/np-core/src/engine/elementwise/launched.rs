@@ -1,21 +1,21 @@
 //! A planned step on a machine: the table goes there, gradients are clipped by their norm if that is left to the step, and every launch is made.
 
 use np_cuda::machine::Machine;
-use np_cuda::sums::{self, norms};
-use np_cuda::table::{CHUNK, PIECE, Row, Table, pieces};
+use np_cuda::table::{CHUNK, PIECE, Row, Table};
 
 use super::Elementwise;
 use super::plan::{Launch, plan};
 use crate::engine::apply::Apply;
 use crate::engine::param_step::ParamStep;
+use crate::engine::places::{Cuts, Gradients, Scales, clip};
 use crate::engine::traced::cuda::{NAME, Storage};
 use crate::engine::traced::{Expression, Outcome};
-use crate::error::{Error, Result};
+use crate::error::Result;
 
 /// Threads of a block of an element-wise kernel.
 const THREADS: u32 = 256;
 
-/// The machine's buffers, by their numbers; from the last on there are two for each launch, its pieces and its chunks.
+/// The machine's buffers, by their numbers; from the last on, ways of cutting tensors.
 const TABLE: usize = 0;
 const PARTIAL: usize = 1;
 const NORMS: usize = 2;
@@ -28,63 +28,44 @@ pub(crate) struct Held {
     /// What of the table is on the machine as it was written; nothing where a launch has written into it.
     sent: Vec<u8>,
     texts: Vec<(Expression, Storage, String)>,
-    cuts: Vec<[Cut; 2]>,
-}
-
-/// How the tensors of a launch are cut into pieces, where on the machine it says so, and how many pieces there are.
-#[derive(Debug, Default)]
-struct Cut {
-    lengths: Vec<u64>,
-    at: u64,
-    count: usize,
-}
-
-impl Cut {
-    /// Cuts tensors of `lengths` into pieces of `size`: copies nothing where they are as long as before.
-    fn settle(&mut self, machine: &mut impl Machine, buffer: usize, lengths: &[u64], size: usize) -> Result<()> {
-        if self.lengths != lengths {
-            let mut table = Table::default();
-            table.pieces(pieces(lengths, size));
-            self.at = machine.upload(buffer, table.bytes()).map_err(refused)?;
-            self.lengths = lengths.to_vec();
-            self.count = pieces(lengths, size).count();
-        }
-        Ok(())
-    }
-}
-
-/// An error of the machine as one of this crate.
-pub(crate) fn refused(e: np_cuda::Error) -> Error {
-    candle_core::Error::wrap(e).into()
+    cuts: Cuts,
 }
 
 impl Held {
-    /// A step of all of `work`; `row` says where a parameter is.
+    /// A step of all of `work`; `row` says where a parameter and its gradient are, and its buffers and scratch.
     pub(crate) fn step<R: Elementwise>(
         &mut self,
         machine: &mut impl Machine,
         rule: &R,
         work: &mut [ParamStep<'_>],
         outcome: Outcome,
-        row: impl Fn(&ParamStep<'_>) -> Result<Row>,
+        row: impl Fn(&ParamStep<'_>) -> Result<(Row, Vec<u64>)>,
     ) -> Result<Vec<Apply>> {
         let (launches, applies) = plan(rule, work, outcome, &mut self.table, row)?;
-        let clip = work.first().and_then(|w| w.map.norm);
+        let clips = work.first().and_then(|w| w.map.norm);
         let at_ranges = self.table.section();
-        if clip.is_some() {
+        if clips.is_some() {
             Launch::ranges(&launches, CHUNK).for_each(|x| self.table.u32(x));
         }
-        let table = self.send(machine, clip.is_some())?;
-        self.cuts.resize_with(launches.len().max(self.cuts.len()), Default::default);
-        if let Some(most) = clip {
-            self.clip(machine, &launches, table, at_ranges as u64, most)?;
+        let table = self.send(machine, clips.is_some())?;
+        self.cuts.begin();
+        if let Some(most) = clips {
+            let (mut gradients, mut scales, mut tensors) = (vec![], vec![], 0);
+            for launch in &launches {
+                let (storage, lengths) = (launch.storage, &launch.lengths);
+                let chunks = self.cuts.of(machine, CUTS, lengths, CHUNK)?;
+                gradients.push(Gradients { storage, rows: table + launch.at_rows as u64, chunks });
+                let (arguments, blocks) = (table + launch.at_arguments as u64, launch.blocks());
+                let (stride, place) = (launch.expression.arguments(), launch.scale);
+                scales.push(Scales { storage, arguments, blocks, stride, place });
+                tensors += lengths.len();
+            }
+            clip(machine, most, &gradients, (table + at_ranges as u64, tensors), &scales, [PARTIAL, NORMS])?;
         }
-        for (i, launch) in launches.iter().enumerate() {
-            let cut = &mut self.cuts[i][0];
-            cut.settle(machine, CUTS + 2 * i, &launch.lengths, PIECE)?;
-            let words = [cut.at, table + launch.at_rows as u64, table + launch.at_arguments as u64];
-            let count = cut.count;
-            machine.launch(self.text(launch), NAME, count, THREADS, &words).map_err(refused)?;
+        for launch in &launches {
+            let pieces = self.cuts.of(machine, CUTS, &launch.lengths, PIECE)?;
+            let words = [pieces.at, table + launch.at_rows as u64, table + launch.at_arguments as u64];
+            machine.launch(self.text(launch), NAME, pieces.count, THREADS, &words)?;
         }
         Ok(applies)
     }
@@ -93,10 +74,10 @@ impl Held {
     fn send(&mut self, machine: &mut impl Machine, written: bool) -> Result<u64> {
         let bytes = self.table.bytes();
         if !written && self.sent == bytes {
-            return machine.reserve(TABLE, bytes.len()).map_err(refused);
+            return machine.reserve(TABLE, bytes.len());
         }
         self.sent.clear();
-        let table = machine.upload(TABLE, bytes).map_err(refused)?;
+        let table = machine.upload(TABLE, bytes)?;
         if !written {
             self.sent.extend_from_slice(bytes);
         }
@@ -114,43 +95,5 @@ impl Held {
             self.texts.len() - 1
         });
         &self.texts[place].2
-    }
-
-    /// Brings the norm of all gradients down to `most`: what they are multiplied with goes into the launches' arguments, on the machine.
-    fn clip(
-        &mut self,
-        machine: &mut impl Machine,
-        launches: &[Launch],
-        table: u64,
-        at_ranges: u64,
-        most: f64,
-    ) -> Result<()> {
-        let tensors: usize = launches.iter().map(|launch| launch.lengths.len()).sum();
-        for (i, launch) in launches.iter().enumerate() {
-            self.cuts[i][1].settle(machine, CUTS + 2 * i + 1, &launch.lengths, CHUNK)?;
-        }
-        let chunks: usize = self.cuts[..launches.len()].iter().map(|[_, chunks]| chunks.count).sum();
-        let partial = machine.reserve(PARTIAL, chunks * size_of::<f64>()).map_err(refused)?;
-        let out = machine.reserve(NORMS, (norms::EACH + tensors) * size_of::<f64>()).map_err(refused)?;
-        for attempt in [0, 1] {
-            let mut first = 0;
-            for (launch, [_, cut]) in launches.iter().zip(&self.cuts) {
-                let words = [cut.at, table + launch.at_rows as u64, partial, out, first, attempt];
-                let text = launch.storage.squares();
-                machine.launch(&text, sums::SQUARES, cut.count, sums::THREADS, &words).map_err(refused)?;
-                first += cut.count as u64;
-            }
-            let words = [table + at_ranges, tensors as u64, partial, out, attempt];
-            machine.launch(&sums::norm(), sums::NORM, 1, sums::THREADS, &words).map_err(refused)?;
-        }
-        for launch in launches {
-            let arguments = table + launch.at_arguments as u64;
-            let [blocks, stride, place] =
-                [launch.blocks(), launch.expression.arguments(), launch.scale].map(|count| count as u64);
-            let words = [out, most.to_bits(), arguments, blocks, stride, place];
-            let text = sums::clip(launch.storage.compute());
-            machine.launch(&text, sums::CLIP, 1, THREADS, &words).map_err(refused)?;
-        }
-        Ok(())
     }
 }

@@ -10,31 +10,28 @@ mod trace;
 
 use std::cell::{Cell, RefCell};
 
-use candle_core::{CpuStorage, DType, InplaceOp2, Layout, Tensor};
-use half::{bf16, f16};
+use candle_core::{CpuStorage, InplaceOp2, Layout, Tensor};
 
 use crate::config::decay::Decay;
 use crate::config::hyper::HyperParameters;
 use crate::engine::apply::Apply;
 use crate::engine::backend::Backend;
 use crate::engine::buffer::Buffer;
+use crate::engine::cpu;
 use crate::engine::cpu::CHUNK;
-use crate::engine::element::{BLOCK, Element};
+use crate::engine::element::{BLOCK, Element, dispatch};
 use crate::engine::gradient_map::GradientMap;
 use crate::engine::number::Number;
 use crate::engine::param_state::State;
-use crate::engine::param_step::ParamStep;
+use crate::engine::param_step::{ParamStep, for_each};
 use crate::engine::rounder::Rounder;
 use crate::engine::rule::{Rule, StepContext};
 use crate::engine::traced::interpret::Program;
 use crate::engine::traced::{Outcome, Traced};
-use crate::engine::{cpu, pass};
 use crate::error::{Result, check};
 use device::Launches;
 use loops::{Around, Slices, has, update};
 use trace::{step_tensors, trace};
-
-pub(crate) use trace::direction_on;
 
 #[cfg(test)]
 #[path = "../../../../np-cuda/tests/host/mod.rs"]
@@ -43,7 +40,7 @@ pub(crate) mod host;
 #[path = "../../../../np-cuda/tests/nvrtc/mod.rs"]
 pub(crate) mod nvrtc;
 #[cfg(test)]
-pub(crate) mod plan_tests;
+mod plan_tests;
 
 /// An optimizer whose update of an element depends on that element's parameter, gradient and state alone.
 ///
@@ -89,7 +86,7 @@ pub trait Elementwise: HyperParameters {
     fn scalars<T: Number>(&self, at: &mut StepInfo<'_>) -> Self::Scalars<T>;
 
     /// The direction u of one element, and its new state, from the parameter, its gradient (coupled decay already added) and its state: a number
-    /// for each of the N buffers. It is compiled for every N in [`Elementwise::COUNTS`], so guard what indexes `state`. Mark it `#[inline(always)]`: it becomes the
+    /// for each of the N buffers. It is compiled for the N in [`Elementwise::COUNTS`] alone: guard what indexes `state` where they differ. Mark it `#[inline(always)]`: it becomes the
     /// body of a vectorised loop.
     ///
     /// It is the only text of the formula. Run once with symbols, it gives the [expression](crate::traced) that other devices compute, so it may branch
@@ -183,7 +180,7 @@ impl<R: Elementwise> Rule for R {
         if let Some(applies) = device::step(self, cx, work, memory, Outcome::Direction)? {
             return Ok(applies);
         }
-        pass::for_each(work, |w| step_one(self, w, Outcome::Direction, cx.backend))
+        for_each(work, |w| step_one(self, w, Outcome::Direction, cx.backend))
     }
 
     fn step(&self, cx: &StepContext, work: &mut [ParamStep<'_>], memory: &mut Launches) -> Result<()> {
@@ -191,17 +188,14 @@ impl<R: Elementwise> Rule for R {
             return Ok(());
         }
         // Whole tensors go to threads in one region; the large ones are split further inside it.
-        pass::for_each(work, |w| step_one(self, w, Outcome::Step, cx.backend)).map(|_| ())
+        for_each(work, |w| step_one(self, w, Outcome::Step, cx.backend)).map(|_| ())
     }
 }
 
 fn step_one<R: Elementwise>(rule: &R, w: &mut ParamStep<'_>, outcome: Outcome, backend: Backend) -> Result<Apply> {
-    match (&w.param.state, w.grad.dtype()) {
-        (State::Tensors(_), _) => step_tensors(rule, w, outcome),
-        (State::F64(_), _) => step_cpu::<R, f64>(rule, w, outcome, backend),
-        (State::F32(_), DType::F16) => step_cpu::<R, f16>(rule, w, outcome, backend),
-        (State::F32(_), DType::BF16) => step_cpu::<R, bf16>(rule, w, outcome, backend),
-        (State::F32(_), _) => step_cpu::<R, f32>(rule, w, outcome, backend),
+    match &w.param.state {
+        State::Tensors(_) => step_tensors(rule, w, outcome),
+        _ => dispatch!(w.grad.dtype(), E => step_cpu::<R, E>(rule, w, outcome, backend)),
     }
 }
 

@@ -95,7 +95,7 @@ pub(crate) fn storage_of(dtype: DType) -> Storage {
     }
 }
 
-/// The launches of a step of all of `work`, in `table`, and how each parameter's ends; `row` says where a parameter is. The numbers of all move on.
+/// The launches of a step of all of `work`, in `table`, and how each parameter's ends; `row` says where a parameter and its gradient are, and its buffers and scratch. The numbers of all move on.
 ///
 /// Rows and blocks of arguments are in the order in which parameters bring them up, the same in every step of the same parameters.
 pub(crate) fn plan<R: Elementwise>(
@@ -103,7 +103,7 @@ pub(crate) fn plan<R: Elementwise>(
     work: &mut [ParamStep<'_>],
     outcome: Outcome,
     table: &mut Table,
-    row: impl Fn(&ParamStep<'_>) -> Result<Row>,
+    row: impl Fn(&ParamStep<'_>) -> Result<(Row, Vec<u64>)>,
 ) -> Result<(Vec<Launch>, Vec<Apply>)> {
     let (mut launches, mut recorded) = (Vec::<Launch>::new(), Vec::<Recorded>::new());
     let (mut applies, mut filled) = (Vec::with_capacity(work.len()), 0);
@@ -124,7 +124,11 @@ pub(crate) fn plan<R: Elementwise>(
         applies.push(*apply);
         let length = w.grad.elem_count() as u64;
         if length > 0 {
-            launches[*launch].rows.push(Row { length, arguments: *block, ..row(w)? });
+            let ((row, all), buffers) = (row(w)?, w.param.buffers.len());
+            let of = |k: usize| all.get(k).copied().unwrap_or(0);
+            let state = std::array::from_fn(|k| if k < buffers { of(k) } else { 0 });
+            let direction = of(buffers);
+            launches[*launch].rows.push(Row { state, direction, length, arguments: *block, ..row });
             launches[*launch].lengths.push(length);
             launches[*launch].places.push(filled);
             filled += 1;

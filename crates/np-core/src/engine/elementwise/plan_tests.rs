@@ -1,16 +1,15 @@
 //! Launches as a device would be given them, run on the host: tables with addresses of the host's memory, kernels compiled as C++.
 
-use candle_core::{DType, Device, Storage, Tensor, Var};
-use half::{bf16, f16};
+use candle_core::{DType, Var};
 use np_cuda::replay::{Launching, Replaying, Replays};
-use np_cuda::table::{BUFFERS, CHUNK, PIECE, Row, Table};
+use np_cuda::table::{CHUNK, PIECE, Table};
 
 use super::host::{Host, compiler};
 use super::launched::Held;
 use super::plan::{Launch, plan};
-use crate::engine::cpu;
 use crate::engine::gradient_map::GradientMap;
-use crate::engine::gradients;
+use crate::engine::launch_tests::with_work as with_work_of;
+use crate::engine::launch_tests::{addresses, bits, clipped, tensor};
 use crate::engine::param_state::State;
 use crate::engine::param_step::ParamStep;
 use crate::engine::traced::Outcome;
@@ -25,16 +24,8 @@ const MAP: GradientMap = GradientMap { scale: 0.5, limit: 0.4, norm: None };
 /// Small ones, an empty one, and one of several pieces.
 const SIZES: [usize; 5] = [3, 0, 40, 2 * PIECE + 5, 1];
 
-fn numbers(n: usize, seed: usize) -> Vec<f32> {
-    (0..n).map(|i| ((i * 7919 + seed * 104_729) % 2003) as f32 / 1000.0 - 1.0).collect()
-}
-
-fn tensor(n: usize, seed: usize, dtype: DType) -> Tensor {
-    Tensor::from_vec(numbers(n, seed), n, &Device::Cpu).unwrap().to_dtype(dtype).unwrap()
-}
-
 fn driver<R: Rule>(rule: &R, dtype: DType) -> Driver<R> {
-    let var = |(i, n): (usize, &usize)| (format!("p{i}"), Var::from_tensor(&tensor(*n, i, dtype)).unwrap());
+    let var = |(i, n): (usize, &usize)| (format!("p{i}"), Var::from_tensor(&tensor(&[*n], i, 1.0, dtype)).unwrap());
     let options =
         r#"{"groups": [{"match": "p2", "weight_decay": 0.3, "lr_scale": 0.5}, {"match": "p4", "lr_scale": 2}]}"#;
     let options: Options = serde_json::from_str(options).unwrap();
@@ -49,75 +40,22 @@ fn with_work<R: Rule, T>(
     map: GradientMap,
     f: impl FnOnce(&R, &mut [ParamStep<'_>]) -> T,
 ) -> T {
-    let rule = driver.rule.clone();
-    let mut work: Vec<ParamStep<'_>> = driver
-        .params
-        .iter_mut()
-        .enumerate()
-        .filter(|(i, _)| (step, *i) != (2, 4))
-        .map(|(i, param)| {
-            param.steps += 1;
-            let grad = tensor(param.var.elem_count(), 10 * step + i, param.var.dtype());
-            ParamStep { lr: 0.01 * param.settings.lr_scale, param, grad, map }
-        })
-        .collect();
-    f(&rule, &mut work)
-}
-
-pub(crate) fn place(t: &Tensor) -> u64 {
-    let (storage, layout) = t.storage_and_layout();
-    let Storage::Cpu(data) = &*storage else { return 0 };
-    match t.dtype() {
-        DType::F64 => cpu::slice::<f64>(data, layout).unwrap().as_ptr() as u64,
-        DType::F16 => cpu::slice::<f16>(data, layout).unwrap().as_ptr() as u64,
-        DType::BF16 => cpu::slice::<bf16>(data, layout).unwrap().as_ptr() as u64,
-        _ => cpu::slice::<f32>(data, layout).unwrap().as_ptr() as u64,
-    }
-}
-
-fn row(w: &ParamStep<'_>) -> Row {
-    let all: Vec<u64> = match &w.param.state {
-        State::F32(data) => data.iter().map(|x| x.as_ptr() as u64).collect(),
-        State::F64(data) => data.iter().map(|x| x.as_ptr() as u64).collect(),
-        State::Tensors(_) => vec![],
-    };
-    let (mut state, buffers) = ([0; BUFFERS], w.param.buffers.len());
-    state[..buffers].copy_from_slice(&all[..buffers]);
-    let direction = all.get(buffers).copied().unwrap_or(0);
-    Row { theta: place(w.param.var.as_tensor()), gradient: place(&w.grad), state, direction, ..Row::default() }
-}
-
-/// Every number of a driver's parameters and state.
-fn bits<R: Rule>(driver: &Driver<R>) -> Vec<(String, Vec<u64>)> {
-    let of = |t: &Tensor| {
-        let wide = t.to_dtype(DType::F64).unwrap().flatten_all().unwrap().to_vec1::<f64>().unwrap();
-        wide.into_iter().map(f64::to_bits).collect::<Vec<u64>>()
-    };
-    let mut all: Vec<_> = driver.params.iter().map(|s| (s.name.clone(), of(s.var.as_tensor()))).collect();
-    all.extend(driver.state().unwrap().tensors.iter().map(|(name, t)| (name.clone(), of(t))));
-    all
+    with_work_of(driver, step, map, |i| ((step, i) != (2, 4)).then_some(1.0), f)
 }
 
 const CX: StepContext = StepContext { epoch: 1, epochs: None, tensors: 5, diagnostics: false, backend: Backend::Auto };
 
-/// Steps on the host's machine against the loops; each with the gradients' map that it would have.
-fn check<R: Elementwise>(rule: &R, dtype: DType, [ours_map, loops_map]: [GradientMap; 2], launches: usize) {
+/// Steps on the host's machine against the loops, whose gradients the host clips.
+fn check<R: Elementwise>(rule: &R, dtype: DType, map: GradientMap, launches: usize) {
     // Barriers of threads that wait for one another take their time on a host.
-    let steps = if ours_map.norm.is_some() { 2 } else { 4 };
+    let steps = if map.norm.is_some() { 2 } else { 4 };
     let (mut ours, mut loops) = (driver(rule, dtype), driver(rule, dtype));
     let (mut held, mut host) = (Held::default(), Host::default());
     for step in 0..steps {
-        with_work(&mut ours, step, ours_map, |rule, w| held.step(&mut host, rule, w, Outcome::Step, |w| Ok(row(w))))
+        with_work(&mut ours, step, map, |rule, w| held.step(&mut host, rule, w, Outcome::Step, |w| Ok(addresses(w))))
             .unwrap();
-        let loops_map = |w: &[ParamStep<'_>]| match ours_map.norm {
-            Some(most) => {
-                let norm = gradients::norm(&w.iter().map(|w| Some(w.grad.clone())).collect::<Vec<_>>()).unwrap();
-                GradientMap { scale: (most / (norm + 1e-6)).min(1.0), ..loops_map }
-            }
-            None => loops_map,
-        };
         with_work(&mut loops, step, MAP, |rule, w| {
-            let map = loops_map(w);
+            let map = clipped(map, w);
             w.iter_mut().for_each(|w| w.map = map);
             Rule::step(rule, &CX, w, &mut Default::default())
         })
@@ -135,14 +73,14 @@ fn launches_have_the_bits_of_the_loops() {
     if !compiler() {
         return;
     }
-    check(&AdamWConfig::default(), DType::F32, [MAP; 2], 1);
-    check(&AdamWConfig::default(), DType::F64, [MAP; 2], 1);
-    check(&AdamWConfig::default(), DType::BF16, [MAP; 2], 1);
+    check(&AdamWConfig::default(), DType::F32, MAP, 1);
+    check(&AdamWConfig::default(), DType::F64, MAP, 1);
+    check(&AdamWConfig::default(), DType::BF16, MAP, 1);
     // Coupled decay is another formula where it is 0.
-    check(&SgdConfig { momentum: 0.9, nesterov: true, ..SgdConfig::default() }, DType::F32, [MAP; 2], 2);
-    check(&RpropConfig::default(), DType::F32, [MAP; 2], 2);
-    check(&LionConfig::default(), DType::F32, [MAP; 2], 1);
-    check(&RAdamConfig::default(), DType::F32, [MAP; 2], 2);
+    check(&SgdConfig { momentum: 0.9, nesterov: true, ..SgdConfig::default() }, DType::F32, MAP, 2);
+    check(&RpropConfig::default(), DType::F32, MAP, 2);
+    check(&LionConfig::default(), DType::F32, MAP, 1);
+    check(&RAdamConfig::default(), DType::F32, MAP, 2);
 }
 
 /// The norm stays on the machine; what clips the gradients gets into the tables of all launches there.
@@ -155,8 +93,8 @@ fn gradients_are_clipped_on_the_machine() {
     for most in [1.0, 1e3] {
         let map = GradientMap { norm: Some(most), ..GradientMap::IDENTITY };
         let sgd = SgdConfig { momentum: 0.9, nesterov: true, ..SgdConfig::default() };
-        check(&sgd, DType::F32, [map, GradientMap::IDENTITY], 2);
-        check(&AdamWConfig::default(), DType::BF16, [map, GradientMap::IDENTITY], 1);
+        check(&sgd, DType::F32, map, 2);
+        check(&AdamWConfig::default(), DType::BF16, map, 1);
     }
 }
 
@@ -177,12 +115,12 @@ fn a_step_with_other_numbers_is_replayed() {
         with_work(&mut ours, step, map, |rule, w| {
             slower(w, step);
             let mut machine = Replaying::new(&mut host, &mut replays, Launching::Graph);
-            held.step(&mut machine, rule, w, Outcome::Step, |w| Ok(row(w))).unwrap();
+            held.step(&mut machine, rule, w, Outcome::Step, |w| Ok(addresses(w))).unwrap();
             machine.finish().unwrap();
         });
         with_work(&mut one_by_one, step, map, |rule, w| {
             slower(w, step);
-            other_held.step(&mut other, rule, w, Outcome::Step, |w| Ok(row(w))).unwrap();
+            other_held.step(&mut other, rule, w, Outcome::Step, |w| Ok(addresses(w))).unwrap();
         });
         assert_eq!(bits(&ours), bits(&one_by_one), "step {step}");
         assert_eq!(host.replays, number.saturating_sub(1), "step {step}");
@@ -194,8 +132,9 @@ fn a_step_with_other_numbers_is_replayed() {
 fn a_launch_holds_all_tensors_of_a_formula_and_their_numbers_once() {
     let mut table = Table::default();
     let mut driver = driver(&AdamWConfig::default(), DType::F32);
-    let (launches, _) =
-        with_work(&mut driver, 0, MAP, |rule, w| plan(rule, w, Outcome::Step, &mut table, |w| Ok(row(w))).unwrap());
+    let (launches, _) = with_work(&mut driver, 0, MAP, |rule, w| {
+        plan(rule, w, Outcome::Step, &mut table, |w| Ok(addresses(w))).unwrap()
+    });
     // AdamW's decay is decoupled: one formula. Three blocks of numbers: of parameters 0 and 3, of 2, and of 4.
     let [launch] = &launches[..] else { panic!("{} launches", launches.len()) };
     assert_eq!((launch.blocks(), &launch.lengths[..]), (3, &[3, 40, 2 * PIECE as u64 + 5, 1][..]));
@@ -229,7 +168,7 @@ fn directions_go_where_they_are_wanted() {
         }
     }
     let applies = with_work(&mut ours, 0, MAP, |rule, w| {
-        Held::default().step(&mut Host::default(), rule, w, Outcome::Direction, |w| Ok(row(w))).unwrap()
+        Held::default().step(&mut Host::default(), rule, w, Outcome::Direction, |w| Ok(addresses(w))).unwrap()
     });
     let expected = with_work(&mut loops, 0, MAP, |rule, w| rule.directions(&CX, w, &mut Default::default())).unwrap();
     assert_eq!(applies, expected);

@@ -1,7 +1,5 @@
 //! Formulas of element-wise rules as expressions: recorded for every step of every tensor, which costs some microseconds and gives the step's arguments.
 
-use candle_core::Tensor;
-
 use super::loops::{Around, has};
 use super::{Elementwise, StepInfo, around, at};
 use crate::engine::apply::Apply;
@@ -88,20 +86,6 @@ pub(super) fn first<R: Elementwise>(rule: &R, outcome: Outcome) -> Traced {
     let mut at = StepInfo { t: 1, lr: rule.learning_rate(), weight_decay, numbers: &mut numbers };
     let (around, _) = around(rule, &at);
     trace(rule, &mut at, around, Some(GradientMap::IDENTITY), outcome)
-}
-
-/// The direction on tensors, without anything around it, and the state that it moves on.
-pub(crate) fn direction_on<R: Elementwise>(
-    rule: &R,
-    at: &mut StepInfo<'_>,
-    theta: &Tensor,
-    g: &Tensor,
-    state: &mut [Tensor],
-) -> candle_core::Result<Tensor> {
-    let traced = trace(rule, at, Around::default(), None, Outcome::Direction);
-    let (u, new) = traced.on_tensors(theta, g, state)?;
-    state.clone_from_slice(&new);
-    Ok(u)
 }
 
 /// A step by tensor operations.

@@ -17,21 +17,30 @@ pub(crate) const TOTALS: &str = "np_totals";
 /// Threads of a block of [`kernel`] and [`totals`].
 pub(crate) const THREADS: u32 = 32;
 
-/// `np_arithmetic(numbers, members, count, arguments, tensors)`, a thread for each of `count` tensors, whose rows `members` has (an `unsigned int` each): results of `recording` go to
-/// the columns `to` of the tensor's row. State k is column k of that row, or, from `columns` on, of the last row of the table.
-pub(crate) fn kernel(recording: &Recording, to: &[usize], columns: usize) -> String {
+/// Where results go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Writes {
+    /// To the tensor's row.
+    Row,
+    /// To what is kept from step to step.
+    Kept,
+}
+
+/// `np_arithmetic(numbers, members, count, arguments, tensors, kept)`, a thread for each of `count` tensors, whose rows `members` has (an `unsigned int` each): results of
+/// `recording` go to the places `to` of what is written. State k is column k of the tensor's row, then of the last row of the table, then of what is kept.
+pub(crate) fn kernel(recording: &Recording, to: &[usize], columns: usize, writes: Writes) -> String {
     let mut text = String::new();
     // Writing to a string does not fail.
-    let _ = write(&mut text, recording, to, columns);
+    let _ = write(&mut text, recording, to, columns, writes);
     text
 }
 
-fn write(out: &mut String, recording: &Recording, to: &[usize], columns: usize) -> fmt::Result {
+fn write(out: &mut String, recording: &Recording, to: &[usize], columns: usize, writes: Writes) -> fmt::Result {
     writeln!(
         out,
         "// Scalar arithmetic of each tensor, recorded from its formula.
 extern \"C\" __global__ void {ARITHMETIC}(double *numbers, const unsigned int *members, unsigned long long count,
-                                         const double *arguments, unsigned long long tensors) {{
+                                         const double *arguments, unsigned long long tensors, double *kept) {{
     const unsigned long long thread = (unsigned long long)blockIdx.x * blockDim.x + threadIdx.x;
     if (thread >= count) {{
         return;
@@ -39,18 +48,20 @@ extern \"C\" __global__ void {ARITHMETIC}(double *numbers, const unsigned int *m
     double *const own = numbers + {columns}ull * members[thread];
     const double *const shared = numbers + {columns}ull * tensors;
     const double *const a = arguments + {}ull * thread;",
-        recording.arguments
+        recording.arguments.len()
     )?;
     for (place, node) in recording.nodes.iter().enumerate() {
         let memory = match node {
             Node::State(k) if *k < columns => format!("own[{k}]"),
-            Node::State(k) => format!("shared[{}]", k - columns),
+            Node::State(k) if *k < 2 * columns => format!("shared[{}]", k - columns),
+            Node::State(k) => format!("kept[{}]", k - 2 * columns),
             _ => String::new(),
         };
         writeln!(out, "    const double v{place} = {};", node.text(Storage::F64, &memory))?;
     }
-    for (column, place) in to.iter().zip(&recording.results) {
-        writeln!(out, "    own[{column}] = v{place};")?;
+    let written = if writes == Writes::Row { "own" } else { "kept" };
+    for (at, place) in to.iter().zip(&recording.results) {
+        writeln!(out, "    {written}[{at}] = v{place};")?;
     }
     writeln!(out, "}}")
 }

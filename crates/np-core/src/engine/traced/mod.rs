@@ -6,15 +6,11 @@
 //!
 //! Which formulas there are is not known here: `elementwise` has its own recorded.
 
-#[cfg(any(test, feature = "cuda"))]
 pub(crate) mod arithmetic;
 pub mod cuda;
 pub(crate) mod interpret;
-#[cfg(any(test, feature = "cuda"))]
 pub(crate) mod listed;
-#[cfg(any(test, feature = "cuda"))]
 pub(crate) mod pass;
-#[cfg(any(test, feature = "cuda"))]
 mod pass_text;
 pub(crate) mod symbol;
 pub(crate) mod tensors;
@@ -116,13 +112,12 @@ fn needed_for(nodes: &[Node], wanted: &[usize]) -> (Vec<Node>, Vec<usize>) {
     (kept, wanted.iter().map(|place| places[*place]).collect())
 }
 
-/// Operations with as many results as are wanted: a pass over elements, with what it writes and what it sums.
-#[cfg(any(test, feature = "cuda"))]
+/// Operations with as many results as are wanted, and what their arguments are: a pass over elements, with what it writes and what it sums.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Recording {
     pub(crate) nodes: Vec<Node>,
     pub(crate) results: Vec<usize>,
-    pub(crate) arguments: usize,
+    pub(crate) arguments: Vec<f64>,
 }
 
 impl Expression {
@@ -162,16 +157,6 @@ impl Expression {
     #[must_use]
     pub fn arguments(&self) -> usize {
         self.arguments
-    }
-
-    /// How often each node is an operand or a result.
-    fn uses(&self) -> Vec<usize> {
-        let mut uses = vec![0; self.nodes.len()];
-        for node in &self.nodes {
-            node.each_operand(|operand| uses[operand] += 1);
-        }
-        self.state.iter().chain([&self.result]).for_each(|place| uses[*place] += 1);
-        uses
     }
 }
 

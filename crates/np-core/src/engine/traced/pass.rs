@@ -53,7 +53,13 @@ pub(crate) struct Pass<N> {
 /// Numbers that what is watched gives: Σδ², Σα, Σα², least, most, and how often α is near a bound.
 pub(crate) const WATCHED: usize = 7;
 
-impl<N: Copy> Pass<N> {
+/// Σα and Σα² of `count` values, from the sums of how far they are from `pivot`, one of them, and of the squares of that: a constant α has deviation 0, not what
+/// rounding makes of it.
+pub(crate) fn about(count: f64, pivot: f64, [off, off2]: [f64; 2]) -> [f64; 2] {
+    [count * pivot + off, count * pivot * pivot + 2.0 * pivot * off + off2]
+}
+
+impl<N: Clone> Pass<N> {
     /// One that writes, and sums `terms`.
     pub(crate) fn summing(writes: Vec<(Target, N)>, terms: Vec<Term<N>>) -> Self {
         Self { writes, terms, log_ratio: None, watched: None }
@@ -66,21 +72,26 @@ impl<N: Copy> Pass<N> {
 
     /// All results, in one order.
     pub(crate) fn results(&self) -> Vec<N> {
-        let mut all: Vec<N> = self.writes.iter().map(|(_, x)| *x).collect();
+        let mut all: Vec<N> = self.writes.iter().map(|(_, x)| x.clone()).collect();
         for term in &self.terms {
-            match *term {
-                Term::Sum(x) | Term::Square(x) => all.push(x),
-                Term::Dot(x, y) => all.extend([x, y]),
+            match term {
+                Term::Sum(x) | Term::Square(x) => all.push(x.clone()),
+                Term::Dot(x, y) => all.extend([x.clone(), y.clone()]),
             }
         }
-        all.extend(self.log_ratio.iter().flatten().copied());
-        all.extend(self.watched.iter().flatten().copied());
+        all.extend(self.log_ratio.iter().flatten().cloned());
+        all.extend(self.watched.iter().flatten().cloned());
         all
     }
 
+    /// What is written to a buffer, if anything is.
+    pub(crate) fn written(&self, buffer: usize) -> Option<N> {
+        self.writes.iter().find(|(target, _)| *target == Target::State(buffer)).map(|(_, x)| x.clone())
+    }
+
     /// The same of these results.
-    fn of<M: Copy>(&self, results: &[M]) -> Option<Pass<M>> {
-        let mut results = results.iter().copied();
+    pub(crate) fn of<M: Clone>(&self, results: &[M]) -> Option<Pass<M>> {
+        let mut results = results.iter().cloned();
         let mut writes = Vec::new();
         for (target, _) in &self.writes {
             writes.push((*target, results.next()?));
@@ -93,11 +104,11 @@ impl<N: Copy> Pass<N> {
                 Term::Dot(..) => Term::Dot(results.next()?, results.next()?),
             });
         }
-        let log_ratio = match self.log_ratio {
+        let log_ratio = match &self.log_ratio {
             Some(_) => Some([results.next()?, results.next()?, results.next()?]),
             None => None,
         };
-        let watched = match self.watched {
+        let watched = match &self.watched {
             Some(_) => Some([results.next()?, results.next()?, results.next()?, results.next()?]),
             None => None,
         };

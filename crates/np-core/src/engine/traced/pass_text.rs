@@ -72,7 +72,11 @@ impl Writer<'_> {
         for buffer in buffers {
             writeln!(out, "    {real} *const state{buffer} = tensor.state[{buffer}] + start;")?;
         }
-        writeln!(out, "    const {real} *const a = arguments + {}ull * tensor.arguments;", self.recording.arguments)?;
+        writeln!(
+            out,
+            "    const {real} *const a = arguments + {}ull * tensor.arguments;",
+            self.recording.arguments.len()
+        )?;
         for (place, node) in self.recording.nodes.iter().enumerate().filter(|(_, node)| node.is_same_for_all()) {
             let memory = match node {
                 Node::State(k) => format!("({real})tensor.numbers[{}]", k - BUFFERS),

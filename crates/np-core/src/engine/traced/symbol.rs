@@ -64,7 +64,6 @@ pub(crate) fn record(
 }
 
 /// The operations that `f` leaves behind: from θ, the gradient and `buffers` numbers of state it gives as many results as it likes.
-#[cfg(any(test, feature = "cuda"))]
 pub(crate) fn record_all(buffers: usize, f: impl FnOnce(Symbol, Symbol, &[Symbol]) -> Vec<Symbol>) -> super::Recording {
     let before = TAPE.take();
     let state: Vec<Symbol> = (0..buffers).map(|buffer| Symbol::node(Node::State(buffer))).collect();
@@ -72,11 +71,10 @@ pub(crate) fn record_all(buffers: usize, f: impl FnOnce(Symbol, Symbol, &[Symbol
     let mut tape = TAPE.replace(before);
     let results: Vec<usize> = results.into_iter().map(|symbol| tape.place_of(symbol)).collect();
     let (nodes, results) = super::needed_for(&tape.nodes, &results);
-    super::Recording { nodes, results, arguments: tape.arguments.len() }
+    super::Recording { nodes, results, arguments: tape.arguments }
 }
 
 /// How many arguments `f` makes.
-#[cfg(any(test, feature = "cuda"))]
 pub(crate) fn count(f: impl FnOnce()) -> usize {
     let before = TAPE.take();
     f();

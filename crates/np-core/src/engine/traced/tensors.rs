@@ -2,13 +2,13 @@
 
 use candle_core::{DType, Result, Tensor};
 
-use super::{Node, Traced};
+use super::{Node, Recording, Traced};
 use crate::engine::range::largest;
 use crate::engine::tensor_ops::fill;
 
 /// What a node is.
-#[derive(Clone)]
-enum Value {
+#[derive(Debug, Clone)]
+pub(crate) enum Value {
     /// The same everywhere.
     Scalar(f64),
     /// θ, the gradient or state, whose memory is not ours.
@@ -24,40 +24,80 @@ impl Traced {
     /// Those of candle's operations.
     pub(crate) fn on_tensors(&self, theta: &Tensor, g: &Tensor, state: &[Tensor]) -> Result<(Tensor, Vec<Tensor>)> {
         let expression = &self.expression;
-        let (mut uses, mut values) = (expression.uses(), Vec::<Value>::with_capacity(expression.nodes.len()));
-        let on = Operations { like: g };
-        for node in &expression.nodes {
-            let value = match *node {
-                Node::Theta => Value::Given(theta.clone()),
-                Node::Gradient => Value::Given(g.clone()),
-                Node::State(buffer) => Value::Given(state[buffer].clone()),
-                Node::Argument(argument) => on.scalar(self.arguments[argument]),
-                Node::Constant(bits) => on.scalar(f64::from_bits(bits)),
-                Node::Largest => Value::Scalar(largest(g.dtype())),
-                Node::Negate(a) => on.unary(&values[a], |x| -x, Tensor::neg)?,
-                Node::Abs(a) => on.unary(&values[a], f64::abs, Tensor::abs)?,
-                Node::Sqrt(a) => on.unary(&values[a], f64::sqrt, Tensor::sqrt)?,
-                Node::Add(a, b) => on.add(&values[a], &values[b])?,
-                Node::Subtract(a, b) => on.subtract(&values[a], &values[b])?,
-                Node::Multiply(a, b) => on.multiply(&values[a], &values[b])?,
-                Node::Divide(a, b) => on.divide(&values[a], &values[b])?,
-                Node::SelectLt(places) => on.select_lt(places.map(|place| &values[place]))?,
-            };
-            values.push(value);
-            // What no later node needs gives its memory back.
-            node.each_operand(|operand| {
-                uses[operand] -= 1;
-                if uses[operand] == 0 {
-                    values[operand] = Value::Scalar(0.0);
-                }
-            });
-        }
-        let new = expression.state.iter().enumerate().map(|(buffer, place)| match &values[*place] {
+        let wanted: Vec<usize> = expression.state.iter().copied().chain([expression.result]).collect();
+        let given = |buffer: usize| Value::Given(state[buffer].clone());
+        let mut values = evaluate(&expression.nodes, &wanted, &self.arguments, theta, g, given)?;
+        let result = values.pop().map_or_else(|| Ok(g.clone()), |value| value.like(g))?;
+        let new = values.iter().zip(&expression.state).enumerate().map(|(buffer, (value, place))| match value {
             Value::Given(x) if expression.nodes[*place] != Node::State(buffer) => x.copy(),
-            value => on.tensor(value)?.contiguous(),
+            value => value.like(g)?.contiguous(),
         });
-        let new = new.collect::<Result<_>>()?;
-        Ok((on.tensor(&values[expression.result])?, new))
+        Ok((result, new.collect::<Result<_>>()?))
+    }
+}
+
+impl Recording {
+    /// Its results, from tensors of one shape and type, and numbers.
+    ///
+    /// # Errors
+    /// Those of candle's operations.
+    pub(crate) fn on_tensors(&self, theta: &Tensor, g: &Tensor, state: impl Fn(usize) -> Value) -> Result<Vec<Value>> {
+        evaluate(&self.nodes, &self.results, &self.arguments, theta, g, state)
+    }
+}
+
+/// What the nodes at the places `wanted` are.
+fn evaluate(
+    nodes: &[Node],
+    wanted: &[usize],
+    arguments: &[f64],
+    theta: &Tensor,
+    g: &Tensor,
+    state: impl Fn(usize) -> Value,
+) -> Result<Vec<Value>> {
+    let mut uses = vec![0; nodes.len()];
+    nodes.iter().for_each(|node| node.each_operand(|operand| uses[operand] += 1));
+    wanted.iter().for_each(|place| uses[*place] += 1);
+    let (on, mut values) = (Operations { like: g }, Vec::<Value>::with_capacity(nodes.len()));
+    for node in nodes {
+        let value = match *node {
+            Node::Theta => Value::Given(theta.clone()),
+            Node::Gradient => Value::Given(g.clone()),
+            Node::State(k) => match state(k) {
+                Value::Scalar(x) => on.scalar(x),
+                given => given,
+            },
+            Node::Argument(argument) => on.scalar(arguments[argument]),
+            Node::Constant(bits) => on.scalar(f64::from_bits(bits)),
+            Node::Largest => Value::Scalar(largest(g.dtype())),
+            Node::Negate(a) => on.unary(&values[a], |x| -x, Tensor::neg)?,
+            Node::Abs(a) => on.unary(&values[a], f64::abs, Tensor::abs)?,
+            Node::Sqrt(a) => on.unary(&values[a], f64::sqrt, Tensor::sqrt)?,
+            Node::Add(a, b) => on.add(&values[a], &values[b])?,
+            Node::Subtract(a, b) => on.subtract(&values[a], &values[b])?,
+            Node::Multiply(a, b) => on.multiply(&values[a], &values[b])?,
+            Node::Divide(a, b) => on.divide(&values[a], &values[b])?,
+            Node::SelectLt(places) => on.select_lt(places.map(|place| &values[place]))?,
+        };
+        values.push(value);
+        // What no later node needs gives its memory back.
+        node.each_operand(|operand| {
+            uses[operand] -= 1;
+            if uses[operand] == 0 {
+                values[operand] = Value::Scalar(0.0);
+            }
+        });
+    }
+    Ok(wanted.iter().map(|place| values[*place].clone()).collect())
+}
+
+impl Value {
+    /// A tensor of the shape and type of `other`.
+    pub(crate) fn like(&self, other: &Tensor) -> Result<Tensor> {
+        match self {
+            Self::Scalar(x) => fill(other, *x),
+            Self::Given(x) | Self::Computed(x) => Ok(x.clone()),
+        }
     }
 }
 
@@ -71,13 +111,6 @@ impl Operations<'_> {
     #[allow(clippy::cast_possible_truncation)] // single precision is what is asked for
     fn scalar(&self, x: f64) -> Value {
         Value::Scalar(if self.like.dtype() == DType::F64 { x } else { f64::from(x as f32) })
-    }
-
-    fn tensor(&self, value: &Value) -> Result<Tensor> {
-        match value {
-            Value::Scalar(x) => fill(self.like, *x),
-            Value::Given(x) | Value::Computed(x) => Ok(x.clone()),
-        }
     }
 
     fn unary(&self, a: &Value, f: impl Fn(f64) -> f64, on: impl Fn(&Tensor) -> Result<Tensor>) -> Result<Value> {
@@ -133,7 +166,7 @@ impl Operations<'_> {
             (Scalar(x), Given(y) | Computed(y)) => y.gt(*x)?,
             (Given(x) | Computed(x), Given(y) | Computed(y)) => x.lt(y)?,
         };
-        Ok(Computed(mask.where_cond(&self.tensor(yes)?, &self.tensor(no)?)?))
+        Ok(Computed(mask.where_cond(&yes.like(self.like)?, &no.like(self.like)?)?))
     }
 }
 

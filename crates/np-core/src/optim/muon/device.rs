@@ -7,7 +7,7 @@ use super::{Averaging, Fallback, MuonConfig, Precision};
 use crate::config::decay::Decay;
 use crate::config::hyper::HyperParameters;
 use crate::engine::apply::Apply;
-use crate::engine::coupled;
+use crate::engine::chain;
 use crate::engine::elementwise::device::Launches;
 use crate::engine::elementwise::{Elementwise, StepInfo};
 use crate::engine::number::Number;
@@ -22,7 +22,7 @@ use crate::optim::adam::AdamWConfig;
 pub struct Memory {
     vectors: Launches,
     matrices: Launches,
-    pub(super) finish: coupled::Launches,
+    pub(super) finish: chain::memory::Memory,
 }
 
 /// M of matrices, with N as the direction.

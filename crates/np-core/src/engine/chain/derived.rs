@@ -1,0 +1,65 @@
+//! What launches make of a formula: its pass with the sums of its norms, and a step in place of a direction.
+
+use np_cuda::table::BUFFERS;
+
+use super::{Block, Formula, Of};
+use crate::engine::gradients::Squares;
+use crate::engine::number::{Float, Number};
+use crate::engine::places::Place;
+use crate::engine::traced::cuda::Storage;
+use crate::engine::traced::pass::{Pass, Target, Term};
+
+/// The formula's pass, with the sums of its norms. In double precision there are two more of each, of numbers multiplied with powers of two; squares of single
+/// precision are summed in double precision where they have to be.
+pub(super) fn with_norms<N: Number>(
+    formula: &impl Formula,
+    (tensor, place, wide): (usize, &Place, bool),
+    theta: N,
+    g: N,
+    state: [N; BUFFERS],
+    numbers: &[N],
+) -> Pass<N> {
+    let mut pass = formula.pass(tensor, theta, g, state, numbers);
+    let mut terms = vec![];
+    for of in formula.norms() {
+        let x = match of {
+            Of::Theta => theta,
+            Of::Gradient => g,
+            Of::State(k) => pass.written(*k).unwrap_or(state[*k]),
+        };
+        terms.push(Term::Square(x));
+        if wide {
+            let scales = if place.storage == Storage::F64 { [Squares::SMALLER, Squares::LARGER] } else { [1.0; 2] };
+            terms.extend(scales.map(|scale| Term::Square(N::from_f64(scale) * x)));
+        }
+    }
+    pass.terms.splice(0..0, terms);
+    pass
+}
+
+/// θ ← keep·θ − factor·u, u as a formula gives it, in place of writing u.
+pub(super) struct Finish<'a, F> {
+    pub(super) formula: &'a F,
+    pub(super) u: usize,
+    pub(super) at: usize,
+    pub(super) squares: bool,
+}
+
+impl<F: Formula> Formula for Finish<'_, F> {
+    fn form(&self, tensor: usize) -> (&'static str, u32) {
+        let (name, form) = self.formula.form(tensor);
+        (name, form | 1 << 31 | u32::from(self.squares) << 30)
+    }
+
+    fn pass<N: Number>(&self, tensor: usize, theta: N, g: N, state: [N; BUFFERS], numbers: &[N]) -> Pass<N> {
+        let mut pass = self.formula.pass(tensor, theta, g, state, numbers);
+        let u = pass.written(self.u).unwrap_or(state[self.u]);
+        pass.writes.retain(|(target, _)| *target != Target::State(self.u));
+        pass.writes.push((Target::Theta, numbers[self.at] * theta - numbers[self.at + 1] * u));
+        pass.terms.extend(self.squares.then_some(Term::Square(theta)));
+        pass
+    }
+
+    /// Never asked for: the CPU applies directions by a loop of its own.
+    fn block<T: Float>(&self, _: usize, _: Block<'_, T>, _: &[f64], _: &mut [f64]) {}
+}

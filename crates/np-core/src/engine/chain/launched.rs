@@ -1,0 +1,366 @@
+//! Steps as launches on a machine. Nothing waits: norms, sums and the rows that arithmetic makes of them stay there, and so does what is kept from step to step.
+//!
+//! Passes, and the arithmetic between them, which a thread does for each tensor, are recorded once. In a step the host writes one table of addresses and arguments, copies it
+//! if it has changed, and queues launches. Where no sum leaves the range of its type, all sums have the CPU's bits, but for those of logarithms.
+
+use np_cuda::machine::Machine;
+use np_cuda::table::{BUFFERS, CHUNK, Row, Table};
+
+use super::derived::{Finish, with_norms};
+use super::queue::Launch;
+use super::{Arithmetic, Chain, Formula, Numbers, Step, To, Total};
+use crate::engine::apply::Apply;
+use crate::engine::elementwise::plan::storage_of;
+use crate::engine::param_step::ParamStep;
+use crate::engine::places::{Cuts, Place};
+use crate::engine::traced::Outcome;
+use crate::engine::traced::arithmetic::{self, Writes};
+use crate::engine::traced::cuda::Storage;
+use crate::engine::traced::listed::{Listed, list};
+use crate::engine::traced::symbol::record_all;
+use crate::error::Result;
+
+/// The machine's buffers, by their numbers; from the last on, ways of cutting tensors.
+pub(super) const TABLE: usize = 0;
+pub(super) const PARTIAL: usize = 1;
+const NUMBERS: usize = 2;
+/// That of what is kept from step to step.
+pub(super) const KEPT: usize = 3;
+pub(super) const NORMS: usize = 4;
+pub(super) const CUTS: usize = 5;
+
+/// A form that has been recorded.
+#[derive(Debug)]
+pub(super) struct Known {
+    form: Form,
+    pub(super) text: String,
+    pub(super) arguments: usize,
+    pub(super) outputs: usize,
+    least: Option<usize>,
+}
+
+/// By which operations a tensor's numbers are computed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Form {
+    name: (&'static str, u32),
+    /// None for arithmetic.
+    storage: Option<Storage>,
+    /// Whether norms are looked after in double precision.
+    wide: bool,
+    /// How many numbers are kept.
+    kept: usize,
+}
+
+/// What is kept on the host from step to step.
+#[derive(Debug, Default)]
+pub(crate) struct Held {
+    pub(super) table: Table,
+    pub(super) sent: Vec<u8>,
+    pub(super) known: Vec<Known>,
+    pub(super) cuts: Cuts,
+    arguments: Vec<f64>,
+    pub(super) texts: [String; 2],
+    /// Whether the machine has what is kept.
+    keeps: bool,
+}
+
+/// A step, as far as it has been written down.
+pub(crate) struct Launched<'a, M> {
+    pub(super) held: &'a mut Held,
+    pub(super) machine: &'a mut M,
+    pub(super) places: &'a [Place],
+    pub(super) columns: usize,
+    outcome: Outcome,
+    /// Whether any tensor is computed with in double precision.
+    wide: bool,
+    /// Where the tensors' numbers are; how many are kept, and where.
+    pub(super) numbers: u64,
+    pub(super) kept: (usize, u64),
+    /// Rows that are in the table: of which tensors, and where.
+    rows: Vec<(Vec<usize>, usize)>,
+    pub(super) launches: Vec<Launch>,
+    /// Most numbers that chunks of a pass give.
+    pub(super) partial: usize,
+    /// In which columns it is what is to be done with directions.
+    applies: usize,
+}
+
+/// Where a parameter is whose buffers and scratch have the addresses in `state`; it and its gradient are where `row` says.
+pub(crate) fn place(step: &impl Step, w: &ParamStep<'_>, row: Row, state: &[u64]) -> Place {
+    let of = |place: Option<usize>| place.and_then(|k| state.get(k)).copied().unwrap_or(0);
+    let row = Row { state: step.places(w.param).map(of), length: w.grad.elem_count() as u64, ..row };
+    Place { row, storage: storage_of(w.grad.dtype()), map: w.map }
+}
+
+impl Held {
+    /// A step of these tensors, with what the host keeps for it. Directions alone wait, for what is to be done with them.
+    pub(crate) fn step<S: Step>(
+        &mut self,
+        machine: &mut impl Machine,
+        step: &S,
+        places: &[Place],
+        kept: &[f64],
+        outcome: Outcome,
+    ) -> Result<Vec<Apply>> {
+        self.table.clear();
+        self.cuts.begin();
+        if self.texts[0].is_empty() {
+            self.texts = [arithmetic::chunks(), arithmetic::totals()];
+        }
+        let numbers = machine.reserve(NUMBERS, (places.len() + 1) * S::COLUMNS * size_of::<f64>())?;
+        let at_kept = match kept {
+            // An address that is there, and not read.
+            [] => numbers,
+            _ if self.keeps => machine.reserve(KEPT, size_of_val(kept))?,
+            _ => machine.upload(KEPT, &kept.iter().flat_map(|x| x.to_ne_bytes()).collect::<Vec<u8>>())?,
+        };
+        self.keeps = true;
+        let wide = places.iter().any(|place| place.storage == Storage::F64);
+        let (kept, columns) = ((kept.len(), at_kept), S::COLUMNS);
+        let (rows, launches, partial, applies) = (vec![], vec![], 0, 0);
+        let mut chain = Launched {
+            held: self,
+            machine,
+            places,
+            columns,
+            outcome,
+            wide,
+            numbers,
+            kept,
+            rows,
+            launches,
+            partial,
+            applies,
+        };
+        step.run(&mut chain)?;
+        let at = chain.applies;
+        chain.queue()?;
+        match outcome {
+            Outcome::Step => Ok(vec![]),
+            Outcome::Direction => {
+                let rows = machine.numbers(NUMBERS, places.len() * columns)?;
+                Ok(rows.chunks(columns).map(|row| Apply { keep: row[at], factor: row[at + 1] }).collect())
+            }
+        }
+    }
+
+    /// Whether the machine has what is kept.
+    #[cfg(feature = "cuda")]
+    pub(super) fn keeps(&self) -> bool {
+        self.keeps
+    }
+
+    /// What the machine keeps counts no more.
+    pub(crate) fn forget(&mut self) {
+        self.keeps = false;
+    }
+
+    /// What the machine keeps: so many numbers. It waits for them.
+    #[cfg(test)]
+    pub(crate) fn kept(machine: &mut impl Machine, count: usize) -> Result<Vec<f64>> {
+        Ok(machine.numbers(KEPT, count)?)
+    }
+
+    /// Which of the known forms it is: recorded where it is new.
+    fn known(&mut self, form: Form, record: impl FnOnce() -> Known) -> usize {
+        self.known.iter().position(|known| known.form == form).unwrap_or_else(|| {
+            self.known.push(record());
+            self.known.len() - 1
+        })
+    }
+
+    /// Appends what `f` lists: as many arguments as the form has that it is written for.
+    fn list(&mut self, known: usize, f: impl FnOnce(Listed)) -> Result<()> {
+        self.arguments.clear();
+        list(&mut self.arguments, f);
+        let Known { form, arguments, .. } = &self.known[known];
+        if self.arguments.len() != *arguments {
+            let message = format!("{form:?} has {} arguments where it has {arguments}", self.arguments.len());
+            return Err(candle_core::Error::Msg(message).into());
+        }
+        for x in &self.arguments {
+            match form.storage {
+                Some(Storage::F64) | None => self.table.f64(*x),
+                Some(_) => self.table.f32(*x),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Members of groups of one form each, in the order in which they come up.
+pub(super) fn grouped<K: PartialEq>(each: impl Iterator<Item = (K, usize)>) -> Vec<(K, Vec<usize>)> {
+    let mut groups: Vec<(K, Vec<usize>)> = vec![];
+    for (key, member) in each {
+        match groups.iter_mut().find(|(other, _)| *other == key) {
+            Some((_, members)) => members.push(member),
+            None => groups.push((key, vec![member])),
+        }
+    }
+    groups
+}
+
+impl<M: Machine> Launched<'_, M> {
+    fn form(&self, name: (&'static str, u32), storage: Option<Storage>) -> Form {
+        Form { name, storage, wide: self.wide, kept: self.kept.0 }
+    }
+
+    fn known_pass(&mut self, formula: &impl Formula, tensor: usize) -> usize {
+        let (place, columns, wide) = (&self.places[tensor], self.columns, self.wide);
+        let form = self.form(formula.form(tensor), Some(place.storage));
+        self.held.known(form, || {
+            let mut pass = None;
+            let recording = record_all(BUFFERS + columns, |theta, g, all| {
+                let state = std::array::from_fn(|k| all[k]);
+                let g = place.map.of(g);
+                let symbols = with_norms(formula, (tensor, place, wide), theta, g, state, &all[BUFFERS..]);
+                let results = symbols.results();
+                pass = Some(symbols);
+                results
+            });
+            let (text, outputs, least) = match pass {
+                Some(pass) => (pass.kernel(&recording, place.storage), pass.outputs(), pass.least()),
+                None => (String::new(), 0, None),
+            };
+            Known { form, text, arguments: recording.arguments.len(), outputs, least }
+        })
+    }
+
+    fn known_arithmetic(&mut self, arithmetic: &impl Arithmetic, tensor: usize, writes: Writes) -> usize {
+        let (form, columns, kept) = (self.form(arithmetic.form(tensor), None), self.columns, self.kept.0);
+        self.held.known(form, || {
+            let mut to = vec![];
+            let recording = record_all(2 * columns + kept, |_, _, all| {
+                let (own, rest) = all.split_at(columns);
+                let (shared, kept) = rest.split_at(columns);
+                let (places, results) = arithmetic.of(tensor, Numbers { own, shared, kept }).into_iter().unzip();
+                to = places;
+                results
+            });
+            let text = arithmetic::kernel(&recording, &to, columns, writes);
+            Known { form, text, arguments: recording.arguments.len(), outputs: 0, least: None }
+        })
+    }
+
+    fn launch_arithmetic(&mut self, known: usize, arithmetic: &impl Arithmetic, members: &[usize]) -> Result<()> {
+        let table = &mut self.held.table;
+        let at_members = table.section();
+        members.iter().for_each(|i| table.u32(u32::try_from(*i).unwrap_or(u32::MAX)));
+        let at_arguments = table.section();
+        let (row, kept) = (vec![Listed; self.columns], vec![Listed; self.kept.0]);
+        for i in members {
+            self.held.list(known, |_| {
+                arithmetic.of(*i, Numbers { own: &row, shared: &row, kept: &kept });
+            })?;
+        }
+        self.launches.push(Launch::Arithmetic { known, at_members, at_arguments, count: members.len() });
+        Ok(())
+    }
+
+    /// Lengths of these tensors.
+    pub(super) fn lengths(&self, members: &[usize]) -> Vec<u64> {
+        members.iter().map(|i| self.places[*i].row.length).collect()
+    }
+
+    /// Where in the table the rows of `members` are.
+    pub(super) fn rows_of(&mut self, members: Vec<usize>) -> usize {
+        if let Some((_, at)) = self.rows.iter().find(|(other, _)| *other == members) {
+            return *at;
+        }
+        let at = self.held.table.section();
+        for (arguments, i) in (0..).zip(&members) {
+            let numbers = self.numbers + (i * self.columns * size_of::<f64>()) as u64;
+            Row { arguments, numbers, ..self.places[*i].row }.push(&mut self.held.table);
+        }
+        self.rows.push((members, at));
+        at
+    }
+
+    /// Writes down, of each of these groups, which chunks their tensors have, counted through all of them; gives where.
+    pub(super) fn ranges(&mut self, groups: &[Vec<usize>]) -> usize {
+        let (mut ranges, mut first) = (vec![[0; 2]; self.places.len()], 0);
+        for i in groups.iter().flatten() {
+            let count = u32::try_from(self.places[*i].row.length.div_ceil(CHUNK as u64)).unwrap_or(u32::MAX);
+            ranges[*i] = [first, count];
+            first += count;
+        }
+        let at = self.held.table.section();
+        ranges.iter().flatten().for_each(|x| self.held.table.u32(*x));
+        at
+    }
+}
+
+impl<M: Machine> Chain for Launched<'_, M> {
+    fn norm_columns(&self) -> usize {
+        if self.wide { 3 } else { 1 }
+    }
+
+    fn pass(&mut self, formula: &impl Formula, column: usize) -> Result<()> {
+        let takes = |i: &usize| self.places[*i].row.length > 0 && formula.takes(*i);
+        let takes: Vec<usize> = (0..self.places.len()).filter(takes).collect();
+        let known: Vec<(usize, usize)> = takes.into_iter().map(|i| (self.known_pass(formula, i), i)).collect();
+        let groups = grouped(known.into_iter());
+        let Some((known, _)) = groups.first() else { return Ok(()) };
+        let Known { outputs, least, .. } = self.held.known[*known];
+        let (forms, members): (Vec<usize>, Vec<Vec<usize>>) = groups.into_iter().unzip();
+        let mut first = 0;
+        for (known, members) in forms.into_iter().zip(&members) {
+            let cut = self.held.cuts.of(self.machine, CUTS, &self.lengths(members), CHUNK)?;
+            let at_arguments = self.held.table.section();
+            let numbers = vec![Listed; self.columns];
+            for i in members {
+                let place = &self.places[*i];
+                self.held.list(known, |any| {
+                    let g = place.map.of(any);
+                    with_norms(formula, (*i, place, self.wide), any, g, [any; BUFFERS], &numbers);
+                })?;
+            }
+            let (storage, count) = (self.places[members[0]].storage, members.len());
+            let at_rows = self.rows_of(members.clone());
+            self.launches.push(Launch::Pass { known, storage, cut, at_rows, at_arguments, first, count });
+            first += cut.count;
+        }
+        if outputs > 0 {
+            let at_ranges = self.ranges(&members);
+            self.partial = self.partial.max(first * outputs);
+            self.launches.push(Launch::Chunks { at_ranges, outputs, least, column });
+        }
+        Ok(())
+    }
+
+    fn arithmetic(&mut self, arithmetic: &impl Arithmetic) -> Result<()> {
+        let known = |i| (self.known_arithmetic(arithmetic, i, Writes::Row), i);
+        let known: Vec<(usize, usize)> = (0..self.places.len()).map(known).collect();
+        for (known, members) in grouped(known.into_iter()) {
+            self.launch_arithmetic(known, arithmetic, &members)?;
+        }
+        Ok(())
+    }
+
+    fn keep(&mut self, arithmetic: &impl Arithmetic) -> Result<()> {
+        let shared = self.places.len();
+        let known = self.known_arithmetic(arithmetic, shared, Writes::Kept);
+        self.launch_arithmetic(known, arithmetic, &[shared])
+    }
+
+    fn totals(&mut self, entries: impl IntoIterator<Item = (usize, Total)>, to: To) {
+        let (at_entries, mut count) = (self.held.table.section(), 0);
+        for (column, total) in entries {
+            self.held.table.u32(u32::try_from(column).unwrap_or(u32::MAX));
+            self.held.table.u32(total as u32);
+            count += 1;
+        }
+        self.launches.push(Launch::Totals { at_entries, count, to });
+    }
+
+    fn finish(&mut self, formula: &impl Formula, u: usize, at: usize, squares: Option<usize>) -> Result<bool> {
+        self.applies = at;
+        match self.outcome {
+            Outcome::Direction => self.pass(formula, 0).map(|()| false),
+            Outcome::Step => {
+                let finish = Finish { formula, u, at, squares: squares.is_some() };
+                self.pass(&finish, squares.unwrap_or(0)).map(|()| squares.is_some())
+            }
+        }
+    }
+}

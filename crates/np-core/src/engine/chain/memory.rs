@@ -1,0 +1,133 @@
+//! What the steps of a rule keep: numbers, and, where they are launches, the device's memory, tables and kernels.
+
+use super::Step;
+use crate::engine::apply::Apply;
+use crate::engine::backend::Backend;
+use crate::engine::param_step::ParamStep;
+use crate::engine::rule::StepContext;
+use crate::engine::traced::Outcome;
+use crate::error::Result;
+
+/// What steps keep from one to the next.
+#[derive(Debug, Default)]
+pub struct Memory {
+    /// Numbers; a device may have newer ones.
+    kept: Vec<f64>,
+    #[cfg(feature = "cuda")]
+    device: device::Device,
+}
+
+/// Whether the steps of all of `work` are launches.
+pub(crate) fn launches(backend: Backend, work: &[ParamStep<'_>]) -> bool {
+    !work.is_empty() && work.iter().all(|w| w.param.launches(backend))
+}
+
+impl Memory {
+    /// The numbers that are kept; none before there are any. Where steps are launches this waits for them.
+    ///
+    /// # Errors
+    /// Those of copying from a device.
+    #[cfg_attr(not(feature = "cuda"), allow(clippy::unnecessary_wraps))]
+    pub(crate) fn kept(&self) -> Result<Vec<f64>> {
+        #[cfg(feature = "cuda")]
+        if let Some(kept) = self.device.kept(self.kept.len())? {
+            return Ok(kept);
+        }
+        Ok(self.kept.clone())
+    }
+
+    /// Keeps these numbers from here on.
+    pub(crate) fn keep(&mut self, kept: Vec<f64>) {
+        self.kept = kept;
+        #[cfg(feature = "cuda")]
+        self.device.held.forget();
+    }
+
+    /// Keeps these numbers, if there are none yet.
+    pub(crate) fn keep_first(&mut self, kept: impl FnOnce() -> Vec<f64>) {
+        if self.kept.is_empty() {
+            self.keep(kept());
+        }
+    }
+
+    /// The numbers, which are the host's from here on.
+    pub(super) fn on_host(&mut self) -> Result<&mut [f64]> {
+        #[cfg(feature = "cuda")]
+        if let Some(kept) = self.device.kept(self.kept.len())? {
+            self.keep(kept);
+        }
+        Ok(&mut self.kept)
+    }
+
+    /// A step of all of `work`, where it is made of launches; else `None`, and nothing has been done. Only directions wait, for what is to be done with them.
+    #[cfg_attr(not(feature = "cuda"), allow(clippy::unused_self, clippy::unnecessary_wraps))]
+    pub(super) fn launch(
+        &mut self,
+        step: &impl Step,
+        cx: &StepContext,
+        work: &[ParamStep<'_>],
+        outcome: Outcome,
+    ) -> Result<Option<Vec<Apply>>> {
+        if !launches(cx.backend, work) {
+            return Ok(None);
+        }
+        #[cfg(feature = "cuda")]
+        return self.device.launch(step, cx.backend.launching(), work, &self.kept, outcome).map(Some);
+        #[cfg(not(feature = "cuda"))]
+        {
+            let _ = (step, outcome);
+            Ok(None)
+        }
+    }
+}
+
+#[cfg(feature = "cuda")]
+mod device {
+    use std::sync::Arc;
+
+    use candle_core::cuda_backend::cudarc::driver::CudaStream;
+    use np_cuda::replay::Replaying;
+    use np_cuda::{Graphs, Kept, Launching, Queue};
+
+    use super::{Apply, Outcome, ParamStep, Result, Step};
+    use crate::engine::chain::launched::{Held, KEPT, place};
+    use crate::engine::cuda::{row, stream};
+    use crate::engine::places::Place;
+
+    #[derive(Debug, Default)]
+    pub(super) struct Device {
+        pub(super) held: Held,
+        memory: Kept,
+        graphs: Graphs,
+        stream: Option<Arc<CudaStream>>,
+    }
+
+    impl Device {
+        /// So many numbers that the device has, if it has newer ones than the host.
+        pub(super) fn kept(&self, count: usize) -> Result<Option<Vec<f64>>> {
+            match &self.stream {
+                Some(stream) if self.held.keeps() && count > 0 => Ok(Some(self.memory.numbers(stream, KEPT, count)?)),
+                _ => Ok(None),
+            }
+        }
+
+        pub(super) fn launch<S: Step>(
+            &mut self,
+            step: &S,
+            launching: Launching,
+            work: &[ParamStep<'_>],
+            kept: &[f64],
+            outcome: Outcome,
+        ) -> Result<Vec<Apply>> {
+            let stream = stream(work.first().map(|w| w.param.var.device()))?;
+            let of = |w: &ParamStep<'_>| row(&stream, w).map(|(row, state)| place(step, w, row, &state));
+            let places = work.iter().map(of).collect::<Result<Vec<Place>>>()?;
+            self.stream = Some(stream.clone());
+            let mut queue = Queue::new(stream, &mut self.memory);
+            let mut machine = Replaying::new(&mut queue, &mut self.graphs, launching);
+            let applies = self.held.step(&mut machine, step, &places, kept, outcome)?;
+            machine.finish()?;
+            Ok(applies)
+        }
+    }
+}

@@ -1,0 +1,117 @@
+//! The launches of a step that has been written down: its table is copied, gradients are clipped by their norm where that is left to the step, and all is queued.
+
+use np_cuda::machine::Machine;
+use np_cuda::table::CHUNK;
+
+use super::To;
+use super::launched::{CUTS, Known, Launched, NORMS, PARTIAL, TABLE, grouped};
+use crate::engine::places::{Gradients, Pieces, Place, Scales, clip};
+use crate::engine::traced::arithmetic::{self, ARITHMETIC, CHUNKS, TOTALS};
+use crate::engine::traced::cuda::Storage;
+use crate::engine::traced::pass::{PASS, THREADS};
+use crate::error::Result;
+
+/// What is launched; numbers named `at` are places in the table.
+pub(super) enum Launch {
+    Pass {
+        known: usize,
+        storage: Storage,
+        cut: Pieces,
+        at_rows: usize,
+        at_arguments: usize,
+        first: usize,
+        count: usize,
+    },
+    Chunks {
+        at_ranges: usize,
+        outputs: usize,
+        least: Option<usize>,
+        column: usize,
+    },
+    Arithmetic {
+        known: usize,
+        at_members: usize,
+        at_arguments: usize,
+        count: usize,
+    },
+    Totals {
+        at_entries: usize,
+        count: usize,
+        to: To,
+    },
+}
+
+impl<M: Machine> Launched<'_, M> {
+    /// Queues all of it.
+    pub(super) fn queue(mut self) -> Result<()> {
+        let most = self.places.first().and_then(|place| place.map.norm);
+        let filled = |(i, place): (usize, &Place)| (place.row.length > 0).then_some((place.storage, i));
+        let (mut gradients, mut at_norms) = (vec![], 0);
+        if most.is_some() {
+            let groups = grouped(self.places.iter().enumerate().filter_map(filled));
+            for (storage, members) in &groups {
+                let chunks = self.held.cuts.of(self.machine, CUTS, &self.lengths(members), CHUNK)?;
+                gradients.push(Gradients { storage: *storage, rows: self.rows_of(members.clone()) as u64, chunks });
+            }
+            at_norms = self.ranges(&groups.into_iter().map(|(_, members)| members).collect::<Vec<_>>());
+        }
+        let Self { held, machine, places, columns, numbers, kept: (_, kept), launches, partial, .. } = self;
+        let bytes = held.table.bytes();
+        let table = if held.sent == bytes {
+            machine.reserve(TABLE, bytes.len())?
+        } else {
+            held.sent.clear();
+            let table = machine.upload(TABLE, bytes)?;
+            held.sent.extend_from_slice(bytes);
+            table
+        };
+        let at = |place: usize| table + place as u64;
+        if let Some(most) = most.filter(|_| !gradients.is_empty()) {
+            gradients.iter_mut().for_each(|of| of.rows += table);
+            let scales = launches.iter().filter_map(|launch| match *launch {
+                Launch::Pass { known, storage, at_arguments, count, .. } => {
+                    let stride = held.known[known].arguments;
+                    Some(Scales { storage, arguments: at(at_arguments), blocks: count, stride, place: 0 })
+                }
+                _ => None,
+            });
+            let scales: Vec<Scales> = scales.collect();
+            clip(*machine, most, &gradients, (at(at_norms), places.len()), &scales, [PARTIAL, NORMS])?;
+            // Arguments are others now.
+            held.sent.clear();
+        }
+        let partial = machine.reserve(PARTIAL, partial * size_of::<f64>())?;
+        let (tensors, columns) = (places.len() as u64, columns as u64);
+        for launch in &launches {
+            match *launch {
+                Launch::Pass { known, cut, at_rows, at_arguments, first, .. } => {
+                    let Known { text, outputs, .. } = &held.known[known];
+                    let to = partial + (first * outputs * size_of::<f64>()) as u64;
+                    machine.launch(text, PASS, cut.count, THREADS, &[cut.at, at(at_rows), at(at_arguments), to])?;
+                }
+                Launch::Chunks { at_ranges, outputs, least, column } => {
+                    let least = least.map_or(u64::MAX - 1, |k| k as u64);
+                    let words = [at(at_ranges), partial, numbers, outputs as u64, least, columns, column as u64];
+                    machine.launch(&held.texts[0], CHUNKS, places.len(), arithmetic::THREADS, &words)?;
+                }
+                Launch::Arithmetic { known, at_members, at_arguments, count } => {
+                    let words = [numbers, at(at_members), count as u64, at(at_arguments), tensors, kept];
+                    let blocks = count.div_ceil(arithmetic::THREADS as usize);
+                    machine.launch(&held.known[known].text, ARITHMETIC, blocks, arithmetic::THREADS, &words)?;
+                }
+                Launch::Totals { at_entries, count, to } => {
+                    let (to, anew) = match to {
+                        To::Shared(column) => {
+                            (numbers + (columns * tensors + column as u64) * size_of::<f64>() as u64, 1)
+                        }
+                        To::Kept => (kept, 0),
+                    };
+                    let words = [at(at_entries), numbers, columns, tensors, to, count as u64, anew];
+                    let blocks = count.div_ceil(arithmetic::THREADS as usize);
+                    machine.launch(&held.texts[1], TOTALS, blocks, arithmetic::THREADS, &words)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
