@@ -62,7 +62,7 @@ optimizer! {
 }
 
 /// A step of these tensors, by what each depends on beside its norms.
-struct Step<'a>(&'a LambConfig, Vec<Trust>);
+pub(super) struct Step<'a>(&'a LambConfig, Vec<Trust>);
 
 #[derive(Clone, Copy)]
 struct Trust {
@@ -154,7 +154,7 @@ impl Arithmetic for Ratio<'_> {
 }
 
 impl LambConfig {
-    fn plan<'a>(&'a self, work: &[ParamStep<'_>]) -> Step<'a> {
+    pub(super) fn plan<'a>(&'a self, work: &[ParamStep<'_>]) -> Step<'a> {
         let trust = |w: &ParamStep<'_>| {
             let Apply { keep, factor } = Apply::new(w.lr, Decay::Decoupled(w.weight_decay(self.weight_decay)));
             let t = i32::try_from(w.param.steps).unwrap_or(i32::MAX);

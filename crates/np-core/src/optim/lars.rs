@@ -64,7 +64,7 @@ optimizer! {
 }
 
 /// A step of tensors with these weight decays; what is no matrix has none.
-struct Step<'a>(&'a LarsConfig, Vec<Option<f64>>, Vec<f64>);
+pub(super) struct Step<'a>(&'a LarsConfig, Vec<Option<f64>>, Vec<f64>);
 
 /// Columns of a tensor's row: keep and factor, r, then the norms of θ and of g.
 const RATIO_AT: usize = 2;
@@ -202,7 +202,7 @@ impl Formula for Update<'_> {
 }
 
 impl LarsConfig {
-    fn plan<'a>(&'a self, work: &[ParamStep<'_>]) -> Step<'a> {
+    pub(super) fn plan<'a>(&'a self, work: &[ParamStep<'_>]) -> Step<'a> {
         let decay = |w: &ParamStep<'_>| (w.param.var.dims().len() > 1).then(|| w.weight_decay(self.weight_decay));
         Step(self, work.iter().map(decay).collect(), work.iter().map(|w| w.lr).collect())
     }

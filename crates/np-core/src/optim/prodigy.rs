@@ -158,7 +158,7 @@ impl ProdigyConfig {
         shared.if_zero(lengths, next)
     }
 
-    fn plan<'a>(&'a self, work: &[ParamStep<'_>]) -> Step<'a> {
+    pub(super) fn plan<'a>(&'a self, work: &[ParamStep<'_>]) -> Step<'a> {
         let tensor = |w: &ParamStep<'_>| {
             let decay = self.decay.of(w.weight_decay(self.weight_decay));
             Tensor { lr: w.lr, decay, first: w.param.steps == 1 }
@@ -170,7 +170,7 @@ impl ProdigyConfig {
 }
 
 /// A step of these tensors.
-struct Step<'a> {
+pub(super) struct Step<'a> {
     config: &'a ProdigyConfig,
     lr: f64,
     tensors: Vec<Tensor>,

@@ -329,8 +329,9 @@ impl<M: Machine> Chain for Launched<'_, M> {
     }
 
     fn arithmetic(&mut self, arithmetic: &impl Arithmetic) -> Result<()> {
-        let known = |i| (self.known_arithmetic(arithmetic, i, Writes::Row), i);
-        let known: Vec<(usize, usize)> = (0..self.places.len()).map(known).collect();
+        let tensors = 0..self.places.len();
+        let known: Vec<(usize, usize)> =
+            tensors.map(|i| (self.known_arithmetic(arithmetic, i, Writes::Row), i)).collect();
         for (known, members) in grouped(known.into_iter()) {
             self.launch_arithmetic(known, arithmetic, &members)?;
         }

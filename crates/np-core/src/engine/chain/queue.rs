@@ -76,7 +76,7 @@ impl<M: Machine> Launched<'_, M> {
                 _ => None,
             });
             let scales: Vec<Scales> = scales.collect();
-            clip(*machine, most, &gradients, (at(at_norms), places.len()), &scales, [PARTIAL, NORMS])?;
+            clip(machine, most, &gradients, (at(at_norms), places.len()), &scales, [PARTIAL, NORMS])?;
             // Arguments are others now.
             held.sent.clear();
         }

@@ -74,7 +74,7 @@ impl Held {
     fn send(&mut self, machine: &mut impl Machine, written: bool) -> Result<u64> {
         let bytes = self.table.bytes();
         if !written && self.sent == bytes {
-            return machine.reserve(TABLE, bytes.len());
+            return Ok(machine.reserve(TABLE, bytes.len())?);
         }
         self.sent.clear();
         let table = machine.upload(TABLE, bytes)?;
