@@ -43,7 +43,12 @@ fn json(text: &str) -> Value {
 fn drawn(lab: &Lab, arm: &str, args: &[&str]) -> Vec<String> {
     let (table, _) = lab.good(&[&["search", "tiny.yaml", "--plan"], args].concat());
     let words = |line: &str| line.split_whitespace().map(str::to_owned).collect::<Vec<_>>();
-    table.lines().map(words).filter(|words| words[0] == arm).map(|words| words[1..].join(" ")).collect()
+    table
+        .lines()
+        .map(words)
+        .filter(|words| words[0] == arm)
+        .map(|words| words[1..].join(" ").trim_end_matches(" –").to_owned())
+        .collect()
 }
 
 #[test]
