@@ -16,9 +16,9 @@ if [ "${1:-}" = pack ]; then
     folder=$(mkdir -p "${2:?usage: .ci/gpu.sh pack FOLDER [GOLDEN]}/golden" && cd "$2" && pwd)
     cd "$here/.."
     # shellcheck disable=SC2086 # several options each
-    cargo ${NP_CARGO:-} rustc -p np-core --features conform,cuda --example gpu -- ${NP_CUDA_LINK:-}
+    cargo ${NP_CARGO:-} rustc -p neuroplastic-core --features conform,cuda --example gpu -- ${NP_CUDA_LINK:-}
     # shellcheck disable=SC2086
-    cargo ${NP_CARGO:-} rustc -p np-models --features cuda,np-core/conform,np-core/cuda --example gpu_models -- ${NP_CUDA_LINK:-} -C link-arg=-lcudnn
+    cargo ${NP_CARGO:-} rustc -p neuroplastic-models --features cuda,np-core/conform,np-core/cuda --example gpu_models -- ${NP_CUDA_LINK:-} -C link-arg=-lcudnn
     target=${CARGO_TARGET_DIR:-target}
     for program in gpu gpu_models; do
         strip -o "$folder/$program" "$target/debug/examples/$program"

@@ -4,7 +4,7 @@
 //! parameters are one matrix of 1 × 2, in double precision, so that matrix methods do what they do with a matrix. Points are of the averaged weights where
 //! an optimizer evaluates those. L-BFGS searches its step, one iteration a step.
 //!
-//! Run with `cargo run -p np-core --example surfaces`; seconds.
+//! Run with `cargo run -p neuroplastic-core --example surfaces`; seconds.
 #![allow(clippy::print_stdout)]
 
 use candle_core::backprop::GradStore;

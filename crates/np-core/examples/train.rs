@@ -1,6 +1,6 @@
 //! NeuroPlastic in a plain candle training loop: two interleaved spirals, a small network, nothing but candle and this crate.
 //!
-//! `cargo run -p np-core --example train`
+//! `cargo run -p neuroplastic-core --example train`
 #![allow(clippy::print_stdout)]
 
 use candle_core::{DType, Device, Result, Tensor};

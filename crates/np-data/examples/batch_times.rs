@@ -1,5 +1,5 @@
 //! What a batch of 128 costs, prepared inline and one thread ahead, alone and beside 3 ms of other work:
-//! `cargo run -p np-data --example batch_times`.
+//! `cargo run -p neuroplastic-data --example batch_times`.
 
 use std::hint::black_box;
 use std::num::NonZeroUsize;

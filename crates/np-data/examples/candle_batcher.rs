@@ -1,6 +1,6 @@
 //! Trains NeuroPlastic with candle's own data tools: a set as candle-datasets has it, and batches by its `Batcher`.
 //!
-//! `cargo run -p np-data --features hub --example candle_batcher`
+//! `cargo run -p neuroplastic-data --features hub --example candle_batcher`
 #![allow(clippy::print_stdout)]
 
 use candle_core::{DType, Device, Tensor};

@@ -1,6 +1,6 @@
 //! Draws the embedded mini data sets from the full ones and writes them to `mini/` in this crate.
 //!
-//! `cargo run -p np-data --example make_mini -- DATA_DIR`, where `DATA_DIR` holds `mnist/` and `fashion-mnist/`. The same seed
+//! `cargo run -p neuroplastic-data --example make_mini -- DATA_DIR`, where `DATA_DIR` holds `mnist/` and `fashion-mnist/`. The same seed
 //! gives the same examples in the same order; the digests it prints belong in `src/digest.rs`.
 
 use std::fs::{self, File};

@@ -76,13 +76,13 @@ impl DataName {
         match (self, cfg!(feature = "hub")) {
             (Self::Mnist | Self::FashionMnist, true) => "copy it there, or fetch the set with `np data fetch`",
             (Self::Mnist | Self::FashionMnist, false) => {
-                "copy it there; `np` can fetch the set if it is built with `cargo build -p np-runner --features hub`"
+                "copy it there; `np` can fetch the set if it is built with `cargo build -p neuroplastic-runner --features hub`"
             }
             (Self::Cifar10, true) => {
                 "unpack `cifar-10-binary.tar.gz` there, or fetch the set with `np data fetch`, or make it of the Hub's parquet files with `np data import`"
             }
             (Self::Cifar10, false) => {
-                "unpack `cifar-10-binary.tar.gz` there; `np` can fetch the set if it is built with `cargo build -p np-runner --features hub`"
+                "unpack `cifar-10-binary.tar.gz` there; `np` can fetch the set if it is built with `cargo build -p neuroplastic-runner --features hub`"
             }
         }
     }

@@ -5,7 +5,7 @@
 //! `CANDLE_NUM_THREADS=1` (candle's own pool, not rayon's: its workers spin for a while after each large element-wise operation,
 //! on the cores that `gemm` wants next) and with an allocator that keeps freed memory (see `keep_freed_memory`).
 //!
-//! Run with `cargo run -p np-models --example mlp_step`; half a minute. With `rates ROUNDS` it prints this crate's images per second,
+//! Run with `cargo run -p neuroplastic-models --example mlp_step`; half a minute. With `rates ROUNDS` it prints this crate's images per second,
 //! tuned, as a JSON list; `mlp_step.py` prints PyTorch's, and `cargo xtask bench --models` holds them against each other.
 #![allow(clippy::print_stdout)] // a measurement's output
 

@@ -7,7 +7,7 @@
 //! The threads are those of `RAYON_NUM_THREADS`, all by default, for both. As with `mlp_step`, candle's own pool is kept to one
 //! thread, and freed memory is kept from the system.
 //!
-//! Run with `cargo run -p np-models --example resnet_step`; a minute.
+//! Run with `cargo run -p neuroplastic-models --example resnet_step`; a minute.
 #![allow(clippy::print_stdout)] // a measurement's output
 
 use std::process::Command;

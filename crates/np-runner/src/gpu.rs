@@ -22,7 +22,7 @@ pub(crate) const VISIBLE: &str = "CUDA_VISIBLE_DEVICES";
 pub enum GpuError {
     /// This program knows none.
     #[error(
-        "this `np` was built without CUDA, and `train.device` is `cuda`\nhint: build it where CUDA's compiler is, `cargo build -p np-runner --features cuda`, or train on the CPU: `--device cpu`"
+        "this `np` was built without CUDA, and `train.device` is `cuda`\nhint: build it where CUDA's compiler is, `cargo build -p neuroplastic-runner --features cuda`, or train on the CPU: `--device cpu`"
     )]
     NotBuilt,
     /// There is none that this process may use.

@@ -1,6 +1,6 @@
 //! A sweep on a real cluster of one node: submitted, preempted, requeued, killed, resubmitted, and ending with the records of a local one.
 //!
-//! `.ci/slurm.sh cargo test -p np-runner --test slurm` starts the cluster. Without one that says it is for tests, nothing is submitted anywhere.
+//! `.ci/slurm.sh cargo test -p neuroplastic-runner --test slurm` starts the cluster. Without one that says it is for tests, nothing is submitted anywhere.
 
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]

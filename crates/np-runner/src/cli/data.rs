@@ -86,7 +86,7 @@ pub(super) fn data(args: &Args) -> Result<ExitCode> {
 #[cfg(not(feature = "hub"))]
 fn fetch(name: DataName, _: &Path, _: Option<String>) -> Result<ExitCode> {
     let place = Place::Option(format!("np data fetch {name}"));
-    let hint = "build it in, with `cargo build -p np-runner --features hub`";
+    let hint = "build it in, with `cargo build -p neuroplastic-runner --features hub`";
     Err(Fault::new(place, "this `np` was built without the network").hint(hint).into())
 }
 
