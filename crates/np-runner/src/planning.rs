@@ -158,8 +158,11 @@ pub fn plan_assuming(request: &Request, data_dir: Option<&Path>, assumed: &Assum
         let counts = match drawn.entry(subset) {
             Entry::Occupied(counts) => *counts.get(),
             Entry::Vacant(new) => {
-                let used = task.examples(data.any(), run.config.seed);
-                *new.insert(used.map_err(|error| of_task(run, &spec, error))?.counts())
+                let used = task.examples(data.any(), run.config.seed).map_err(|error| of_task(run, &spec, error))?;
+                if used.test == 0 {
+                    return Err(of_task(run, &spec, Error::Task("no example is for testing".into())).into());
+                }
+                *new.insert(used.counts())
             }
         };
         let (used, evaluated) = (counts.train, counts.evaluated);

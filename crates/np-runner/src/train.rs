@@ -30,7 +30,7 @@ mod totals;
 pub(crate) use cuda::Cuda;
 #[cfg(feature = "cuda")]
 pub(crate) use device::train_on;
-use totals::{Evaluated, Total, completed};
+use totals::{Evaluated, Total, completed, whole};
 
 /// What a training gave.
 #[derive(Debug, Clone)]
@@ -152,6 +152,7 @@ pub(crate) fn of_task<T: Task>(
                 outcome = Outcome::Diverged { epoch: epoch as usize, step: steps };
                 break 'training;
             }
+            whole(task.name(), &loss.score, &metrics)?;
             total.add(&loss.score, indices.len());
 
             let gradients = loss.tensor.backward()?;
@@ -188,7 +189,9 @@ pub(crate) fn of_task<T: Task>(
                     let mut total = Total::default();
                     for indices in batches(indices, config.eval_batch_size()) {
                         watch(News::Batch)?;
-                        total.add(&task.score(model, &batch(half, indices, Pass::Evaluate)?)?, indices.len());
+                        let score = task.score(model, &batch(half, indices, Pass::Evaluate)?)?;
+                        whole(task.name(), &score, &metrics)?;
+                        total.add(&score, indices.len());
                     }
                     Ok(total)
                 };

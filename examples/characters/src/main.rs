@@ -79,6 +79,11 @@ impl Task for Characters {
         Ok(Text { characters: bytes.iter().map(number).collect(), kinds: alphabet.len(), about })
     }
 
+    /// Settings of the model make no other data.
+    fn data_key(&self, settings: &Settings) -> String {
+        format!("{:?}", settings.text)
+    }
+
     fn files(&self, settings: &Settings) -> Vec<PathBuf> {
         settings.text.iter().cloned().collect()
     }

@@ -142,8 +142,9 @@ impl Metric {
     /// Whether the task of these runs measures it: unless they have epochs, and none of them has it.
     #[must_use]
     pub fn is_measured(self, runs: &[(PlannedRun, Option<Record>)]) -> bool {
-        let mut last = runs.iter().filter_map(|(_, record)| record.as_ref()?.last()).peekable();
-        self == Metric::TrainingTime || last.peek().is_none() || last.any(|epoch| self.of_epoch(epoch).is_some())
+        let mut epochs =
+            runs.iter().filter_map(|(_, record)| record.as_ref()).flat_map(|record| &record.epochs).peekable();
+        self == Metric::TrainingTime || epochs.peek().is_none() || epochs.any(|epoch| self.of_epoch(epoch).is_some())
     }
 
     /// The value as print has it, without its unit.

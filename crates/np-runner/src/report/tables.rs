@@ -209,8 +209,8 @@ pub(super) fn provenance(group: &Group<'_>) -> (Vec<(String, String)>, Table) {
         vec![Column::name("seed", "seed"), Column::name("run", "run"), Column::name("outcome", "outcome")];
     let timed = alone(records.iter().map(|(_, record)| *record));
     let accuracy = Metric::FinalTestAccuracy;
-    let ended = || records.iter().filter_map(|(_, record)| record.last());
-    let has_accuracy = ended().next().is_none() || ended().any(|epoch| epoch.test_accuracy.is_some());
+    let epochs = || records.iter().flat_map(|(_, record)| &record.epochs);
+    let has_accuracy = epochs().next().is_none() || epochs().any(|epoch| epoch.test_accuracy.is_some());
     let (first, title) =
         if has_accuracy { (accuracy, "test accuracy %") } else { (Metric::FinalTestLoss, "test loss") };
     columns.extend([title, "training loss"].map(|title| Column::number(title, title)));

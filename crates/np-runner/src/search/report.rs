@@ -41,9 +41,9 @@ pub(crate) struct Ended<'a> {
 }
 
 impl Ended<'_> {
-    /// The winner of an arm: the best of the last rung, if it finished for every seed.
+    /// The winner of an arm: the best of the last rung that finished for every seed.
     pub(crate) fn winner(&self, arm: &str) -> Option<&Ranked> {
-        self.rungs.last()?.of(arm).first().filter(|best| best.diverged == 0)
+        self.rungs.last()?.of(arm).iter().find(|one| one.diverged == 0)
     }
 
     /// The configurations of an arm that a rung dropped; of the last rung all but the winner stay behind, and none is dropped.

@@ -27,11 +27,12 @@ const MOST_KEYS: usize = 64;
 const SEARCHED: [&str; 3] = ["optimizer", "options", "train"];
 
 /// What is no configuration, and why.
-const FIXED: [(&str, &str); 5] = [
+const FIXED: [(&str, &str); 6] = [
     ("train.epochs", "the rungs say how many epochs a configuration is trained for"),
     ("train.device", "results are to be compared that one device gives"),
     ("train.precision", "results are to be compared that one device gives"),
     ("train.eval_batch_size", "it changes no result"),
+    ("train.eval_every", "it changes no weights"),
     ("train", "name the setting itself, as in `train.batch_size`"),
 ];
 

@@ -148,7 +148,8 @@ impl Tasks {
                 let refuse = || TaskError::Metric { task: name.clone(), name: metric.name.to_owned() };
                 let taken = metric.name.len() > 48 || ["", "loss", "accuracy"].contains(&metric.name);
                 let names = SPLITS.map(|split| OwnMetric::new(&format!("{split}_{}", metric.name), metric.direction));
-                if taken || names.contains(&None) {
+                let twice = task.metrics().iter().filter(|other| other.name == metric.name).count() > 1;
+                if taken || twice || names.contains(&None) {
                     return Err(refuse());
                 }
             }

@@ -6,6 +6,7 @@ use np_core::AnyOptimizer;
 use np_record::Epoch;
 
 use super::{Score, TaskMetric};
+use crate::error::{Error, Result};
 
 /// Sums over examples.
 #[derive(Debug, Clone, Default)]
@@ -35,6 +36,18 @@ impl Total {
     fn mean_of(&self, metrics: &[TaskMetric], metric: TaskMetric) -> Option<f64> {
         let place = metrics.iter().position(|other| *other == metric)?;
         Some(self.sums.get(place)? / self.examples as f64)
+    }
+}
+
+/// Refuses a score that lacks a number that its task measures, or has one more.
+pub(super) fn whole(task: &str, score: &Score, metrics: &[TaskMetric]) -> Result<()> {
+    match (score.sums.len(), metrics.len()) {
+        (sums, wanted) if sums == wanted => Ok(()),
+        (sums, wanted) => {
+            let text =
+                format!("the task `{task}` gives {sums} sums with a loss, and measures {wanted} numbers besides");
+            Err(Error::Task(text))
+        }
     }
 }
 

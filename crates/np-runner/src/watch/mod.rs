@@ -64,7 +64,7 @@ impl View {
     /// The numbers that its runs have, of [`METRICS`] and of the program's own tasks; all of [`METRICS`] before any run has an epoch.
     pub(crate) fn metrics(&self) -> Vec<Metric> {
         let epochs: Vec<&Epoch> =
-            self.groups.iter().flat_map(|group| &group.curves).filter_map(|(_, epochs)| epochs.last()).collect();
+            self.groups.iter().flat_map(|group| &group.curves).flat_map(|(_, epochs)| epochs).collect();
         if epochs.is_empty() {
             return METRICS.to_vec();
         }

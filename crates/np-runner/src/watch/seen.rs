@@ -29,7 +29,8 @@ impl Seen {
         }
         self.records.remove(&run.id);
         let record = store.record_of(run).ok().flatten()?;
-        if record.is_done() {
+        // One that is packed has no file of its own to tell whether it is another.
+        if record.is_done() && stamp.is_some() {
             self.records.insert(run.id.clone(), (stamp, record.clone()));
         }
         Some(record)
