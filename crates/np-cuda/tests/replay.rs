@@ -159,7 +159,6 @@ fn what_an_error_has_left_is_forgotten() {
     assert!(ours.finish().is_err());
     let mut ours = Replaying::new(&mut machine, &mut replays, Launching::Graph);
     ours.launch("text of a", "a", 1, 1, &[]).unwrap();
-    drop(ours);
     machine.refuses = false;
     let asked = step(&mut machine, &mut replays, Launching::Graph, 5);
     assert_eq!(asked[..2], [Upload(0, vec![7]), launched("a", &[1, 5])]);

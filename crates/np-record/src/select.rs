@@ -3,6 +3,7 @@
 //! The score is the mean accuracy over seeds (of a task that has none, the mean loss), after the last epoch or over the last few, on the examples held out for validation or, as the paper does, on the test split. A
 //! selection is only as fair as its budget: who tries more finds more. So budgets are counted, and can be made equal.
 
+mod quantity;
 mod show;
 
 use std::collections::BTreeMap;
@@ -11,9 +12,10 @@ use std::num::NonZeroUsize;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::compare::Metric;
 use crate::stats::{self, SplitMix64};
 use crate::{Outcome, Plan, PlannedRun, Record};
+
+pub use quantity::Quantity;
 
 /// Runs of a plan, each with its record where there is one.
 pub type Runs = Vec<(PlannedRun, Option<Record>)>;
@@ -50,38 +52,6 @@ impl Split {
             (Split::Test, Quantity::Loss) => epoch.test_loss,
         });
         stats::mean(&scores.collect::<Option<Vec<f64>>>()?)
-    }
-}
-
-/// What configurations are judged by.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Quantity {
-    /// The accuracy: the highest is the best.
-    #[default]
-    Accuracy,
-    /// The loss, of runs that have no accuracy: the lowest is the best.
-    Loss,
-}
-
-impl Quantity {
-    /// That of some runs.
-    fn of(runs: &[(PlannedRun, Option<Record>)]) -> Self {
-        if Metric::FinalTestAccuracy.is_measured(runs) { Self::Accuracy } else { Self::Loss }
-    }
-
-    /// The name in a sentence.
-    fn title(self) -> &'static str {
-        match self {
-            Self::Accuracy => "accuracy",
-            Self::Loss => "loss",
-        }
-    }
-
-    /// Serde asks by reference.
-    #[expect(clippy::trivially_copy_pass_by_ref, reason = "the signature is serde's")]
-    fn is_accuracy(&self) -> bool {
-        *self == Self::Accuracy
     }
 }
 
