@@ -5,7 +5,7 @@
 //! ```
 //!
 //! The file's own runs are those of the first rung: to every other command a search is an experiment. Later rungs depend on records, and each is
-//! [written](write) as an experiment in `searches/` of the store. So all of a search's runs are ordinary ones, with ids of their configurations: a search that is
+//! [written](mod@write) as an experiment in `searches/` of the store. So all of a search's runs are ordinary ones, with ids of their configurations: a search that is
 //! started again trains nothing twice.
 
 pub(crate) mod prune;

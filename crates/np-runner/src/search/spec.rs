@@ -90,7 +90,7 @@ impl Written<'_> {
     }
 
     /// Checks the section, and draws the configurations of every arm; their rungs are not known before a run has told how long a training is, see
-    /// [`settle`].
+    /// [`Self::settle`].
     pub(crate) fn draw(&self) -> Result<Search> {
         let &Self { spec, seeds, tree, .. } = self;
         self.check()?;

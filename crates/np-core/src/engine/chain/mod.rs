@@ -2,7 +2,7 @@
 //!
 //! Every tensor has a **row** of numbers in double precision; one more row belongs to none. A pass puts its sums into columns of its tensor's row, arithmetic makes columns
 //! of others, totals add columns up over all tensors, and a pass reads the numbers of its row as it reads arguments. A rule says this once, as a [`Step`]. It is done in
-//! the CPU's memory and by tensor operations ([`host`]), or by launches on a device, which nothing waits for ([`launched`]).
+//! the CPU's memory and by tensor operations ([`host`]), or by launches on a device, which nothing waits for (`launched`).
 
 #[cfg(any(test, feature = "cuda"))]
 mod derived;
