@@ -136,7 +136,12 @@ fn design(numbers: &Numbers) -> Result<Vec<Row>> {
         runs.arms().into_iter().filter(|arm| prefixes.iter().any(|prefix| arm.starts_with(prefix))).collect()
     };
     Ok(vec![
-        row("G Naive variants (hybrids) fall below tuned SGD", of(&["adamw-", "sgd-"]), "cannot be told", "as claimed")?,
+        row(
+            "G Naive variants (hybrids) fall below tuned SGD",
+            of(&["adamw-", "sgd-"]),
+            "cannot be told",
+            "as claimed",
+        )?,
         row(
             "G With the learning-rate controller the rule comes near tuned SGD",
             of(&["controller-"]),
