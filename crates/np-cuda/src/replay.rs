@@ -61,6 +61,8 @@ struct List {
 struct Seen<G> {
     list: List,
     graph: Option<G>,
+    /// The machine has refused to capture it: it is launched one by one from then on.
+    refused: bool,
 }
 
 /// What is kept from step to step: lists of launches, and their graphs.
@@ -113,20 +115,21 @@ impl<'a, M: Capturing> Replaying<'a, M> {
         }
         let Some(place) = seen.iter().position(|known| known.list == list) else {
             list.launch(machine, kernels)?;
-            seen.insert(0, Seen { list, graph: None });
+            seen.insert(0, Seen { list, graph: None, refused: false });
             seen.truncate(LISTS);
             return Ok(());
         };
         seen[..=place].rotate_right(1);
-        let graph = match &mut seen[0].graph {
-            Some(graph) => graph,
-            none => match machine.capture(|machine| list.launch(machine, kernels)) {
-                Ok(graph) => none.insert(graph),
-                // Without a graph it is slower, and no less right.
-                Err(_) => return list.launch(machine, kernels),
-            },
-        };
-        machine.replay(graph)
+        let first = &mut seen[0];
+        if first.graph.is_none() && !first.refused {
+            first.graph = machine.capture(|machine| list.launch(machine, kernels)).ok();
+            first.refused = first.graph.is_none();
+        }
+        match &first.graph {
+            Some(graph) => machine.replay(graph),
+            // Without a graph it is slower, and no less right.
+            None => list.launch(machine, kernels),
+        }
     }
 
     /// What a buffer was asked for; whether that is more than ever.

@@ -25,6 +25,8 @@ struct Written {
     graphs: usize,
     /// Launches so far that are refused.
     refuses: bool,
+    /// Captures that were asked for, if these are refused.
+    refused_captures: Option<usize>,
 }
 
 impl Machine for Written {
@@ -56,6 +58,10 @@ impl Capturing for Written {
     type Graph = usize;
 
     fn capture(&mut self, launch: impl FnOnce(&mut Self) -> Result<()>) -> Result<usize> {
+        if let Some(count) = &mut self.refused_captures {
+            *count += 1;
+            return Err(Error::Driver { what: "capture launches", why: "it was told to".to_string() });
+        }
         let before = self.asked.len();
         launch(self)?;
         // Captured is not run.
@@ -147,6 +153,21 @@ fn nothing_overtakes_a_launch_that_could_notice_it() {
     ours.finish().unwrap();
     let expected = [launched("a", &[]), Upload(0, vec![1]), launched("b", &[]), Numbers, launched("c", &[])];
     assert_eq!(machine.asked, expected);
+}
+
+#[test]
+fn launches_that_are_not_captured_are_queued_one_by_one() {
+    let mut machine = Written { refused_captures: Some(0), ..Written::default() };
+    let mut replays = Replays::default();
+    for _ in 0..4 {
+        let asked = step(&mut machine, &mut replays, Launching::Graph, 5);
+        let [a, b] = [launched("a", &[1, 5]), launched("b", &[5])];
+        assert!(
+            asked.ends_with(&[Reserve(1, 8), a.clone(), b.clone()]) || asked.ends_with(&[a, Reserve(1, 8), b]),
+            "{asked:?}"
+        );
+    }
+    assert_eq!(machine.refused_captures, Some(1), "and not asked for again");
 }
 
 #[test]

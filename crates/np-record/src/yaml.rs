@@ -2,6 +2,8 @@
 
 use serde_json::{Map, Value};
 
+use crate::is_hidden;
+
 /// A number that YAML reads as the same number: small ones with an exponent, which it takes for a number only with a point.
 ///
 /// ```
@@ -72,12 +74,20 @@ fn lines(map: &Map<String, Value>, depth: usize, indent: usize, text: &mut Strin
 /// What YAML takes for something else than a word, in one version or another.
 const NO_WORDS: [&str; 11] = ["true", "false", "null", "yes", "no", "on", "off", "y", "n", "nan", "inf"];
 
-/// A word as it is, anything else in quotes: JSON's quotes are YAML's.
+/// A word as it is, anything else in quotes: JSON's quotes are YAML's, but for its pairs of surrogates, in whose place YAML has an escape of its own.
 fn word(text: &str) -> String {
     let plain = text.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
         && text.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-' | '.'))
         && !NO_WORDS.contains(&text.to_ascii_lowercase().as_str());
-    if plain { text.to_owned() } else { crate::visible_json(&Value::from(text).to_string()) }
+    if plain {
+        return text.to_owned();
+    }
+    let escaped = |c: char| match u32::from(c) {
+        code if is_hidden(c) && code > 0xffff => format!("\\U{code:08x}"),
+        code if is_hidden(c) => format!("\\u{code:04x}"),
+        _ => c.into(),
+    };
+    Value::from(text).to_string().chars().map(escaped).collect()
 }
 
 #[cfg(test)]
@@ -99,11 +109,22 @@ mod tests {
 
     #[test]
     fn what_is_no_word_is_quoted() {
-        let words =
-            ["adamw", "On", "1", "", "a: b", "-x", "é", "a\u{202e}b", "optimizer.lr"].map(|text| flow(&text.into()));
+        let words = ["adamw", "On", "1", "", "a: b", "-x", "é", "a\u{202e}b", "a\u{e0067}", "optimizer.lr"]
+            .map(|text| flow(&text.into()));
         assert_eq!(
             words,
-            ["adamw", "\"On\"", "\"1\"", "\"\"", "\"a: b\"", "\"-x\"", "\"é\"", "\"a\\u202eb\"", "optimizer.lr"]
+            [
+                "adamw",
+                "\"On\"",
+                "\"1\"",
+                "\"\"",
+                "\"a: b\"",
+                "\"-x\"",
+                "\"é\"",
+                "\"a\\u202eb\"",
+                "\"a\\U000e0067\"",
+                "optimizer.lr"
+            ]
         );
         assert_eq!(flow(&json!([-1e-7, -0.5, 3, -4, 0.0])), "[-1.0e-7, -0.5, 3, -4, 0.0]");
     }

@@ -119,6 +119,11 @@ impl TrainConfig {
     pub(crate) fn evaluates(&self, epoch: u32) -> bool {
         epoch.is_multiple_of(self.eval_every) || epoch == self.epochs
     }
+
+    /// Whether it is after each of so many epochs at the end.
+    pub(crate) fn evaluates_last(&self, count: usize) -> bool {
+        (1..=self.epochs).rev().take(count).all(|epoch| self.evaluates(epoch))
+    }
 }
 
 /// A setting with a value out of its range.

@@ -135,7 +135,7 @@ pub(crate) fn fits(
         EpochMetric::TrainAccuracy | EpochMetric::TrainLoss => false,
         EpochMetric::Own(own) => !own.name().starts_with("train_"),
     };
-    let lacks = |train: &TrainConfig| (1..=train.epochs).rev().take(last).any(|epoch| !train.evaluates(epoch));
+    let lacks = |train: &TrainConfig| !train.evaluates_last(last);
     match trainings.iter().find(|(_, train)| (of_test || selection.is_some()) && lacks(train)) {
         Some((arm, train)) => {
             let every = train.eval_every;

@@ -297,6 +297,20 @@ fn mistakes_are_named() {
             &["two values of a choice mean the same in arm"],
         ),
         (SEARCH.into(), &["--out", "tiny.yaml"], &["`--out tiny.yaml`: an experiment of the same name as the search"]),
+        (SEARCH.into(), &["--out", "tiny-rung2.yaml"], &["as the search, or one of its rungs"]),
+        (SEARCH.into(), &["--out", "tiny.md.yaml"], &["tiny.md.yaml: another file is there, and is not replaced"]),
+        (
+            replaced("train: {epochs: 2,", "train: {epochs: 5, eval_every: 2,"),
+            &[],
+            &[
+                "`train.eval_every`: expected 1, or an `outcome` of one epoch: configurations are judged over the last 2",
+            ],
+        ),
+        (
+            replaced("space: {optimizer.lr: {log_uniform: [0.001, 1]}}", "space: {train.eval_every: {choice: [1, 2]}}"),
+            &[],
+            &["`search.space.train.eval_every`: expected a key that a search may change", "it changes no weights"],
+        ),
         (SEARCH.into(), &["--out", "finals"], &["`--out finals`: expected a file `NAME.yaml`"]),
         (common::TINY.into(), &[], &["tiny.yaml: `search`: there is no such section", "hint: "]),
         (
@@ -307,6 +321,7 @@ fn mistakes_are_named() {
     ];
     for (text_of, args, says) in cases {
         let lab = Lab::new(&text_of);
+        fs::write(lab.path("tiny.md.yaml"), "name: tiny.md\n").unwrap();
         let output = lab.np(&[&["search", "tiny.yaml"], args].concat());
         let said = text(&output.stderr);
         for part in says {

@@ -142,7 +142,7 @@ fn against_tuned(runs: &Runs, measure: Measure) -> Result<Vec<Comparison>> {
     if !arms.iter().any(|arm| arm == TUNED) {
         bail!("`{}` has no arm `{TUNED}` to compare with", runs.plan.experiment);
     }
-    let all: Vec<_> = runs.runs.iter().map(|(run, record)| (run.clone(), Some(record.clone()))).collect();
+    let all = runs.recorded();
     let others = arms.into_iter().filter(|arm| arm != TUNED);
     let comparisons = others.map(|arm| {
         let question = Question { arm, baseline: TUNED.into(), metric: measure, bootstrap: Bootstrap::default() };

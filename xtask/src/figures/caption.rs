@@ -201,7 +201,7 @@ impl<'a> Caption<'a> {
         let Some(pairs) = subject.map(Pairs::Of).or_else(|| outcome.map(|_| Pairs::OfFirst)) else {
             return Ok(Table::Made(Vec::new()));
         };
-        let runs: Vec<_> = self.runs.runs.iter().map(|(run, record)| (run.clone(), Some(record.clone()))).collect();
+        let runs = self.runs.recorded();
         let measure = outcome.filter(|outcome| outcome.metric() == metric).unwrap_or(metric.into());
         let asked = Asked { measure: Some(measure), pairs, ..Asked::default() };
         let compared = Compared::of(&self.runs.plan, &runs, &asked)?;

@@ -72,7 +72,7 @@ pub(crate) fn sanity(scale: Scale, runs: &Runs) -> Result<Figure> {
 
 /// The full rule minus each ablation on each data set, at the experiment's stated outcome, or at the last epoch where it states none; and which of them.
 fn paired_differences(runs: &Runs, rows: &mut Vec<Row>) -> Result<(Measure, Panel)> {
-    let all: Vec<_> = runs.runs.iter().map(|(run, record)| (run.clone(), Some(record.clone()))).collect();
+    let all = runs.recorded();
     let measure = runs.plan.outcome.map_or(Metric::FinalTestAccuracy.into(), StatedOutcome::measure);
     let asked = Asked { measure: Some(measure), pairs: Pairs::Of("full"), ..Asked::default() };
     let compared = Compared::of(&runs.plan, &all, &asked)?;

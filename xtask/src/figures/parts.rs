@@ -43,7 +43,7 @@ impl Parts {
         let measure = study::outcome(runs)?;
         let runs = study::by_setting(runs, SETTING, &SETTINGS.map(|(ending, title)| (ending, json!(title))))?;
         let arms = runs.arms();
-        let all: Vec<_> = runs.runs.iter().map(|(run, record)| (run.clone(), Some(record.clone()))).collect();
+        let all = runs.recorded();
         let mut comparisons = Vec::new();
         for (baseline, _) in BASELINES {
             for arm in arms.iter().filter(|arm| *arm != baseline) {

@@ -135,7 +135,7 @@ fn near(layers: Vec<Layer>, near: impl Fn(&Spot) -> bool) -> (Vec<Layer>, usize)
 
 /// The full rule against each other arm.
 pub(crate) fn compared(runs: &Runs) -> Result<Compared> {
-    let all: Vec<_> = runs.runs.iter().map(|(run, record)| (run.clone(), Some(record.clone()))).collect();
+    let all = runs.recorded();
     Ok(Compared::of(&runs.plan, &all, &Asked { pairs: Pairs::Of(SUBJECT), ..Asked::default() })?)
 }
 

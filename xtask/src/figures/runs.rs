@@ -95,6 +95,11 @@ impl Quantity {
 }
 
 impl Runs {
+    /// The runs as np-record compares them.
+    pub(crate) fn recorded(&self) -> Vec<(PlannedRun, Option<Record>)> {
+        self.runs.iter().map(|(run, record)| (run.clone(), Some(record.clone()))).collect()
+    }
+
     /// Names of the arms, in the plan's order.
     pub(crate) fn arms(&self) -> Vec<String> {
         let mut arms: Vec<String> = Vec::new();
@@ -170,7 +175,7 @@ impl Runs {
     /// Each arm at its best configuration by the plan's own split, the other configurations left out, and so is an arm of which none can be chosen:
     /// each of its configurations has a run that did not finish.
     pub(crate) fn selected(&self) -> Result<(Runs, Selection)> {
-        let all: Vec<_> = self.runs.iter().map(|(run, record)| (run.clone(), Some(record.clone()))).collect();
+        let all = self.recorded();
         let rule = Rule::of(&self.plan, self.plan.selection.unwrap_or_default());
         let (selection, kept) = select::select(&rule, &all)?;
         let chosen = |run: &PlannedRun| {

@@ -49,7 +49,7 @@ pub(crate) fn draw(scale: Scale, runs: &Runs, low_data: &Runs) -> Result<Figure>
             notes: None,
         });
     }
-    let all: Vec<_> = runs.runs.iter().map(|(run, record)| (run.clone(), Some(record.clone()))).collect();
+    let all = runs.recorded();
     let compared = Compared::of(&runs.plan, &all, &Asked { pairs: Pairs::Of("full"), ..Asked::default() })?;
     let usual = at_equal_epochs(low_data, measure)?;
     panels.push(differences(runs, &compared, (&usual, low_data.epochs()), &mut rows)?);

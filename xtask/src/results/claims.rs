@@ -162,7 +162,7 @@ pub(super) struct Stated(Vec<Comparison>);
 
 impl Stated {
     pub(super) fn of(runs: &Runs) -> Result<Self> {
-        let all: Vec<_> = runs.runs.iter().map(|(run, record)| (run.clone(), Some(record.clone()))).collect();
+        let all = runs.recorded();
         Ok(Self(Compared::of(&runs.plan, &all, &Asked::default())?.hypotheses))
     }
 

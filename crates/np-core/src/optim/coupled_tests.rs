@@ -149,7 +149,6 @@ fn an_estimate_stays_on_the_machine() {
     }
 }
 
-/// The norm of all gradients, about 100, stays on the machine.
 /// What is launched is the same step after step, or two lists that take turns: from then on it is replayed, with the same bits.
 #[test]
 fn launches_are_replayed() {
@@ -174,6 +173,27 @@ fn launches_are_replayed() {
     assert_eq!((replayed[5], host.waits), (replayed[4] + 1, 0), "{replayed:?}");
 }
 
+/// A step in which only a parameter without elements has a gradient: the sums of the step before have no part in it.
+#[test]
+fn a_step_of_no_element_adds_nothing() {
+    if !compiler() {
+        return;
+    }
+    let rule = prodigy();
+    let (mut ours, mut loops) = (driver(&rule, F32, 1.0), driver(&rule, F32, 1.0));
+    let (mut host, mut held, mut memory) = (Host::default(), Held::default(), Default::default());
+    for step in 0..4 {
+        // SHAPES[2] has no element.
+        let scale = |i: usize| (step != 2 || i == 2).then_some(0.5 + i as f64);
+        with_work_of(&mut ours, step, LIMIT, scale, |rule, w| rule.launches(w, &mut host, &mut held));
+        with_work_of(&mut loops, step, LIMIT, scale, |rule, w| Rule::step(rule, &CX, w, &mut memory)).unwrap();
+        assert_eq!(bits(&ours), bits(&loops), "step {step}");
+        let expected: Vec<f64> = Rule::shared(&rule, &memory).unwrap().iter().map(|(_, x)| *x).collect();
+        assert_eq!(Held::kept(&mut host, 4).unwrap(), expected, "step {step}");
+    }
+}
+
+/// The norm of all gradients, about 100, stays on the machine.
 #[test]
 fn gradients_are_clipped_on_the_machine() {
     if !compiler() {

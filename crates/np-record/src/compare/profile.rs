@@ -162,6 +162,7 @@ fn costs(runs: &[(PlannedRun, Option<Record>)], metric: Metric, cost: &Cost) -> 
     };
     let target = match cost {
         Cost::Epochs(target) | Cost::Steps(target) | Cost::Seconds(target) => target,
+        Cost::Final if metric.higher_is_better() && !metric.is_share() => return Err(TargetError::NoCost(metric)),
         Cost::Final => {
             for (run, _) in runs {
                 let same = runs.iter().filter(|(other, _)| other.arm == run.arm && other.axes == run.axes);

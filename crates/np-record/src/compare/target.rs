@@ -26,6 +26,11 @@ pub enum TargetError {
     /// The metric has no value after each epoch.
     #[error("`{0}` has no value after each epoch\nhint: choose another `--metric`")]
     NoCurve(Metric),
+    /// A cost is the lower the better, and this is a number without a best that it could be held against.
+    #[error(
+        "`{0}` is the better the higher, and no share: there is no cost to compare\nhint: choose another `--metric`"
+    )]
+    NoCost(Metric),
     /// An accuracy above one.
     #[error("expected a share of 0 to 1, or an arm, got `{got}`\nhint: accuracies are shares: 85 % is `0.85`")]
     NoShare {

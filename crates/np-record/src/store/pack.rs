@@ -224,6 +224,9 @@ impl Pack {
         if !ends.into_iter().all(|end| end.is_some_and(|end| end <= length)) {
             return Err(failed(io::ErrorKind::UnexpectedEof.into()));
         }
+        if !apart(&index.files) {
+            return Err(failed(io::ErrorKind::InvalidData.into()));
+        }
         let members = index.files.into_iter().map(|file| (file.place.clone(), file)).collect();
         Ok(Self { path: path.into(), start, members })
     }
@@ -276,6 +279,14 @@ impl Pack {
     }
 }
 
+/// Whether files that share a gzip member are apart in it, and end where a member may: else a small pack could take hours to read, file by file.
+fn apart(files: &[Member]) -> bool {
+    let mut places: Vec<(u64, u64, u64)> = files.iter().map(|file| (file.offset, file.at, file.size)).collect();
+    places.sort_unstable();
+    let ends = places.iter().all(|&(_, at, size)| at.checked_add(size).is_some_and(|end| end <= LARGEST));
+    ends && places.windows(2).all(|pair| pair[0].0 != pair[1].0 || pair[0].1 + pair[0].2 <= pair[1].1)
+}
+
 /// What went wrong with a gzip member: a refusal of the system, or damage.
 fn of_gzip(path: &Path, what: &str, source: io::Error) -> StoreError {
     let damage = [
@@ -289,4 +300,25 @@ fn of_gzip(path: &Path, what: &str, source: io::Error) -> StoreError {
         return StoreError::DamagedPack { path: path.into(), what: what.into(), source };
     }
     StoreError::Io { action: "read", path: path.into(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_of_a_member_are_apart() {
+        let file = |offset: u64, at: u64, size: u64| Member {
+            place: "runs/a.json".into(),
+            offset,
+            length: 9,
+            at,
+            size,
+            sha256: String::new(),
+            result: None,
+        };
+        assert!(apart(&[file(0, 0, 4), file(9, 4, 2), file(9, 0, 4), file(9, 6, 0)]));
+        assert!(!apart(&[file(9, 0, 4), file(9, 3, 2)]), "one within another");
+        assert!(!apart(&[file(0, LARGEST, 1)]) && !apart(&[file(0, u64::MAX, 2)]), "beyond what a member may hold");
+    }
 }

@@ -281,6 +281,11 @@ fn published_records_are_checked_in_a_pack_as_they_are_loose() {
     let (dir, name) = (tempfile::tempdir().unwrap(), "fig6-dynamics");
     let store = Store::open(dir.path()).unwrap();
     copied(&folder, store.root());
+    for name in store.plans().unwrap() {
+        let plan = store.read_plan(&name).unwrap().unwrap();
+        let reading = store.records_of(&plan);
+        assert!(reading.refused.is_empty() && reading.runs.iter().all(|(_, record)| record.is_some()), "{name}");
+    }
     // Figure 6 reads runs of figure 2.
     for name in ["fig2-sanity", name] {
         store.unpack(name).unwrap();

@@ -8,7 +8,7 @@ use np_record::compare::{
 };
 use np_record::select::Runs;
 use np_record::stats::Bootstrap;
-use np_record::{Epoch, Outcome, Phases};
+use np_record::{Direction, Epoch, Outcome, OwnMetric, Phases};
 use serde_json::{Value, json};
 
 /// Runs of seeds 1, 2, … of one arm on one data set, ending at these accuracies.
@@ -158,6 +158,10 @@ fn targets_that_are_none() {
     assert!(error.to_string().contains("got `85`\nhint: accuracies are shares: 85 % is `0.85`"), "{error}");
     let error = time_to_target(&runs, Metric::TrainingTime, &Target::Value(1.0)).unwrap_err();
     assert_eq!(error, TargetError::NoCurve(Metric::TrainingTime));
+    // Of a share, one minus it is a cost; of another number that is the better the higher, nothing is.
+    let metric = Metric::FinalOwn(OwnMetric::new("test_bleu", Direction::Higher).unwrap());
+    let problems = [Problem { experiment: "a", runs: &runs }];
+    assert_eq!(profile(&problems, metric, &Cost::Final).unwrap_err(), TargetError::NoCost(metric));
 }
 
 #[test]

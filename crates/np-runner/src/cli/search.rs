@@ -78,12 +78,21 @@ pub(super) fn search(args: &Args) -> Result<ExitCode> {
         return Err(fault.hint(hint).into());
     };
     let data_dir = args.run.experiment.place.data_dir.as_deref();
-    let planned = asked(&request, data_dir, &store, args.plan)?;
+    let mut planned = asked(&request, data_dir, &store, args.plan)?;
+    // It is for other commands.
+    planned.warnings.retain(|warning| search.warning().as_ref() != Some(warning));
+    let name = planned.plan.experiment.clone();
+    let rungs: Vec<String> = (2..=search.rungs.len()).map(|number| write::rung_name(&name, number)).collect();
+    if let Some(long) = rungs.iter().find(|rung| !can_name(rung)) {
+        let expected = format!("a name with which `{long}`, that of a rung, is {PLAIN_NAME}");
+        let problem = Problem::Expected { expected, got: format!("`{name}`") };
+        let place = Place::File(request.file.clone(), None);
+        return Err(Fault { place, key: Some("name".into()), problem, hint: Some("shorten it".into()) }.into());
+    }
     if args.plan {
         return plan(search, &planned, &store);
     }
-    let out = args.out.as_deref().map(|path| Out::of(path, &request)).transpose()?;
-    let name = planned.plan.experiment.clone();
+    let out = args.out.as_deref().map(|path| Out::of(path, &request, &rungs)).transpose()?;
     let mut next = Some((request.file.clone(), planned));
     let mut rungs: Vec<Climbed> = Vec::new();
     let mut survivors = everything(search);
@@ -220,7 +229,7 @@ struct Out<'a> {
 
 impl<'a> Out<'a> {
     /// Checks a path before anything is trained.
-    fn of(path: &'a Path, request: &Request) -> Result<Self> {
+    fn of(path: &'a Path, request: &Request, rungs: &[String]) -> Result<Self> {
         let place = || Place::Option(format!("--out {}", path.display()));
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let yaml = path.extension().is_some_and(|extension| extension == "yaml");
@@ -233,20 +242,28 @@ impl<'a> Out<'a> {
                 Fault { place: place(), key: None, problem, hint: Some("as in `--out finals.yaml`".into()) }.into()
             );
         }
-        if path.file_stem() == request.file.file_stem() {
-            let fault = Fault::new(place(), "an experiment of the same name as the search");
+        if path.file_stem() == request.file.file_stem() || rungs.contains(&name) {
+            let fault = Fault::new(place(), "an experiment of the same name as the search, or one of its rungs");
             return Err(fault.hint("choose another name; plans are kept under it").into());
         }
-        Ok(Self { path, name })
+        let out = Self { path, name };
+        match std::fs::read_to_string(path) {
+            Ok(text) if !text.starts_with(write::FINALS) => Err(out.taken()),
+            _ => Ok(out),
+        }
+    }
+
+    /// Another file is in its place.
+    fn taken(&self) -> Error {
+        let fault = Fault::new(Place::File(self.path.to_owned(), None), "another file is there, and is not replaced");
+        fault.hint("remove it, or choose another name with `--out`").into()
     }
 
     /// Writes the finals, unless another text is there.
     fn write(&self, text: &str) -> Result<()> {
         let there = std::fs::read(self.path).ok();
         if there.is_some_and(|bytes| bytes != text.as_bytes()) {
-            let fault =
-                Fault::new(Place::File(self.path.to_owned(), None), "another file is there, and is not replaced");
-            return Err(fault.hint("remove it, or choose another name with `--out`").into());
+            return Err(self.taken());
         }
         put(self.path, text)
     }
@@ -342,7 +359,7 @@ fn plan(search: &Search, planned: &Planned, store: &Store) -> Result<ExitCode> {
     print(&table(&header, &["no."], &rows))?;
     let Planned { plan, .. } = planned;
     say!("{} ({}): {}, records in `{}`", plan.experiment, plan.scale, search.method.key(), short(store.root()));
-    for warning in planned.warnings.iter().filter(|warning| search.warning().as_ref() != Some(*warning)) {
+    for warning in &planned.warnings {
         say!("warning: {warning}");
     }
     for (place, rung) in search.rungs.iter().enumerate() {

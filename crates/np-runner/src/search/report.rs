@@ -125,7 +125,7 @@ impl Ended<'_> {
                 for (place, one) in climbed.of(&arm.name).iter().enumerate() {
                     let point = arm.points.get(one.configuration);
                     let verdict = match (kept, place) {
-                        (None, 0) if one.diverged == 0 => "best",
+                        (None, _) if self.winner(&arm.name) == Some(one) => "best",
                         (None, _) => "",
                         (Some(kept), place) if place < kept => "goes on",
                         _ if one.is_told_apart() => "dropped",
@@ -327,6 +327,13 @@ mod tests {
         let verdicts: Vec<&str> = all.rows.iter().map(|row| row[11].text.as_str()).collect();
         let arm = ["goes on", "dropped, not told apart", "dropped"];
         assert_eq!(verdicts, [&arm[..], &["best"], &arm, &[""]].concat());
+        let winner = |scores: &[(usize, [Option<f64>; 2])]| {
+            let rung = Climbed { rung: search.rungs[1], arms: vec![("a".into(), ranked(scores))] };
+            let ended = Ended { name: "s", search: &search, rungs: &[rung] };
+            ended.winner("a").map(|one| one.configuration)
+        };
+        assert_eq!(winner(&[(0, [Some(0.9), None]), (1, [Some(0.4), Some(0.4)])]), Some(1), "the first diverged once");
+        assert_eq!(winner(&[(0, [Some(0.9), None])]), None);
         let json = all.json();
         assert_eq!(json["rows"][2]["diverged"], 1);
         assert_eq!(json["rows"][1]["values"], json!({"optimizer.lr": 0.0011}));

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     axes::{MOST_RUNS, known_part},
+    config::TrainConfig,
     document::{Document, KeyPath},
     error::{Fault, Problem, Result},
     explain::{read, show},
@@ -298,6 +299,21 @@ impl Written<'_> {
             Method::Random => vec![Rung { configurations: self.spec.configurations, epochs }],
             Method::SuccessiveHalving => self.halving(epochs)?,
         };
+        for (run, rung) in runs.iter().flat_map(|run| search.rungs.iter().map(move |rung| (run, *rung))) {
+            let train = TrainConfig { epochs: rung.epochs, ..run.config.train.clone() };
+            let last = search.last_epochs(rung).get();
+            if !train.evaluates_last(last) {
+                let problem = Problem::Expected {
+                    expected: format!(
+                        "1, or an `outcome` of one epoch: configurations are judged over the last {last} of {}",
+                        rung.epochs
+                    ),
+                    got: format!("`{}`", train.eval_every),
+                };
+                let (place, key) = (place(run, &["train", "eval_every"]), Some("train.eval_every".to_owned()));
+                return Err(Fault { place, key, problem, hint: None }.into());
+            }
+        }
         let rung = search.rungs[0];
         for run in runs {
             run.config.train.epochs = rung.epochs;

@@ -11,6 +11,9 @@ use serde_json::{Map, Value, json};
 use super::{Search, rungs::Rung};
 use crate::spec::{DEFAULT_SCALE, PARTS};
 
+/// How the file of the finals begins.
+pub(crate) const FINALS: &str = "# The finals of the search in";
+
 /// The configurations of an arm that go on, by number.
 pub(crate) type Kept = Vec<(String, Vec<usize>)>;
 
@@ -112,7 +115,7 @@ pub(crate) fn parts(tree: &Value) -> Map<String, Value> {
 pub(crate) fn finals(search: &Search, head: &Head<'_>, winners: &[(String, Map<String, Value>)]) -> String {
     let seeds = crate::seeds::in_words(search.seeds.iter().copied());
     let comment = format!(
-        "# The finals of the search in `{}`, written by `np search`: each arm with the best of {} configurations by held-out images.\n\
+        "{FINALS} `{}`, written by `np search`: each arm with the best of {} configurations by held-out images.\n\
          # Seeds {seeds} chose, and are no seeds of this experiment; the images that were held out are trained on.\n",
         head.file(),
         search.rungs.first().map_or(0, |first| first.configurations),

@@ -42,7 +42,7 @@ pub enum TaskError {
     },
     /// A metric has a name that it cannot have.
     #[error(
-        "the task `{task}` cannot measure `{name}`\nhint: the name of a metric is of small letters, digits and `_`, 48 of them at most, and is not `loss`"
+        "the task `{task}` cannot measure `{name}`\nhint: the name of a metric is of small letters, digits and `_`, 48 of them at most, is not `loss`, and is given once"
     )]
     Metric {
         /// The task.
@@ -249,9 +249,12 @@ mod tests {
         for name in ["", "images", "a b", "ä", "a.b"] {
             assert!(one(name, &[]).unwrap_err().starts_with("no task can be called "), "{name}");
         }
-        for metrics in
-            [&[TaskMetric::lower("loss")][..], &[TaskMetric::lower("Bits")], &[TaskMetric::lower("accuracy")]]
-        {
+        for metrics in [
+            &[TaskMetric::lower("loss")][..],
+            &[TaskMetric::lower("Bits")],
+            &[TaskMetric::lower("accuracy")],
+            &[TaskMetric::lower("bits"), TaskMetric::higher("bits")],
+        ] {
             assert!(one("text", metrics).unwrap_err().starts_with("the task `text` cannot measure "), "{metrics:?}");
         }
         let twice = Tasks::builtin().with(Called("text", vec![])).with(Called("text", vec![]));

@@ -21,11 +21,11 @@ fn mini() -> DataSet {
     DataSet::load(DataName::FashionMnist, Source::Mini, None).unwrap()
 }
 
-fn images(config: &RunConfig) -> ImageSettings {
+pub(in crate::train) fn images(config: &RunConfig) -> ImageSettings {
     config.task.as_images().unwrap().clone()
 }
 
-fn train(
+pub(in crate::train) fn train(
     config: &RunConfig,
     data: &DataSet,
     from: Option<&Snapshot>,

@@ -89,3 +89,21 @@ pub(super) fn completed(
         diagnostics: optimizer.diagnostics().into_iter().filter(|(_, value)| value.is_finite()).collect(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_score_has_every_number_of_its_task_and_no_other() {
+        let score = |sums: &[f64]| Score { loss: 1.0, sums: sums.to_vec() };
+        let checked = |sums: &[f64], metrics: &[TaskMetric]| {
+            whole("text", &score(sums), metrics).map_err(|error| error.to_string())
+        };
+        assert_eq!(checked(&[], &[]), Ok(()));
+        assert_eq!(checked(&[3.0], &[TaskMetric::ACCURACY]), Ok(()));
+        let text = "the task `text` gives 0 sums with a loss, and measures 1 numbers besides";
+        assert_eq!(checked(&[], &[TaskMetric::ACCURACY]), Err(text.into()));
+        assert!(checked(&[3.0, 1.0], &[TaskMetric::ACCURACY]).is_err());
+    }
+}

@@ -300,8 +300,10 @@ impl<M: Machine> Chain for Launched<'_, M> {
         let takes: Vec<usize> = (0..self.places.len()).filter(takes).collect();
         let known: Vec<(usize, usize)> = takes.into_iter().map(|i| (self.known_pass(formula, i), i)).collect();
         let groups = grouped(known.into_iter());
-        let Some((known, _)) = groups.first() else { return Ok(()) };
-        let Known { outputs, least, .. } = self.held.known[*known];
+        // Where no tensor takes it, its sums are those of nothing, and not what a step before has left.
+        let known = groups.first().map(|(known, _)| *known);
+        let known = known.unwrap_or_else(|| self.known_pass(formula, 0));
+        let Known { outputs, least, .. } = self.held.known[known];
         let (forms, members): (Vec<usize>, Vec<Vec<usize>>) = groups.into_iter().unzip();
         let mut first = 0;
         for (known, members) in forms.into_iter().zip(&members) {

@@ -5,11 +5,11 @@ use np_data::{DataName, DataSet, Source};
 use np_models::{Mode, Model};
 use serde_json::json;
 
+use super::super::tests::{images, train};
 use super::*;
 use crate::{
     images::{ImageBatch, ImageSettings, Images},
     task::{Examples, Picked, Task as _},
-    train::of_task,
 };
 
 /// The host as a device: it does at once what it is asked for, and says what that was.
@@ -49,21 +49,8 @@ impl<'a> Host<'a> {
     }
 }
 
-fn images(config: &RunConfig) -> ImageSettings {
-    config.task.as_images().unwrap().clone()
-}
-
 fn used(config: &RunConfig, data: &DataSet) -> Examples {
     Images.examples(&images(config), data, config.seed).unwrap()
-}
-
-fn train(
-    config: &RunConfig,
-    data: &DataSet,
-    from: Option<&Snapshot>,
-    watch: &mut dyn FnMut(News<'_>) -> Result<()>,
-) -> Result<Trained> {
-    of_task(&Images, &images(config), data, config, from, watch)
 }
 
 /// As the task would, on the host.
