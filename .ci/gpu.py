@@ -3,6 +3,7 @@
     gpu.py torch                        times steps of PyTorch's optimizers on the CUDA device: a JSON object
     gpu.py table OURS.jsonl TORCH.json  both, side by side; ours is an object a line, as far as it came
     gpu.py torch-models                 times PyTorch's passes of ResNet-18 and of the MLP: a JSON object
+    gpu.py profile PROFILE.jsonl        what a training step's time goes to, by kind of operation
     gpu.py models LAYERS.jsonl MODELS.jsonl SPEED.jsonl TORCH.json   what `gpu_models` found, and both sides' times
 """
 
@@ -164,6 +165,24 @@ def models(layers, gradients, speed, theirs):
         print(f"{row['name']:<52} {row['queued_ms']:8.3f} {row['done_ms']:8.3f} {row['images_per_s']:9.0f} {row['mib']:6} {beside}")
 
 
+def profile(path):
+    """Sums over the operations of each kind; `name` of a row is "width, precision, number"."""
+    sums, columns = {}, []
+    for row in lines(path):
+        column = row["name"].rsplit(", ", 1)[0]
+        if column not in columns:
+            columns.append(column)
+        cells = sums.setdefault(row["what"], {})
+        cells[column] = cells.get(column, 0.0) + row["ms"]
+    if not sums:
+        return
+    print("\nmilliseconds of a training step's operations, each timed by itself")
+    print(f"{'operation':<20}" + "".join(f"{column:>16}" for column in columns))
+    sums["all"] = {column: sum(cells.get(column, 0.0) for cells in sums.values()) for column in columns}
+    for what, cells in sorted(sums.items(), key=lambda item: -item[1].get(columns[0], 0.0)):
+        print(f"{what:<20}" + "".join(f"{cells.get(column, 0.0):16.3f}" for column in columns))
+
+
 def read(path):
     try:
         with open(path, encoding="utf-8") as file:
@@ -209,6 +228,8 @@ elif sys.argv[1:2] == ["table"] and len(sys.argv) == 4:
     table(sys.argv[2], sys.argv[3])
 elif sys.argv[1:2] == ["torch-models"] and len(sys.argv) == 2:
     run_torch_models()
+elif sys.argv[1:2] == ["profile"] and len(sys.argv) == 3:
+    profile(sys.argv[2])
 elif sys.argv[1:2] == ["models"] and len(sys.argv) == 6:
     models(*sys.argv[2:])
 else:

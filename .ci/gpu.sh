@@ -43,15 +43,17 @@ export LD_LIBRARY_PATH=/usr/local/cuda/lib64:/usr/local/cuda/targets/x86_64-linu
 limit() { timeout --kill-after=5 "$@"; }
 
 nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv,noheader >out/device.txt 2>&1 || true
-parts="layers models speed"
-[ "${1:-}" != times ] || parts=speed
-for part in $parts; do
-    limit 60 ./gpu_models $part >out/$part.jsonl 2>out/$part.err || echo "$part: ended with $?" >>out/$part.err
-done
-limit 60 python3 gpu.py torch-models >out/torch-models.json 2>out/torch-models.err || echo "torch-models: ended with $?" >>out/torch-models.err
+models() { limit 90 ./gpu_models "$1" >"out/$1.jsonl" 2>"out/$1.err" || echo "$1: ended with $?" >>"out/$1.err"; }
 if [ "${1:-}" != times ]; then
-    limit 120 ./gpu conform golden >out/conform.txt 2>&1 || echo "conform: ended with $?" >>out/conform.txt
+    # Side by side, for they wait for the host most of the time; before anything is timed.
+    models layers &
+    models models &
+    limit 150 ./gpu conform golden >out/conform.txt 2>&1 || echo "conform: ended with $?" >>out/conform.txt
+    wait
 fi
+models speed
+models profile
+limit 60 python3 gpu.py torch-models >out/torch-models.json 2>out/torch-models.err || echo "torch-models: ended with $?" >>out/torch-models.err
 limit 120 ./gpu steps >out/steps.jsonl 2>out/steps.err || echo "steps: ended with $?" >>out/steps.err
 limit 60 python3 gpu.py torch >out/torch.json 2>out/torch.err || echo "torch: ended with $?" >>out/torch.err
 
@@ -63,3 +65,4 @@ fi
 tail -n 3 out/*.err 2>/dev/null | grep -v '^$' || true
 python3 gpu.py table out/steps.jsonl out/torch.json
 python3 gpu.py models out/layers.jsonl out/models.jsonl out/speed.jsonl out/torch-models.json
+python3 gpu.py profile out/profile.jsonl

@@ -4,10 +4,12 @@
 //! gpu_models layers   convolutions, batch norms and matrix products, each pass: how far from the CPU's in double precision
 //! gpu_models models   gradients of an MLP and of ResNet-18 against the CPU's in double precision; the same steps twice, the same bits
 //! gpu_models speed    images per second, forward and backward, as one graph and one by one
+//! gpu_models profile  milliseconds of each operation of ResNet-18's training step, by itself
 //! ```
 #![allow(clippy::print_stdout)]
 
 mod norm;
+mod profile;
 
 use std::time::Instant;
 
@@ -33,7 +35,8 @@ fn main() -> Outcome<()> {
         Some("layers") => layers(&device),
         Some("models") => models(&device),
         Some("speed") => speed(&device),
-        _ => Err("usage: gpu_models layers | models | speed".into()),
+        Some("profile") => profile::profile(&device),
+        _ => Err("usage: gpu_models layers | models | speed | profile".into()),
     }
 }
 

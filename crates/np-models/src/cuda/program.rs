@@ -277,20 +277,20 @@ impl Program {
     /// # Errors
     /// Those of the engine.
     pub fn run(&self, engine: &mut dyn Engine, at: &Addresses) -> Result<()> {
-        for op in &self.ops {
-            match op {
-                Op::Launch(launch) => self.launch(engine, at, launch, [0; 3])?,
-                Op::Convolve { shape, direction, operands } => {
-                    let [a, b, c] = *operands;
-                    let operands = [self.address(at, a)?, self.address(at, b)?, self.address(at, c)?];
-                    engine.convolve(shape, *direction, operands)?;
-                }
-                Op::Multiply { product, operands } => {
-                    let [a, b, c] = *operands;
-                    let operands = [self.address(at, a)?, self.address(at, b)?, self.address(at, c)?];
-                    engine.multiply(product, operands)?;
-                }
-            }
+        self.ops.iter().try_for_each(|op| self.queue(engine, at, op))
+    }
+
+    /// Queues one of [`Self::ops`].
+    ///
+    /// # Errors
+    /// Those of the engine.
+    pub fn queue(&self, engine: &mut dyn Engine, at: &Addresses, op: &Op) -> Result<()> {
+        let places =
+            |[a, b, c]: [Place; 3]| Ok::<_, Error>([self.address(at, a)?, self.address(at, b)?, self.address(at, c)?]);
+        match op {
+            Op::Launch(launch) => self.launch(engine, at, launch, [0; 3])?,
+            Op::Convolve { shape, direction, operands } => engine.convolve(shape, *direction, places(*operands)?)?,
+            Op::Multiply { product, operands } => engine.multiply(product, places(*operands)?)?,
         }
         Ok(())
     }
