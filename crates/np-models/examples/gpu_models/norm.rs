@@ -39,7 +39,8 @@ pub(super) fn check(engine: &mut Libraries, device: &Device, stored: Stored, lim
     let (x_on, residual_on, dy_on) = (last(&x)?, last(&residual)?, last(&dy)?);
     let [y_on, dz_on, dx_on] = [x_on.zeros_like()?, x_on.zeros_like()?, x_on.zeros_like()?];
     let (rows, vector) = (images * side * side, stored.vector(channels));
-    let (chunks, tiles, vectors) = (rows.div_ceil(CHUNK), channels.div_ceil(TILE), rows * channels / vector);
+    let (chunks, tiles) = (rows.div_ceil(CHUNK), channels.div_ceil(TILE));
+    let block = texts::rows_of_block(channels, vector);
     let numbers = |count: usize| Tensor::zeros(count, DType::F32, device);
     let (partial, moments, coefficients) =
         (numbers(2 * chunks * channels)?, numbers(3 * channels)?, numbers(2 * channels)?);
@@ -51,22 +52,21 @@ pub(super) fn check(engine: &mut Libraries, device: &Device, stored: Stored, lim
         words.extend(more);
         Ok(engine.launch(&kernel.text, kernel.name, blocks, THREADS, &words)?)
     };
-    let each = vectors.div_ceil(THREADS as usize);
+    let (each, block) = (rows.div_ceil(block) * tiles, block as u64);
     launch(texts::norm_stats(stored, vector), chunks * tiles, &[&x_on, &partial], &sizes)?;
     let mut more = sizes.to_vec();
     more.extend([BatchNorm2d::EPSILON.to_bits(), BatchNorm2d::MOMENTUM.to_bits()]);
     let operands = [&partial, &gamma, &running[0], &running[1], &moments];
     launch(texts::norm_merge(), channels.div_ceil(8), &operands, &more)?;
     let operands = [&x_on, &moments, &beta, &residual_on, &y_on];
-    launch(texts::norm_apply(stored, vector), each, &operands, &[vectors as u64, channels as u64, 1, 1])?;
-    let mut more = sizes.to_vec();
-    more.push(form::RELU | form::FROM_Y | form::WRITE);
+    launch(texts::norm_apply(stored, vector), each, &operands, &[sizes[0], sizes[1], block, 1, 1])?;
+    let form = form::RELU | form::FROM_Y | form::WRITE;
     let operands = [&x_on, &moments, &beta, &dy_on, &dy_on, &y_on, &dz_on, &partial];
-    launch(texts::norm_back_sums(stored, vector), chunks * tiles, &operands, &more)?;
+    launch(texts::norm_back_sums(stored, vector, form), chunks * tiles, &operands, &sizes)?;
     let operands = [&partial, &moments, &dgamma, &dbeta, &coefficients];
     launch(texts::norm_back_merge(), channels.div_ceil(8), &operands, &sizes)?;
     let operands = [&x_on, &moments, &beta, &coefficients, &dz_on, &dx_on];
-    launch(texts::norm_back_data(stored, vector), each, &operands, &[vectors as u64, channels as u64, 0])?;
+    launch(texts::norm_back_data(stored, vector), each, &operands, &[sizes[0], sizes[1], block, 0])?;
 
     let first = |t: &Tensor| -> Outcome<Vec<f64>> { values(&t.permute((0, 3, 1, 2))?.contiguous()?) };
     let far = [

@@ -74,6 +74,11 @@ fn chunk(rows: usize, channels: usize) -> usize {
     (rows * channels.div_ceil(TILE)).div_ceil(BLOCKS_OF_SUMS).max(LEAST_ROWS)
 }
 
+/// A block for each chunk of rows and tile of channels.
+fn blocks(rows: usize, channels: usize, chunk: usize) -> usize {
+    rows.div_ceil(chunk) * channels.div_ceil(TILE)
+}
+
 fn counts<const N: usize>(counts: [usize; N]) -> [Word; N] {
     counts.map(|count| Word::Count(count as u64))
 }
@@ -126,9 +131,10 @@ pub(super) fn build(
         let residual = unit.residual.map_or(convolved, |value| values[value]);
         let vector = builder.stored.vector(unit.outputs);
         let mut words = at([convolved, moments, Place::Parameter(3 * unit.layer + 2), residual, y]);
-        let vectors = shape.output_len() / vector;
-        words.extend(counts([vectors, unit.outputs, usize::from(unit.relu), usize::from(unit.residual.is_some())]));
-        builder.launch(texts::norm_apply(builder.stored, vector), vectors.div_ceil(THREADS as usize), words);
+        let (rows, block) = (shape.output_rows(), texts::rows_of_block(unit.outputs, vector));
+        let forms = [unit.relu, unit.residual.is_some()].map(usize::from);
+        words.extend(counts([rows, unit.outputs, block, forms[0], forms[1]]));
+        builder.launch(texts::norm_apply(builder.stored, vector), blocks(rows, unit.outputs, block), words);
         values.push(y);
         sizes.push([shape.output_height(), shape.output_width(), unit.outputs]);
         done.push(Done { shape, weight, convolved, moments });
@@ -198,7 +204,7 @@ fn moments(builder: &mut Builder, unit: &Unit, shape: &Convolution, convolved: P
     let partial = builder.numbers(2 * chunks * channels);
     let mut words = at([convolved, partial]);
     words.extend(counts([rows, channels, chunk]));
-    builder.launch(texts::norm_stats(builder.stored, vector), chunks * channels.div_ceil(TILE), words);
+    builder.launch(texts::norm_stats(builder.stored, vector), blocks(rows, channels, chunk), words);
     let mut words = at([partial, gamma, running[0], running[1], moments]);
     words.extend(counts([rows, channels, chunk]));
     words.extend([BatchNorm2d::EPSILON, BatchNorm2d::MOMENTUM].map(Word::Real));
@@ -235,16 +241,15 @@ fn back_through_norm(
     let mut words =
         at([done.convolved, done.moments, Place::Parameter(beta), first, second.unwrap_or(first), y, passed, partial]);
     words.extend(counts([rows, channels, chunk]));
-    words.push(Word::Count(form));
-    builder.launch(texts::norm_back_sums(builder.stored, vector), chunks * channels.div_ceil(TILE), words);
+    builder.launch(texts::norm_back_sums(builder.stored, vector, form), blocks(rows, channels, chunk), words);
     let coefficients = builder.numbers(2 * channels);
     let mut words = at([partial, done.moments, Place::Gradient(gamma), Place::Gradient(beta), coefficients]);
     words.extend(counts([rows, channels, chunk]));
     builder.launch(texts::norm_back_merge(), channels.div_ceil(8), words);
     let dc = builder.activations(count);
     let mut words = at([done.convolved, done.moments, Place::Parameter(beta), coefficients, passed, dc]);
-    let relu = usize::from(unit.relu && !writes);
-    words.extend(counts([count / vector, channels, relu]));
-    builder.launch(texts::norm_back_data(builder.stored, vector), (count / vector).div_ceil(THREADS as usize), words);
+    let block = texts::rows_of_block(channels, vector);
+    words.extend(counts([rows, channels, block, usize::from(unit.relu && !writes)]));
+    builder.launch(texts::norm_back_data(builder.stored, vector), blocks(rows, channels, block), words);
     Ok((dc, passed))
 }

@@ -25,6 +25,15 @@ pub const THREADS: u32 = 256;
 /// Channels of a block of the norms' sums, at most.
 pub const TILE: usize = 128;
 
+/// Rows that a thread of a norm takes at once, at most: so many loads are on their way together.
+const EACH: usize = 4;
+
+/// Rows that a block of [`norm_apply`] and [`norm_back_data`] takes: [`EACH`] for every thread.
+#[must_use]
+pub fn rows_of_block(channels: usize, vector: usize) -> usize {
+    EACH * (THREADS as usize * vector / channels.min(TILE)).max(1)
+}
+
 /// How activations are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Stored {
@@ -76,6 +85,7 @@ __device__ static inline Stored store(float x) {
         format!(
             "typedef unsigned long long Word;
 {conversions}#define V {vector}
+#define PITCH (256 + 32 / V)
 struct alignas({}) Vector {{
     Stored at[V];
 }};

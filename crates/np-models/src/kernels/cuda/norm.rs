@@ -1,9 +1,9 @@
 //! Batch normalisation of channels-last activations, with a residual and ReLU, forward.
 //!
 //! Rows are pixels of all images. They are cut into chunks; of each, and each channel, a block leaves the mean and Σ (x − mean)² in `float`, taken in one pass
-//! (Welford), and a warp a channel merges the chunks in `double`. Moments are three rows of `float`, \[channels\] each: mean, 1 / σ, γ / σ.
+//! (of the differences from the chunk's first row), and a warp a channel merges the chunks in `double`. Moments are three rows of `float`, \[channels\] each: mean, 1 / σ, γ / σ.
 
-use super::{Kernel, Stored, TILE};
+use super::{EACH, Kernel, Stored, TILE};
 
 /// Where a thread is: its vector of channels `c`, its lane of rows, and the chunk of its block.
 pub(super) fn place() -> String {
@@ -35,64 +35,58 @@ pub fn norm_stats(stored: Stored, vector: usize) -> Kernel {
     let text = format!(
         r#"// Mean and sum of squared differences of each channel of a chunk of rows.
 {prelude}
-extern "C" __global__ void np_norm_stats(const Stored *x, float *partial, Word rows, Word channels, Word chunk) {{
-    __shared__ float means[256 * V];
-    __shared__ float squares[256 * V];
-    __shared__ unsigned int counts[256];
-{place}    float mean[V], square[V];
-    unsigned int n = 0;
+extern "C" __global__ void np_norm_stats(const Stored *__restrict__ x, float *__restrict__ partial, Word rows, Word channels,
+                                         Word chunk) {{
+    __shared__ float sums[V * PITCH];
+    __shared__ float squares[V * PITCH];
+{place}    float first[V], sum[V], square[V];
+    Vector v[4];
+    if (works) {{
+        v[0] = *(const Vector *)(x + begin * channels + c);
+    }}
 #pragma unroll
     for (int j = 0; j < V; j += 1) {{
-        mean[j] = 0.0f;
+        first[j] = works ? load(v[0].at[j]) : 0.0f;
+        sum[j] = 0.0f;
         square[j] = 0.0f;
     }}
-    if (works) {{
-#pragma unroll 4
-        for (unsigned int r = lane; r < length; r += lanes) {{
-            const Vector v = *(const Vector *)(x + (begin + r) * channels + c);
-            n += 1;
-            const float share = 1.0f / (float)n;
+    for (unsigned int r = lane; works && r < length; r += 4u * lanes) {{
 #pragma unroll
-            for (int j = 0; j < V; j += 1) {{
-                const float value = load(v.at[j]), difference = value - mean[j];
-                mean[j] += difference * share;
-                square[j] += difference * (value - mean[j]);
+        for (unsigned int u = 0; u < 4u; u += 1) {{
+            if (r + u * lanes < length) {{
+                v[u] = *(const Vector *)(x + (begin + r + u * lanes) * channels + c);
             }}
         }}
-    }}
-    counts[threadIdx.x] = n;
 #pragma unroll
-    for (int j = 0; j < V; j += 1) {{
-        means[threadIdx.x * V + j] = mean[j];
-        squares[threadIdx.x * V + j] = square[j];
-    }}
-    __syncthreads();
-    for (unsigned int offset = 128; offset > 0; offset /= 2) {{
-        if (works && lane < offset && lane + offset < lanes) {{
-            const unsigned int other = threadIdx.x + offset * across;
-            const unsigned int others = counts[other], all = n + others;
-            if (others > 0) {{
-                const float share = (float)others / (float)all;
+        for (unsigned int u = 0; u < 4u; u += 1) {{
+            if (r + u * lanes < length) {{
 #pragma unroll
                 for (int j = 0; j < V; j += 1) {{
-                    const float difference = means[other * V + j] - mean[j];
-                    mean[j] += difference * share;
-                    square[j] += squares[other * V + j] + difference * difference * ((float)n * share);
-                    means[threadIdx.x * V + j] = mean[j];
-                    squares[threadIdx.x * V + j] = square[j];
+                    const float difference = load(v[u].at[j]) - first[j];
+                    sum[j] += difference;
+                    square[j] += difference * difference;
                 }}
-                n = all;
-                counts[threadIdx.x] = n;
             }}
         }}
-        __syncthreads();
     }}
-    if (works && lane == 0) {{
 #pragma unroll
-        for (int j = 0; j < V; j += 1) {{
-            partial[2 * number * channels + c + j] = mean[j];
-            partial[(2 * number + 1) * channels + c + j] = square[j];
+    for (int j = 0; j < V; j += 1) {{
+        sums[j * PITCH + threadIdx.x] = sum[j];
+        squares[j * PITCH + threadIdx.x] = square[j];
+    }}
+    __syncthreads();
+    // A thread a channel now.
+    const unsigned int own = threadIdx.x / V, part = threadIdx.x % V, channel = (blockIdx.x % tiles) * tile + threadIdx.x;
+    if (threadIdx.x < tile && channel < channels) {{
+        float all = 0.0f, of_squares = 0.0f;
+#pragma unroll 8
+        for (unsigned int k = 0; k < lanes; k += 1) {{
+            all += sums[part * PITCH + k * across + own];
+            of_squares += squares[part * PITCH + k * across + own];
         }}
+        const float mean = all / (float)length, left_over = of_squares - all * mean;
+        partial[2 * number * channels + channel] = load(x[begin * channels + channel]) + mean;
+        partial[(2 * number + 1) * channels + channel] = left_over > 0.0f ? left_over : 0.0f;
     }}
 }}
 "#,
@@ -116,6 +110,7 @@ extern "C" __global__ void np_norm_merge(const float *partial, const float *gamm
     const Word chunks = (rows + chunk - 1) / chunk;
     double sum = 0.0, square = 0.0;
     if (c < channels) {{
+#pragma unroll 8
         for (Word k = lane; k < chunks; k += 32u) {{
             const Word left = rows - k * chunk;
             sum += (double)(left < chunk ? left : chunk) * (double)partial[2 * k * channels + c];
@@ -123,6 +118,7 @@ extern "C" __global__ void np_norm_merge(const float *partial, const float *gamm
     }}
     const double mean = total(sum) / (double)rows;
     if (c < channels) {{
+#pragma unroll 8
         for (Word k = lane; k < chunks; k += 32u) {{
             const Word left = rows - k * chunk;
             const double difference = (double)partial[2 * k * channels + c] - mean;
@@ -166,35 +162,56 @@ extern "C" __global__ void np_norm_running(const float *gamma, const float *runn
     Kernel { text: text.to_owned(), name: "np_norm_running" }
 }
 
-/// `np_norm_apply(x, moments, beta, residual, y, vectors, channels, relu, adds)`, a thread a vector: y = max(γ (x − μ) / σ + β + residual, 0), the last two where
-/// `adds` and `relu` are not 0.
+/// `np_norm_apply(x, moments, beta, residual, y, rows, channels, chunk, relu, adds)`, a block for each chunk and tile of channels:
+/// y = max(γ (x − μ) / σ + β + residual, 0), the last two where `adds` and `relu` are not 0.
 #[must_use]
 pub fn norm_apply(stored: Stored, vector: usize) -> Kernel {
     let text = format!(
         r#"// Normalisation, residual and ReLU.
 {prelude}
-extern "C" __global__ void np_norm_apply(const Stored *x, const float *moments, const float *beta, const Stored *residual,
-                                         Stored *y, Word vectors, Word channels, Word relu, Word adds) {{
-    const unsigned int i = blockIdx.x * blockDim.x + threadIdx.x;
-    if (i >= vectors) {{
+extern "C" __global__ void np_norm_apply(const Stored *__restrict__ x, const float *__restrict__ moments,
+                                         const float *__restrict__ beta, const Stored *__restrict__ residual,
+                                         Stored *__restrict__ y, Word rows, Word channels, Word chunk, Word relu, Word adds) {{
+{place}    if (!works) {{
         return;
     }}
-    const unsigned int c = i % ((unsigned int)channels / V) * V;
-    const Vector v = ((const Vector *)x)[i];
-    Vector r = v, out;
-    if (adds != 0) {{
-        r = ((const Vector *)residual)[i];
-    }}
+    float mean[V], scale[V], bias[V];
 #pragma unroll
     for (int j = 0; j < V; j += 1) {{
-        float value = (load(v.at[j]) - moments[c + j]) * moments[2 * channels + c + j] + beta[c + j];
-        value = adds != 0 ? value + load(r.at[j]) : value;
-        out.at[j] = store(relu != 0 && value <= 0.0f ? 0.0f : value);
+        mean[j] = moments[c + j];
+        scale[j] = moments[2 * channels + c + j];
+        bias[j] = beta[c + j];
     }}
-    ((Vector *)y)[i] = out;
+    for (unsigned int r = lane; r < length; r += {EACH}u * lanes) {{
+        Vector v[{EACH}], other[{EACH}];
+#pragma unroll
+        for (unsigned int u = 0; u < {EACH}u; u += 1) {{
+            const Word at = (begin + r + u * lanes) * channels + c;
+            if (r + u * lanes < length) {{
+                v[u] = *(const Vector *)(x + at);
+                if (adds != 0) {{
+                    other[u] = *(const Vector *)(residual + at);
+                }}
+            }}
+        }}
+#pragma unroll
+        for (unsigned int u = 0; u < {EACH}u; u += 1) {{
+            if (r + u * lanes < length) {{
+                Vector out;
+#pragma unroll
+                for (int j = 0; j < V; j += 1) {{
+                    float value = (load(v[u].at[j]) - mean[j]) * scale[j] + bias[j];
+                    value = adds != 0 ? value + load(other[u].at[j]) : value;
+                    out.at[j] = store(relu != 0 && value <= 0.0f ? 0.0f : value);
+                }}
+                *(Vector *)(y + (begin + r + u * lanes) * channels + c) = out;
+            }}
+        }}
+    }}
 }}
 "#,
-        prelude = stored.prelude(vector)
+        prelude = stored.prelude(vector),
+        place = place(),
     );
     Kernel { text, name: "np_norm_apply" }
 }

@@ -6,9 +6,9 @@
 //! ```
 
 use super::norm::{TOTAL, place};
-use super::{Kernel, Stored};
+use super::{EACH, Kernel, Stored};
 
-/// What [`norm_back_sums`] does besides, in one word.
+/// What [`norm_back_sums`] does besides: bits of one word.
 pub mod form {
     /// There is a ReLU.
     pub const RELU: u64 = 1;
@@ -20,18 +20,23 @@ pub mod form {
     pub const WRITE: u64 = 8;
 }
 
-/// `np_norm_back_sums(x, moments, beta, dy, second, y, dz, partial, rows, channels, chunk, form)`, a block for each chunk and tile of channels: of chunk k,
-/// Σ dz (x − μ) to row 2k of `partial`, Σ dz to row 2k + 1.
+/// `np_norm_back_sums(x, moments, beta, dy, second, y, dz, partial, rows, channels, chunk)`, a block for each chunk and tile of channels: of chunk k,
+/// Σ dz (x − μ) to row 2k of `partial`, Σ dz to row 2k + 1; with a text for each [`form`].
 #[must_use]
-pub fn norm_back_sums(stored: Stored, vector: usize) -> Kernel {
+pub fn norm_back_sums(stored: Stored, vector: usize, form: u64) -> Kernel {
     let text = format!(
         r#"// Sums of gradients of a chunk of rows, and what of a gradient passed the activation.
-{prelude}
-extern "C" __global__ void np_norm_back_sums(const Stored *x, const float *moments, const float *beta, const Stored *dy,
-                                             const Stored *second, const Stored *y, Stored *dz, float *partial, Word rows,
-                                             Word channels, Word chunk, Word form) {{
-    __shared__ float products[256 * V];
-    __shared__ float sums[256 * V];
+{prelude}#define RELU {relu}
+#define FROM_Y {from_y}
+#define TWO {two}
+#define WRITE {write}
+extern "C" __global__ void np_norm_back_sums(const Stored *__restrict__ x, const float *__restrict__ moments,
+                                             const float *__restrict__ beta, const Stored *__restrict__ dy,
+                                             const Stored *__restrict__ second, const Stored *__restrict__ y,
+                                             Stored *__restrict__ dz, float *__restrict__ partial, Word rows, Word channels,
+                                             Word chunk) {{
+    __shared__ float products[V * PITCH];
+    __shared__ float sums[V * PITCH];
 {place}    float product[V], sum[V], mean[V], scale[V], bias[V];
 #pragma unroll
     for (int j = 0; j < V; j += 1) {{
@@ -41,68 +46,69 @@ extern "C" __global__ void np_norm_back_sums(const Stored *x, const float *momen
         scale[j] = works ? moments[2 * channels + c + j] : 0.0f;
         bias[j] = works ? beta[c + j] : 0.0f;
     }}
-    if (works) {{
-#pragma unroll 2
-        for (unsigned int r = lane; r < length; r += lanes) {{
-            const Word at = (begin + r) * channels + c;
-            const Vector v = *(const Vector *)(x + at), g = *(const Vector *)(dy + at);
-            Vector other = g, out = g, result;
-            if ((form & {two}u) != 0) {{
-                other = *(const Vector *)(second + at);
-            }}
-            if ((form & {from_y}u) != 0) {{
-                out = *(const Vector *)(y + at);
-            }}
+    for (unsigned int r = lane; works && r < length; r += 2u * lanes) {{
+        Vector v[2], g[2], other[2], out[2];
 #pragma unroll
-            for (int j = 0; j < V; j += 1) {{
-                const float centred = load(v.at[j]) - mean[j];
-                const float forward = (form & {from_y}u) != 0 ? load(out.at[j]) : centred * scale[j] + bias[j];
-                float gradient = load(g.at[j]);
-                gradient = (form & {two}u) != 0 ? gradient + load(other.at[j]) : gradient;
-                gradient = (form & {relu}u) != 0 && forward <= 0.0f ? 0.0f : gradient;
-                product[j] += gradient * centred;
-                sum[j] += gradient;
-                result.at[j] = store(gradient);
+        for (unsigned int u = 0; u < 2u; u += 1) {{
+            const Word at = (begin + r + u * lanes) * channels + c;
+            if (r + u * lanes < length) {{
+                v[u] = *(const Vector *)(x + at);
+                g[u] = *(const Vector *)(dy + at);
+                if (TWO) {{
+                    other[u] = *(const Vector *)(second + at);
+                }}
+                if (FROM_Y) {{
+                    out[u] = *(const Vector *)(y + at);
+                }}
             }}
-            if ((form & {write}u) != 0) {{
-                *(Vector *)(dz + at) = result;
+        }}
+#pragma unroll
+        for (unsigned int u = 0; u < 2u; u += 1) {{
+            if (r + u * lanes < length) {{
+                Vector result;
+#pragma unroll
+                for (int j = 0; j < V; j += 1) {{
+                    const float centred = load(v[u].at[j]) - mean[j];
+                    const float forward = FROM_Y ? load(out[u].at[j]) : centred * scale[j] + bias[j];
+                    float gradient = load(g[u].at[j]);
+                    gradient = TWO ? gradient + load(other[u].at[j]) : gradient;
+                    gradient = RELU && forward <= 0.0f ? 0.0f : gradient;
+                    product[j] += gradient * centred;
+                    sum[j] += gradient;
+                    result.at[j] = store(gradient);
+                }}
+                if (WRITE) {{
+                    *(Vector *)(dz + (begin + r + u * lanes) * channels + c) = result;
+                }}
             }}
         }}
     }}
 #pragma unroll
     for (int j = 0; j < V; j += 1) {{
-        products[threadIdx.x * V + j] = product[j];
-        sums[threadIdx.x * V + j] = sum[j];
+        products[j * PITCH + threadIdx.x] = product[j];
+        sums[j * PITCH + threadIdx.x] = sum[j];
     }}
     __syncthreads();
-    for (unsigned int offset = 128; offset > 0; offset /= 2) {{
-        if (works && lane < offset && lane + offset < lanes) {{
-            const unsigned int other = threadIdx.x + offset * across;
-#pragma unroll
-            for (int j = 0; j < V; j += 1) {{
-                product[j] += products[other * V + j];
-                sum[j] += sums[other * V + j];
-                products[threadIdx.x * V + j] = product[j];
-                sums[threadIdx.x * V + j] = sum[j];
-            }}
+    // A thread a channel now.
+    const unsigned int own = threadIdx.x / V, part = threadIdx.x % V, channel = (blockIdx.x % tiles) * tile + threadIdx.x;
+    if (threadIdx.x < tile && channel < channels) {{
+        float of_products = 0.0f, all = 0.0f;
+#pragma unroll 8
+        for (unsigned int k = 0; k < lanes; k += 1) {{
+            of_products += products[part * PITCH + k * across + own];
+            all += sums[part * PITCH + k * across + own];
         }}
-        __syncthreads();
-    }}
-    if (works && lane == 0) {{
-#pragma unroll
-        for (int j = 0; j < V; j += 1) {{
-            partial[2 * number * channels + c + j] = product[j];
-            partial[(2 * number + 1) * channels + c + j] = sum[j];
-        }}
+        partial[2 * number * channels + channel] = of_products;
+        partial[(2 * number + 1) * channels + channel] = all;
     }}
 }}
 "#,
         prelude = stored.prelude(vector),
         place = place(),
-        relu = form::RELU,
-        from_y = form::FROM_Y,
-        two = form::TWO,
-        write = form::WRITE,
+        relu = form & form::RELU,
+        from_y = form & form::FROM_Y,
+        two = form & form::TWO,
+        write = form & form::WRITE,
     );
     Kernel { text, name: "np_norm_back_sums" }
 }
@@ -120,6 +126,7 @@ extern "C" __global__ void np_norm_back_merge(const float *partial, const float 
     const Word chunks = (rows + chunk - 1) / chunk;
     double product = 0.0, sum = 0.0;
     if (c < channels) {{
+#pragma unroll 8
         for (Word k = lane; k < chunks; k += 32u) {{
             product += (double)partial[2 * k * channels + c];
             sum += (double)partial[(2 * k + 1) * channels + c];
@@ -141,34 +148,58 @@ extern "C" __global__ void np_norm_back_merge(const float *partial, const float 
     Kernel { text, name: "np_norm_back_merge" }
 }
 
-/// `np_norm_back_data(x, moments, beta, coefficients, dz, dx, vectors, channels, relu)`, a thread a vector; where `relu` is not 0, `dz` is dy, of which ReLU has yet to take
-/// its part.
+/// `np_norm_back_data(x, moments, beta, coefficients, dz, dx, rows, channels, chunk, relu)`, a block for each chunk and tile of channels; where `relu` is not 0, `dz` is dy,
+/// of which ReLU has yet to take its part.
 #[must_use]
 pub fn norm_back_data(stored: Stored, vector: usize) -> Kernel {
     let text = format!(
         r#"// The gradient of what was normalised.
 {prelude}
-extern "C" __global__ void np_norm_back_data(const Stored *x, const float *moments, const float *beta,
-                                             const float *coefficients, const Stored *dz, Stored *dx, Word vectors,
-                                             Word channels, Word relu) {{
-    const unsigned int i = blockIdx.x * blockDim.x + threadIdx.x;
-    if (i >= vectors) {{
+extern "C" __global__ void np_norm_back_data(const Stored *__restrict__ x, const float *__restrict__ moments,
+                                             const float *__restrict__ beta, const float *__restrict__ coefficients,
+                                             const Stored *__restrict__ dz, Stored *__restrict__ dx, Word rows, Word channels,
+                                             Word chunk, Word relu) {{
+{place}    if (!works) {{
         return;
     }}
-    const unsigned int c = i % ((unsigned int)channels / V) * V;
-    const Vector v = ((const Vector *)x)[i], g = ((const Vector *)dz)[i];
-    Vector out;
+    float mean[V], scale[V], bias[V], slope[V], constant[V];
 #pragma unroll
     for (int j = 0; j < V; j += 1) {{
-        const float centred = load(v.at[j]) - moments[c + j], scale = moments[2 * channels + c + j];
-        float gradient = load(g.at[j]);
-        gradient = relu != 0 && centred * scale + beta[c + j] <= 0.0f ? 0.0f : gradient;
-        out.at[j] = store(gradient * scale + centred * coefficients[c + j] + coefficients[channels + c + j]);
+        mean[j] = moments[c + j];
+        scale[j] = moments[2 * channels + c + j];
+        bias[j] = beta[c + j];
+        slope[j] = coefficients[c + j];
+        constant[j] = coefficients[channels + c + j];
     }}
-    ((Vector *)dx)[i] = out;
+    for (unsigned int r = lane; r < length; r += {EACH}u * lanes) {{
+        Vector v[{EACH}], g[{EACH}];
+#pragma unroll
+        for (unsigned int u = 0; u < {EACH}u; u += 1) {{
+            const Word at = (begin + r + u * lanes) * channels + c;
+            if (r + u * lanes < length) {{
+                v[u] = *(const Vector *)(x + at);
+                g[u] = *(const Vector *)(dz + at);
+            }}
+        }}
+#pragma unroll
+        for (unsigned int u = 0; u < {EACH}u; u += 1) {{
+            if (r + u * lanes < length) {{
+                Vector out;
+#pragma unroll
+                for (int j = 0; j < V; j += 1) {{
+                    const float centred = load(v[u].at[j]) - mean[j];
+                    float gradient = load(g[u].at[j]);
+                    gradient = relu != 0 && centred * scale[j] + bias[j] <= 0.0f ? 0.0f : gradient;
+                    out.at[j] = store(gradient * scale[j] + centred * slope[j] + constant[j]);
+                }}
+                *(Vector *)(dx + (begin + r + u * lanes) * channels + c) = out;
+            }}
+        }}
+    }}
 }}
 "#,
-        prelude = stored.prelude(vector)
+        prelude = stored.prelude(vector),
+        place = place(),
     );
     Kernel { text, name: "np_norm_back_data" }
 }

@@ -38,12 +38,19 @@ pub fn pack(stored: Stored) -> Kernel {
 extern "C" __global__ void np_pack(const Weight *weights, Word count) {{
     const Weight weight = weights[find(weights, count, blockIdx.x)];
     const Word output = blockIdx.x - weight.first;
-    const float *const from = (const float *)weight.plain + output * weight.inputs * weight.spatial;
-    Stored *const to = (Stored *)weight.packed + output * weight.padded * weight.spatial;
+    const float *__restrict__ const from = (const float *)weight.plain + output * weight.inputs * weight.spatial;
+    Stored *__restrict__ const to = (Stored *)weight.packed + output * weight.padded * weight.spatial;
     const unsigned int padded = (unsigned int)weight.padded, spatial = (unsigned int)weight.spatial;
+    const unsigned int inputs = (unsigned int)weight.inputs;
+    // No division but these: of a thread's next number the input is so much further, and now and then a place.
+    const unsigned int inputs_on = blockDim.x % padded, places_on = blockDim.x / padded;
+    unsigned int input = threadIdx.x % padded, place = threadIdx.x / padded;
+#pragma unroll 4
     for (unsigned int i = threadIdx.x; i < padded * spatial; i += blockDim.x) {{
-        const unsigned int input = i % padded, place = i / padded;
-        to[i] = store(input < weight.inputs ? from[input * spatial + place] : 0.0f);
+        to[i] = store(input < inputs ? from[input * spatial + place] : 0.0f);
+        input += inputs_on;
+        place += places_on + (input >= padded ? 1u : 0u);
+        input -= input >= padded ? padded : 0u;
     }}
 }}
 "#,
@@ -61,12 +68,18 @@ pub fn unpack(stored: Stored) -> Kernel {
 extern "C" __global__ void np_unpack(const Weight *weights, Word count) {{
     const Weight weight = weights[find(weights, count, blockIdx.x)];
     const Word output = blockIdx.x - weight.first;
-    const Stored *const from = (const Stored *)weight.packed + output * weight.padded * weight.spatial;
-    float *const to = (float *)weight.plain + output * weight.inputs * weight.spatial;
+    const Stored *__restrict__ const from = (const Stored *)weight.packed + output * weight.padded * weight.spatial;
+    float *__restrict__ const to = (float *)weight.plain + output * weight.inputs * weight.spatial;
     const unsigned int inputs = (unsigned int)weight.inputs, spatial = (unsigned int)weight.spatial;
+    const unsigned int padded = (unsigned int)weight.padded;
+    const unsigned int places_on = blockDim.x % spatial, inputs_on = blockDim.x / spatial;
+    unsigned int place = threadIdx.x % spatial, input = threadIdx.x / spatial;
+#pragma unroll 4
     for (unsigned int i = threadIdx.x; i < inputs * spatial; i += blockDim.x) {{
-        const unsigned int place = i % spatial, input = i / spatial;
-        to[i] = load(from[place * weight.padded + input]);
+        to[i] = load(from[place * padded + input]);
+        place += places_on;
+        input += inputs_on + (place >= spatial ? 1u : 0u);
+        place -= place >= spatial ? spatial : 0u;
     }}
 }}
 "#,
