@@ -137,10 +137,10 @@ def run_torch_models():
                 for _ in range(ROUNDS):
                     torch.cuda.synchronize()
                     begin = time.perf_counter()
-                    for _ in range(30):
+                    for _ in range(20):
                         step()
                     torch.cuda.synchronize()
-                    best = min(best, (time.perf_counter() - begin) * 1e3 / 30)
+                    best = min(best, (time.perf_counter() - begin) * 1e3 / 20)
             out[f"{title}, {precision}" + (", adamw" if with_optimizer else "")] = best
     print(json.dumps(out))
 
