@@ -13,6 +13,7 @@ mod parts;
 mod sensitivity;
 mod tables;
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
@@ -67,7 +68,7 @@ pub(crate) fn run(options: &Options, root: &Path) -> Result<()> {
         }
     }
     let path = root.join(LISTED);
-    let listed = listed(&Store::open(root.join("experiments/records").join(Scale::Cpu.to_string()))?)?;
+    let listed = listed(root)?;
     let count = listed.lines().count();
     if fs::read_to_string(&path).with_context(|| format!("cannot read `{LISTED}`"))? == listed {
         println!("{LISTED}: {count} results are those of the records");
@@ -83,14 +84,17 @@ pub(crate) fn run(options: &Options, root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The list of all results in a store.
-fn listed(store: &Store) -> Result<String> {
-    let mut lines = String::new();
-    for id in store.ids()? {
-        let record = store.read_record(&id)?.with_context(|| format!("no record `{id}`"))?;
-        lines.push_str(&format!("{}  {id}\n", record.result_sha256));
+/// The list of all committed results, of every scale.
+fn listed(root: &Path) -> Result<String> {
+    let mut digests = BTreeMap::new();
+    for scale in [Scale::Cpu, Scale::Paper] {
+        let store = Store::open(root.join("experiments/records").join(scale.to_string()))?;
+        for id in store.ids()? {
+            let record = store.read_record(&id)?.with_context(|| format!("no record `{id}`"))?;
+            digests.insert(id, record.result_sha256);
+        }
     }
-    Ok(lines)
+    Ok(digests.into_iter().map(|(id, digest)| format!("{digest}  {id}\n")).collect())
 }
 
 /// `text` with the value of each key between its marks. What looks like a mark and is none is an error: the number in it would be free.

@@ -110,16 +110,18 @@ mod tests {
     fn a_run_takes_what_its_passes_take_and_without_a_reading_nobody_knows() {
         let config: RunConfig = serde_json::from_value(run(json!({})).config).unwrap();
         let forward = 2.0 * config.task.as_images().unwrap().model.multiply_adds([3, 32, 32], 10) as f64;
-        // An epoch of 1,239 examples that are trained on, and of a third as many passes that evaluate.
-        let operations = forward * (3.0 * 1239.0 + 1239.0);
+        // An epoch of 5,695 examples that are trained on, and of a third as many passes that evaluate.
+        let operations = forward * (3.0 * 5695.0 + 5695.0);
         let cuda = |more: Value| {
             let mut train = json!({"device": "cuda"});
             train.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
             seconds(&run(train), operations).map(|(seconds, row)| (seconds, row.gpu))
         };
         let (seconds, gpu) = cuda(json!({"precision": "fp32"})).unwrap();
-        assert!((seconds - 4.0 / 3.0).abs() < 1e-9 && gpu == "NVIDIA H200", "{seconds}");
-        assert_eq!(cuda(json!({})), None, "tf32");
+        assert!((seconds - 4.0 / 3.0).abs() < 1e-9 && gpu == "NVIDIA H100 80GB HBM3", "{seconds}");
+        // 27,899 a second in TF32, which is the default.
+        let (seconds, _) = cuda(json!({})).unwrap();
+        assert!((seconds - 4.0 / 3.0 * 5695.0 / 27899.0).abs() < 1e-9, "{seconds}");
         assert_eq!(cuda(json!({"precision": "fp32", "batch_size": 64})), None);
         assert_eq!(super::seconds(&run(json!({})), operations), None, "on the CPU");
     }

@@ -153,7 +153,7 @@ pub(crate) fn draw(scale: Scale, kept: &Kept, measured: Option<&Measured>) -> Re
         x,
         y: names(&large),
         layers,
-        key: keys.iter().cloned().chain(limited.then(|| Key::bound("what memory alone takes"))).collect(),
+        key: keys.iter().cloned().chain(limited.then(|| Key::bound("memory alone"))).collect(),
         grid: Grid::Rows,
         notes: notes(&large),
     };

@@ -74,6 +74,11 @@ fn memory_speed(measured: &Measured) -> Option<f64> {
     Some(steps.fold(measured.copy_gb_s?, f64::max))
 }
 
+/// `H100` of `NVIDIA H100 80GB HBM3`: what a panel's title has room for. The caption has all of it.
+fn short(device: &str) -> &str {
+    device.split(' ').find(|word| *word != "NVIDIA").unwrap_or(device)
+}
+
 impl<'a> Gpu<'a> {
     /// The rows, the cheapest step first; `cpu` says how much optimizers keep.
     pub(super) fn of(measured: &'a Measured, cpu: &Kept) -> Self {
@@ -99,9 +104,9 @@ impl<'a> Gpu<'a> {
     pub(super) fn panels(&self, keys: &[Key], colours: [RGBColor; 2]) -> Vec<Panel> {
         let panel = |title: &str, costs: &[Cost], limited: bool| {
             let values = costs.iter().flat_map(|cost| [Some(cost.ours), cost.theirs]).flatten().chain([0.0]);
-            let limit = limited.then(|| Key::bound("what memory alone takes"));
+            let limit = limited.then(|| Key::bound("memory alone"));
             Panel {
-                title: format!("{}: {title}", self.measured.device),
+                title: format!("{}: {title}", short(&self.measured.device)),
                 x: Axis::linear("Milliseconds a step", values, Limits::POSITIVE),
                 y: names(costs),
                 layers: vec![bars(costs, colours, f64::INFINITY), bounds(costs)],
@@ -111,9 +116,9 @@ impl<'a> Gpu<'a> {
             }
         };
         let limited = self.steps.iter().any(|cost| cost.limit.is_some());
-        let mut panels = vec![panel("ResNet-18's 62 tensors", &self.steps, limited)];
+        let mut panels = vec![panel("ResNet-18's tensors", &self.steps, limited)];
         if !self.passes.is_empty() {
-            panels.push(panel("forward and backward, TF32", &self.passes, false));
+            panels.push(panel("a training step, TF32", &self.passes, false));
         }
         panels
     }

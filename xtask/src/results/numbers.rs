@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `seeds EXPERIMENT` | how many seeds it has |
 //! | `accuracy EXPERIMENT ARM [DATA [FRACTION]]` | final test accuracy in per cent, mean ± standard deviation |
+//! | `accuracy paper EXPERIMENT ARM` | the same at scale `paper` |
 //! | `last EXPERIMENT ARM QUANTITY` | a diagnostic in the last epoch, mean ± standard deviation; an experiment with several runs a seed has none |
 //! | `difference CONTROL SETTING` | full rule minus ablation in points, with its interval |
 //! | `p CONTROL SETTING`, `p alone CONTROL SETTING` | p, and Holm's; p alone |
@@ -52,8 +53,18 @@ impl Numbers {
 
     /// The runs of an experiment; all of them must be there.
     pub(super) fn runs(&self, name: &str) -> Result<Runs> {
-        self.workspace.obtain(name, &|reason| {
-            bail!("`{name}`: {reason}\nhint: `cargo np run experiments/{name}.yaml --scale {}`", self.workspace.scale)
+        Self::runs_of(&self.workspace, name)
+    }
+
+    /// The runs of an experiment at the scale of the paper.
+    pub(super) fn runs_at_paper(&self, name: &str) -> Result<Runs> {
+        let root = self.workspace.root.clone();
+        Self::runs_of(&Workspace { root, scale: Scale::Paper, ask: Workspace::planned }, name)
+    }
+
+    fn runs_of(workspace: &Workspace, name: &str) -> Result<Runs> {
+        workspace.obtain(name, &|reason| {
+            bail!("`{name}`: {reason}\nhint: `cargo np run experiments/{name}.yaml --scale {}`", workspace.scale)
         })
     }
 
@@ -75,6 +86,9 @@ impl Numbers {
                 let runs = self.runs(experiment)?;
                 let seeds: std::collections::BTreeSet<u64> = runs.runs.iter().map(|(run, _)| run.seed).collect();
                 Ok(seeds.len().to_string())
+            }
+            ["accuracy", "paper", experiment, arm] => {
+                spread(self.runs_at_paper(experiment)?.last(arm, Quantity::TestAccuracy)?, 2)
             }
             ["accuracy", experiment, arm, ref place @ ..] => {
                 let mut runs = self.runs(experiment)?;

@@ -37,6 +37,7 @@ pub(super) fn table(numbers: &Numbers, name: &str) -> Result<String> {
         "rates" => sensitivity::rates(&numbers.runs("fig9-best-rate")?),
         "late" => sensitivity::late(&numbers.runs("fig2-sanity")?, &numbers.runs("fig3-low-data")?),
         "transfer" => transfer(&numbers.runs("fig5-transfer")?),
+        "transfer-paper" => transfer(&numbers.runs_at_paper("fig5-transfer")?),
         "optimizers" => optimizers(&numbers.runs("fig4-optimizers")?),
         "design" => design::table(&numbers.runs("fig7-design-space")?, &numbers.runs("fig4-optimizers")?),
         "stability" => stability_of(&numbers.runs("fig8-stability")?),
