@@ -1,13 +1,14 @@
 //! Who makes a record, where, with what: the machine, the source, the versions, the command, the time.
 //!
 //! The commit is that of the source tree which built this binary, asked of git when a command starts, and only if the tree still holds
-//! the code that was built (see [`crate::fingerprint`]): a binary that is older than its tree, or was carried elsewhere, claims none. It is
-//! handed to the workers, so that all records of a sweep agree and a commit made meanwhile changes nothing. Only changes to what `np` is built from make a tree dirty: records and figures are its products.
+//! the code that was built (see [`crate::fingerprint`]): a binary that is older than its tree claims none, and one that was carried elsewhere what its tree said when
+//! `np bundle` packed it ([`BuiltFrom`]). It is handed to the workers, so that all records of a sweep agree and a commit made meanwhile changes nothing. Only changes to what `np` is built from make a tree dirty: records and figures are its products.
 
 use std::{
     fs,
     path::Path,
     process::Command,
+    sync::OnceLock,
     time::{SystemTime, UNIX_EPOCH},
 };
 
@@ -16,6 +17,62 @@ use np_record::{Machine, Provenance};
 use serde::{Deserialize, Serialize};
 
 use crate::{fingerprint, task::known};
+
+/// What of the code that a program was built from, as far as its tree knows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct BuiltFrom {
+    /// See [`fingerprint`].
+    fingerprint: String,
+    commit: String,
+    dirty: bool,
+}
+
+/// What this program was built from, behind words by which it is found in a program's bytes.
+static BUILT: &str = concat!("np was built from ", env!("NP_FINGERPRINT"));
+const WORDS: usize = "np was built from ".len();
+
+/// What the folder says that this program was taken along in.
+static BROUGHT: OnceLock<BuiltFrom> = OnceLock::new();
+
+impl BuiltFrom {
+    /// That of a program, if it was built from the code in this one's tree as that is now.
+    pub(crate) fn of(program: &[u8]) -> Option<Self> {
+        Self::in_tree(tree(), program)
+    }
+
+    fn in_tree(root: &Path, program: &[u8]) -> Option<Self> {
+        let fingerprint = fingerprint::of(root)?;
+        let words = [&BUILT.as_bytes()[..WORDS], fingerprint.as_bytes()].concat();
+        let is_of_it = program.windows(words.len()).any(|window| window == words);
+        let (commit, dirty) = is_of_it.then(|| commit(root)).flatten()?;
+        Some(Self { fingerprint, commit, dirty })
+    }
+
+    /// Believes this of the program that is running, if it is about it.
+    pub(crate) fn brought(self) {
+        if self.fingerprint == built() {
+            let _ = BROUGHT.set(self);
+        }
+    }
+}
+
+/// The fingerprint of the code that this program was built from. The compiler is to leave the words before it where they are.
+fn built() -> &'static str {
+    std::hint::black_box(BUILT).get(WORDS..).unwrap_or_default()
+}
+
+/// The workspace that this program was built in.
+fn tree() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap_or(Path::new("."))
+}
+
+/// A tree's commit, and whether its code has changes that are not in it.
+fn commit(root: &Path) -> Option<(String, bool)> {
+    let commit = git(root, &["rev-parse", "HEAD"])?;
+    let code = ["status", "--porcelain", "--", ":/crates", ":/Cargo.toml", ":/Cargo.lock"];
+    Some((commit, !git(root, &code)?.is_empty()))
+}
 
 /// What a command tells its workers about itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,18 +93,18 @@ impl Caller {
         if !known().names().is_empty() {
             return Self { command, commit: None, dirty: None };
         }
-        let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap_or(Path::new("."));
-        Self::built_from(root, env!("NP_FINGERPRINT"), command)
+        match BROUGHT.get() {
+            Some(BuiltFrom { commit, dirty, .. }) => {
+                Self { command, commit: Some(commit.clone()), dirty: Some(*dirty) }
+            }
+            None => Self::built_from(tree(), built(), command),
+        }
     }
 
     /// Describes a build of the code with this fingerprint, in the workspace at `root`.
     fn built_from(root: &Path, built: &str, command: String) -> Self {
-        if fingerprint::of(root).as_deref() != Some(built) {
-            return Self { command, commit: None, dirty: None };
-        }
-        let commit = git(root, &["rev-parse", "HEAD"]);
-        let code = ["status", "--porcelain", "--", ":/crates", ":/Cargo.toml", ":/Cargo.lock"];
-        let dirty = commit.as_ref().and_then(|_| git(root, &code)).map(|changes| !changes.is_empty());
+        let is_of_it = fingerprint::of(root).as_deref() == Some(built);
+        let (commit, dirty) = is_of_it.then(|| commit(root)).flatten().unzip();
         Self { command, commit, dirty }
     }
 
@@ -158,6 +215,34 @@ mod tests {
         let rebuilt = fingerprint::of(root).unwrap();
         assert!(Caller::built_from(root, &rebuilt, String::new()).commit.is_some());
         assert_eq!(Caller::built_from(&root.join("nowhere"), &built, String::new()).commit, None);
+    }
+
+    #[test]
+    fn a_program_that_is_taken_along_has_the_commit_of_the_tree_that_it_is_of() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = dir.path();
+        let run = |arguments: &[&str]| git(root, arguments).unwrap();
+        let code = root.join("crates/a/src/lib.rs");
+        fs::create_dir_all(code.parent().unwrap()).unwrap();
+        fs::write(&code, "one").unwrap();
+        run(&["init", "--quiet"]);
+        run(&["add", "-A"]);
+        run(&["-c", "user.name=n", "-c", "user.email=e", "commit", "--quiet", "-m", "one"]);
+        let program =
+            |fingerprint: &str| format!("\u{0}np was built from {fingerprint}\u{0}np was built from ").into_bytes();
+        let of_it = program(&fingerprint::of(root).unwrap());
+        let source = BuiltFrom::in_tree(root, &of_it).unwrap();
+        assert_eq!((source.commit, source.dirty), (run(&["rev-parse", "HEAD"]), false));
+        assert_eq!(BuiltFrom::in_tree(root, &program("0123456789abcdef")), None, "of other code");
+        assert_eq!(BuiltFrom::in_tree(&root.join("nowhere"), &of_it), None);
+        fs::write(&code, "two").unwrap();
+        assert_eq!(BuiltFrom::in_tree(root, &of_it), None, "edited since");
+        let of_it = program(&fingerprint::of(root).unwrap());
+        assert!(BuiltFrom::in_tree(root, &of_it).unwrap().dirty, "built from what is in no commit");
+        // What this program says of itself is found in it, as `np bundle` looks for it.
+        let own = fs::read(std::env::current_exe().unwrap()).unwrap();
+        assert!(own.windows(BUILT.len()).any(|window| window == BUILT.as_bytes()));
+        assert_eq!(built().len(), 16);
     }
 
     #[test]

@@ -29,7 +29,10 @@ pub use collect::{Collection, collect};
 pub(crate) use there::{Packed, checked, pack, ready};
 pub(crate) use write::{Order, Snapshots, bundle};
 
-use crate::error::{Error, Fault, Place, Result};
+use crate::{
+    error::{Error, Fault, Place, Result},
+    provenance::BuiltFrom,
+};
 
 /// Version of the folder's layout.
 const VERSION: u32 = 1;
@@ -54,6 +57,9 @@ pub(crate) struct Manifest {
     pub(crate) experiments: Vec<Vec<String>>,
     /// Sets that are to be made of parquet files.
     imports: Vec<DataName>,
+    /// What the program was built from, for the records; none where its tree is not at hand, or has other code by now.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) source: Option<BuiltFrom>,
 }
 
 impl Manifest {

@@ -9,7 +9,10 @@ use std::{
 
 use flate2::{Compression, write::GzEncoder};
 
-use crate::error::{Error, Fault, Place, Result};
+use crate::{
+    error::{Error, Fault, Place, Result},
+    provenance::BuiltFrom,
+};
 
 /// A program, ready to be taken along.
 #[derive(Debug)]
@@ -20,6 +23,8 @@ pub(super) struct Program {
     pub(super) size: u64,
     /// For which machines it is.
     pub(super) machine: String,
+    /// What it was built from, where that is known.
+    pub(super) source: Option<BuiltFrom>,
 }
 
 /// The program at `path`, or this one.
@@ -38,7 +43,7 @@ pub(super) fn carried(path: Option<&Path>, work: &Path) -> Result<Program> {
     };
     let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
     let compressed = encoder.write_all(&bytes).and_then(|()| encoder.finish()).map_err(Error::io(&path))?;
-    Ok(Program { compressed, size: bytes.len() as u64, machine })
+    Ok(Program { compressed, size: bytes.len() as u64, machine, source: BuiltFrom::of(&bytes) })
 }
 
 /// A program without its symbols; `None` where that cannot be had.

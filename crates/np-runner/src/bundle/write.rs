@@ -111,12 +111,15 @@ pub(crate) fn bundle(order: &Order<'_>) -> Result<Vec<String>> {
         let to = folder.join(EXPERIMENTS).join("records").join(scale).join("snapshots").join(format!("{id}.snapshot"));
         write_atomic(&to, &bytes).map_err(Error::io(&to))?;
     }
-    let Program { compressed, size, machine } = program::carried(order.program, folder)?;
+    let Program { compressed, size, machine, source } = program::carried(order.program, folder)?;
     lines.push(format!(
         "program: {}, {} compressed, for {machine}",
         bytes_in_words(size),
         bytes_in_words(compressed.len() as u64)
     ));
+    if source.is_none() {
+        lines.push("note: records will name no commit: the program was not built from the code in this one's source tree as that is now".into());
+    }
     lines.extend(unsure);
     let manifest = Manifest {
         bundle: VERSION,
@@ -124,6 +127,7 @@ pub(crate) fn bundle(order: &Order<'_>) -> Result<Vec<String>> {
         minutes: order.minutes,
         experiments: taken.iter().map(|one| words(one.request)).collect(),
         imports: sets.iter().filter(|set| set.form == Form::Parquet).map(|set| set.name).collect(),
+        source,
     };
     let text = serde_json::to_string_pretty(&manifest).map_err(|error| Error::io(MANIFEST)(error.into()))?;
     let file = |name: &str| folder.join(name);

@@ -14,6 +14,7 @@ use crate::{
     bundle::{self, Manifest, Order, Packed, Snapshots, bytes_in_words},
     error::{Fault, Place, REQUEUE, Result},
     limit::minutes,
+    provenance::BuiltFrom,
     say::{count, say},
     stop::Stop,
 };
@@ -117,7 +118,8 @@ pub(super) fn bundled(args: &BundledArgs) -> Result<ExitCode> {
     let start = Instant::now();
     let stop = Stop::on_signals();
     let here = Path::new(".");
-    let manifest = Manifest::read(here)?;
+    let mut manifest = Manifest::read(here)?;
+    manifest.source.take().into_iter().for_each(BuiltFrom::brought);
     let time = match (args.minutes, manifest.minutes) {
         (Some(time), _) => Some(time),
         (None, kept) => kept.and_then(|kept| minutes(&kept.to_string()).ok()),
