@@ -1,4 +1,4 @@
-//! What can go wrong, said so that it can be mended.
+//! Errors. Their messages name the key or parameter, what was expected and what was found.
 
 /// Result of this crate's functions.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -47,7 +47,7 @@ pub enum Error {
         /// What was found.
         got: String,
     },
-    /// The total number of epochs is needed and was never said.
+    /// A setting needs the total number of epochs, and [`crate::Driver::begin_epoch`] has not been called.
     #[error(
         "`{key}` depends on the share of training done, but the number of epochs was not given; hint: call `begin_epoch(epoch, epochs)`"
     )]
@@ -55,7 +55,8 @@ pub enum Error {
         /// The setting that needs it.
         key: String,
     },
-    /// Where the training stands is needed and was never said.
+    /// A schedule with a warm-up needs the position in the training, and neither [`crate::Driver::begin_epoch`] nor
+    /// [`crate::Driver::set_position`] has been called.
     #[error(
         "`{key}` warms up from 0, but where the training stands was not said; hint: call `begin_epoch(epoch, epochs)`, or `set_position(position)` before each step"
     )]

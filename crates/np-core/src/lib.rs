@@ -21,25 +21,26 @@
 //! # }
 //! ```
 //!
-//! [`OptimizerConfig`] lists them all, with their state and what each is for. An optimizer `Name` is
-//! configured by a `NameConfig`. To choose the optimizer at run time, use [`OptimizerConfig`]: it
-//! deserialises from any self-describing format and builds a boxed [`AnyOptimizer`].
+//! [`OptimizerConfig`] has a table of all optimizers, with the memory that each needs and when to use it.
+//! The optimizer `Name` is configured by the struct `NameConfig`. To choose the optimizer at run time, use
+//! [`OptimizerConfig`]: it deserialises from any self-describing format (JSON, YAML, TOML) and builds a
+//! boxed [`AnyOptimizer`].
 //!
-//! [`Options`] are the same for all of them: parameter groups, clipping, accumulation, a schedule,
-//! rounding. [`Driver::state`] and [`Driver::load_state`] save and resume, to the bit.
+//! [`Options`] holds what all optimizers share: parameter groups, clipping, accumulation, a schedule,
+//! rounding. [`Driver::state`] and [`Driver::load_state`] save and resume an optimizer bit by bit.
 //!
-//! On the CPU a step works in place, block by block, vectorised, on this crate's own rayon pool with as
-//! many threads as the caller's pool, and gives the same bits whatever their number. It may be called
-//! from rayon tasks, behind a lock or on shared parameters: the caller waits without running other
-//! tasks. candle's own matrix products do run other tasks while they hold locks, so that a forward pass
-//! over parameters that another task steps may still deadlock.
+//! On the CPU a step updates the parameters in place. It uses a rayon pool of this crate with as many
+//! threads as the caller's pool, and its results do not depend on the number of threads. It may be called
+//! from rayon tasks, behind a lock or on shared parameters: the caller waits without running other tasks.
+//! candle's own matrix products do run other tasks while they hold locks. So a forward pass may deadlock
+//! if another task steps the same parameters meanwhile.
 //!
 //! On CUDA (feature `cuda`) most optimizers run as a few kernel launches for all tensors; on Metal, and
 //! where there is no kernel, the same rule runs as tensor operations.
 //!
 //! Parameters may be `f32`, `f64`, `f16` or `bf16`; state of half-precision parameters is kept in `f32`.
-//! A change smaller than half of the last bit of a half-precision parameter is lost: [`Rounding`] has
-//! the alternatives.
+//! By default, an update smaller than half of the last bit of a half-precision parameter is lost;
+//! [`Rounding`] has alternatives.
 
 #[macro_use]
 mod config;

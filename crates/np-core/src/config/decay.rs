@@ -12,12 +12,12 @@ pub enum Decay {
     Decoupled(f64),
     /// θ ← (θ − η·u)/(1 + η·wd): decay after the step, implicit (Adan).
     Proximal(f64),
-    /// The rule applies it itself.
+    /// The optimizer applies it in its own formula.
     Inside(f64),
 }
 
 impl Decay {
-    /// wd.
+    /// wd, the strength.
     #[must_use]
     pub fn strength(self) -> f64 {
         match self {
@@ -25,7 +25,7 @@ impl Decay {
         }
     }
 
-    /// The same with another wd.
+    /// The same kind of decay with strength `wd`.
     #[must_use]
     pub fn of_strength(self, wd: f64) -> Self {
         match self {
@@ -45,12 +45,12 @@ pub enum DecayKind {
     /// g ← g + wd·θ (L2 regularisation); in NeuroPlastic u ← u + wd·θ, before the stabiliser. The default.
     #[default]
     Coupled,
-    /// θ ← θ − η·wd·θ beside the step, with the η of the step.
+    /// θ ← θ − η·wd·θ, apart from the gradient, with the η that the step itself takes (AdamW).
     Decoupled,
 }
 
 impl DecayKind {
-    /// What a configuration leaves out when it is written, where a later version brought the choice.
+    /// Whether it is the default, which some configurations leave out when they are serialised.
     pub(crate) fn is_coupled(&self) -> bool {
         *self == Self::Coupled
     }

@@ -1,4 +1,4 @@
-//! What optimizers and their settings are documented with, for those who read it in a terminal.
+//! The documentation of optimizers and their settings as text that a program can print.
 
 /// Names an optimizer, `pub type Name = Driver<Config>;`, and keeps its documentation for [`crate::OptimizerConfig::about`].
 ///

@@ -2,20 +2,20 @@
 
 use crate::error::Result;
 
-/// The settings of an optimizer, a plain struct: its name in files, the ranges of its fields, and η among them.
+/// The hyper-parameters of an optimizer as a plain struct: its name in files, the check of its ranges, and access to η.
 ///
-/// An optimizer is this and its arithmetic: [`Elementwise`](crate::Elementwise) or [`Rule`](crate::Rule).
+/// The arithmetic of the optimizer is [`Elementwise`](crate::Elementwise) or [`Rule`](crate::Rule), implemented for the same struct.
 pub trait HyperParameters: Clone + Send + Sync + 'static {
     /// Name in configurations and saved state (`adamw`).
     const KIND: &'static str;
 
-    /// Whether every hyper-parameter lies in its range.
+    /// `Ok` if every hyper-parameter lies in its range.
     ///
     /// # Errors
-    /// [`crate::Error::Config`] names the first that does not.
+    /// [`crate::Error::Config`] for the first that does not.
     fn validate(&self) -> Result<()>;
 
-    /// η, the step size before schedules and controllers.
+    /// η, the learning rate before schedule, groups and controller.
     fn learning_rate(&self) -> f64;
 
     /// Sets η.

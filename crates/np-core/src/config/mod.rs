@@ -1,4 +1,4 @@
-//! What an optimizer is told: options around its rule, schedules, weight decay, and the documentation of settings.
+//! Settings: options that all optimizers share, schedules, weight decay, rounding, and the documentation of settings.
 
 #[macro_use]
 pub(crate) mod documented;

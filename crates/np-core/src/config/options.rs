@@ -1,4 +1,4 @@
-//! What surrounds a rule, for every optimizer: groups, clipping, non-finite gradients, accumulation, schedule.
+//! Options that every optimizer takes: groups, clipping, non-finite gradients, accumulation, schedule, rounding.
 
 use std::num::NonZeroUsize;
 
@@ -9,25 +9,26 @@ use crate::config::rounding::Rounding;
 use crate::config::schedule::Schedule;
 use crate::error::{Error, Result, check, positive};
 
-/// Settings of the driver, the same for every optimizer; given to [`crate::Driver::with_options`].
+/// Settings that are the same for every optimizer; given to [`crate::Driver::with_options`].
 ///
-/// A step goes: accumulate → look for numbers that are not finite → clip → rule, with η times the schedule's factor.
+/// A call of `step` checks its gradients for non-finite numbers and accumulates them. The last call of an accumulation, which is every call by
+/// default, then clips the mean of the gradients and updates the parameters with η times the schedule's factor.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Options {
-    /// Settings for some of the parameters; of the groups that match a name, the last to give a setting decides it. Default none.
+    /// Settings for some of the parameters. Where several groups match a name, the last one that has a setting decides it. Default none.
     pub groups: Vec<Group>,
-    /// Which tensors decay. Default all.
+    /// Which tensors weight decay acts on. Default all.
     pub decay_scope: DecayScope,
-    /// Gradient clipping. Default none.
+    /// Gradient clipping. Default `None`.
     pub clip: Option<Clip>,
-    /// What to do about a gradient with numbers that are not finite. Default `propagate`, which costs nothing.
+    /// What to do about a gradient with infinities or NaN. Default `propagate`, for which gradients are not checked.
     pub non_finite: NonFinite,
-    /// Gradients are averaged over this many calls of `step`, and the last of them updates. Default 1.
+    /// Gradients are averaged over this many calls of `step`, and the last of these calls updates the parameters. Default 1.
     pub accumulate: Accumulate,
-    /// η over the training. Default constant.
+    /// Factor on η over the course of the training. Default constant: 1 throughout.
     pub schedule: Schedule,
-    /// How parameters in half precision are rounded after a step. Default `nearest`, which loses changes that are too small.
+    /// How parameters in half precision are rounded after a step. Default `nearest`, which loses updates that are too small.
     #[serde(skip_serializing_if = "Rounding::is_nearest")]
     pub rounding: Rounding,
 }
@@ -41,30 +42,31 @@ pub struct Options {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Group {
-    /// Glob over names: `*` any run of characters, `.` and `/` included, `?` any one, `{a,b}` either, `[ab]` one of these, `[!ab]` any other, `\\` before one
-    /// of them the character itself, and all that the rest does not match after a first `!`. `*.bias`, `layer[12].*`. `*` in [`Group::default`].
+    /// Glob over parameter names, such as `*.bias` or `layer[12].*`. `*` matches any run of characters, `.` and `/` included; `?` any one
+    /// character; `{a,b}` either of the two; `[ab]` one of these characters; `[!ab]` any other. `\\` makes the next character literal. A `!` at
+    /// the start matches the names that the rest of the pattern does not. [`Group::default`] has `*`. `match` in files.
     #[serde(rename = "match")]
     pub pattern: String,
-    /// Factor on η, ≥ 0.
+    /// Factor on η, ≥ 0. `None`: unchanged; 1 if no group sets it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lr_scale: Option<f64>,
-    /// wd in place of the optimizer's, ≥ 0.
+    /// Weight decay in place of the optimizer's, ≥ 0. `None`: unchanged; the optimizer's if no group sets it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weight_decay: Option<f64>,
-    /// Whether the parameters are trained at all.
+    /// Whether the parameters are trained at all. `None`: unchanged; trained if no group sets it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub training: Option<Training>,
-    /// Whether optimizers of matrices (Muon, Shampoo, SOAP, K-FAC, Adafactor) see the parameters as such; `off` for embeddings and the
-    /// layer that gives the classes, say.
+    /// Whether optimizers that work on whole matrices (Muon, Shampoo, SOAP, K-FAC, Adafactor) treat the parameters as matrices. `off` is
+    /// usual for embeddings and the output layer. `None`: unchanged; on if no group sets it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub matrix: Option<Matrix>,
-    /// What it says to NeuroPlastic alone.
+    /// Settings that only NeuroPlastic reads. Default none.
     #[serde(default, skip_serializing_if = "NeuroPlasticGroup::says_nothing")]
     pub neuroplastic: NeuroPlasticGroup,
 }
 
 impl Default for Group {
-    /// All parameters, and nothing said of them.
+    /// A group of all parameters without any setting.
     fn default() -> Self {
         Self {
             pattern: "*".to_string(),
@@ -81,21 +83,21 @@ impl Default for Group {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Training {
-    /// It is.
+    /// It is trained. The default.
     #[default]
     Trained,
     /// Its gradient is ignored, and neither it nor its state changes.
     Frozen,
 }
 
-/// Whether an optimizer of matrices sees a parameter as one.
+/// Whether an optimizer that works on whole matrices treats a parameter as a matrix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Matrix {
-    /// It does, where it has two dimensions or more.
+    /// As a matrix, if it has at least two dimensions. The default.
     #[default]
     On,
-    /// It is a vector, whatever its shape.
+    /// As a vector, whatever its shape.
     Off,
 }
 
@@ -104,10 +106,11 @@ pub enum Matrix {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum DecayScope {
-    /// All.
+    /// All tensors. The default.
     #[default]
     All,
-    /// Those with at least two dimensions: no decay of biases and of normalisation's scales. A group's `weight_decay` comes before this.
+    /// Tensors of at least two dimensions, so that biases and the scales of normalisation layers do not decay. A group's `weight_decay`
+    /// overrides this.
     Matrices,
 }
 
@@ -116,29 +119,36 @@ pub enum DecayScope {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Clip {
-    /// All gradients are scaled by min(1, c/(‖g‖ + 10⁻⁶)), ‖g‖ the norm over all parameters together (`clip_grad_norm_`).
+    /// All gradients are scaled by min(1, c/(‖g‖ + 10⁻⁶)), where ‖g‖ is the norm over all parameters together (PyTorch's
+    /// `clip_grad_norm_`). c > 0.
     Norm(f64),
-    /// Each number is held to [−c, c] (`clip_grad_value_`).
+    /// Each element of a gradient is clipped to [−c, c] (PyTorch's `clip_grad_value_`). c > 0.
     Value(f64),
 }
 
-/// What to do about a gradient with numbers that are not finite.
+/// What to do about a gradient with infinities or NaN.
+///
+/// "Overflow" below means a finite gradient whose squares the optimizer's state cannot hold, for optimizers that keep squares of gradients. In
+/// single precision that is a norm above 4.6·10¹⁸ for one parameter, after clipping.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum NonFinite {
-    /// Nothing: they reach the parameters. Optimizers of whole matrices, but on CUDA devices, and L-BFGS make it an error all the same, and they and NeuroPlastic
-    /// also refuse finite numbers whose squares overflow in their state (10²⁰ in single precision). In an element-wise optimizer such a square is infinite for good.
+    /// Gradients are not checked: infinities and NaN reach the parameters, and squares that overflow stay infinite in the state. The default.
+    ///
+    /// Some optimizers return an error all the same. L-BFGS and K-FAC always check. Adafactor, Muon, Shampoo and SOAP check, except where
+    /// their steps are kernel launches on CUDA. K-FAC, and those of the others that keep squares of the parameter, also refuse an overflow.
     #[default]
     Propagate,
-    /// An error that names the parameter; nothing has changed. So for squares that overflow, where the optimizer keeps squares.
+    /// The step returns an error that names the parameter, and changes nothing. Also for an overflow.
     Error,
-    /// The step is skipped and counted; nothing else has changed. So for squares that overflow. Where gradients are accumulated, each call is judged by
-    /// itself: a bad one is left out, and those before it stay.
+    /// The step is skipped and counted ([`Driver::skipped_steps`](crate::Driver::skipped_steps)); nothing else changes. Also for an overflow.
+    /// With [`Options::accumulate`] each call is checked separately: the gradients of a skipped call are left out, and those accumulated
+    /// before it are kept.
     Skip,
 }
 
-/// Number of calls of `step` that make an update.
+/// Number of calls of `step` whose gradients are averaged for one update. Default 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Accumulate(pub NonZeroUsize);
@@ -150,7 +160,7 @@ impl Default for Accumulate {
 }
 
 impl Options {
-    /// Whether every setting lies in its range.
+    /// `Ok` if every setting lies in its range and every group's pattern is a valid glob.
     ///
     /// # Errors
     /// [`Error::Config`] for the first that does not.
@@ -173,7 +183,7 @@ impl Options {
         self.schedule.validate()
     }
 
-    /// Whether each group matches one of `names`: one that does not is a slip of the pen.
+    /// `Ok` if each group matches at least one of `names`: one that matches none is taken for a mistake.
     pub(crate) fn fits(&self, names: &[&str]) -> Result<()> {
         for (i, group) in self.groups.iter().enumerate() {
             if !names.iter().any(|name| group.matches(name)) {

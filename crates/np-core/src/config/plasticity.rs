@@ -1,18 +1,20 @@
-//! What a group of parameters says to NeuroPlastic alone.
+//! Settings of a parameter group that only NeuroPlastic reads.
 
 use serde::{Deserialize, Serialize};
 
-/// A group's settings for NeuroPlastic; other optimizers have no use for them. Part of [`Group`](crate::Group), as `neuroplastic`.
+/// A parameter group's settings for NeuroPlastic; other optimizers ignore them. The field `neuroplastic` of [`Group`](crate::Group).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NeuroPlasticGroup {
-    /// Whether the coefficient acts; `off` is α = 1.
+    /// Whether the plasticity coefficient acts on the parameters; with `off`, α = 1. `None`: unchanged; on if no group sets it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plasticity: Option<Plasticity>,
-    /// The layer group of scopes and controller, in place of the one by position.
+    /// The layer group that the parameters belong to, for a hybrid's scope and for the controller. `None`: unchanged; by position in the
+    /// model if no group sets it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub layer: Option<Layer>,
-    /// The third of the model of the layer scales, in place of the one by position.
+    /// The third of the model that the parameters belong to, for the stabiliser's layer scales. `None`: unchanged; by position in the
+    /// model if no group sets it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub third: Option<Third>,
 }
@@ -22,7 +24,7 @@ impl NeuroPlasticGroup {
         *self == Self::default()
     }
 
-    /// What `later` says, else what this does.
+    /// The settings of `later`, and where it has none, these.
     pub(crate) fn or(self, later: Self) -> Self {
         Self {
             plasticity: later.plasticity.or(self.plasticity),
@@ -32,32 +34,32 @@ impl NeuroPlasticGroup {
     }
 }
 
-/// A layer group: what NeuroPlastic's scopes choose among, and what a layerwise controller steers together.
+/// A layer group. A hybrid's scope selects one, and a layerwise controller has one learning-rate multiplier for each.
 ///
-/// By position, as in the paper: with n tensors in model order the last two are the classifier, and of the c = n − 2 before it the first
-/// ⌈c/2⌉ are the early blocks, the rest the late blocks. Nothing is left for the stem then; name it in a group to have one.
+/// By position, as in the paper: of n tensors in model order, the last two are the classifier. Of the c = n − 2 tensors before them, the
+/// first ⌈c/2⌉ are the early blocks and the rest the late blocks. The stem is empty then; only [`NeuroPlasticGroup::layer`] puts tensors there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Layer {
-    /// What comes before the blocks.
+    /// The layers before the blocks.
     Stem,
-    /// The first half.
+    /// The first half of the tensors before the classifier.
     EarlyBlocks,
-    /// The second half.
+    /// The second half of the tensors before the classifier.
     LateBlocks,
-    /// What gives the classes.
+    /// The output layer.
     Classifier,
 }
 
-/// A third of the model's tensors.
+/// A third of the model's n tensors, by index from 0 in model order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Third {
-    /// By position: index < ⌈n/3⌉ of n tensors.
+    /// Index < ⌈n/3⌉.
     Early,
-    /// Index < ⌈2n/3⌉.
+    /// ⌈n/3⌉ ≤ index < ⌈2n/3⌉.
     Middle,
-    /// The rest.
+    /// Index ≥ ⌈2n/3⌉.
     Late,
 }
 
@@ -65,9 +67,9 @@ pub enum Third {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Plasticity {
-    /// It does.
+    /// It acts. The default.
     #[default]
     On,
-    /// α = 1: the update is the gradient, or the hybrid's base, stabilised.
+    /// α = 1: the update is the stabilised gradient or, in a hybrid, the stabilised direction of the base optimizer.
     Off,
 }

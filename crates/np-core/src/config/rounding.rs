@@ -3,10 +3,10 @@
 use candle_core::DType;
 use serde::{Deserialize, Deserializer, Serialize};
 
-/// How a parameter of `f16` or `bf16` is rounded after a step; others have nothing to round.
+/// How an `f16` or `bf16` parameter is rounded after a step; `f32` and `f64` parameters are not affected.
 ///
-/// Steps are computed in `f32`, and the result is stored in half precision. A `bf16` has 8 bits: a change of less than 1/512 of a parameter is rounded away,
-/// step after step, and training stands still long before it has converged (`f16`: 11 bits, 1/4096).
+/// Steps are computed in `f32`, and the result is stored in half precision. `bf16` has 8 significant bits: an update smaller than 1/512 of the
+/// parameter is rounded away at every step, and training stops long before it has converged. `f16` has 11 bits, and the limit is 1/4096.
 ///
 /// ```
 /// # fn main() -> np_core::Result<()> {
@@ -30,13 +30,14 @@ use serde::{Deserialize, Deserializer, Serialize};
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Rounding {
-    /// To the nearest number, ties to even: costs nothing, and loses small changes. Default (PyTorch).
+    /// To the nearest number, ties to even. Costs nothing, and loses small updates. Default (PyTorch).
     #[default]
     Nearest,
-    /// Up or down by chance, so that the mean is right: costs no memory. On devices other than the CPU it goes by way of the host's memory.
+    /// Up or down at random, with probabilities that make the expected value exact. Costs no memory. On devices other than the CPU the
+    /// parameter is copied to the host and back at every step.
     Stochastic(Stochastic),
-    /// To the nearest number, and what that leaves out is kept for the next step (Kahan): a buffer of `f32` a parameter, `compensation` in saved state.
-    /// Parameter and buffer together are the parameter in `f32`.
+    /// To the nearest number; the rounding error is kept and added in the next step (Kahan summation). Costs one `f32` buffer of the
+    /// parameter's shape, `compensation` in saved state. Parameter plus buffer is the parameter in `f32`.
     Compensated,
 }
 
@@ -44,7 +45,7 @@ pub enum Rounding {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Stochastic {
-    /// Which random bits: they are a function of this, of the parameter's name and steps, and of the element's place. Default 0.
+    /// Seed. The random bits are a function of it, of the parameter's name and step count, and of the element's index. Default 0.
     pub seed: u64,
 }
 

@@ -7,9 +7,10 @@ use crate::error::{Result, check, not_negative, positive};
 tagged! {
     /// A learning-rate schedule: η at position x is the configured η times [`Schedule::factor`].
     ///
-    /// x counts epochs: 0 at the start of the first, E at the end of the last, fractions in between. Moved once an epoch
-    /// ([`crate::Driver::begin_epoch`]) it is PyTorch's per-epoch schedule; moved every step ([`crate::Driver::set_position`]), its per-step one; a warm-up wants that, since at the start
-    /// of the first epoch its factor is 0. A controller multiplies what the schedule gives.
+    /// x counts epochs: 0 at the start of the first, E at the end of the last, fractions in between. [`crate::Driver::begin_epoch`] sets it
+    /// once an epoch, which gives PyTorch's per-epoch schedules. [`crate::Driver::set_position`] sets it before each step, which gives the
+    /// per-step ones. Set it before each step if there is a warm-up: at the start of the first epoch the factor is 0, and the parameters would
+    /// not move during that epoch. NeuroPlastic's controller multiplies the scheduled η.
     ///
     /// ```
     /// use np_core::Schedule;
@@ -22,17 +23,17 @@ tagged! {
     #[derive(Debug, Clone, PartialEq)]
     #[non_exhaustive]
     pub enum Schedule {
-        /// 1 throughout.
+        /// 1 throughout. The default.
         Constant(Constant),
-        /// A factor γ every so many epochs (`torch.optim.lr_scheduler.StepLR`).
+        /// Multiplied by γ every so many epochs (PyTorch's `StepLR`).
         Step(Step),
-        /// A factor γ an epoch (`ExponentialLR`).
+        /// Multiplied by γ every epoch (PyTorch's `ExponentialLR`).
         Exponential(Exponential),
-        /// Half a cosine from 1 to a minimum (`CosineAnnealingLR`; Loshchilov and Hutter 2017).
+        /// Half a cosine from 1 to a minimum (PyTorch's `CosineAnnealingLR`; Loshchilov and Hutter 2017).
         Cosine(Cosine),
-        /// Up and down again within the training (`OneCycleLR`, two phases, cosine; Smith and Topin 2018).
+        /// A rise and a descent, each half a cosine (PyTorch's `OneCycleLR` with two phases; Smith and Topin 2018).
         OneCycle(OneCycle),
-        /// Warm-up, a stable phase, a straight descent (trapezoid, "warm-up–stable–decay"; Hägele et al. 2024).
+        /// Warm-up, a stable phase, a linear descent ("warm-up–stable–decay"; Hägele et al. 2024).
         Linear(Linear),
     }
 }
@@ -53,14 +54,14 @@ macro_rules! shape {
 }
 
 shape! {
-    /// After a warm-up, 1.
+    /// 1, after a linear warm-up if one is set.
     Constant {
         /// Epochs of linear warm-up from 0, ≥ 0. Default 0.
         warmup = 0.0,
     }
 }
 shape! {
-    /// γ^⌊x/every⌋.
+    /// γ^⌊x/every⌋, after a linear warm-up if one is set. Epochs of the warm-up count in x.
     Step {
         /// Epochs of linear warm-up from 0, ≥ 0. Default 0.
         warmup = 0.0,
@@ -71,7 +72,7 @@ shape! {
     }
 }
 shape! {
-    /// γ^⌊x⌋: constant within an epoch.
+    /// γ^⌊x⌋, constant within an epoch, after a linear warm-up if one is set. Epochs of the warm-up count in x.
     Exponential {
         /// Epochs of linear warm-up from 0, ≥ 0. Default 0.
         warmup = 0.0,
@@ -80,7 +81,7 @@ shape! {
     }
 }
 shape! {
-    /// min + (1 − min) ½ (1 + cos(π p)), p the share done of what follows the warm-up.
+    /// min + (1 − min) ½ (1 + cos(π p)), where p rises from 0 at the end of the warm-up to 1 at the end of the training.
     Cosine {
         /// Epochs of linear warm-up from 0, ≥ 0. Default 0.
         warmup = 0.0,
@@ -100,11 +101,11 @@ shape! {
     }
 }
 shape! {
-    /// 1 until `stable` of what follows the warm-up is done, then straight to `min`.
+    /// After the warm-up, 1 for a share `stable` of the remaining epochs, then a linear descent to `min` at the end of the training.
     Linear {
         /// Epochs of linear warm-up from 0, ≥ 0. Default 0.
         warmup = 0.0,
-        /// Share of the rest without descent, in [0, 1). Default 0: linear decay from the start.
+        /// Share of the epochs after the warm-up before the descent begins, in [0, 1). Default 0: linear decay from there on.
         stable = 0.0,
         /// The factor at the end, in [0, 1]. Default 0.
         min = 0.0,
@@ -118,7 +119,7 @@ impl Default for Schedule {
 }
 
 impl Schedule {
-    /// Whether every setting lies in its range.
+    /// `Ok` if every setting lies in its range.
     ///
     /// # Errors
     /// [`crate::Error::Config`] for the first that does not.
@@ -147,7 +148,7 @@ impl Schedule {
         }
     }
 
-    /// What η is multiplied with at position `x` (epochs done, fractions allowed) of a training of `epochs`.
+    /// The factor on η at position `x` (epochs done, fractions allowed) of a training of `epochs` epochs.
     #[must_use]
     pub fn factor(&self, x: f64, epochs: f64) -> f64 {
         let warmup = self.warmup();

@@ -5,10 +5,10 @@
 //! | tensor | meaning |
 //! |---|---|
 //! | `init.NAME` | parameter NAME before the first step |
-//! | `grad.T.NAME` | its gradient at step T, from 0; absent: the optimizer sees none |
+//! | `grad.T.NAME` | its gradient at step T, from 0; if absent, the parameter has no gradient in that step |
 //! | `param.T.NAME` | the parameter after step T |
 //! | `state.KIND.NAME` | state after the last step |
-//! | `eval.NAME` | the average that is evaluated, after the last step |
+//! | `eval.NAME` | the averaged weights for evaluation, after the last step |
 //!
 //! with metadata `spec` (JSON: the configuration under PyTorch's names, `params` in model order, and for NeuroPlastic `steps_per_epoch`,
 //! `epochs`, `lr_decay_per_epoch`) and, for NeuroPlastic, `diagnostics` (JSON: one object an epoch).
@@ -27,18 +27,18 @@ pub enum ConformError {
     /// Not a safetensors file.
     #[error("expected a safetensors file: {0}")]
     Format(#[from] safetensors::SafeTensorError),
-    /// Metadata that are absent or not understood.
+    /// An entry of the metadata is absent or cannot be parsed.
     #[error("metadata `{key}`: {reason}")]
     Metadata {
-        /// The entry.
+        /// Name of the entry.
         key: &'static str,
         /// What is wrong with it.
         reason: String,
     },
-    /// A file of an optimizer that this crate does not have.
+    /// The file is of an optimizer that this crate does not have.
     #[error("optimizer: expected one of this crate's, got `{0}`")]
     UnknownOptimizer(String),
-    /// A tensor that the metadata promise is absent.
+    /// A tensor that the metadata require is absent.
     #[error("tensor `{0}`: expected, but not in the file")]
     MissingTensor(String),
     /// An error of the replay itself.

@@ -14,7 +14,7 @@ use crate::engine::backend::Backend;
 use crate::engine::weights::Weights;
 use crate::registry::OptimizerConfig;
 
-/// What a replay found.
+/// The result of a replay.
 #[derive(Debug, Clone)]
 pub struct Report {
     /// The optimizer's kind.
@@ -23,22 +23,23 @@ pub struct Report {
     pub steps: usize,
     /// Numbers compared.
     pub compared: usize,
-    /// The number that came closest to its tolerance, or passed it by most.
+    /// The number with the largest deviation in relation to its tolerance; `None` if nothing was compared.
     pub worst: Option<Worst>,
-    /// Parameters whose trajectory the reference leaves to rounding, with the furthest of their numbers. Not part of the verdict.
+    /// Parameters whose trajectory in the reference depends on rounding, with the largest deviation among them. They do not count for
+    /// [`Report::passed`].
     pub undetermined: Option<(Vec<String>, Worst)>,
 }
 
-/// The largest deviation of a replay, as a share of what is allowed.
+/// The largest deviation of a replay, in relation to its tolerance.
 #[derive(Debug, Clone)]
 pub struct Worst {
-    /// Where: `param.3.fc1.weight[17]`, `state.momentum.fc1.weight[2]`, `diagnostics.2.alpha_mean`.
+    /// The number's place: `param.3.fc1.weight[17]`, `state.momentum.fc1.weight[2]`, `diagnostics.2.alpha_mean`.
     pub place: String,
-    /// The file's number.
+    /// The number in the file.
     pub expected: f64,
-    /// Ours.
+    /// The number of the replay.
     pub got: f64,
-    /// |Δ| over the tolerance; above 1 is a failure.
+    /// |Δ| divided by the tolerance; the replay fails if it is above 1.
     pub share: f64,
 }
 
@@ -107,16 +108,16 @@ impl Comparison {
     }
 }
 
-/// Replays the golden file in `bytes` on the CPU and compares every parameter after every step, the final state, the average
-/// that is evaluated and the diagnostics.
+/// Replays the golden file with the contents `bytes` on the CPU. Compares every parameter after every step, the final state, the averaged
+/// weights and the diagnostics.
 ///
 /// # Errors
-/// [`ConformError`] where the file is not a golden file or its optimizer is unknown. A deviation is no error: see [`Report::passed`].
+/// [`ConformError`] if the bytes are not a golden file or its optimizer is unknown. A deviation is not an error: see [`Report::passed`].
 pub fn replay(bytes: &[u8], backend: Backend) -> Result<Report, ConformError> {
     replay_on(bytes, backend, &Device::Cpu)
 }
 
-/// The same on `device`.
+/// [`replay`] on `device`.
 ///
 /// # Errors
 /// Those of [`replay`].

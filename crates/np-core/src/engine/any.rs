@@ -1,4 +1,4 @@
-//! Optimizers of any kind behind one interface.
+//! One interface for optimizers whose kind is chosen at run time.
 
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -50,20 +50,21 @@ macro_rules! any_optimizer {
 }
 
 any_optimizer! {
-    /// An optimizer whose kind is known at run time only: what [`Driver`] can do, under the same names, where the documentation is.
+    /// An optimizer whose kind is chosen at run time. It has the methods of [`Driver`] under the same names; they are documented there.
     ///
-    /// A `Box<dyn AnyOptimizer>` is a [`candle_nn::Optimizer`] as well. No method here has a name of that trait's, so that importing both makes no call ambiguous.
+    /// A `Box<dyn AnyOptimizer>` is also a [`candle_nn::Optimizer`]. The two traits share no method name, so that no call is ambiguous when both
+    /// are imported.
     pub trait AnyOptimizer;
     own: {
         /// Name of the optimizer's kind (`adamw`).
         fn kind(&self) -> &'static str;
-        /// The rule with its hyper-parameters, to be downcast to its type (`AdamWConfig`); on a [`Driver`], [`Driver::config`].
+        /// The configuration, to be downcast to its type (`AdamWConfig`). See [`Driver::config`].
         fn any_config(&self) -> &dyn Any;
         /// See [`Driver::names`].
         fn names(&self) -> Box<dyn Iterator<Item = &str> + '_>;
-        /// η, before the schedule.
+        /// η, before the schedule's factor.
         fn lr(&self) -> f64;
-        /// What a step needs: gradients, a closure for [`Driver::step_with`], or records for [`Driver::observe`] before it.
+        /// What a step needs: gradients, a closure ([`Driver::step_with`]), or layer records before it ([`Driver::observe`]).
         fn step_input(&self) -> StepInput;
         /// Keeps an error for the next step to give: that of candle's `set_learning_rate`, which has none.
         #[doc(hidden)]

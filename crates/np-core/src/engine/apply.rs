@@ -16,17 +16,17 @@ use crate::engine::param_step::ParamStep;
 use crate::engine::rounder::Rounder;
 use crate::error::Result;
 
-/// θ ← keep·θ − factor·u.
+/// The two scalars of a parameter's update, θ ← keep·θ − factor·u.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Apply {
-    /// 1, or what a decoupled weight decay leaves.
+    /// 1, or less with decoupled or proximal weight decay (1 − η·wd, 1/(1 + η·wd)).
     pub keep: f64,
-    /// η, with whatever else the direction is scaled by.
+    /// η times any other scale of the direction.
     pub factor: f64,
 }
 
 impl Apply {
-    /// A step of size `step` with weight decay `decay`; what is coupled or inside has been done by then.
+    /// The update of size `step` with weight decay `decay`. Coupled decay and decay inside the formula are part of u already and change neither scalar.
     #[must_use]
     pub fn new(step: f64, decay: Decay) -> Self {
         match decay {

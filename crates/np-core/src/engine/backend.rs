@@ -4,17 +4,18 @@
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Backend {
-    /// In place on the CPU; on CUDA devices (with the feature `cuda`) launches for all parameters, of optimizers that treat every element alike, of LAMB, LARS and
-    /// Prodigy, and of NeuroPlastic; tensor operations elsewhere.
+    /// The default. On the CPU, in place. On CUDA devices (feature `cuda`), kernels launched once for all parameters, for [`Elementwise`](crate::Elementwise)
+    /// optimizers, LAMB, LARS, Prodigy and NeuroPlastic. Tensor operations otherwise.
     #[default]
     Auto,
-    /// Tensor operations everywhere: what Metal uses, and CUDA where there are no launches. On the CPU it is slow, and serves to check one against the other.
+    /// candle's tensor operations on every device. Metal, and CUDA where there is no kernel, compute this way under `Auto` too. On the CPU this
+    /// is slow; it serves to check the two ways against each other.
     Tensors,
-    /// As `Auto`, but rules that treat every element alike have their step recorded as an [expression](crate::traced), which is evaluated element by
-    /// element on the CPU. Slow, and with the same bits: it checks what other devices' kernels are made of.
+    /// As `Auto`, but on the CPU the step of an [`Elementwise`](crate::Elementwise) optimizer is recorded as an [expression](crate::traced) and
+    /// evaluated element by element. Slow, with the same bits as `Auto`: it checks the expressions that CUDA kernels are generated from.
     Interpreted,
-    /// As `Auto`, with every launch of a step on a CUDA device queued by itself. `Auto` replays those that are the same as in a step before, as one graph. The same numbers, and
-    /// more work for the host: it checks what is replayed.
+    /// As `Auto`, but every kernel of a step on a CUDA device is launched separately. `Auto` replays repeated launches as one CUDA graph. Slower,
+    /// with the same results as `Auto`: it checks the replay.
     OneByOne,
 }
 

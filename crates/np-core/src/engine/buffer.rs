@@ -6,7 +6,7 @@ use candle_core::{DType, Var};
 
 use crate::error::Result;
 
-/// A tensor of state that an optimizer keeps for a parameter from step to step, and saves.
+/// Description of a tensor of state that an optimizer keeps for each parameter and saves: its name, shape and initial value.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Buffer {
     pub(crate) name: Cow<'static, str>,
@@ -31,31 +31,31 @@ impl Buffer {
         Self { name: name.into(), shape: None, initial: Initial::Value(0.0) }
     }
 
-    /// Of another shape than the parameter's.
+    /// The same buffer with another shape than the parameter's.
     #[must_use]
     pub fn shaped(self, shape: impl Into<Vec<usize>>) -> Self {
         Self { shape: Some(shape.into()), ..self }
     }
 
-    /// Filled with `value` at first.
+    /// The same buffer, filled with `value` before the first step.
     #[must_use]
     pub fn filled(self, value: f64) -> Self {
         Self { initial: Initial::Value(value), ..self }
     }
 
-    /// A copy of the parameter at first.
+    /// The same buffer, a copy of the parameter before the first step.
     #[must_use]
     pub fn of_parameter(self) -> Self {
         Self { initial: Initial::Parameter, ..self }
     }
 
-    /// `value` times the unit matrix at first; the shape must be square.
+    /// The same buffer, `value` times the identity matrix before the first step; its shape must be a square matrix.
     #[must_use]
     pub fn diagonal(self, value: f64) -> Self {
         Self { initial: Initial::Diagonal(value), ..self }
     }
 
-    /// Its name, under which it is saved.
+    /// Name of the buffer; it is saved as `PARAMETER.NAME`.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name

@@ -1,4 +1,4 @@
-//! candle's own trait, for optimizers whose kind is known when they are compiled.
+//! candle's `Optimizer` trait, for optimizers whose kind is known at compile time.
 
 use candle_core::backprop::GradStore;
 use candle_core::{Result, Tensor, Var};
@@ -13,13 +13,13 @@ pub(crate) fn numbered(vars: Vec<Var>) -> Vec<(String, Var)> {
     floats.enumerate().map(|(i, v)| (i.to_string(), v)).collect()
 }
 
-/// Parameters are named by their number, and those of no floating-point type left out, as candle's own optimizers do. Prefer
-/// [`Driver::from_named`] where names, layer groups or saved state matter: the order of `VarMap::all_vars` changes from run to run, and state saved
-/// under numbers would be loaded into other tensors.
+/// `new` names the parameters by their number and leaves out variables that are not of a floating-point type, as candle's own optimizers do. Prefer
+/// [`Driver::from_named`] where names, layer groups or saved state matter: the order of `VarMap::all_vars` changes from run to run, and state
+/// saved under numbers would be loaded into other tensors.
 ///
-/// `step` and `backward_step` are candle's, and say nothing of what a step did: [`Driver::step_report`], [`Driver::backward_step_report`] and, after the
-/// fact, [`Driver::last_report`] do. `set_learning_rate` cannot say that it was given no rate: the next step does, and the old rate stays
-/// ([`Driver::try_set_learning_rate`] says so at once).
+/// `step` and `backward_step` do not report what a step did. [`Driver::step_report`] and [`Driver::backward_step_report`] do, and so does
+/// [`Driver::last_report`] afterwards. `set_learning_rate` cannot return an error: a rate out of range leaves the old one, and the next step returns the
+/// error. [`Driver::try_set_learning_rate`] returns it at once.
 impl<R: Rule> candle_nn::Optimizer for Driver<R> {
     type Config = R;
 
@@ -41,10 +41,10 @@ impl<R: Rule> candle_nn::Optimizer for Driver<R> {
     }
 }
 
-/// What candle's trait has, for those who have a reference. On a [`Driver`] itself only candle's trait has these names, so that code written for
-/// candle's optimizers means the same whatever is imported.
+/// The methods of candle's trait, for a reference to an optimizer of unknown kind. A [`Driver`] has them from candle's trait alone, so that code
+/// written for candle's optimizers means the same whatever is imported.
 impl dyn AnyOptimizer + '_ {
-    /// One step with the gradients that `grads` holds. [`AnyOptimizer::step_report`] says what it did.
+    /// One step with the gradients in `grads`. [`AnyOptimizer::step_report`] also reports what the step did.
     ///
     /// # Errors
     /// Those of [`Driver::step_report`].
@@ -52,7 +52,7 @@ impl dyn AnyOptimizer + '_ {
         Ok(self.step_report(grads).map(drop)?)
     }
 
-    /// Backpropagates from `loss` and steps. [`AnyOptimizer::backward_step_report`] says what the step did.
+    /// Backpropagates from `loss` and steps. [`AnyOptimizer::backward_step_report`] also reports what the step did.
     ///
     /// # Errors
     /// Those of [`Driver::backward_step_report`].

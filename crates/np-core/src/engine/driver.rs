@@ -55,20 +55,20 @@ pub struct Driver<R: Rule> {
 }
 
 impl<R: Rule> Driver<R> {
-    /// An optimizer of `params`, given in the order in which the model defines them: layer groups go by position. Buffers that are not
-    /// trained (running statistics) do not belong among them.
+    /// An optimizer of `params`, in the order in which the model defines them: NeuroPlastic's layer groups go by position. Leave out tensors
+    /// that are not trained, such as running statistics.
     ///
     /// # Errors
-    /// [`Error::Config`] for a hyper-parameter out of range, [`Error::Parameter`] for a parameter that is not of a floating-point type, is
-    /// not contiguous, or is given twice (by name or by variable).
+    /// [`Error::Config`] for a hyper-parameter out of range; [`Error::Parameter`] for a parameter that is not `f32`, `f64`, `f16` or `bf16`, is not
+    /// contiguous, is given twice (by name or by variable), or is on another device than the first; errors of candle.
     pub fn from_named(params: Vec<(String, Var)>, rule: R) -> Result<Self> {
         Self::with_backend(params, rule, Backend::Auto)
     }
 
-    /// An optimizer of all variables of `variables`, by their names in alphabetical order.
+    /// An optimizer of all variables of `variables`, in alphabetical order of their names.
     ///
-    /// That order is the same in every run, so saved state fits; it is not the model's, so layer groups by position mean nothing: name them in
-    /// [`Options`]. A `VarMap` holds a batch norm's running statistics too; with gradients for none of them they stay as they are.
+    /// This order is the same in every run, so that saved state fits. It is not the model's order: layer groups by position are meaningless; set them in
+    /// [`Options::groups`]. A `VarMap` also holds the running statistics of batch norms; they have no gradients and stay as they are.
     ///
     /// # Errors
     /// Those of [`Driver::from_named`].
@@ -80,7 +80,7 @@ impl<R: Rule> Driver<R> {
         Self::from_named(named, rule)
     }
 
-    /// Like [`Driver::from_named`], with the choice of how steps are computed.
+    /// [`Driver::from_named`], with a choice of how steps are computed.
     ///
     /// # Errors
     /// Those of [`Driver::from_named`].
@@ -124,7 +124,7 @@ impl<R: Rule> Driver<R> {
         })
     }
 
-    /// The same with `options` from here on: groups, clipping, accumulation, schedule.
+    /// The same optimizer with `options`: groups, clipping, accumulation, schedule, rounding.
     ///
     /// # Errors
     /// Those of [`Driver::set_options`].
@@ -133,11 +133,11 @@ impl<R: Rule> Driver<R> {
         Ok(self)
     }
 
-    /// Takes `options` from here on. State, counts and position stay, but the state of a parameter that becomes a matrix, or none, which begins anew.
+    /// Sets `options` from the next step on. State and counts stay, but start anew for a parameter whose [`Matrix`](crate::Matrix) setting changes.
     ///
     /// # Errors
-    /// [`Error::Config`] for a setting out of range, a group that matches no parameter, or another number of calls to accumulate while some
-    /// have been; [`Error::Parameter`] for state that would have to begin anew while averaged weights are selected. Nothing has changed then.
+    /// [`Error::Config`] for a setting out of range, for a group that matches no parameter, or for another `accumulate` while an accumulation
+    /// is under way. [`Error::Parameter`] if a parameter needs fresh state while averaged weights are selected. After an error nothing has changed.
     pub fn set_options(&mut self, options: Options) -> Result<()> {
         options.validate()?;
         let (old, new) = (self.options.accumulate.0, options.accumulate.0);
@@ -154,13 +154,13 @@ impl<R: Rule> Driver<R> {
         Ok(())
     }
 
-    /// One step with the gradients that `grads` holds, and what it did. A parameter without one is left untouched: no update, no decay, no change of
-    /// state. candle's method `step` ([`candle_nn::Optimizer`]) is this without the report, which [`Driver::last_report`] gives after it.
+    /// One step with the gradients in `grads`; returns what it did. A parameter without a gradient is left untouched: no update, no decay, no
+    /// change of state. candle's `step` ([`candle_nn::Optimizer`]) is this without the report, which [`Driver::last_report`] returns afterwards.
     ///
     /// # Errors
-    /// [`Error::Config`] for what was refused since the last step: a learning rate, a position or an epoch. [`Error::Gradient`] where a gradient's shape or type is not its parameter's, or, if [`NonFinite::Error`](crate::NonFinite) asks for it, where one
-    /// is not finite; nothing has changed then, and what was accumulated is kept (so where such a call is skipped), unless it is the mean of it that was refused. [`Error::NoEpochs`] where a setting needs the number of
-    /// epochs. Errors of candle.
+    /// [`Error::Gradient`] for a gradient whose shape or type is not its parameter's, or that [`NonFinite`] refuses; nothing has changed then, and gradients
+    /// accumulated before are kept, unless their mean was refused. [`Error::Config`] for a rate, position or epoch out of range set since the last step;
+    /// [`Error::Parameter`] while averaged weights are selected; [`Error::NoEpochs`] or [`Error::NoPosition`] where these are needed; errors of candle.
     pub fn step_report(&mut self, grads: &GradStore) -> Result<StepReport> {
         let report = self.step_on(grads);
         self.told(report)
@@ -197,8 +197,8 @@ impl<R: Rule> Driver<R> {
         self.step_found(found)
     }
 
-    /// Updates with the mean of the gradients that have been accumulated since the last update, however few calls of `step` that were: at an epoch's end,
-    /// say, where the number of batches is no multiple of `accumulate`. Nothing where there are none.
+    /// Updates with the mean of the gradients accumulated since the last update, even after fewer calls of `step` than [`Options::accumulate`]: for the
+    /// end of an epoch whose number of batches is not a multiple of that. Does nothing if no gradients have been accumulated.
     ///
     /// # Errors
     /// Those of [`Driver::step_report`].
@@ -245,11 +245,11 @@ impl<R: Rule> Driver<R> {
         report
     }
 
-    /// One step with the loss and gradients that `closure` evaluates at the parameters as they are: once, but for optimizers with a line search
-    /// ([`crate::Lbfgs`]), which move the parameters and ask again.
+    /// One step with `closure`, which returns the loss and its gradients at the current parameters. It is called once, or several times by
+    /// optimizers with a line search ([`crate::Lbfgs`]), which move the parameters between the calls.
     ///
     /// # Errors
-    /// Those of the closure, and of [`Driver::step_report`]. After an error of the closure nothing has changed.
+    /// Those of the closure, after which nothing has changed, and of [`Driver::step_report`]; [`Error::Config`] for a line search with clipping or accumulation.
     pub fn step_with(&mut self, closure: &mut Closure<'_>) -> Result<StepReport> {
         if self.rule.step_input() != StepInput::Closure {
             let (_, grads) = closure()?;
@@ -271,10 +271,10 @@ impl<R: Rule> Driver<R> {
         Ok(self.done(report))
     }
 
-    /// Takes records of what the layers saw of the batch whose gradients the next step will be given; [`crate::Kfac`] wants them.
+    /// Stores the layers' records of a batch, before the step with the gradients of that batch. [`crate::Kfac`] needs them; others ignore them.
     ///
     /// # Errors
-    /// [`Error::Parameter`] for a layer of which there is no weight, or whose record is of another size.
+    /// [`Error::Parameter`] for a record whose layer has no weight among the parameters, or a weight of another size.
     pub fn observe(&mut self, records: &[LayerRecord]) -> Result<()> {
         self.rule.observe(&self.params, records, &mut self.memory)
     }
@@ -305,7 +305,7 @@ impl<R: Rule> Driver<R> {
         StepReport { updated: moved.len(), absent, gradient_norm: norm, ..StepReport::default() }
     }
 
-    /// Backpropagates from `loss` and steps, and says what the step did. candle's method `backward_step` is this without the report.
+    /// Backpropagates from `loss` and steps; returns what the step did. candle's `backward_step` is this without the report.
     ///
     /// # Errors
     /// Those of backpropagation and of [`Driver::step_report`].
@@ -352,17 +352,17 @@ impl<R: Rule> Driver<R> {
         Ok(StepReport { outcome, updated, absent, gradient_norm: norm, converged })
     }
 
-    /// The rule with its hyper-parameters.
+    /// The optimizer's configuration, with the current η.
     pub fn config(&self) -> &R {
         &self.rule
     }
 
-    /// What surrounds the rule.
+    /// The current options.
     pub fn options(&self) -> &Options {
         &self.options
     }
 
-    /// What the last step did; none before the first.
+    /// What the last step did; `None` before the first step and after [`Driver::load_state`].
     pub fn last_report(&self) -> Option<StepReport> {
         self.report
     }
@@ -372,22 +372,22 @@ impl<R: Rule> Driver<R> {
         self.params.iter().map(|s| s.name.as_str())
     }
 
-    /// Steps taken so far.
+    /// Number of steps so far. Skipped steps and calls that only accumulate do not count.
     pub fn steps(&self) -> u64 {
         self.step
     }
 
-    /// How often, over all steps so far, a parameter had no gradient.
+    /// Number of absent gradients, summed over all steps and trained parameters so far.
     pub fn absent_gradients(&self) -> u64 {
         self.absent
     }
 
-    /// How many steps were skipped because a gradient was not finite.
+    /// Number of calls skipped so far because a gradient was not finite ([`NonFinite::Skip`](crate::NonFinite)).
     pub fn skipped_steps(&self) -> u64 {
         self.skipped
     }
 
-    /// Whether steps gather diagnostics (they do, at first). Without, those that cost time are absent or stale.
+    /// Sets whether steps collect the diagnostics that cost time (default `true`). If not, [`Driver::diagnostics`] has them from earlier steps at most.
     pub fn collect_diagnostics(&mut self, collect: bool) {
         self.collect_diagnostics = collect;
     }

@@ -1,4 +1,4 @@
-//! What clipping makes of a gradient, wherever one is read.
+//! Clipping as a function of an element of the gradient, applied wherever gradients are read.
 
 use candle_core::Tensor;
 

@@ -1,4 +1,4 @@
-//! From what backpropagation left to what a rule may use: looked through, and clipped.
+//! Finds, checks and clips the gradients of a step.
 
 use std::collections::HashSet;
 

@@ -1,4 +1,4 @@
-//! What a step is given: gradients, a closure that evaluates the loss, statistics of the layers.
+//! Inputs of a step: gradients, a closure that evaluates the loss, statistics of the layers.
 
 use candle_core::backprop::GradStore;
 use candle_core::{Device, Tensor};
@@ -12,22 +12,22 @@ use crate::error::{Error, Result, check};
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum StepInput {
-    /// The gradients of a batch ([`Driver::step_report`](crate::Driver::step_report)).
+    /// The gradients of a batch ([`Driver::step_report`](crate::Driver::step_report)). The default.
     #[default]
     Gradients,
-    /// A closure that evaluates loss and gradients as often as a line search asks ([`Driver::step_with`](crate::Driver::step_with)). Gradients alone
-    /// make a step without a search.
+    /// A closure that a line search calls as often as it needs ([`Driver::step_with`](crate::Driver::step_with)). A step with gradients alone
+    /// makes no search.
     Closure,
-    /// The gradients, and before them what the layers saw of the batch ([`Driver::observe`](crate::Driver::observe)).
+    /// The gradients of a batch and, before them, the layers' records of it ([`Driver::observe`](crate::Driver::observe)).
     LayerStatistics,
 }
 
 impl StepInput {
-    /// Whether a step that is given this can be taken with `options`: a line search compares losses, and knows nothing of gradients that are clipped, or
-    /// added up over several batches. A step of gradients alone can be taken with all.
+    /// `Ok` if a step with this input can be taken with `options`. A line search compares losses of one batch, so that gradients can be neither clipped nor
+    /// accumulated. The other inputs can be used with all options.
     ///
     /// # Errors
-    /// [`Error::Config`] for the option that keeps a search from being made.
+    /// [`Error::Config`] for the option that a line search cannot be used with.
     pub fn suits(self, options: &Options) -> Result<()> {
         if self != Self::Closure {
             return Ok(());
@@ -43,12 +43,12 @@ impl StepInput {
     }
 }
 
-/// Evaluates the loss and its gradients at the parameters as they are.
+/// Returns the loss and its gradients at the current parameters.
 pub type Closure<'a> = dyn FnMut() -> Result<(f64, GradStore)> + 'a;
 
-/// What a line search moves: the parameters, what surrounds the rule, and η with the schedule's factor.
+/// The input of a line search: the parameters, the options, and η times the schedule's factor.
 ///
-/// What is in it can be reached inside this crate alone: a line search written outside it has no use for it yet.
+/// Its fields are private, so that a line search can only be written inside this crate.
 #[derive(Debug)]
 pub struct Search<'a> {
     pub(crate) params: &'a mut [ParamState],
@@ -56,7 +56,7 @@ pub struct Search<'a> {
     pub(crate) lr: f64,
 }
 
-/// What came of a line search.
+/// The result of a line search. Its fields are private, as those of [`Search`].
 #[derive(Debug)]
 pub struct Searched {
     /// Numbers of the parameters that had a gradient.
@@ -67,7 +67,7 @@ pub struct Searched {
     pub(crate) converged: bool,
 }
 
-/// What a layer saw of one batch: E[ā āᵀ] and E[e eᵀ].
+/// A layer's statistics of one batch, for K-FAC: E[ā āᵀ] of its inputs, extended by a 1, and E[e eᵀ] of the gradients of its outputs.
 #[derive(Debug, Clone)]
 pub struct LayerRecord {
     pub(crate) layer: String,
@@ -76,11 +76,11 @@ pub struct LayerRecord {
 }
 
 impl LayerRecord {
-    /// Of linear layer `layer` (the part of its parameters' names before `.weight`), from its inputs, (samples, in), and the gradients of the mean loss
-    /// in its outputs, (samples, out).
+    /// The record of a linear layer. `layer` is the part of its parameters' names before `.weight`; `inputs` has shape (samples, in); `output_gradients`
+    /// are the gradients of the loss, averaged over the batch, with respect to the layer's outputs, of shape (samples, out).
     ///
     /// # Errors
-    /// [`Error::Parameter`] for a batch without samples, or gradients of another number of samples; those of candle, as for shapes that do not fit.
+    /// [`Error::Parameter`] for a batch without samples, or for gradients of another number of samples; errors of candle, such as for other shapes.
     pub fn linear(layer: &str, inputs: &Tensor, output_gradients: &Tensor) -> Result<Self> {
         let samples = inputs.dim(0)?;
         fit(layer, samples > 0, "a batch of at least 1 sample", samples)?;
@@ -91,12 +91,13 @@ impl LayerRecord {
         Self::of(layer, inputs, output_gradients, 1.0 / samples, samples)
     }
 
-    /// Of a convolution, from its inputs as patches, (samples · positions, in · height · width), and the gradients of the mean loss in its outputs,
-    /// (samples · positions, out).
+    /// The record of a convolution. `layer` is the part of its parameters' names before `.weight`; `patches` are its inputs as patches of shape
+    /// (samples · positions, in · height · width), of the kernel's height and width; `output_gradients` are the gradients of the loss, averaged over the
+    /// batch, with respect to its outputs, of shape (samples · positions, out).
     ///
     /// # Errors
-    /// [`Error::Parameter`] for a batch without samples, patches of no whole number of positions for each, or gradients of another number of positions;
-    /// those of candle, as for shapes that do not fit.
+    /// [`Error::Parameter`] for a batch without samples, for a number of patches that is not a multiple of `samples`, or for gradients of another number of
+    /// positions; errors of candle, such as for other shapes.
     pub fn convolution(layer: &str, samples: usize, patches: &Tensor, output_gradients: &Tensor) -> Result<Self> {
         let rows = patches.dim(0)?;
         fit(layer, samples > 0, "a batch of at least 1 sample", samples)?;

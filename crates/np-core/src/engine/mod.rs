@@ -1,5 +1,5 @@
-//! What every optimizer runs on, from the bottom up: numbers and elements; a parameter's state; what computes (`cpu`, `traced`, tensor operations); passes over
-//! elements; rules, and the driver that applies them. A module here knows none that stands above it.
+//! The machinery that all optimizers share, from the bottom up: numbers and elements; a parameter's state; the ways to compute (`cpu`, `traced`,
+//! tensor operations); passes over elements; rules, and the driver that applies them. A module does not import those above it.
 
 pub(crate) mod accumulate;
 pub(crate) mod any;

@@ -1,10 +1,10 @@
-//! What formulas are written in, and the two number types that optimizers compute in.
+//! The number types that formulas are generic over.
 
 use std::ops::{Add, AddAssign, Div, Mul, Neg, Sub};
 
-/// A number that a formula is written in: `f32`, `f64`, or a symbol that records what is done with it ([`crate::traced`]).
+/// The number type of a formula: `f32`, `f64`, or a symbol that records the operations on it ([`crate::traced`]).
 ///
-/// There are no comparisons that give a `bool`: a symbol has none. A choice between two numbers is [`Number::select_lt`].
+/// It has no comparison that returns a `bool`, because a symbol has no value. [`Number::select_lt`] chooses between two numbers.
 pub trait Number:
     Copy
     + Send
@@ -21,58 +21,58 @@ pub trait Number:
     const ZERO: Self;
     /// 1.
     const ONE: Self;
-    /// Largest finite number.
+    /// The largest finite number.
     const MAX: Self;
-    /// The nearest value to `x`. To a formula it is an argument: `x` may be another at every step.
+    /// `x`, rounded to this type. In a recorded expression it becomes an argument, whose value may change from step to step.
     fn from_f64(x: f64) -> Self;
     /// |self|.
     fn abs(self) -> Self;
     /// √self, correctly rounded.
     fn sqrt(self) -> Self;
-    /// `yes` where a < b, else `no`: also where one of them is not a number.
+    /// `yes` if a < b, else `no`; `no` also if a or b is NaN.
     fn select_lt(a: Self, b: Self, yes: Self, no: Self) -> Self;
 
-    /// −1, 0 or 1; not-a-number stays what it is.
+    /// −1, 0 or 1; NaN for NaN.
     #[inline(always)]
     fn sign(self) -> Self {
         Self::select_lt(Self::ZERO, self, Self::ONE, Self::select_lt(self, Self::ZERO, -Self::ONE, self))
     }
 
-    /// The larger of two; `other` where `self` is not a number.
+    /// The larger of two; `other` if `self` is NaN, and NaN if `other` is.
     #[inline(always)]
     fn max(self, other: Self) -> Self {
         Self::select_lt(other, self, self, other)
     }
 
-    /// The smaller of two; `other` where `self` is not a number.
+    /// The smaller of two; `other` if `self` is NaN, and NaN if `other` is.
     #[inline(always)]
     fn min(self, other: Self) -> Self {
         Self::select_lt(self, other, self, other)
     }
 
-    /// `self` held between `lo` and `hi`; not-a-number stays what it is, as in PyTorch's `clamp`.
+    /// `self` limited to [`lo`, `hi`]; NaN for NaN, as in PyTorch's `clamp`.
     #[inline(always)]
     fn clip(self, lo: Self, hi: Self) -> Self {
         let x = Self::select_lt(self, lo, lo, self);
         Self::select_lt(hi, x, hi, x)
     }
 
-    /// `yes` where `self`, which is not negative, is 0, else `no`: also where it is not a number.
+    /// `yes` if `self` is 0, else `no`; `no` also if it is NaN. `self` must not be negative.
     #[inline(always)]
     fn if_zero(self, yes: Self, no: Self) -> Self {
         Self::select_lt(Self::ZERO, self, no, Self::select_lt(self, Self::ONE, yes, no))
     }
 }
 
-/// A number that optimizers compute in: `f32` or `f64`.
+/// The number type of a computation: `f32` or `f64`.
 pub trait Float: Number + PartialOrd + Default + AddAssign {
-    /// Distance from 1 to the next number.
+    /// Distance from 1 to the next larger number.
     const EPSILON: Self;
-    /// Exactly `self`.
+    /// `self` as `f64`, exactly.
     fn to_f64(self) -> f64;
-    /// Neither infinite nor not-a-number.
+    /// Whether it is neither infinite nor NaN.
     fn is_finite(self) -> bool;
-    /// The nearest number with eight bits of mantissa (bf16).
+    /// `self` rounded to the nearest `bf16`, in this type.
     fn round_to_bf16(self) -> Self;
 }
 

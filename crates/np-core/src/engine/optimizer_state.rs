@@ -1,4 +1,4 @@
-//! What an optimizer has saved: tensors and numbers by name, as a safetensors file.
+//! The saved state of an optimizer: tensors and numbers by name, as a safetensors file.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -8,16 +8,24 @@ use safetensors::SafeTensors;
 use crate::engine::param_state::ParamState;
 use crate::error::{Error, Result};
 
-/// Version of the layout of [`OptimizerState`]. One of another version is refused.
+/// Version of the layout of [`OptimizerState`]. Files of another version are refused.
 pub const STATE_VERSION: u32 = 1;
 
-/// The state of an optimizer: N steps, saved, loaded and N more give the same bits as 2N.
+/// The state of an optimizer. After N steps, saving and loading, N more steps give the same bits as 2N steps without interruption.
 ///
-/// Tensors are named `PARAMETER.BUFFER`, with the parameter's shape (`fc1.weight.first_moment`); `PARAMETER.steps` counts the parameter's own steps,
-/// `PARAMETER.accumulated` is there in the middle of an accumulation, and `PARAMETER.trained`, the weights that are trained, while their average is selected
-/// ([`crate::Weights`]). They are found by name: the order of the parameters may be another. Numbers that belong to no parameter (step, epoch, η, position of the
-/// schedule) are in `numbers`. Parameters are not saved: whoever saves a training saves them beside this, and loads them first. Hyper-parameters are not saved, but for η: the optimizer that loads must be configured like the
-/// one that saved. Diagnostics are not either; they start again at the next epoch.
+/// | tensor | meaning |
+/// |---|---|
+/// | `PARAMETER.BUFFER` | a buffer, such as `fc1.weight.first_moment` |
+/// | `PARAMETER.steps` | the parameter's own step count |
+/// | `PARAMETER.accumulated` | accumulated gradients, during an accumulation only |
+/// | `PARAMETER.compensation` | rounding errors, with [`crate::Rounding::Compensated`] only |
+/// | `PARAMETER.trained` | the trained weights, while their average is selected ([`crate::Weights`]) only |
+///
+/// Some optimizers add scalars and vectors of their own. Tensors are found by name, whatever the order of the parameters. Numbers that belong to no
+/// parameter (step, epoch, η, position of the schedule) are in `numbers`.
+///
+/// The parameters are not saved here: save them beside the state, and load them first. Hyper-parameters other than η are not saved either: configure
+/// the optimizer that loads like the one that saved. Diagnostics are not saved; they start again from 0.
 ///
 /// ```
 /// # fn main() -> np_core::Result<()> {
@@ -41,7 +49,7 @@ pub struct OptimizerState {
     pub kind: String,
     /// Tensors by name, on the CPU.
     pub tensors: BTreeMap<String, Tensor>,
-    /// Numbers by name, each as text that reads back to the same bits.
+    /// Numbers by name, each as text that parses to the same bits.
     pub numbers: BTreeMap<String, String>,
 }
 
@@ -52,7 +60,7 @@ pub(crate) fn bad(name: &str, expected: impl Into<String>, got: impl Into<String
 }
 
 impl OptimizerState {
-    /// The state as a safetensors file: the same bytes for the same state.
+    /// The state as the bytes of a safetensors file. The same state gives the same bytes.
     ///
     /// # Errors
     /// Those of candle and of safetensors.
@@ -66,10 +74,10 @@ impl OptimizerState {
         described(&plain, &metadata)
     }
 
-    /// The state in the safetensors file `bytes`.
+    /// The state from the bytes of a safetensors file.
     ///
     /// # Errors
-    /// [`Error::State`] where the file is not one of [`OptimizerState::to_safetensors`] or has another version; errors of safetensors.
+    /// [`Error::State`] if the file was not written by [`OptimizerState::to_safetensors`] or has another version; errors of safetensors.
     pub fn from_safetensors(bytes: &[u8]) -> Result<Self> {
         let (_, header) = SafeTensors::read_metadata(bytes).map_err(candle_core::Error::from)?;
         let mut numbers: BTreeMap<String, String> = header.metadata().clone().unwrap_or_default().into_iter().collect();
@@ -113,7 +121,7 @@ fn described(plain: &[u8], metadata: &BTreeMap<String, String>) -> Result<Vec<u8
     Ok([&(header.len() as u64).to_le_bytes(), header.as_slice(), data].concat())
 }
 
-/// A parameter's piece of what a rule keeps over several parameters ([`Rule::pieces`](crate::Rule::pieces)).
+/// One parameter's piece of state that a rule keeps over several parameters, to be saved ([`Rule::pieces`](crate::Rule::pieces)).
 #[derive(Debug, Clone, PartialEq)]
 pub struct Piece {
     pub(crate) parameter: usize,
@@ -123,18 +131,18 @@ pub struct Piece {
 }
 
 impl Piece {
-    /// A value for each element of parameter number `parameter`, in model order.
+    /// A vector with a value for each element of parameter number `parameter` (from 0, in model order), saved as `PARAMETER.ENTRY`.
     pub fn vector(parameter: usize, entry: impl Into<String>, values: Vec<f64>) -> Self {
         Self { parameter, entry: entry.into(), values, number: false }
     }
 
-    /// One number.
+    /// A number for parameter number `parameter` (from 0, in model order), saved as `PARAMETER.ENTRY`.
     pub fn number(parameter: usize, entry: impl Into<String>, value: f64) -> Self {
         Self { parameter, entry: entry.into(), values: vec![value], number: true }
     }
 }
 
-/// Saved pieces, to be asked for by parameter and entry ([`Rule::load_pieces`](crate::Rule::load_pieces)). What is never asked for does not fit.
+/// Saved pieces, to be read by parameter and entry ([`Rule::load_pieces`](crate::Rule::load_pieces)). Loading fails if an entry is left unread.
 #[derive(Debug)]
 pub struct Pieces<'a> {
     pub(crate) state: &'a OptimizerState,
@@ -143,7 +151,7 @@ pub struct Pieces<'a> {
 }
 
 impl Pieces<'_> {
-    /// How many parameters there are.
+    /// Number of parameters of the optimizer.
     #[must_use]
     pub fn parameters(&self) -> usize {
         self.params.len()
@@ -155,20 +163,20 @@ impl Pieces<'_> {
         (self.state.tensors.get(&name), name)
     }
 
-    /// The number of an entry, if there is one.
+    /// The number saved as `entry` of parameter number `parameter`; `None` if there is no such entry.
     ///
     /// # Errors
-    /// [`Error::State`] where it is something else.
+    /// [`Error::State`] if the entry is not a number.
     pub fn number(&mut self, parameter: usize, entry: &str) -> Result<Option<f64>> {
         let (tensor, name) = self.entry(parameter, entry);
         let Some(tensor) = tensor else { return Ok(None) };
         Ok(Some(tensor.to_scalar::<f64>().map_err(|_| bad(&name, "a number", format!("{tensor:?}")))?))
     }
 
-    /// The vector of an entry.
+    /// The vector saved as `entry` of parameter number `parameter`.
     ///
     /// # Errors
-    /// [`Error::State`] where there is none, or one of another shape or type.
+    /// [`Error::State`] if there is no such entry, or one of another shape or type.
     pub fn vector(&mut self, parameter: usize, entry: &str) -> Result<Vec<f64>> {
         let dims = self.params[parameter].var.dims().to_vec();
         let (tensor, name) = self.entry(parameter, entry);
@@ -177,7 +185,7 @@ impl Pieces<'_> {
         Ok(tensor.flatten_all()?.to_vec1()?)
     }
 
-    /// The error of an entry that is not as expected.
+    /// The error [`Error::State`] for an entry that is not as expected.
     #[must_use]
     pub fn mismatch(
         &self,

@@ -25,7 +25,7 @@ pub(crate) struct Kept {
     pub(crate) numbers: Vec<f64>,
 }
 
-/// A named parameter, its step count and its state.
+/// A named parameter with its step count and state. Its fields are private; a [`ParamStep`](crate::ParamStep) gives access to them in a step.
 #[derive(Debug)]
 pub struct ParamState {
     pub(crate) name: String,

@@ -37,25 +37,25 @@ impl ParamStep<'_> {
         &self.param.name
     }
 
-    /// Its steps so far, this one included.
+    /// The parameter's steps so far, including this one.
     #[must_use]
     pub fn steps(&self) -> u64 {
         self.param.steps
     }
 
-    /// η of this parameter: schedule and group included.
+    /// η of this parameter, with the factors of schedule and group.
     #[must_use]
     pub fn lr(&self) -> f64 {
         self.lr
     }
 
-    /// wd of this parameter, where the optimizer's is `default`.
+    /// Weight decay of this parameter: its group's, or `default` if no group sets it.
     #[must_use]
     pub fn weight_decay(&self, default: f64) -> f64 {
         self.param.settings.weight_decay.unwrap_or(default)
     }
 
-    /// θ, in the type that is computed in (`f32` for half precision).
+    /// θ, in the type of the computation (`f32` for half precision).
     ///
     /// # Errors
     /// Those of candle.
@@ -63,7 +63,7 @@ impl ParamStep<'_> {
         self.param.theta()
     }
 
-    /// The gradient, accumulated and clipped, in the type that is computed in.
+    /// The gradient, accumulated and clipped, in the type of the computation (`f32` for half precision).
     ///
     /// # Errors
     /// Those of candle.
@@ -71,7 +71,7 @@ impl ParamStep<'_> {
         Ok(self.map.apply_tensor(self.grad.to_dtype(compute_dtype(self.grad.dtype()))?)?)
     }
 
-    /// The buffers of [`Rule::buffers`](crate::Rule::buffers), in their order; on the CPU, copies.
+    /// The current values of [`Rule::buffers`](crate::Rule::buffers), in their order. On the CPU these are copies.
     ///
     /// # Errors
     /// Those of candle.
@@ -79,25 +79,25 @@ impl ParamStep<'_> {
         self.param.state.tensors(&self.param.var, &self.param.buffers)
     }
 
-    /// Moves buffer `k` on to `value`.
+    /// Sets buffer number `k`, from 0, to `value`.
     ///
     /// # Errors
-    /// [`Error::State`] where there is no such buffer, or `value` is of another shape; those of candle.
+    /// [`Error::State`] if there is no such buffer or `value` has another shape; errors of candle.
     pub fn set_buffer(&mut self, k: usize, value: &Tensor) -> Result<()> {
         let expected = self.param.buffers.get(k).map(|buffer| buffer.dims(self.param.var.dims()));
         self.fits(&format!("buffer {k}"), expected, value)?;
         self.param.state.set(k, value)
     }
 
-    /// Numbers kept beside the buffers, in the order of [`Rule::numbers`](crate::Rule::numbers).
+    /// The numbers kept for this parameter, in the order of [`Rule::numbers`](crate::Rule::numbers).
     pub fn numbers_mut(&mut self) -> &mut [f64] {
         &mut self.param.numbers
     }
 
-    /// Says that the direction is `u`: what [`Rule::directions`](crate::Rule::directions) does last, for every parameter.
+    /// Sets the direction to `u`. [`Rule::directions`](crate::Rule::directions) calls it for every parameter.
     ///
     /// # Errors
-    /// [`Error::State`] where `u` is not of the parameter's shape; those of candle.
+    /// [`Error::State`] if `u` does not have the parameter's shape; errors of candle.
     pub fn set_direction(&mut self, u: &Tensor) -> Result<()> {
         self.fits("direction", Some(self.param.var.dims()), u)?;
         self.param.state.set(self.param.buffers.len(), u)

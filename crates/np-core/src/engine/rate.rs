@@ -10,10 +10,10 @@ use crate::engine::rule::Rule;
 use crate::error::{Result, check};
 
 impl<R: Rule> Driver<R> {
-    /// Sets η, from the next step on.
+    /// Sets η from the next step on.
     ///
     /// # Errors
-    /// [`crate::Error::Config`] for one that the optimizer would not have been built with; the old one stays then.
+    /// [`crate::Error::Config`] if it is out of range; η is unchanged then.
     pub fn try_set_learning_rate(&mut self, lr: f64) -> Result<()> {
         let mut rule = self.rule.clone();
         rule.set_learning_rate(lr);
@@ -22,16 +22,16 @@ impl<R: Rule> Driver<R> {
         Ok(())
     }
 
-    /// η with the schedule's factor: what the next step takes, before groups and controller.
+    /// η times the schedule's factor: the η of the next step, before the factors of groups and controller.
     pub fn effective_lr(&self) -> f64 {
         let epochs = self.epochs.map_or(f64::INFINITY, |n| n as f64);
         self.rule.learning_rate() * self.options.schedule.factor(self.position.unwrap_or(0.0), epochs)
     }
 
-    /// Moves the schedule to `position`: epochs done, fractions allowed. [`Driver::begin_epoch`] moves it to the epoch's start; a schedule by
-    /// steps calls this before each.
+    /// Sets the schedule's position: the number of epochs done, fractions allowed. [`Driver::begin_epoch`] sets it to the start of the epoch. For
+    /// a schedule that changes with every step, call this before each step.
     ///
-    /// One that is negative or no finite number changes nothing, and is an error of the next step.
+    /// A position that is negative or not finite changes nothing, and the next step returns the error.
     pub fn set_position(&mut self, position: f64) {
         let known = placed("position", position);
         if known.is_ok() {
@@ -40,10 +40,11 @@ impl<R: Rule> Driver<R> {
         self.refuse(known);
     }
 
-    /// Says that epoch `epoch` (from 1) of `epochs` begins, and resets the diagnostics. Warm-up, phases and the schedules of
-    /// formulations go by it; a training that never calls this stays in epoch 1. Where gradients are accumulated, call [`Driver::flush`] first.
+    /// Declares that epoch `epoch` (from 1) of `epochs` begins: sets the position to its start and resets the diagnostics. NeuroPlastic's
+    /// warm-up, phases and residual schedules depend on the epoch; a training that never calls this stays in epoch 1. Call [`Driver::flush`] first if
+    /// gradients are accumulated.
     ///
-    /// An epoch 0, one beyond the last, or one of 0, changes nothing, and is an error of the next step.
+    /// Unless 1 ≤ `epoch` ≤ `epochs`, nothing changes, and the next step returns the error.
     pub fn begin_epoch(&mut self, epoch: usize, epochs: usize) {
         let known = check(epoch > 0, "epoch", "a number ≥ 1", epoch);
         let known = known.and_then(|()| check(epochs > 0, "epochs", "a number ≥ 1", epochs));
@@ -57,7 +58,7 @@ impl<R: Rule> Driver<R> {
         self.refuse(known);
     }
 
-    /// Diagnostics since [`Driver::begin_epoch`], by name; empty for optimizers that keep none.
+    /// Diagnostics since the last [`Driver::begin_epoch`], by name. Of the optimizers of this crate only NeuroPlastic has any.
     pub fn diagnostics(&self) -> BTreeMap<String, f64> {
         R::diagnostics(&self.memory)
     }

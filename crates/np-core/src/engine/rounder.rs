@@ -1,4 +1,4 @@
-//! How parameters in half precision are rounded after a step: so that what is too small for their eight or eleven bits is not lost.
+//! Rounding of half-precision parameters after a step: to nearest, stochastic or compensated.
 
 use candle_core::{DType, Tensor};
 use half::{bf16, f16};

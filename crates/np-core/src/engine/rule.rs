@@ -1,4 +1,4 @@
-//! What the driver asks of an optimizer, and what it tells it.
+//! The interface between the driver and the arithmetic of an optimizer.
 
 use std::collections::BTreeMap;
 
@@ -17,16 +17,17 @@ use crate::error::Result;
 
 /// The arithmetic of one optimizer: a struct of its hyper-parameters that can take a step.
 ///
-/// The driver has done everything else by then: found the gradients, checked them, counted the step. An optimizer that treats every
-/// element alike implements [`crate::Elementwise`] instead, in some forty lines, and gets this for nothing.
+/// Before it calls a rule, the driver finds, checks and clips the gradients and counts the step. An optimizer that treats every element alike
+/// implements [`crate::Elementwise`] instead, in about forty lines; this trait is then implemented for it.
 pub trait Rule: HyperParameters {
-    /// What is kept from step to step beside the saved state: scratch memory, sums of diagnostics. Not saved.
+    /// What is kept from step to step beside buffers and numbers, such as sums of diagnostics. Saved only as far as [`Rule::shared`] and
+    /// [`Rule::pieces`] return it.
     type Memory: Default + Send + 'static;
 
-    /// [`HyperParameters::validate`], and whether the rule itself is sound.
+    /// `Ok` if [`HyperParameters::validate`] is, and if the rule itself is consistent.
     ///
     /// # Errors
-    /// [`crate::Error::Config`] names the first setting that is out of range.
+    /// [`crate::Error::Config`] for the first setting out of range.
     fn check(&self) -> Result<()> {
         self.validate()
     }
@@ -34,29 +35,29 @@ pub trait Rule: HyperParameters {
     /// The tensors of state kept for a parameter of shape `shape`.
     fn buffers(&self, shape: &[usize]) -> Vec<Buffer>;
 
-    /// Numbers of state kept for each parameter, by name, with what they are before the first step.
+    /// Numbers of state kept for each parameter beside the buffers: name, and value before the first step.
     fn numbers(&self) -> &'static [(&'static str, f64)] {
         &[]
     }
 
-    /// Whether the state holds squares of gradients. Those that overflow are then found with the numbers that are not finite, where
-    /// [`crate::NonFinite`] has these looked for.
+    /// Whether the state holds squares of gradients. If so, and if [`crate::NonFinite`] is `Error` or `Skip`, gradients whose squares overflow are
+    /// treated as gradients that are not finite.
     fn keeps_squares(&self) -> bool {
         false
     }
 
-    /// The same of a parameter of shape `shape`: [`Rule::keeps_squares`], where a rule does not treat parameters differently.
+    /// Whether the state of a parameter of shape `shape` holds squares of its gradients. [`Rule::keeps_squares`] by default.
     fn keeps_squares_of(&self, _shape: &[usize]) -> bool {
         self.keeps_squares()
     }
 
-    /// How many tensors of scratch memory a parameter needs in a step, beside its buffers. They are not saved.
+    /// Number of scratch tensors of the parameter's shape that a step needs beside its buffers. They are kept from step to step and not saved.
     fn scratch(&self) -> usize {
         1
     }
 
-    /// Updates the state of `work`'s parameters, which have a gradient and are in model order, and writes the direction u of each to its
-    /// first scratch. Returns what to do with each: θ ← keep·θ − factor·u. The parameters themselves do not change.
+    /// Updates the state of the parameters in `work`, which have a gradient and are in model order, and sets the direction u of each
+    /// ([`ParamStep::set_direction`]). Returns the scalars of each update, θ ← keep·θ − factor·u. The parameters themselves do not change.
     ///
     /// # Errors
     /// Those of candle's operations, and [`crate::Error::NoEpochs`] where a setting needs the number of epochs.
@@ -72,17 +73,18 @@ pub trait Rule: HyperParameters {
         apply_all(work, &applies, Seeing::Nothing).map(|_| ())
     }
 
-    /// A parameter's first step as an [expression](crate::traced), for rules that treat every element alike; `None` for others.
+    /// A parameter's first step as an [expression](crate::traced), for [`crate::Elementwise`] optimizers; `None` for others.
     fn trace(&self, _outcome: Outcome) -> Option<Traced> {
         None
     }
 
-    /// Whether steps on a CUDA device clip gradients by their norm themselves, there: the norm is then not known on the host, and not in the step's report.
+    /// Whether steps that are kernel launches on a CUDA device compute the gradient norm and clip by it on the device. The host, and so the step's report, does
+    /// not know the norm then.
     fn clips_on_device(&self) -> bool {
         false
     }
 
-    /// The average that stands for the parameter in evaluation, from the parameter and its buffers; none for most optimizers.
+    /// The averaged weights for evaluation, from the parameter `theta` and its buffers. `None` for optimizers without an average, as by default.
     ///
     /// # Errors
     /// Those of candle's operations.
@@ -90,12 +92,12 @@ pub trait Rule: HyperParameters {
         Ok(None)
     }
 
-    /// Name of the buffer that averages gradients: what a hybrid modulates whose target is the momentum. None if there is none.
+    /// Name of the buffer that averages gradients, which a hybrid with target `momentum` modulates. `None` if there is none, as by default.
     fn momentum(&self) -> Option<&'static str> {
         None
     }
 
-    /// Numbers of state that belong to no parameter, by name.
+    /// Numbers of state that all parameters share, by name, to be saved.
     ///
     /// # Errors
     /// Those of copying from a device.
@@ -103,36 +105,38 @@ pub trait Rule: HyperParameters {
         Ok(vec![])
     }
 
-    /// Takes over what [`Rule::shared`] gave, in its order.
+    /// Loads the numbers that [`Rule::shared`] returned, in the same order.
     fn load_shared(&self, _memory: &mut Self::Memory, _values: &[f64]) {}
 
-    /// Vectors of state that run over several parameters, cut into one piece a parameter; `sizes` are the numbers of elements of all parameters.
+    /// Vectors of state over several parameters, to be saved: cut into one piece for each parameter. `sizes` are the numbers of elements of all
+    /// parameters, in model order.
     fn pieces(&self, _memory: &Self::Memory, _sizes: &[usize]) -> Vec<Piece> {
         vec![]
     }
 
-    /// What is kept from step to step, with the vectors that [`Rule::pieces`] gave; none for rules that keep no such vectors.
+    /// A memory with the vectors that [`Rule::pieces`] returned; `None` for rules without such vectors, as by default.
     ///
     /// # Errors
-    /// [`crate::Error::State`] names the piece that is missing or does not fit.
+    /// [`crate::Error::State`] for a piece that is missing or does not fit.
     fn load_pieces(&self, _pieces: &mut Pieces<'_>) -> Result<Option<Self::Memory>> {
         Ok(None)
     }
 
-    /// Whether the step before found nothing left to do: a stopping criterion was met. Only optimizers that have some say so.
+    /// Whether the last step met a stopping criterion. `false` for optimizers that have none, as by default.
     fn converged(&self, _memory: &Self::Memory) -> bool {
         false
     }
 
-    /// What a step needs: gradients, for most.
+    /// What a step needs; gradients by default.
     fn step_input(&self) -> StepInput {
         StepInput::Gradients
     }
 
-    /// A step that evaluates the loss as often as it wants to, for rules whose [`Rule::step_input`] is a closure; never called for others.
+    /// A step that evaluates `closure` as often as it needs. Called only for rules whose [`Rule::step_input`] is [`StepInput::Closure`].
     ///
     /// # Errors
-    /// Those of the closure, [`crate::Error::Config`] for options that a search cannot have, [`crate::Error::Gradient`] where there is no way down.
+    /// Those of the closure; [`crate::Error::Config`] for options that a search cannot be used with; [`crate::Error::Gradient`] for a loss or
+    /// gradients that are not finite.
     fn search(
         &self,
         _from: &mut Search<'_>,
@@ -142,13 +146,13 @@ pub trait Rule: HyperParameters {
         Err(candle_core::Error::Msg(format!("{} has no line search", Self::KIND)).into())
     }
 
-    /// Whether a step on the CPU gives the same bits on every x86-64 CPU with AVX2 and FMA. Most do. Those that decompose matrices do not: the `faer` crate
-    /// blocks decompositions by the caches it finds, and sums in as many lanes as the CPU has.
+    /// Whether a step on the CPU gives the same bits on every x86-64 CPU with AVX2 and FMA, as it does by default. Rules that decompose matrices are not
+    /// portable: the blocks and sums of the `faer` crate depend on the CPU's caches and instruction set.
     fn portable(&self) -> bool {
         true
     }
 
-    /// Takes records of what the layers saw of the batch whose gradients the next step will be given. Nothing, for most.
+    /// Stores the layers' records of the batch whose gradients the next step will be given. Does nothing by default.
     ///
     /// # Errors
     /// [`crate::Error::Parameter`] for a record that fits no parameter.
@@ -156,7 +160,7 @@ pub trait Rule: HyperParameters {
         Ok(())
     }
 
-    /// The gradients of this call were added to those of the calls before: so is what was observed with them.
+    /// Called when the gradients of a call have been accumulated: the records observed with them are to be accumulated too.
     ///
     /// # Errors
     /// Those of candle's operations.
@@ -164,10 +168,11 @@ pub trait Rule: HyperParameters {
         Ok(())
     }
 
-    /// The gradients of this call were refused or skipped, and with `all` those accumulated before it: what was observed with them is forgotten.
+    /// Called when the gradients of a call, and with `all` those accumulated before it, were refused or skipped: the records observed with them are
+    /// to be discarded.
     fn gradients_refused(_memory: &mut Self::Memory, _all: bool) {}
 
-    /// Forgets the diagnostics of the epoch before.
+    /// Resets the diagnostics at the start of an epoch.
     fn reset_diagnostics(_memory: &mut Self::Memory) {}
 
     /// Diagnostics of the epoch so far, by name; empty for most optimizers.
@@ -176,26 +181,26 @@ pub trait Rule: HyperParameters {
     }
 }
 
-/// Where in the training a step is taken.
+/// The position of a step in the training, and how it is computed.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct StepContext {
     /// Epoch e, from 1.
     pub epoch: usize,
-    /// Total number of epochs E, where it was said.
+    /// Total number of epochs E; `None` before [`Driver::begin_epoch`](crate::Driver::begin_epoch).
     pub epochs: Option<usize>,
-    /// Number of parameter tensors of the model, with gradient or not: layer groups go by position among them.
+    /// Number of the optimizer's parameters, whether they have a gradient or not. Layer groups go by position among them.
     pub tensors: usize,
-    /// Whether diagnostics are wanted.
+    /// Whether diagnostics are to be collected.
     pub diagnostics: bool,
     /// How the step is computed.
     pub backend: Backend,
 }
 
 impl StepContext {
-    /// p = e/E, the share of training done at the end of this epoch.
+    /// p = e/E, the share of the training done at the end of this epoch. `key` is the setting that needs it, for the error.
     ///
     /// # Errors
-    /// [`crate::Error::NoEpochs`] for `key` where E is not known.
+    /// [`crate::Error::NoEpochs`] with `key` if E is not known.
     pub fn progress(&self, key: &str) -> Result<f64> {
         match self.epochs {
             Some(epochs) if epochs > 0 => Ok(self.epoch as f64 / epochs as f64),

@@ -1,4 +1,4 @@
-//! What an optimizer has to remember to go on as if it had never stopped.
+//! Saving and loading the state of an optimizer.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -40,7 +40,7 @@ struct Loaded {
 }
 
 impl<R: Rule> Driver<R> {
-    /// What this optimizer has to remember; a copy, on the CPU. While averaged weights are selected the trained ones are in it as well.
+    /// A copy of the optimizer's state on the CPU. While averaged weights are selected, it contains the trained weights as well.
     ///
     /// # Errors
     /// Those of candle.
@@ -91,12 +91,13 @@ impl<R: Rule> Driver<R> {
         self.params.iter().map(|param| param.var.elem_count()).collect()
     }
 
-    /// Takes over what [`Driver::state`] gave for parameters of the same names and configuration. If that was while averaged weights were selected, the trained
-    /// ones are put into the parameters: load the parameters first. If others have taken their place by the next step, that step is an error.
+    /// Loads `state`, which [`Driver::state`] returned for parameters of the same names and the same configuration. Load the parameters first: if
+    /// the state was saved while averaged weights were selected, this puts the trained weights into the parameters. The next step returns an error
+    /// if the parameters hold other weights by then.
     ///
     /// # Errors
-    /// [`Error::State`] names what does not fit: the kind, an entry that is missing, of another shape or type, out of range, or unknown.
-    /// [`Error::Parameter`] while averaged weights are selected. Nothing has changed then.
+    /// [`Error::State`] for another kind of optimizer, or for an entry that is missing, unknown, out of range, or of another shape or type.
+    /// [`Error::Parameter`] while averaged weights are selected. After an error nothing has changed.
     pub fn load_state(&mut self, state: &OptimizerState) -> Result<()> {
         if state.kind != R::KIND {
             return Err(bad("optimizer", R::KIND, state.kind.clone()));

@@ -1,5 +1,4 @@
-//! Operations on tensors with the outcome that [`crate::Float`]'s have on numbers, not-a-number included: what candle's maximum and
-//! minimum make of it depends on the device.
+//! Operations on tensors that treat NaN as the operations of [`crate::Number`] do. In candle's maximum and minimum this depends on the device.
 
 use candle_core::{Result, Tensor};
 

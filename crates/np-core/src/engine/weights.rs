@@ -9,21 +9,23 @@ use crate::error::Result;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Weights {
-    /// Those that steps change.
+    /// The weights that steps change. The default.
     #[default]
     Trained,
-    /// Their average, for optimizers that keep one: what is evaluated and shipped.
+    /// Their average, for optimizers that keep one. Evaluate and ship these.
     Averaged,
 }
 
 impl<R: Rule> Driver<R> {
-    /// Puts what is to be evaluated, or what is to be trained, into the parameters.
+    /// Puts the averaged weights into the parameters, for evaluation, or the trained weights back, before the next step.
     ///
-    /// Some optimizers (schedule-free, averaged SGD) evaluate an average of the weights that they train with. For all others this does
-    /// nothing. The weights that are trained are kept aside meanwhile, and come back to the bit; [`Driver::state`] has them as well.
+    /// Some optimizers (schedule-free AdamW and SGD, averaged SGD) keep an average of the weights for evaluation. For all others this does nothing. While the
+    /// average is in the parameters, the trained weights are kept aside; they come back bit by bit, and [`Driver::state`] saves them. A step taken
+    /// while the average is in the parameters is an error.
     ///
     /// # Errors
-    /// [`crate::Error::Parameter`] where other weights have taken the place of the trained ones that [`Driver::load_state`] put there; errors of candle.
+    /// [`crate::Error::Parameter`] if the parameters have been changed since [`Driver::load_state`] put the trained weights into them; errors of
+    /// candle.
     pub fn use_weights(&mut self, weights: Weights) -> Result<()> {
         for param in &mut self.params {
             match weights {

@@ -1,5 +1,5 @@
-//! The base optimizer of a hybrid: two that the method's kernels compute themselves, as the published code has them, and every other
-//! optimizer of this crate.
+//! The base optimizer of a hybrid: AdamW and SGD with momentum, which NeuroPlastic's own kernels compute as in the published code, and the
+//! other optimizers of this crate.
 
 use std::fmt;
 
@@ -24,38 +24,39 @@ use crate::optim::adam::{self, AdamWConfig};
 use crate::optim::sgd::{self, SgdConfig};
 use candle_core::DType;
 
-/// The base optimizer of a hybrid.
+/// The base optimizer of a hybrid: gives the direction b, and the average of gradients μ where it keeps one.
 ///
-/// Written as its name and settings: `adamw`, `{sgd_momentum: {momentum: 0.8}}`, `{lion: {beta1: 0.95}}`.
+/// In files it is a name, or a map of the name to its settings: `adamw`, `{sgd_momentum: {momentum: 0.8}}`, `{lion: {beta1: 0.95}}`. η and wd are
+/// those of the hybrid.
 #[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub enum Base {
-    /// b = m̂/(√v̂ + ε), μ = m̂; weight decay decoupled.
+    /// AdamW: b = m̂/(√v̂ + ε), μ = m̂; decoupled weight decay.
     Adamw(BaseAdamw),
-    /// B ← momentum·B + (g + wd·θ); b = μ = B; weight decay inside the gradient and nowhere else.
+    /// SGD: B ← momentum·B + (g + wd·θ); b = μ = B; coupled weight decay.
     SgdMomentum(BaseSgd),
-    /// Any other optimizer of this crate whose steps need gradients alone, which those of K-FAC and L-BFGS do not. b is its direction, with whatever it scales η by; μ its average of gradients, where it has
-    /// one; weight decay enters as it does there. η and wd are the hybrid's: its own `lr` must be left at its default, and its own
-    /// `weight_decay` is not looked at.
+    /// Any other optimizer of this crate but K-FAC and L-BFGS, whose steps need more than gradients. b is its direction, including factors such
+    /// as a trust ratio; μ is its average of gradients, if it keeps one; weight decay enters as it does in that optimizer. Its own `lr` must be left at
+    /// its default, and its own `weight_decay` is ignored.
     Other(Box<BaseConfig>),
 }
 
 hyper_parameters! {
     /// AdamW as a base: its learning rate and weight decay are NeuroPlastic's.
     pub struct BaseAdamw {
-        /// β₁, in [0, 1). Default 0.9.
+        /// β₁, decay of the first moment, in [0, 1). Default 0.9 (published code).
         pub beta1: f64 = 0.9, fraction;
-        /// β₂, in [0, 1). Default 0.999.
+        /// β₂, decay of the second moment, in [0, 1). Default 0.999 (published code).
         pub beta2: f64 = 0.999, fraction;
-        /// ε > 0. Default 10⁻⁸.
+        /// ε, added to √v̂, > 0. Default 10⁻⁸ (published code).
         pub eps: f64 = 1e-8, positive;
     }
 }
 
 hyper_parameters! {
-    /// SGD with momentum as a base.
+    /// SGD with momentum as a base: its learning rate and weight decay are NeuroPlastic's.
     pub struct BaseSgd {
-        /// In [0, 1]. Default 0.9.
+        /// Decay of the momentum, in [0, 1]. Default 0.9 (published code).
         pub momentum: f64 = 0.9, unit;
     }
 }

@@ -8,18 +8,18 @@ use crate::engine::rule::StepContext;
 use crate::error::{check, not_negative, positive};
 
 hyper_parameters! {
-    /// How signals become a coefficient.
+    /// How the signals become the coefficient α.
     ///
     /// ```text
     /// α_g = clip(ĝ, α_min, α_max)                           gradient-only
     /// α_f = clip(w_a â + w_g ĝ + w_m m̂, α_min, α_max)       full
     /// α   = α_g + ρ_e · s · (α_f − α_g)                     used; not clipped again
-    /// ρ_e = clip((e − 1) / W, 0, 1)                          warm-up gate; 1 when W = 0, 0 in gradient-only mode
+    /// ρ_e = clip((e − 1) / W, 0, 1)                          warm-up in epoch e; 1 if W = 0, 0 with `gradient_only`
     /// ```
     ///
-    /// With s above 1, α may leave the bounds; that is how the published results were made.
+    /// With s above 1, α may leave its bounds. The published results were made this way.
     pub struct Coefficient {
-        /// Which coefficient is used: `full`, of all three signals, or `gradient_only`, α = α_g. Default `full`.
+        /// Which coefficient is used: `full`, from all three signals, or `gradient_only`, α = α_g. Default `full`.
         pub rule: RuleKind = RuleKind::Full;
         /// α_min > 0. Default 0.2 (paper).
         pub min: f64 = 0.2, positive;
@@ -29,9 +29,10 @@ hyper_parameters! {
         pub scale: f64 = 1.0, not_negative;
         /// W, epochs over which the full rule is faded in. Default 0 (published code; its tuned value is 2).
         pub warmup_epochs: f64 = 0.0, not_negative;
-        /// Whether each `element` has its own coefficient, or all of a `tensor` one. Default `element` (paper).
+        /// Whether each `element` has its own coefficient, or a whole `tensor` shares one. Default `element` (paper).
         pub granularity: Granularity = Granularity::Element;
-        /// Share of α_max − α_min within which α counts as near a bound; a matter of diagnostics alone. Default 0.05 (published code).
+        /// Distance from a bound within which the diagnostics count α as near it, as a share of α_max − α_min, in [0, 0.5]. Does not affect the
+        /// update. Default 0.05 (published code).
         pub saturation_threshold: f64 = 0.05;
     }
     check |config| {
@@ -41,32 +42,32 @@ hyper_parameters! {
     }
 }
 
-/// The full rule or its ablation.
+/// Which signals the coefficient is computed from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum RuleKind {
-    /// All three signals.
+    /// All three signals. The default.
     #[default]
     Full,
     /// The gradient signal alone: α = α_g.
     GradientOnly,
 }
 
-/// What shares a coefficient.
+/// Whether each element has a coefficient of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Granularity {
-    /// Nothing: a coefficient an element.
+    /// Each element has its own. The default.
     #[default]
     Element,
-    /// A whole tensor: the mean of the signals over the tensor, then clipped ("scalar modulation").
+    /// All elements of a tensor share one, from the means of the signals over the tensor ("scalar modulation").
     Tensor,
 }
 
 impl Coefficient {
-    /// ρ_e, the warm-up gate.
+    /// ρ_e, the warm-up factor of the full rule in the context's epoch, in [0, 1].
     #[must_use]
     pub fn gate(&self, cx: &StepContext) -> f64 {
         match self.rule {

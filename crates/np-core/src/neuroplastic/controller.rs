@@ -1,4 +1,4 @@
-//! The learning-rate controller: plasticity changes the step size of a whole group.
+//! The learning-rate controller: multiplies η of all tensors, or of a layer group, by a factor that depends on the coefficients.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,16 +7,18 @@ use crate::engine::number::Number;
 use crate::error::{check, not_negative, positive};
 
 hyper_parameters! {
-    /// A controller of the learning rate.
+    /// A controller of the learning rate: η is multiplied by c.
     ///
     /// ```text
-    /// ζ = mean( log( max(α, ε) / max(α_g, ε) ) )       signal of a tensor; 0 if not finite, 0 in gradient-only mode
-    /// c = clip(1 + k ζ̄, low, high)                     ζ̄: plain mean of ζ over the group's tensors with a gradient
+    /// ζ = mean( log( max(α, ε) / max(α_g, ε) ) )       signal of a tensor; 0 if not finite, 0 with `gradient_only`
+    /// c = clip(1 + k ζ̄, low, high)                     ζ̄: unweighted mean of ζ over the group's tensors with a gradient
     /// η_eff = η · c
     /// ```
+    ///
+    /// ε is [`Signals::eps`](super::Signals::eps).
     pub struct Controller {
-        /// What shares a multiplier: all tensors (`global`), those of each group of layers (`layerwise`), or those of the classifier alone
-        /// (`classifier_only`). Default `global`.
+        /// Which tensors share a multiplier c: all (`global`), those of each layer group (`layerwise`), or those of the classifier, while all
+        /// others have c = 1 (`classifier_only`). Default `global`.
         pub mode: ControllerMode = ControllerMode::Global;
         /// k ≥ 0, how strongly the signal acts. Default 0.1 (published code).
         pub strength: f64 = 0.1, not_negative;
@@ -28,17 +30,17 @@ hyper_parameters! {
     check |config| { check(config.high.is_finite() && config.high >= config.low, "high", "a number ≥ `controller.low`", config.high) }
 }
 
-/// What shares a multiplier.
+/// Which tensors share a multiplier of the learning rate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum ControllerMode {
-    /// All tensors.
+    /// All tensors. The default.
     #[default]
     Global,
-    /// The tensors of stem, early blocks, late blocks, classifier, each for themselves.
+    /// The tensors of each layer group: stem, early blocks, late blocks, classifier.
     Layerwise,
-    /// The classifier; the multiplier of all others is 1.
+    /// The tensors of the classifier; the multiplier of all others is 1.
     ClassifierOnly,
 }
 

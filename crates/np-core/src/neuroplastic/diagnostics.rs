@@ -1,4 +1,4 @@
-//! Diagnostics: what an epoch's steps did, summed over steps and tensors.
+//! Diagnostics: statistics of an epoch, summed over steps and tensors.
 //!
 //! They are a list of totals. A tensor's step has a number for each ([`Seen`]), in whatever numbers are computed with: on a device, totals are added up there.
 
@@ -123,7 +123,7 @@ impl<N: Number> Seen<N> {
     }
 }
 
-/// The sums since the epoch began. Kept by the driver, read by [`crate::Driver::diagnostics`].
+/// Sums over all steps since the epoch began. [`crate::Driver::diagnostics`] gives them by name.
 #[derive(Debug, Clone)]
 pub struct Diagnostics {
     totals: [f64; TOTALS],

@@ -1,4 +1,5 @@
-//! What the passes do with an element, and, by the loops of `kernels`, with a block. What the scalar arithmetic has made for a tensor is in its row of numbers.
+//! The formulas of the passes: for one element, and for a block by the loops of `kernels`. They read the results of the scalar arithmetic from the
+//! tensor's row of numbers.
 
 use np_cuda::table::BUFFERS;
 

@@ -15,27 +15,32 @@ tagged! {
     /// | formulation | update |
     /// |---|---|
     /// | direct | u = α ⊙ g |
-    /// | bounded residual | u = g + d, d = (α − 1) ⊙ g, held to ‖d‖ ≤ r‖g‖ |
-    /// | orthogonal residual | u = g + d, d along the part of (α − α_g) ⊙ g orthogonal to g |
-    /// | hybrid | u = b + d, b the direction of a base optimizer, any of this crate, d its modulation by α − 1 |
+    /// | bounded residual | u = g + d, where d = (α − 1) ⊙ g, scaled so that ‖d‖ ≤ r‖g‖ |
+    /// | orthogonal residual | u = g + d, where d is along the part of (α − α_g) ⊙ g that is orthogonal to g |
+    /// | hybrid | u = b + d, where b is the direction of a base optimizer and d its modulation by α − 1 |
     ///
-    /// The first three take weight decay as `decay` says, with the strength of [`super::NeuroPlasticConfig::weight_decay`]; a hybrid takes it as its base does.
+    /// The strength of weight decay is [`super::NeuroPlasticConfig::weight_decay`]. The first three formulations apply it as their field `decay`
+    /// says, a hybrid as its base does.
     #[derive(Debug, Clone, PartialEq)]
     #[non_exhaustive]
     pub enum Formulation {
         /// u = α ⊙ g. The default.
         Direct(Direct),
-        /// The gradient, and a bounded residual.
+        /// The gradient plus a bounded residual.
         BoundedResidual(BoundedResidual),
-        /// The gradient, and a residual orthogonal to it.
+        /// The gradient plus a residual orthogonal to it.
         OrthogonalResidual(OrthogonalResidual),
-        /// A base optimizer, modulated.
+        /// The direction of a base optimizer plus its modulation.
         Hybrid(Hybrid),
     }
 }
 
 hyper_parameters! {
-    /// u = α ⊙ g.
+    /// The gradient scaled by the coefficient.
+    ///
+    /// ```text
+    /// u = α ⊙ g
+    /// ```
     pub struct Direct {
         /// Where weight decay enters, `coupled` or `decoupled`. Default coupled.
         pub decay: DecayKind = DecayKind::Coupled;
@@ -43,6 +48,8 @@ hyper_parameters! {
 }
 
 hyper_parameters! {
+    /// The gradient plus a residual whose norm is bounded by a share r of the gradient's.
+    ///
     /// ```text
     /// d = (α − 1) ⊙ g;  if ‖d‖ > r‖g‖:  d ← d · r‖g‖/(‖d‖ + 10⁻¹²);  u = g + d
     /// ```
@@ -55,21 +62,23 @@ hyper_parameters! {
 }
 
 hyper_parameters! {
+    /// The gradient plus a residual orthogonal to it, whose norm is bounded by a share r of the gradient's.
+    ///
     /// ```text
     /// q = (α − α_g) ⊙ g;   if Σg² ≤ ε:  d = 0
     /// o = q − [Σ(q⊙g)/(Σg² + ε)] g;   matched norm, and ‖o‖ > ε:  o ← o · ‖g‖/(‖o‖ + ε)
     /// d = λ κ o;   if ‖d‖ > r‖g‖:  d ← d · r‖g‖/(‖d‖ + ε);   u = g + d
     /// ```
     ///
-    /// Elements of q and o that are not finite become 0.
+    /// ε is [`Signals::eps`](super::Signals::eps). Elements of q and o that are not finite become 0.
     pub struct OrthogonalResidual {
-        /// λ ≥ 0. Default 0.1 (published code).
+        /// λ ≥ 0, scale of the residual. Default 0.1 (published code).
         pub strength: f64 = 0.1, not_negative;
         /// r > 0, largest ‖d‖/‖g‖. Default 0.5 (published code).
         pub max_ratio: f64 = 0.5, positive;
-        /// What o is scaled to: its own norm (`raw`) or the gradient's (`match_gradient`). Default `raw`.
+        /// The norm that o has before λ and κ: its own (`raw`) or the gradient's (`match_gradient`). Default `raw`.
         pub norm: ResidualNorm = ResidualNorm::default();
-        /// κ over the training: `constant`, `{late: p₀}` or `cosine`. Default `constant`.
+        /// κ as a function of the share of the training done: `constant`, `{late: p₀}` or `cosine`. Default `constant`.
         pub schedule: ResidualSchedule = ResidualSchedule::default();
         /// Where weight decay enters, `coupled` or `decoupled`. Default coupled.
         pub decay: DecayKind = DecayKind::Coupled;
@@ -80,27 +89,28 @@ hyper_parameters! {
     }
 }
 
-/// The norm that the orthogonal residual is brought to before λ.
+/// The norm that the orthogonal residual is scaled to before λ and κ.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum ResidualNorm {
-    /// Its own.
+    /// Its own: no scaling. The default.
     #[default]
     Raw,
-    /// The gradient's.
+    /// The gradient's norm.
     MatchGradient,
 }
 
-/// κ as a function of the share of training done, p = e/E.
+/// κ as a function of the share of the training done, p = e/E in epoch e of E. All but `Constant` need the number of epochs
+/// ([`Driver::begin_epoch`](crate::Driver::begin_epoch)).
 #[derive(Debug, Clone, Copy, PartialEq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum ResidualSchedule {
-    /// κ = 1.
+    /// κ = 1. The default.
     #[default]
     Constant,
-    /// κ = 0 up to p₀ (default of the published code: 0.3), then rising to 1: min((p − p₀)/(1 − p₀), 1).
+    /// κ = 0 up to p₀, then linear to 1: κ = min((p − p₀)/(1 − p₀), 1). The published code's default for p₀ is 0.3.
     Late(
         /// p₀, in [0, 1).
         f64,
@@ -110,24 +120,28 @@ pub enum ResidualSchedule {
 }
 
 hyper_parameters! {
+    /// The direction b of a base optimizer plus its modulation by the coefficient, whose norm is bounded by a share r of ‖b‖.
+    ///
     /// ```text
-    /// z = α − 1;  γ = strength · phase · scope
-    /// d = γ z ⊙ t,   t = b  |  μ  |  (clip(‖θ‖/(‖b‖ + 10⁻¹²), 0.5, 1.5) − 1) b
+    /// z = α − 1;  γ = strength in the tensors of `scope` and the epochs of `phase`, else 0
+    /// gain:         d = γ z ⊙ b
+    /// momentum:     d = γ z ⊙ μ                                              μ: the base's average of gradients
+    /// trust ratio:  d = γ z ⊙ (clip(‖θ‖/(‖b‖ + 10⁻¹²), 0.5, 1.5) − 1) b
     /// if ‖d‖ > r‖b‖:  d ← d · r‖b‖/(‖d‖ + 10⁻¹²);   u = b + d
     /// ```
     ///
-    /// The stabilizer comes after: with its defaults ‖u‖ is 1 at most a tensor, and so smaller than b of most bases. See
-    /// [`NeuroPlasticConfig::hybrid`](super::NeuroPlasticConfig::hybrid).
+    /// The stabilizer comes after this. With its defaults ‖u‖ is at most 1 for each tensor, which is less than most bases' ‖b‖.
+    /// [`NeuroPlasticConfig::hybrid`](super::NeuroPlasticConfig::hybrid) configures a hybrid without it.
     pub struct Hybrid {
-        /// The optimizer that gives b and μ: `adamw`, `sgd_momentum`, or another by name, whose learning rate is the hybrid's. Default AdamW.
+        /// The optimizer that gives b and μ: `adamw`, `sgd_momentum`, or another one by name. It uses the hybrid's learning rate. Default `adamw`.
         pub base: Base = Base::Adamw(BaseAdamw::default());
         /// What is modulated: `gain`, `momentum` or `trust_ratio`. Default `gain`.
         pub target: Target = Target::default();
-        /// The tensors that are modulated: `all`, `conv_only`, `classifier_only`, `early_blocks` or `late_blocks`. Default all.
+        /// The tensors that are modulated: `all`, `conv_only`, `classifier_only`, `early_blocks` or `late_blocks`. Default `all`.
         pub scope: Scope = Scope::default();
-        /// The part of the training in which they are: `full`, `early`, `middle` or `late`. Default full.
+        /// The part of the training with modulation: `full`, `early`, `middle` or `late`. Default `full`.
         pub phase: Phase = Phase::default();
-        /// Strength ≥ 0; with 0 the hybrid is its base optimizer, stabilised. Default 0.15 (published code).
+        /// Strength of the modulation, ≥ 0; with 0, u = b. Default 0.15 (published code).
         pub strength: f64 = 0.15, not_negative;
         /// r ≥ 0, largest ‖d‖/‖b‖. Default 0.25 (published code).
         pub max_ratio: f64 = 0.25, not_negative;
@@ -145,21 +159,22 @@ hyper_parameters! {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Target {
-    /// The base update b.
+    /// The base's direction b. The default.
     #[default]
     Gain,
-    /// The base's momentum μ.
+    /// The base's average of gradients, μ. An error for a base that keeps none.
     Momentum,
-    /// b by how far its trust ratio is from 1.
+    /// b, times the difference of its clipped trust ratio ‖θ‖/‖b‖ from 1.
     TrustRatio,
 }
 
-/// When a hybrid modulates, by p = e/E.
+/// When a hybrid modulates, by the share of the training done, p = e/E in epoch e of E. All but `Full` need the number of epochs
+/// ([`Driver::begin_epoch`](crate::Driver::begin_epoch)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Phase {
-    /// Always.
+    /// Always. The default.
     #[default]
     Full,
     /// p ≤ 0.3.
@@ -205,7 +220,7 @@ impl Phase {
 }
 
 impl Formulation {
-    /// Where weight decay enters.
+    /// Where NeuroPlastic itself applies weight decay. [`DecayKind::Coupled`] for a hybrid with any base but `adamw`, whose base applies it.
     #[must_use]
     pub fn decay(&self) -> DecayKind {
         match self {

@@ -1,5 +1,5 @@
-//! Layer groups: which part of the network a tensor belongs to, by its position in the model's order, as in the paper, or as a group of the
-//! options names it.
+//! Layer groups: which part of the network a tensor belongs to. Its position in model order decides, as in the paper, unless a parameter group
+//! names the part.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,13 +7,13 @@ use crate::config::plasticity::{Layer, Third};
 
 /// The part of the network that a hybrid modulates.
 ///
-/// With n tensors in model order, the last two (weight and bias of the final layer) are the classifier, and c = n − 2. A tensor whose
-/// [`Layer`] an option names belongs to that and to no other.
+/// Of n tensors in model order, indexed from 0, the last two (weight and bias of the output layer) are the classifier, and c = n − 2. A tensor
+/// whose [`Layer`] is set by a parameter group belongs to that layer only, wherever it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Scope {
-    /// Every tensor.
+    /// Every tensor. The default.
     #[default]
     All,
     /// Tensors with four dimensions.

@@ -1,7 +1,7 @@
-//! NeuroPlastic: traces → signals → coefficient → formulation → controller → stabiliser, each in a file of its own.
+//! NeuroPlastic: traces → signals → coefficient → formulation → controller → stabiliser. Each stage is a struct of settings in a file of its own.
 //!
-//! A step (`step`) is a few passes over all tensors (`formulas`), with the scalar arithmetic of the method between them (`scalars`). It is written once, for the
-//! CPU, tensor operations and launches.
+//! A step (`step`) is a few passes over the elements of all tensors (`formulas`), with scalar arithmetic between them (`scalars`). It is
+//! written once, for the CPU, for tensor operations and for CUDA kernels.
 
 pub(crate) mod base;
 pub(crate) mod coefficient;
@@ -48,24 +48,24 @@ use crate::engine::traced::Outcome;
 use crate::error::{Result, not_negative};
 
 optimizer! {
-    /// NeuroPlastic: a gradient step scaled, element by element, by a plasticity coefficient of three normalised signals, and held steady
-    /// by a homeostatic stabiliser.
+    /// NeuroPlastic: a gradient step that is scaled element by element by a plasticity coefficient α, computed from three normalised signals,
+    /// and whose size a homeostatic stabiliser bounds.
     ///
     /// ```text
     /// a ← 0.95 a + 0.05 |g|     m ← 0.9 m + 0.1 g     v ← 0.99 v + 0.01 g²
     /// α_g = clip(ĝ, α_min, α_max)     α_f = clip(w_a â + w_g ĝ + w_m m̂, α_min, α_max)     x̂ = x / (mean(x) + ε)
-    /// α = α_g + ρ s (α_f − α_g)
+    /// α = α_g + ρ s (α_f − α_g)              ρ: warm-up, see `coefficient`
     /// u = α ⊙ g                              (direct; see `formulation` for the others)
     /// u ← u · min(1, U/‖u‖)                  norm clip
     /// θ ← θ − η G u                          G: a gain near 1, see `stabilizer`
     /// ```
     ///
-    /// The norm clip is on by default, and a base's direction may be far longer than 1 (AdamW's is about √n for n elements): a hybrid then takes
-    /// smaller steps than its base at the same η. With `stabilizer: off` it takes its base's.
+    /// The norm clip is on by default, with U = 1. The direction of a hybrid's base may be far longer (AdamW's is about √n for n elements), so
+    /// that a hybrid takes smaller steps than its base at the same η. With `stabilizer: off` its steps are as large as the base's.
     ///
-    /// Where this departs from the paper, it follows the published code, whose trajectories it reproduces: the momentum and variance have no
+    /// Where this departs from the paper, it follows the published code and reproduces its trajectories: the momentum and variance have no
     /// bias correction, α may leave its bounds when s exceeds 1, and the warm-up ρ is counted in epochs.
-    /// Signals, norms and means are those of one tensor. A tensor without a gradient is left untouched.
+    /// Signals, norms and means are computed for each tensor separately. A tensor without a gradient is left untouched.
     ///
     /// Reference: *NeuroPlastic: A Plasticity-Modulated Optimizer for Biologically Inspired Learning Dynamics*, 2026.
     ///
@@ -87,7 +87,8 @@ optimizer! {
     /// # }
     /// ```
     ///
-    /// [`Driver::begin_epoch`] counts the warm-up's epochs. [`NeuroPlasticConfig::hybrid`] makes a hybrid of its base's step size.
+    /// Call [`Driver::begin_epoch`] at the start of every epoch if warm-up, phases or schedules are set. [`NeuroPlasticConfig::hybrid`] configures
+    /// a hybrid whose steps are as large as its base's.
     pub type NeuroPlastic = Driver<NeuroPlasticConfig>;
     "traces" => Traces;
     "signals" => Signals;
@@ -109,18 +110,18 @@ hyper_parameters! {
         pub lr: f64 = 0.1, not_negative;
         /// wd, strength of weight decay, ≥ 0; the formulation says where it enters. Default 0 (published code).
         pub weight_decay: f64 = 0.0, not_negative;
-        /// The running averages.
+        /// The running averages that the signals are computed from.
         pub traces: Traces = Traces::default();
-        /// What α is made of.
+        /// Weights and normalisation of the three signals that α is computed from.
         pub signals: Signals = Signals::default();
-        /// How signals become α.
+        /// How the signals become α: bounds, scale, warm-up.
         pub coefficient: Coefficient = Coefficient::default();
-        /// How α enters the update: `direct`, `bounded_residual`, `orthogonal_residual`, or `hybrid` of another optimizer. Default `direct`. The
-        /// stabilizer's norm clip holds a hybrid's steps, too: `stabilizer: off` leaves them the size that its base gives them.
+        /// How α enters the update: `direct`, `bounded_residual`, `orthogonal_residual`, or `hybrid` with another optimizer as its base. Default
+        /// `direct`. The stabilizer's norm clip also limits a hybrid's steps; with `stabilizer: off` they are as large as the base's.
         pub formulation: Formulation = Formulation::default();
-        /// A controller of the learning rate, if any: `{mode: global}`, `layerwise` or `classifier_only`. Default `null`: none.
+        /// A controller that multiplies the learning rate, `{mode: global}`, `{mode: layerwise}` or `{mode: classifier_only}`. Default `null`: none.
         pub controller: Option<Controller> = None;
-        /// How large an update may be.
+        /// Limits on the size of an update: norm clip and RMS gain.
         pub stabilizer: Stabilizer = Stabilizer::default();
     }
     check |config| {
@@ -134,8 +135,8 @@ hyper_parameters! {
 }
 
 impl NeuroPlasticConfig {
-    /// A hybrid of `base` whose steps are of the size that the base gives them: no norm clip and no gain, and η the base's
-    /// default. Weight decay is 0 unless it is set. With strength 0 it is the base, to the bit.
+    /// A hybrid of `base` whose steps are as large as the base's own: without norm clip and gain, and with the base's default η. Weight decay
+    /// is 0, also where the base's default is not. With `strength` 0 the steps are those of the base, bit by bit.
     ///
     /// ```
     /// use np_core::neuroplastic::Base;
@@ -151,7 +152,7 @@ impl NeuroPlasticConfig {
     }
 }
 
-/// What is kept from step to step beside the state.
+/// What NeuroPlastic keeps from step to step beside its saved state.
 #[derive(Debug, Default)]
 pub struct Memory {
     /// The totals of the diagnostics, and what launches keep.

@@ -1,4 +1,4 @@
-//! What the passes of a step give and take. The scalar arithmetic between them is in `scalars`.
+//! The inputs and results of the passes of a step.
 
 use super::coefficient::{Alpha, Means};
 use crate::engine::number::Number;

@@ -1,4 +1,5 @@
-//! The scalar arithmetic of a tensor's step, between the passes over its elements: one text, for the host's numbers, and for a device's, where it is recorded.
+//! The scalar arithmetic of a tensor's step, between the passes over its elements. Generic over the number type: computed on the host, recorded for
+//! a device.
 
 use super::base::{Base, BaseScalars};
 use super::coefficient::Alpha;

@@ -1,4 +1,4 @@
-//! Signals: what the plasticity coefficient is made of, and how much of each.
+//! Signals: the inputs of the plasticity coefficient, their weights and normalisation.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,17 +13,18 @@ hyper_parameters! {
     /// ĝ = N(|g|)     â = N(a)     m̂ = N(|m| / (√v + ε))
     /// ```
     ///
-    /// With weight 0 a signal is switched off: `activity: 0` is the paper's "no activity", `memory: 0` its "no memory".
+    /// g is the gradient; a, m and v are the [`Traces`](super::Traces). Weight 0 disables a signal: `activity: 0` is the paper's ablation "no
+    /// activity", `memory: 0` its "no memory". The weights must sum to 1.
     pub struct Signals {
         /// w_a, weight of the activity trace, ≥ 0. Default 0.4 (paper).
         pub activity: f64 = 0.4, not_negative;
         /// w_g, weight of the gradient, ≥ 0. Default 0.4 (paper).
         pub gradient: f64 = 0.4, not_negative;
-        /// w_m, weight of the Adam-like memory, ≥ 0. Default 0.2 (paper). The three weights sum to 1.
+        /// w_m, weight of the memory signal |m|/(√v + ε), ≥ 0. Default 0.2 (paper).
         pub memory: f64 = 0.2, not_negative;
-        /// What each signal is divided by: its `mean` over the tensor, or `none`. Default `mean` (paper).
+        /// Whether each signal is divided by its `mean` over the tensor, or not (`none`). Default `mean` (paper).
         pub normalization: Normalization = Normalization::Mean;
-        /// ε in the means and under the memory's division, > 0. Default 10⁻⁸ (published code).
+        /// ε, added to the means and to √v, > 0. Default 10⁻⁸ (published code).
         pub eps: f64 = 1e-8, positive;
     }
     check |signals| {
@@ -37,10 +38,10 @@ hyper_parameters! {
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Normalization {
-    /// Its own mean over the tensor, plus ε.
+    /// Its own mean over the tensor, plus ε. The default.
     #[default]
     Mean,
-    /// Nothing: an ablation. |g| and a are then of the gradient's own size, mostly far below α_min.
+    /// Nothing (an ablation). |g| and a then have the gradient's magnitude, which is usually far below α_min.
     None,
 }
 

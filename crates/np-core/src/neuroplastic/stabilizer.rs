@@ -1,4 +1,4 @@
-//! The homeostatic stabiliser: how large an update may be.
+//! The homeostatic stabiliser: limits on the size of an update.
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ use crate::engine::number::Number;
 use crate::error::{Result, check, not_negative, positive};
 
 hyper_parameters! {
-    /// Norm clip, then RMS gain; either can be switched off (`null`), which is an ablation.
+    /// A clip of each tensor's update norm, then a gain that depends on its root mean square. `null` disables either.
     ///
     /// ```text
     /// n = ‖u‖;   if n > U:  u ← u · U/(n + ε)
@@ -20,21 +20,21 @@ hyper_parameters! {
     /// θ ← θ − η_eff · G · u
     /// ```
     ///
-    /// With the default τ the gain stays within a few 10⁻⁴ of 1: the norm clip does the work. `off` in place of settings is neither
-    /// of the two.
+    /// With the defaults the gain differs from 1 by 0.01 at most, and usually by far less: the norm clip has the main effect. The name `off` in
+    /// place of a map of settings disables both.
     #[serde(remote = "Self")]
     pub struct Stabilizer {
-        /// U > 0, largest norm of a tensor's update, before η. Default 1 (paper); `null`: no clip.
+        /// U > 0, largest norm of a tensor's update u, before η; `null`: no clip. Default 1 (paper).
         pub max_update_norm: Option<f64> = Some(1.0);
-        /// The gain G; `null`: G = 1. Default on (published code).
+        /// Settings of the gain G; `null`: G = 1. Default on (published code).
         pub rms_gain: Option<RmsGain> = Some(RmsGain::default());
-        /// ε > 0. Default 10⁻⁸ (published code).
+        /// ε > 0, added to the norm in the clip and under the root in the gain. Default 10⁻⁸ (published code).
         pub eps: f64 = 1e-8, positive;
     }
 }
 
 hyper_parameters! {
-    /// The gain that draws the root mean square of an update towards a target.
+    /// The gain G of the [`Stabilizer`], which moves the root mean square of a tensor's update towards a target.
     pub struct RmsGain {
         /// R > 0, target root mean square. Default 0.02 (published code).
         pub target: f64 = 0.02, positive;
@@ -46,13 +46,14 @@ hyper_parameters! {
 }
 
 hyper_parameters! {
-    /// A factor for each third of the model's tensors, by position.
+    /// ℓ, a factor on the target for each third of the model's n tensors. A tensor's third is that of its index from 0 in model order, unless a
+    /// group names another ([`NeuroPlasticGroup`](crate::NeuroPlasticGroup)).
     pub struct LayerScale {
-        /// Index < ⌈n/3⌉.
+        /// ℓ where index < ⌈n/3⌉, > 0. Default 1 (published code).
         pub early: f64 = 1.0, positive;
-        /// ⌈n/3⌉ ≤ index < ⌈2n/3⌉.
+        /// ℓ where ⌈n/3⌉ ≤ index < ⌈2n/3⌉, > 0. Default 1 (published code).
         pub middle: f64 = 1.0, positive;
-        /// Index ≥ ⌈2n/3⌉.
+        /// ℓ where index ≥ ⌈2n/3⌉, > 0. Default 1 (published code).
         pub late: f64 = 1.0, positive;
     }
 }
@@ -86,7 +87,7 @@ impl<'de> Deserialize<'de> for Stabilizer {
 }
 
 impl Stabilizer {
-    /// No clip and no gain: u is used as it is.
+    /// Neither clip nor gain: u is used as it is. `off` in files.
     #[must_use]
     pub fn off() -> Self {
         Self { max_update_norm: None, rms_gain: None, ..Self::default() }

@@ -1,4 +1,4 @@
-//! AdaBelief: Adam that divides by how far gradients stray from their average.
+//! AdaBelief: Adam with the variance of the gradient around its average in place of the second moment.
 
 use crate::config::decay::{Decay, DecayKind};
 use crate::engine::driver::Driver;
@@ -8,7 +8,8 @@ use crate::error::{fraction, not_negative, positive};
 use crate::optim::average::{Average, correction};
 
 optimizer! {
-    /// AdaBelief: large steps where a gradient is what its average said, small ones where it is not.
+    /// AdaBelief: Adam with the squared deviation of the gradient from its average in place of g². Steps are large where gradients agree with
+    /// their average, and small where they deviate from it.
     ///
     /// ```text
     /// m ← β₁ m + (1 − β₁) g                    m̂ = m / (1 − β₁ᵗ)
@@ -16,8 +17,8 @@ optimizer! {
     /// θ ← (1 − η wd) θ − η m̂ / (√ŝ + ε)
     /// ```
     ///
-    /// ε is added to s in every step, and adds up there, as in the paper's listing. As the package `pytorch_optimizer` (4.1), with its defaults, of
-    /// which ε = 10⁻¹⁶ is the authors' too; without its rectified and AMSGrad forms. Reference: Zhuang et al. 2020.
+    /// ε is added to s in every step, and so accumulates there, as in the paper's listing. As `AdaBelief` of the package `pytorch_optimizer` (4.1), with its
+    /// defaults; its rectified and AMSGrad variants are not implemented. Reference: Zhuang et al. 2020.
     ///
     /// ```
     /// # fn main() -> np_core::Result<()> {
@@ -44,7 +45,7 @@ optimizer! {
         pub eps: f64 = 1e-16, positive;
         /// wd, weight decay, ≥ 0. Default 0 (`pytorch_optimizer`).
         pub weight_decay: f64 = 0.0, not_negative;
-        /// Where weight decay enters. Default decoupled (`pytorch_optimizer`).
+        /// Where weight decay enters, `coupled` or `decoupled`. Default decoupled (`pytorch_optimizer`).
         pub decay: DecayKind = DecayKind::Decoupled;
     }
 }

@@ -1,4 +1,4 @@
-//! Adadelta: steps of the size that the last steps had.
+//! Adadelta: step sizes from a running average of past steps.
 
 use crate::config::decay::{Decay, DecayKind};
 use crate::engine::driver::Driver;
@@ -8,7 +8,7 @@ use crate::error::{fraction, not_negative, positive};
 use crate::optim::average::Average;
 
 optimizer! {
-    /// Adadelta: gradients over their root mean square, times the root mean square of the steps so far.
+    /// Adadelta: the gradient divided by its running root mean square, times the running root mean square of past steps.
     ///
     /// ```text
     /// g ← g + wd·θ          (decoupled decay: θ ← (1 − η wd) θ beside the step instead, with the η of the step)
@@ -18,8 +18,8 @@ optimizer! {
     /// θ ← θ − η u
     /// ```
     ///
-    /// The first steps are of size √ε, and grow from there: ε is what a learning rate is elsewhere. As `torch.optim.Adadelta`, with its
-    /// defaults. Reference: Zeiler 2012, which has no η.
+    /// The first step has a size of about 3√ε with the default ρ, and later ones grow from there: ε takes the role of a learning rate. As
+    /// `torch.optim.Adadelta`, with its defaults. Reference: Zeiler 2012, which has no η.
     ///
     /// ```
     /// # fn main() -> np_core::Result<()> {
@@ -36,7 +36,7 @@ optimizer! {
 
     /// Hyper-parameters of [`Adadelta`].
     pub struct AdadeltaConfig = "adadelta" {
-        /// η, what the step is scaled by, ≥ 0. Default 1 (PyTorch).
+        /// η, scale of the step, ≥ 0. Default 1 (PyTorch).
         pub lr: f64 = 1.0, not_negative;
         /// ρ, decay of both averages, in [0, 1). Default 0.9 (PyTorch).
         pub rho: f64 = 0.9, fraction;

@@ -1,4 +1,4 @@
-//! Adafactor: the second moment of a matrix kept as two vectors.
+//! Adafactor: Adam's second moment of a matrix, stored as two vectors.
 
 use crate::config::decay::Decay;
 use crate::engine::apply::Apply;
@@ -16,8 +16,8 @@ use crate::error::{Result, not_negative, not_positive, one_or_more, optional, po
 use candle_core::{D, DType, Tensor};
 
 optimizer! {
-    /// Adafactor: Adam's division by a second moment of which only the means over rows and over columns are kept. The step size is relative to the
-    /// parameter's own size, and the root mean square of an update is held to d.
+    /// Adafactor: division by the root of a second moment, of which only the means over rows and over columns are kept. The step size is relative
+    /// to the size of the parameter, and the root mean square of an update is at most d.
     ///
     /// ```text
     /// β = 1 − t^decay                ρ = min(η, 1/√t)                α = ρ · max(ε₂, RMS(θ))
@@ -27,8 +27,9 @@ optimizer! {
     /// θ ← (1 − η wd) θ − α u / max(1, RMS(u)/d)
     /// ```
     ///
-    /// Rows and columns are the last two dimensions; of a convolution's weight each kernel is such a matrix. As `torch.optim.Adafactor`, with its defaults.
-    /// Half-precision parameters take single precision's ε₁, since they are computed in it; PyTorch takes their own. There is no first moment.
+    /// RMS is the root mean square. Rows and columns are the last two dimensions, so that in a convolution's weight each kernel is a matrix. As
+    /// `torch.optim.Adafactor`, with its defaults and, like it, without a first moment. The default ε₁ of half-precision parameters is that of single
+    /// precision, in which they are computed; PyTorch's is that of the parameter's own type.
     /// Reference: Shazeer and Stern 2018.
     ///
     /// ```
@@ -47,11 +48,11 @@ optimizer! {
     pub struct AdafactorConfig = "adafactor" {
         /// η, largest relative step size, ≥ 0. Default 0.01 (PyTorch).
         pub lr: f64 = 0.01, not_negative;
-        /// Exponent of t in 1 − β, ≤ 0: how fast the averages lengthen. Default −0.8 (PyTorch).
+        /// Exponent of t in 1 − β, ≤ 0: the averages extend over more steps as t grows. Default −0.8 (PyTorch).
         pub beta2_decay: f64 = -0.8, not_positive;
-        /// ε₁ > 0, smallest root of V. Default `null`: the distance from 1 to the next number (PyTorch).
+        /// ε₁ > 0, lower bound of √V and of mean(R); taken as at least 1.1·10⁻¹⁹. Default `null`: the machine epsilon (PyTorch).
         pub eps1: Option<f64> = None, optional(positive);
-        /// ε₂ ≥ 0, smallest size that a parameter counts for. Default 10⁻³ (PyTorch).
+        /// ε₂ ≥ 0, lower bound of RMS(θ) in the step size. Default 10⁻³ (PyTorch).
         pub eps2: f64 = 1e-3, not_negative;
         /// d ≥ 1, largest root mean square of an update. Default 1 (PyTorch).
         pub clip_threshold: f64 = 1.0, one_or_more;

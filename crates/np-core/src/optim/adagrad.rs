@@ -34,7 +34,7 @@ optimizer! {
     pub struct AdagradConfig = "adagrad" {
         /// η, step size, ≥ 0. Default 10⁻² (PyTorch).
         pub lr: f64 = 1e-2, not_negative;
-        /// γ, how fast η falls beside that, ≥ 0. Default 0 (PyTorch).
+        /// γ, additional decay of η with the tensor's step count, ≥ 0. Default 0 (PyTorch).
         pub lr_decay: f64 = 0.0, not_negative;
         /// s before the first step, ≥ 0. Default 0 (PyTorch).
         pub initial_sum: f64 = 0.0, not_negative;

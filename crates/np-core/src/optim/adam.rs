@@ -1,4 +1,4 @@
-//! Adam and AdamW: one arithmetic, two kinds of weight decay.
+//! Adam and AdamW: the same formula with two kinds of weight decay.
 
 use crate::config::decay::Decay;
 use crate::engine::buffer::Buffer;

@@ -1,4 +1,4 @@
-//! Adamax: Adam with the largest gradient in place of the second moment.
+//! Adamax: Adam with a decaying maximum of |g| in place of the second moment.
 
 use crate::config::decay::{Decay, DecayKind};
 use crate::engine::driver::Driver;
@@ -8,7 +8,7 @@ use crate::error::{fraction, not_negative, positive};
 use crate::optim::average::{Average, correction};
 
 optimizer! {
-    /// Adamax: the first moment over a decaying maximum of |g|.
+    /// Adamax: the first moment divided by a decaying maximum of |g|.
     ///
     /// ```text
     /// g ← g + wd·θ          (decoupled decay: θ ← (1 − η wd) θ beside the step instead, with the η of the step)

@@ -8,7 +8,7 @@ use crate::error::{fraction, not_negative, positive};
 use crate::optim::average::{Average, correction};
 
 optimizer! {
-    /// Adan: Nesterov's momentum rewritten with differences of gradients, over a second moment of both.
+    /// Adan: Nesterov momentum, rewritten with differences of successive gradients, divided by the root of a second moment of gradient and difference.
     ///
     /// ```text
     /// d = g − g′                               (first step of a tensor: 0)
@@ -19,7 +19,8 @@ optimizer! {
     /// g′ ← g
     /// ```
     ///
-    /// The paper's βs are 1 − these. As the package `pytorch_optimizer` (4.1), with its defaults; the clipping of the paper is that of [`Options`](crate::Options). Reference: Xie et al. 2022.
+    /// Each β of the paper is 1 − the β here. As `Adan` of the package `pytorch_optimizer` (4.1), with its defaults. The paper's clipping of gradients is
+    /// the option `clip`. Reference: Xie et al. 2022.
     ///
     /// ```
     /// # fn main() -> np_core::Result<()> {

@@ -8,7 +8,7 @@ use crate::error::{Result, not_negative};
 use candle_core::Tensor;
 
 optimizer! {
-    /// Averaged SGD: descent with a falling step size, and the average of the weights from step t₀ on.
+    /// Averaged SGD: gradient descent with a falling step size, and an average of the weights from step t₀ on for evaluation.
     ///
     /// ```text
     /// g ← g + wd·θ
@@ -17,9 +17,9 @@ optimizer! {
     /// a ← a + (θ − a) / max(1, t − 1 − t₀)
     /// ```
     ///
-    /// The average a stands in the place of θ for evaluation; up to t₀ they are the same. As `torch.optim.ASGD`, with its defaults: its t₀ is
-    /// 10⁶ steps, so set `t0` where the average is wanted. Departures: PyTorch computes ηₜ from the η of the step before, and keeps it and the weight of the
-    /// average in single precision even for double-precision parameters. Reference: Polyak and Juditsky 1992.
+    /// Evaluate with the average a in place of θ; up to step t₀ they are the same. As `torch.optim.ASGD`, with its defaults. Its t₀ is 10⁶
+    /// steps: set `t0` to get an average earlier. Departures: PyTorch computes ηₜ from the η of the step before, and keeps it and the weight of
+    /// the average in single precision even for double-precision parameters. Reference: Polyak and Juditsky 1992.
     ///
     /// ```
     /// # fn main() -> np_core::Result<()> {
@@ -38,20 +38,20 @@ optimizer! {
     /// # }
     /// ```
     ///
-    /// [`Driver::use_weights`] puts the average there.
+    /// [`Driver::use_weights`] puts the average into the parameters.
     pub type Asgd = Driver<AsgdConfig>;
 
     /// Hyper-parameters of [`Asgd`].
     pub struct AsgdConfig = "asgd" {
-        /// η, first step size, ≥ 0. Default 10⁻² (PyTorch).
+        /// η, size of the first step, ≥ 0. Default 10⁻² (PyTorch).
         pub lr: f64 = 1e-2, not_negative;
-        /// λ, decay of weights and of the step size, ≥ 0. Default 10⁻⁴ (PyTorch).
+        /// λ, weight decay and rate of decay of the step size, ≥ 0. Default 10⁻⁴ (PyTorch).
         pub lambda: f64 = 1e-4, not_negative;
-        /// α, power with which the step size falls, ≥ 0. Default 0.75 (PyTorch).
+        /// α, exponent of the decay of the step size, ≥ 0. Default 0.75 (PyTorch).
         pub power: f64 = 0.75, not_negative;
         /// t₀, steps before averaging begins, ≥ 0. Default 10⁶ (PyTorch).
         pub t0: f64 = 1e6, not_negative;
-        /// wd, coupled weight decay beside λ, ≥ 0. Default 0 (PyTorch).
+        /// wd, coupled weight decay in addition to λ, ≥ 0. Default 0 (PyTorch).
         pub weight_decay: f64 = 0.0, not_negative;
     }
 }

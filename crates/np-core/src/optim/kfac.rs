@@ -1,4 +1,4 @@
-//! K-FAC: the gradient, divided by a Kronecker-factored approximation of the Fisher matrix.
+//! K-FAC: the gradient, multiplied by the inverse of a Kronecker-factored approximation of the Fisher matrix.
 
 use std::collections::HashMap;
 
@@ -15,8 +15,8 @@ use crate::error::{Error, Result, at_least_one, fraction, not_negative, optional
 use candle_core::{DType, Device, Tensor};
 
 optimizer! {
-    /// K-FAC: the gradient times an inverse Fisher matrix, approximated layer by layer. Every linear or convolution layer moves along G⁻¹ V A⁻¹, V the gradient of
-    /// its weight and bias together.
+    /// K-FAC: the gradient, multiplied by the inverse of a Fisher matrix that is approximated layer by layer. Every linear or convolutional layer moves along
+    /// G⁻¹ V A⁻¹, where V is the gradient of its weight and bias together.
     ///
     /// ```text
     /// A ← ρ A + (1 − ρ) E[ā āᵀ]       ā: the layer's inputs and a 1          G ← ρ G + (1 − ρ) E[e eᵀ]       e: gradients of its outputs
@@ -25,9 +25,11 @@ optimizer! {
     /// B ← μ B + u                                                  θ ← (1 − η wd) θ − η B
     /// ```
     ///
-    /// The statistics come from what the model's layers saw of the batch. Weight `X.weight` and bias `X.bias` belong together; what has no record (a batch norm, say) moves along its gradient. e are the gradients of the loss itself, not of one with sampled
-    /// labels: the "empirical Fisher". Inverses are found anew every [`update_every`](KfacConfig::update_every) steps, by eigendecomposition in the
-    /// host's memory. Where gradients are accumulated, the mean of the batches' statistics counts. For a convolution the expectations are sums over positions, as in KFC. References: Martens and Grosse 2015; Grosse and Martens 2016.
+    /// The statistics A and G come from records of the layers' inputs and output gradients. `X.weight` and `X.bias` form a layer; parameters without a
+    /// record, such as those of a batch norm, move along their gradient. e are gradients of the loss itself, not of one with sampled labels (the
+    /// "empirical Fisher"). The inverses are computed in the first step and every [`update_every`](KfacConfig::update_every) steps, by
+    /// eigendecomposition on the host. With accumulated gradients, the statistics are the mean over the batches. For a convolution the
+    /// expectations sum over positions, as in KFC. References: Martens and Grosse 2015; Grosse and Martens 2016.
     ///
     /// ```
     /// # fn main() -> np_core::Result<()> {
@@ -43,8 +45,8 @@ optimizer! {
     /// # }
     /// ```
     ///
-    /// Before each step [`Driver::observe`] takes a [`LayerRecord`] of every layer; where gradients are accumulated, those of each call before it. Saved state does not hold the
-    /// records of an accumulation under way.
+    /// Before each call of `step`, pass a [`LayerRecord`] of every layer to [`Driver::observe`]. Saved state does not contain the records of an
+    /// accumulation under way.
     pub type Kfac = Driver<KfacConfig>;
 
     /// Hyper-parameters of [`Kfac`].
@@ -53,15 +55,15 @@ optimizer! {
         pub lr: f64 = 1e-3, not_negative;
         /// μ, momentum, in [0, 1). Default 0.9 (paper).
         pub momentum: f64 = 0.9, fraction;
-        /// ρ, decay of the statistics, in [0, 1); the k-th record weighs at least 1/k. Default 0.95 (paper).
+        /// ρ, decay of the statistics, in [0, 1); the k-th record has a weight of at least 1/k. Default 0.95 (paper).
         pub decay: f64 = 0.95, fraction;
-        /// λ > 0, damping. Default 10⁻³.
+        /// λ > 0, damping. Default 10⁻³ (usual in public implementations).
         pub damping: f64 = 1e-3, positive;
-        /// κ > 0, largest step in the metric of the Fisher matrix; `null`: no limit. Default 10⁻³ (usual).
+        /// κ > 0, upper bound of η² Σ V̂·V over all layers; `null`: no bound. Default 10⁻³ (usual in public implementations).
         pub kl_clip: Option<f64> = Some(1e-3), optional(positive);
         /// wd, decoupled weight decay, ≥ 0. Default 0.
         pub weight_decay: f64 = 0.0, not_negative;
-        /// Steps between two computations of the inverses, ≥ 1. Default 10.
+        /// Steps between two computations of the inverses, ≥ 1. Default 10 (this crate).
         pub update_every: u64 = 10, at_least_one;
     }
 }

@@ -1,4 +1,4 @@
-//! LAMB: Adam's direction at the length of the weights, layer by layer.
+//! LAMB: Adam's direction, scaled to a share of each tensor's norm.
 
 use np_cuda::table::BUFFERS;
 
@@ -18,7 +18,7 @@ use crate::error::{Result, fraction, not_negative, positive};
 use crate::optim::average::{Average, correction};
 
 optimizer! {
-    /// LAMB: each tensor's step has the length of the tensor itself, times η; for large batches.
+    /// LAMB: Adam's direction, scaled so that the norm of each tensor's step is η times the norm of the tensor; for large batches.
     ///
     /// ```text
     /// m ← β₁ m + (1 − β₁) g          v ← β₂ v + (1 − β₂) g²          u = m / (√v + ε)
@@ -27,9 +27,9 @@ optimizer! {
     /// θ ← θ − η r u / (1 − β₁ᵗ)
     /// ```
     ///
-    /// As `Lamb` of the package `pytorch_optimizer` (4.1), with its defaults and its departures from the paper: u itself has no bias correction (its
-    /// length does not matter, ε in it does), yet the first moment's correction multiplies the step, so that the first step is 10 times as long as
-    /// the rest with the default β₁; weight decay stands beside u, not in it; φ = 10 cuts the norm of the weights. Without its options.
+    /// As `Lamb` of the package `pytorch_optimizer` (4.1), with its defaults; its optional variants are not implemented. It departs from the paper, which
+    /// corrects the bias of both moments and adds wd·θ to u: here u has no bias correction, yet the step is divided by 1 − β₁ᵗ, so that with the
+    /// default β₁ the first step is 10 times as long as later ones; weight decay is applied apart from u; and ‖θ‖ counts for at most φ.
     /// Reference: You et al. 2020.
     ///
     /// ```
@@ -46,7 +46,7 @@ optimizer! {
 
     /// Hyper-parameters of [`Lamb`].
     pub struct LambConfig = "lamb" {
-        /// η, length of a step as a share of the weights', ≥ 0. Default 10⁻³ (`pytorch_optimizer`).
+        /// η, norm of a step as a share of the norm of the weights, ≥ 0. Default 10⁻³ (`pytorch_optimizer`).
         pub lr: f64 = 1e-3, not_negative;
         /// β₁, decay of the first moment, in [0, 1). Default 0.9 (paper).
         pub beta1: f64 = 0.9, fraction;
@@ -54,7 +54,7 @@ optimizer! {
         pub beta2: f64 = 0.999, fraction;
         /// ε, added to √v and to ‖u‖, > 0. Default 10⁻⁶ (paper).
         pub eps: f64 = 1e-6, positive;
-        /// φ, most that ‖θ‖ counts for, > 0. Default 10 (`pytorch_optimizer`).
+        /// φ, upper bound of ‖θ‖ in the ratio r, > 0. Default 10 (`pytorch_optimizer`).
         pub max_weight_norm: f64 = 10.0, positive;
         /// wd, decoupled weight decay, ≥ 0. Default 0 (`pytorch_optimizer`).
         pub weight_decay: f64 = 0.0, not_negative;

@@ -1,4 +1,4 @@
-//! LARS: momentum SGD whose gradients are scaled to the weights, layer by layer.
+//! LARS: SGD with momentum whose gradients are scaled to a share of each tensor's norm.
 
 use np_cuda::table::BUFFERS;
 
@@ -17,7 +17,7 @@ use crate::engine::traced::pass::{Pass, Target};
 use crate::error::{Result, check, not_negative, positive, unit};
 
 optimizer! {
-    /// LARS: the gradient of a weight matrix is scaled to a share of the weights' norm before it enters the momentum; for large batches.
+    /// LARS: SGD with momentum, where the gradient of each weight matrix is first scaled to a share of the norm of the weights; for large batches.
     ///
     /// ```text
     /// r = κ ‖θ‖ / (‖g‖ + wd ‖θ‖)              (1 where ‖θ‖ or the denominator is 0)
@@ -26,8 +26,9 @@ optimizer! {
     /// θ ← θ − η u
     /// ```
     ///
-    /// Tensors of one dimension (biases, scales) take r = 1 and no weight decay, that of a group neither. As `LARS` of the package
-    /// `pytorch_optimizer` (4.1), with its defaults; unlike [`Sgd`](crate::Sgd), dampening holds in the first step too. Reference: You, Gitman and Ginsburg 2017.
+    /// Tensors of one dimension (biases, scales) have r = 1 and no weight decay, even if their group sets one. As `LARS` of the package
+    /// `pytorch_optimizer` (4.1), with its defaults. Unlike in [`Sgd`](crate::Sgd), dampening applies in the first step too. Reference: You, Gitman and
+    /// Ginsburg 2017.
     ///
     /// ```
     /// # fn main() -> np_core::Result<()> {
@@ -48,11 +49,11 @@ optimizer! {
         pub lr: f64 = 1e-3, not_negative;
         /// μ, momentum, in [0, 1]. Default 0.9 (paper).
         pub momentum: f64 = 0.9, unit;
-        /// τ, dampening, in [0, 1]: how much less of the gradient enters the momentum. Default 0 (`pytorch_optimizer`).
+        /// τ, dampening, in [0, 1]: the gradient enters the momentum with weight 1 − τ. Default 0 (`pytorch_optimizer`).
         pub dampening: f64 = 0.0, unit;
         /// Nesterov's look-ahead; needs momentum above 0. Default off (`pytorch_optimizer`).
         pub nesterov: bool = false;
-        /// κ, share of the weights' norm that the gradient is scaled to, > 0. Default 10⁻³ (paper).
+        /// κ, norm of the scaled gradient as a share of the norm of the weights, > 0. Default 10⁻³ (paper).
         pub trust: f64 = 1e-3, positive;
         /// wd, coupled weight decay, ≥ 0. Default 0 (`pytorch_optimizer`).
         pub weight_decay: f64 = 0.0, not_negative;

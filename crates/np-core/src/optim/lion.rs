@@ -15,8 +15,8 @@ optimizer! {
     /// θ ← (1 − η wd) θ − η u
     /// ```
     ///
-    /// sign(0) = 0. Since |u| is 1, it wants a learning rate a third to a tenth of AdamW's, and a weight decay as much larger. As in the paper's
-    /// listing, with its defaults. Reference: Chen et al. 2023.
+    /// sign(0) = 0. Because |u| = 1, take a learning rate 3 to 10 times smaller than AdamW's, and a weight decay larger by the same factor. As in the
+    /// paper's listing, with its defaults. Reference: Chen et al. 2023.
     ///
     /// ```
     /// # fn main() -> np_core::Result<()> {

@@ -1,4 +1,4 @@
-//! The optimizers, a file each, and their table, `rows.rs`.
+//! The optimizers, each in a file of its own, and `rows.rs`, the table of all of them.
 
 pub(crate) mod adabelief;
 pub(crate) mod adadelta;
@@ -37,6 +37,8 @@ mod table;
 
 optimizers! {
     config_enum!
-    /// Configuration of any optimizer of this crate but NeuroPlastic, which may have one as the base of a hybrid.
+    /// Configuration of any optimizer of this crate except NeuroPlastic: what a NeuroPlastic hybrid may have as its base.
+    ///
+    /// Serialised as `{name: {fields}}`. Deserialised from that, where omitted fields take their defaults, or from the bare `name`.
     BaseConfig;
 }

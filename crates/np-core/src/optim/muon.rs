@@ -1,4 +1,4 @@
-//! Muon: momentum, made orthogonal.
+//! Muon: steps along the orthogonalised momentum of each matrix.
 
 mod device;
 
@@ -22,7 +22,7 @@ use crate::optim::adam;
 use device::Memory;
 
 optimizer! {
-    /// Muon: every matrix moves along its momentum, brought near to a matrix whose singular values are all 1. What is no matrix is AdamW's.
+    /// Muon: every matrix moves along its momentum, approximately orthogonalised (all singular values brought near 1). All other tensors take AdamW.
     ///
     /// ```text
     /// M ← μ M + (1 − μ) G                       N = μ M + (1 − μ) G with Nesterov, else M
@@ -30,10 +30,13 @@ optimizer! {
     /// θ ← (1 − η wd) θ − η · √max(1, rows/columns) · X
     /// ```
     ///
-    /// The quintic iteration (a, b, c = 3.4445, −4.775, 2.0315) brings singular values between about 0.7 and 1.2, not to 1 exactly. A convolution's weight
-    /// is a matrix of outputs × (inputs · height · width). Vectors, and what a group's [`matrix: off`](crate::Group::matrix) says, take AdamW with
-    /// the settings under [`fallback`](MuonConfig::fallback). As `torch.optim.Muon`, with its defaults, but that PyTorch's refuses what is not a matrix. PyTorch iterates
-    /// in bf16, whatever the parameter, and so does the default here, rounding where PyTorch does; precision `full` does not. Reference: Jordan et al. 2024; Liu et al. 2025 (`match_rms_adamw`).
+    /// The iteration, with a, b, c = 3.4445, −4.775, 2.0315, brings singular values to between about 0.7 and 1.2, not to 1 exactly. A matrix with more rows than
+    /// columns is transposed for it. A convolution's weight is a matrix of outputs × (inputs · height · width). Vectors, and parameters whose group has
+    /// [`matrix: off`](crate::Group::matrix), take AdamW with the settings under [`fallback`](MuonConfig::fallback).
+    ///
+    /// As `torch.optim.Muon`, with its defaults; PyTorch's refuses tensors that are not matrices. PyTorch iterates in bf16 whatever the type of the parameter. The
+    /// default here rounds where PyTorch does; with precision `full` nothing is rounded to bf16. References: Jordan et al. 2024; Liu et al. 2025
+    /// (`match_rms_adamw`).
     ///
     /// ```
     /// # fn main() -> np_core::Result<()> {
@@ -63,16 +66,16 @@ hyper_parameters! {
         pub nesterov: bool = true;
         /// a, b, c of the iteration. Default 3.4445, −4.775, 2.0315 (PyTorch).
         pub coefficients: [f64; 3] = [3.4445, -4.7750, 2.0315];
-        /// Smallest ‖N‖ that is divided by, > 0. Default 10⁻⁷ (PyTorch).
+        /// Lower bound of ‖N‖ in the division, > 0. Default 10⁻⁷ (PyTorch).
         pub eps: f64 = 1e-7, positive;
-        /// Iterations, below 100. Default 5 (PyTorch).
+        /// Number of iterations, below 100. Default 5 (PyTorch).
         pub iterations: usize = 5;
-        /// What η of a matrix is multiplied with: √max(1, rows/columns) (`original`), 0.2 √max(rows, columns) (`match_rms_adamw`) or √(rows/columns)
-        /// (`spectral_unclamped`). Default `original`.
+        /// Factor on η of a matrix: √max(1, rows/columns) (`original`), 0.2 √max(rows, columns) (`match_rms_adamw`) or √(rows/columns)
+        /// (`spectral_unclamped`). Default `original` (PyTorch).
         pub scale: MuonScale = MuonScale::default();
-        /// What the iteration is rounded to, `bf16` or `full`: the type that is computed in. Default `bf16` (PyTorch).
+        /// Precision of the iteration: rounded to `bf16` after every operation, or in the type of the computation (`full`). Default `bf16` (PyTorch).
         pub precision: Precision = Precision::default();
-        /// AdamW for what is no matrix.
+        /// Settings of AdamW for tensors that are not matrices.
         pub fallback: Fallback = Fallback::default();
     }
     check |config| {
@@ -84,42 +87,42 @@ hyper_parameters! {
     }
 }
 
-/// What η of a matrix is multiplied with.
+/// Factor on η of a matrix.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum MuonScale {
-    /// √max(1, rows/columns) (Jordan).
+    /// √max(1, rows/columns) (Jordan et al.). The default.
     #[default]
     Original,
-    /// 0.2 √max(rows, columns): updates as large as AdamW's (Liu et al.).
+    /// 0.2 √max(rows, columns), for updates about as large as AdamW's (Liu et al.).
     MatchRmsAdamw,
     /// √(rows/columns) (Bernstein).
     SpectralUnclamped,
 }
 
-/// What Muon's iteration is rounded to.
+/// Precision of Muon's iteration.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 #[non_exhaustive]
 pub enum Precision {
-    /// Eight bits of mantissa after every operation.
+    /// Rounded to bf16 after every operation. The default.
     #[default]
     Bf16,
-    /// The type that is computed in.
+    /// The type of the computation: `f64` for `f64` parameters, else `f32`.
     Full,
 }
 
 hyper_parameters! {
-    /// AdamW, for what is no matrix.
+    /// Muon's settings of AdamW for tensors that are not matrices. Weight decay is that of [`MuonConfig`].
     pub struct Fallback {
-        /// Its learning rate over η of the matrices, ≥ 0. Default 0.015 (Jordan: 3·10⁻⁴ beside 0.02).
+        /// Learning rate of AdamW divided by η of the matrices, ≥ 0. Default 0.015 (Jordan: 3·10⁻⁴ with η = 0.02).
         pub lr_ratio: f64 = 0.015, not_negative;
-        /// β₁, in [0, 1). Default 0.9 (Jordan).
+        /// β₁, decay of the first moment, in [0, 1). Default 0.9 (Jordan).
         pub beta1: f64 = 0.9, fraction;
-        /// β₂, in [0, 1). Default 0.95 (Jordan).
+        /// β₂, decay of the second moment, in [0, 1). Default 0.95 (Jordan).
         pub beta2: f64 = 0.95, fraction;
-        /// ε > 0. Default 10⁻¹⁰ (Jordan).
+        /// ε, added to √v̂, > 0. Default 10⁻¹⁰ (Jordan).
         pub eps: f64 = 1e-10, positive;
     }
 }

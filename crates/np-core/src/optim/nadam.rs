@@ -1,4 +1,4 @@
-//! NAdam: Adam with Nesterov's look-ahead.
+//! NAdam: Adam with Nesterov momentum.
 
 use crate::config::decay::{Decay, DecayKind};
 use crate::engine::driver::Driver;
@@ -8,9 +8,10 @@ use crate::error::{fraction, not_negative, positive};
 use crate::optim::average::{Average, correction};
 
 optimizer! {
-    /// NAdam: Adam whose step looks ahead along the first moment, with a momentum that warms up.
+    /// NAdam: Adam with Nesterov momentum and a warm-up of the momentum.
     ///
     /// ```text
+    /// g ← g + wd·θ          (decoupled decay: θ ← (1 − η wd) θ beside the step instead, with the η of the step)
     /// μₜ = β₁ (1 − ½ · 0.96^(t ψ))            Πₜ = μ₁ μ₂ … μₜ
     /// m ← β₁ m + (1 − β₁) g                   v ← β₂ v + (1 − β₂) g²
     /// m̄ = (1 − μₜ) g / (1 − Πₜ) + μₜ₊₁ m / (1 − Πₜ μₜ₊₁)
@@ -46,7 +47,7 @@ optimizer! {
         pub momentum_decay: f64 = 4e-3, not_negative;
         /// wd, weight decay, ≥ 0. Default 0 (PyTorch).
         pub weight_decay: f64 = 0.0, not_negative;
-        /// Where weight decay enters. Default coupled (PyTorch).
+        /// Where weight decay enters, `coupled` or `decoupled`. Default coupled (PyTorch).
         pub decay: DecayKind = DecayKind::Coupled;
     }
 }

@@ -1,4 +1,4 @@
-//! Prodigy: Adam that finds its own step size.
+//! Prodigy: Adam with an estimated step size.
 
 use np_cuda::table::BUFFERS;
 
@@ -18,7 +18,7 @@ use crate::error::{Result, fraction, not_negative, one_or_more, optional, positi
 use crate::optim::average::{Average, power};
 
 optimizer! {
-    /// Prodigy: Adam with a step size d η, where d estimates how far the start θ₀ is from a solution.
+    /// Prodigy: Adam with a step size d η, where d estimates the distance from the initial parameters θ₀ to a solution.
     ///
     /// ```text
     /// m ← β₁ m + (1 − β₁) d g                  v ← β₂ v + (1 − β₂) d² g²
@@ -28,9 +28,9 @@ optimizer! {
     /// θ ← (1 − d η b wd) θ − d η b m / (√v + d⁺ ε)
     /// ```
     ///
-    /// Leave η at 1, with a schedule that falls to 0. A parameter's θ₀ is what it was at its first step. Where every gradient has been 0, nothing moves.
-    /// As the package `prodigyopt` (Mishchenko and Defazio's own), with its defaults; k counts the updates. Departures: groups may scale η, and the
-    /// estimate goes by the largest; with β₁ = 0 the gradient is scaled by d, not d⁺. Reference: Mishchenko and Defazio 2023.
+    /// k counts the updates. Leave η at 1, with a schedule that falls to 0. θ₀ is a parameter's value at its first step. Nothing moves while all gradients
+    /// have been 0. As the package `prodigyopt` of the paper's authors, with its defaults. Departures: groups may scale η, and the estimate of d uses the
+    /// largest η of a group; with β₁ = 0 the gradient is scaled by d, not d⁺. Reference: Mishchenko and Defazio 2023.
     ///
     /// ```
     /// # fn main() -> np_core::Result<()> {
@@ -48,7 +48,7 @@ optimizer! {
 
     /// Hyper-parameters of [`Prodigy`].
     pub struct ProdigyConfig = "prodigy" {
-        /// η, what the estimated step size is multiplied with, ≥ 0. Default 1 (`prodigyopt`).
+        /// η, factor on the estimated step size d, ≥ 0. Default 1 (`prodigyopt`).
         pub lr: f64 = 1.0, not_negative;
         /// β₁, decay of the first moment, in [0, 1). Default 0.9 (`prodigyopt`).
         pub beta1: f64 = 0.9, fraction;
@@ -56,17 +56,17 @@ optimizer! {
         pub beta2: f64 = 0.999, fraction;
         /// β₃, decay of the sums that estimate d, in [0, 1). Default `null`: √β₂ (`prodigyopt`).
         pub beta3: Option<f64> = None, optional(fraction);
-        /// ε, added to √v times d, > 0. Default 10⁻⁸ (`prodigyopt`).
+        /// ε > 0; d⁺ ε is added to √v. Default 10⁻⁸ (`prodigyopt`).
         pub eps: f64 = 1e-8, positive;
         /// d₀, first estimate of the distance, > 0. Default 10⁻⁶ (`prodigyopt`).
         pub d0: f64 = 1e-6, positive;
-        /// κ, what the estimate is multiplied with, > 0: the way to tune. Default 1 (`prodigyopt`).
+        /// κ, factor on the estimate d̂, > 0. To change the step size, tune this rather than η. Default 1 (`prodigyopt`).
         pub d_coef: f64 = 1.0, positive;
-        /// γ, most that d is multiplied with in a step, ≥ 1, once it has left d₀. Default `null`: as it will (`prodigyopt`).
+        /// γ ≥ 1, largest factor by which d may grow in a step once it exceeds d₀; `null`: no limit. Default `null` (`prodigyopt`).
         pub growth_rate: Option<f64> = None, optional(one_or_more);
-        /// Adam's bias correction. Default off (`prodigyopt`).
+        /// Whether to apply Adam's bias correction b. Default off (`prodigyopt`).
         pub bias_correction: bool = false;
-        /// Leave η and b out of s: for schedules that begin with a warm-up. Default off (`prodigyopt`).
+        /// Whether to leave η and b out of s, for schedules with a warm-up. Default off (`prodigyopt`).
         pub safeguard_warmup: bool = false;
         /// wd, weight decay, ≥ 0. Default 0 (`prodigyopt`).
         pub weight_decay: f64 = 0.0, not_negative;

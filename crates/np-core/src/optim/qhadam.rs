@@ -1,4 +1,4 @@
-//! QHAdam: Adam whose moments are mixed with the gradient at hand.
+//! QHAdam: Adam whose moments are mixed with the current gradient.
 
 use crate::config::decay::{Decay, DecayKind};
 use crate::engine::driver::Driver;
@@ -8,7 +8,7 @@ use crate::error::{fraction, not_negative, positive, unit};
 use crate::optim::average::{Average, correction};
 
 optimizer! {
-    /// QHAdam, quasi-hyperbolic Adam: numerator and denominator are Adam's, each mixed with what the gradient at hand would give.
+    /// QHAdam, quasi-hyperbolic Adam: Adam with m̂ replaced by a mixture of m̂ and the current g, and v̂ by a mixture of v̂ and g².
     ///
     /// ```text
     /// g ← g + wd·θ          (decoupled decay: θ ← (1 − η wd) θ beside the step instead)
@@ -17,8 +17,8 @@ optimizer! {
     /// θ ← θ − η u
     /// ```
     ///
-    /// With ν₁ = ν₂ = 1 it is Adam; with ν₁ = β₁ and ν₂ = 1 nearly NAdam. As `pytorch_optimizer.QHAdam` and the authors' `qhoptim`, but for the default of ν₁, which is 1 there. Reference: Ma and Yarats
-    /// 2019, *Quasi-hyperbolic momentum and Adam for deep learning*.
+    /// With ν₁ = ν₂ = 1 it is Adam; with ν₁ = β₁ and ν₂ = 1 nearly NAdam. As `QHAdam` of the package `pytorch_optimizer` and the authors' `qhoptim`, except
+    /// for the default of ν₁, which is 1 there. Reference: Ma and Yarats 2019, *Quasi-hyperbolic momentum and Adam for deep learning*.
     ///
     /// ```
     /// # fn main() -> np_core::Result<()> {
@@ -40,7 +40,7 @@ optimizer! {
         pub beta1: f64 = 0.9, fraction;
         /// β₂, decay of the second moment, in [0, 1). Default 0.999 (`pytorch_optimizer`).
         pub beta2: f64 = 0.999, fraction;
-        /// ν₁, share of m̂ in the numerator, in [0, 1]. Default 0.7, without which this would be Adam.
+        /// ν₁, share of m̂ in the numerator, in [0, 1]. Default 0.7 (this crate; with `pytorch_optimizer`'s 1, QHAdam is Adam).
         pub nu1: f64 = 0.7, unit;
         /// ν₂, share of v̂ in the denominator, in [0, 1]. Default 1 (`pytorch_optimizer`).
         pub nu2: f64 = 1.0, unit;

@@ -1,4 +1,4 @@
-//! RAdam: Adam whose adaptive step waits until its variance is known.
+//! RAdam: Adam that starts with momentum steps until the second moment has a bounded variance.
 
 use crate::config::decay::{Decay, DecayKind};
 use crate::engine::driver::Driver;
@@ -8,9 +8,10 @@ use crate::error::{fraction, not_negative, positive};
 use crate::optim::average::{Average, correction};
 
 optimizer! {
-    /// RAdam: momentum alone in the first steps, then Adam with a factor r that grows to 1 as the second moment has seen more gradients.
+    /// RAdam: steps of momentum alone at first, then Adam's steps times a factor r that rises to 1 as more gradients enter the second moment.
     ///
     /// ```text
+    /// g ← g + wd·θ          (decoupled decay: θ ← (1 − η wd) θ beside the step instead, with the η of the step)
     /// m ← β₁ m + (1 − β₁) g          m̂ = m / (1 − β₁ᵗ)
     /// v ← β₂ v + (1 − β₂) g²
     /// ρ∞ = 2/(1 − β₂) − 1            ρₜ = ρ∞ − 2 t β₂ᵗ / (1 − β₂ᵗ)
@@ -19,8 +20,8 @@ optimizer! {
     ///          r² = (ρₜ − 4)(ρₜ − 2) ρ∞ / ((ρ∞ − 4)(ρ∞ − 2) ρₜ)
     /// ```
     ///
-    /// With the default β₂ the first 5 steps are momentum's. As `torch.optim.RAdam`, with its defaults; ε is added to √v before the correction, as
-    /// there. Reference: Liu et al. 2020.
+    /// With the default β₂ the first 5 steps are steps of momentum. As `torch.optim.RAdam`, with its defaults; as there, ε is added to √v before the
+    /// bias correction. Reference: Liu et al. 2020.
     ///
     /// ```
     /// # fn main() -> np_core::Result<()> {
@@ -47,7 +48,7 @@ optimizer! {
         pub eps: f64 = 1e-8, positive;
         /// wd, weight decay, ≥ 0. Default 0 (PyTorch).
         pub weight_decay: f64 = 0.0, not_negative;
-        /// Where weight decay enters. Default coupled (PyTorch).
+        /// Where weight decay enters, `coupled` or `decoupled`. Default coupled (PyTorch).
         pub decay: DecayKind = DecayKind::Coupled;
     }
 }

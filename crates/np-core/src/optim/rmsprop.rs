@@ -1,4 +1,4 @@
-//! RMSprop: gradients over their root mean square.
+//! RMSprop: gradients divided by their running root mean square.
 
 use crate::config::decay::{Decay, DecayKind};
 use crate::engine::buffer::Buffer;
@@ -9,7 +9,7 @@ use crate::error::{fraction, not_negative, positive};
 use crate::optim::average::Average;
 
 optimizer! {
-    /// RMSprop: gradients divided by a running root mean square, with momentum if wanted.
+    /// RMSprop: the gradient divided by its running root mean square, optionally centred and with momentum.
     ///
     /// ```text
     /// g ← g + wd·θ          (decoupled decay: θ ← (1 − η wd) θ beside the step instead, with the η of the step)
@@ -20,7 +20,7 @@ optimizer! {
     /// θ ← θ − η u
     /// ```
     ///
-    /// As `torch.optim.RMSprop`, with its defaults. Departure: PyTorch takes √(v − a²) as it comes, which is not a number where rounding makes the
+    /// As `torch.optim.RMSprop`, with its defaults. Departure: PyTorch does not bound v − a² by 0, and its root is NaN where rounding makes the
     /// difference negative (gradients that hardly vary). References: Tieleman and Hinton 2012; Graves 2013 (centred).
     ///
     /// ```
@@ -46,7 +46,7 @@ optimizer! {
         pub eps: f64 = 1e-8, positive;
         /// μ, momentum of the steps, in [0, 1). Default 0 (PyTorch).
         pub momentum: f64 = 0.0, fraction;
-        /// Divide by an estimate of the standard deviation, not of the root mean square. Default off (PyTorch).
+        /// Whether to divide by an estimate of the gradient's standard deviation instead of its root mean square. Default off (PyTorch).
         pub centered: bool = false;
         /// wd, weight decay, ≥ 0. Default 0 (PyTorch).
         pub weight_decay: f64 = 0.0, not_negative;

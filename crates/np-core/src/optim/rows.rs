@@ -1,10 +1,12 @@
-//! The table of optimizers, a row each, in the order in which they are shown.
+//! The table of optimizers: a row for each, in the order in which they are shown.
 //!
-//! A row has the type, its kind in files, and where its configuration is; its name in figures and the number of its family there; and what a table says: what it is, its state in
-//! numbers a parameter, when to use it, whose it is. The enums of configurations, the crate's re-exports, the tables of README and documentation, and the looks of figures are made of it; the
-//! last two by a crate that takes in this file alone.
+//! A row has the optimizer's type, its name in files, and the path and name of its configuration; then its label in figures and the number of its
+//! family; then, for tables, its title, its state in numbers for each element of a parameter, when to use it, and the reference.
+//!
+//! The enums of configurations, the crate's re-exports, the tables in the documentation and the styles of figures are generated from this table. xtask,
+//! which makes the last two, includes this file alone.
 
-/// Hands the table of optimizers to the macro that makes something of it, after what it is given to begin with.
+/// Calls the macro `$make` with `$first` and then the table of optimizers.
 macro_rules! optimizers {
     ($make:ident! $($first:tt)*) => {
         $make! {

@@ -1,4 +1,4 @@
-//! Rprop: steps whose size adapts to whether the gradient's sign has changed.
+//! Rprop: step sizes that adapt to changes of the gradient's sign.
 
 use crate::config::decay::Decay;
 use crate::engine::buffer::Buffer;
@@ -8,7 +8,7 @@ use crate::engine::number::Number;
 use crate::error::{check, not_negative, open_fraction, positive};
 
 optimizer! {
-    /// Rprop: every element has a step size of its own, that grows while the sign of its gradient stays and shrinks when it turns.
+    /// Rprop: every element has its own step size, which grows while the sign of its gradient stays the same and shrinks when it changes.
     ///
     /// ```text
     /// sign(g)·sign(g′) > 0:  δ ← min(δ η₊, δmax)
@@ -17,10 +17,10 @@ optimizer! {
     /// g′ ← g
     /// ```
     ///
-    /// For full-batch gradients: a mini-batch's noise turns signs. As `torch.optim.Rprop`, with its defaults. Departures: δ is kept as a
-    /// multiple of η, 1 at first, and so are its bounds, so that a schedule scales all steps (PyTorch reads η in a tensor's first step only); and the
-    /// signs are multiplied, not the gradients, whose product can underflow to 0. It has no weight decay of its own; a group's is added to the
-    /// gradient. Reference: Riedmiller and Braun 1993, in the form without backtracking.
+    /// For full-batch gradients only, because the noise of mini-batches changes signs. As `torch.optim.Rprop`, with its defaults. Departures: δ,
+    /// initially 1, and its bounds are multiples of η, so that a schedule scales all steps, while PyTorch reads η only in a tensor's first step. And
+    /// the signs are multiplied instead of the gradients, whose product can underflow to 0. There is no weight decay, unless a group sets one, which is
+    /// added to the gradient. Reference: Riedmiller and Braun 1993, in the form without backtracking.
     ///
     /// ```
     /// # fn main() -> np_core::Result<()> {
@@ -39,9 +39,9 @@ optimizer! {
     pub struct RpropConfig = "rprop" {
         /// η, size of the first step, ≥ 0. Default 10⁻² (PyTorch).
         pub lr: f64 = 1e-2, not_negative;
-        /// η₋, what δ is multiplied with where the sign has turned, in (0, 1). Default 0.5 (PyTorch).
+        /// η₋, factor on δ where the sign has changed, in (0, 1). Default 0.5 (PyTorch).
         pub shrink: f64 = 0.5, open_fraction;
-        /// η₊, what δ is multiplied with where the sign has stayed, above 1. Default 1.2 (PyTorch).
+        /// η₊, factor on δ where the sign has stayed the same, above 1. Default 1.2 (PyTorch).
         pub grow: f64 = 1.2;
         /// δmin, smallest step as a multiple of η, > 0. Default 10⁻⁴ (PyTorch: 10⁻⁶ at its η).
         pub min_step: f64 = 1e-4, positive;

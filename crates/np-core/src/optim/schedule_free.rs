@@ -1,4 +1,4 @@
-//! Schedule-free AdamW and SGD: averaging in place of a learning-rate schedule.
+//! Schedule-free AdamW and SGD: an average of the weights in place of a learning-rate schedule.
 
 use crate::config::decay::Decay;
 use crate::engine::driver::Driver;
@@ -9,7 +9,7 @@ use crate::optim::average::{Average, correction};
 use candle_core::Tensor;
 
 optimizer! {
-    /// Schedule-free AdamW: gradients are taken at a point y between the iterate z and its average x; x is what is evaluated.
+    /// Schedule-free AdamW: gradients are taken at a point y between the iterate z and its average x, which is used for evaluation.
     ///
     /// ```text
     /// v ← β₂ v + (1 − β₂) g²          h = g / (√(v / (1 − β₂ᵗ)) + ε) + wd·y
@@ -18,8 +18,9 @@ optimizer! {
     /// z ← z − ηₜ h
     /// ```
     ///
-    /// The parameters hold y in training: θ is y. For evaluation x = y + (z − y)(1 − 1/β₁) stands in their place. Leave the schedule constant; T is `warmup_steps`. As `AdamWScheduleFree` of the package `schedulefree`, with its
-    /// defaults; t, the warm-up and Σwᵢ go by the tensor's own steps, where the package counts all. Reference: Defazio et al. 2024.
+    /// T is `warmup_steps`. In training the parameters hold y; evaluate with the average x = y + (z − y)(1 − 1/β₁) in their place. Leave the schedule
+    /// constant. As `AdamWScheduleFree` of the package `schedulefree`, with its defaults. Departure: t, the warm-up and Σ wᵢ count the steps of each tensor
+    /// separately, while the package counts all steps. Reference: Defazio et al. 2024.
     ///
     /// ```
     /// # fn main() -> np_core::Result<()> {
@@ -37,13 +38,13 @@ optimizer! {
     /// # }
     /// ```
     ///
-    /// [`Driver::use_weights`] with [`Weights::Averaged`](crate::Weights) puts x there.
+    /// [`Driver::use_weights`] with [`Weights::Averaged`](crate::Weights) puts x into the parameters.
     pub type ScheduleFreeAdamW = Driver<ScheduleFreeAdamWConfig>;
 }
 
 optimizer! {
-    /// Schedule-free SGD: gradients are taken at a point y between the iterate z and its average x; x is what is evaluated.
-    /// As [`ScheduleFreeAdamW`], with the gradient itself for h.
+    /// Schedule-free SGD: gradients are taken at a point y between the iterate z and its average x, which is used for evaluation.
+    /// As [`ScheduleFreeAdamW`], with the gradient in place of Adam's direction.
     ///
     /// ```text
     /// h = g + wd·y                    ηₜ, c, y, z, x as in schedule-free AdamW, with β for β₁
@@ -70,7 +71,7 @@ optimizer! {
     pub struct ScheduleFreeAdamWConfig = "schedule_free_adamw" {
         /// η, step size, ≥ 0. Default 2.5·10⁻³ (`schedulefree`).
         pub lr: f64 = 2.5e-3, not_negative;
-        /// β₁, how near to the average gradients are taken, in (0, 1). Default 0.9 (`schedulefree`).
+        /// β₁, in (0, 1): gradients are taken at y = β₁ x + (1 − β₁) z. Default 0.9 (`schedulefree`).
         pub beta1: f64 = 0.9, open_fraction;
         /// β₂, decay of the second moment, in [0, 1). Default 0.999 (`schedulefree`).
         pub beta2: f64 = 0.999, fraction;
@@ -92,7 +93,7 @@ hyper_parameters! {
     pub struct ScheduleFreeSgdConfig = "schedule_free_sgd" {
         /// η, step size, ≥ 0. Default 1 (`schedulefree`).
         pub lr: f64 = 1.0, not_negative;
-        /// β, how near to the average gradients are taken, in (0, 1). Default 0.9 (`schedulefree`).
+        /// β, in (0, 1): gradients are taken at y = β x + (1 − β) z. Default 0.9 (`schedulefree`).
         pub momentum: f64 = 0.9, open_fraction;
         /// wd, coupled weight decay, ≥ 0. Default 0 (`schedulefree`).
         pub weight_decay: f64 = 0.0, not_negative;

@@ -17,7 +17,7 @@ optimizer! {
     /// θ ← θ − η u
     /// ```
     ///
-    /// As `torch.optim.SGD`, with its defaults but for η, which PyTorch sets to 10⁻³ and is 10⁻² here. References: Polyak 1964; Sutskever et al. 2013.
+    /// As `torch.optim.SGD`, with its defaults, except that η is 10⁻² here and 10⁻³ in PyTorch. References: Polyak 1964; Sutskever et al. 2013.
     ///
     /// ```
     /// # fn main() -> np_core::Result<()> {
@@ -39,7 +39,7 @@ optimizer! {
         pub lr: f64 = 0.01, not_negative;
         /// μ, momentum, in [0, 1]. Default 0 (PyTorch).
         pub momentum: f64 = 0.0, unit;
-        /// τ, dampening, in [0, 1]: how much less of the gradient enters the momentum. Default 0 (PyTorch).
+        /// τ, dampening, in [0, 1]: the gradient enters the momentum with weight 1 − τ. Default 0 (PyTorch).
         pub dampening: f64 = 0.0, unit;
         /// Nesterov's look-ahead; needs momentum above 0 and no dampening. Default off (PyTorch).
         pub nesterov: bool = false;

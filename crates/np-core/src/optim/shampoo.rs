@@ -17,7 +17,7 @@ use crate::error::{Result, at_least_one, check, fraction, not_negative, positive
 use candle_core::Tensor;
 
 optimizer! {
-    /// Shampoo: the gradient, multiplied along each of its k dimensions with an inverse root of what it has summed up there.
+    /// Shampoo: the gradient, multiplied along each of its k dimensions by an inverse root of the sum of its second moments along that dimension.
     ///
     /// ```text
     /// g ← g + wd·θ
@@ -26,10 +26,10 @@ optimizer! {
     /// B ← μ B + u                             θ ← θ − η B
     /// ```
     ///
-    /// Roots are found anew every [`update_every`](ShampooConfig::update_every) steps, by eigendecomposition. A dimension above
-    /// [`max_dim`](ShampooConfig::max_dim) is left as it is. Held to `pytorch_optimizer`'s `Shampoo`, with its defaults; it differs where that mixes
-    /// the preconditioned update of the step before into the gradient (momentum here is an average of updates), and where it does not move at all before the first
-    /// root (here the first step has one). Reference: Gupta, Koren and Singer 2018.
+    /// The roots are computed in the first step and every [`update_every`](ShampooConfig::update_every) steps, by eigendecomposition. A dimension larger than
+    /// [`max_dim`](ShampooConfig::max_dim) has no preconditioner. As `Shampoo` of the package `pytorch_optimizer`, the reference below, with its defaults.
+    /// Departures: the package mixes the preconditioned update of the step before into the gradient, while momentum here accumulates updates; and
+    /// the package does not move before it has computed its first roots. Reference: Gupta, Koren and Singer 2018.
     ///
     /// ```
     /// # fn main() -> np_core::Result<()> {
@@ -45,19 +45,19 @@ optimizer! {
 
     /// Hyper-parameters of [`Shampoo`].
     pub struct ShampooConfig = "shampoo" {
-        /// η, step size, ≥ 0. Default 10⁻³ (the reference).
+        /// η, step size, ≥ 0. Default 10⁻³ (`pytorch_optimizer`).
         pub lr: f64 = 1e-3, not_negative;
-        /// μ, momentum, in [0, 1). Default 0 (the reference).
+        /// μ, momentum, in [0, 1). Default 0 (`pytorch_optimizer`).
         pub momentum: f64 = 0.0, fraction;
-        /// wd, coupled weight decay, ≥ 0. Default 0 (the reference).
+        /// wd, coupled weight decay, ≥ 0. Default 0 (`pytorch_optimizer`).
         pub weight_decay: f64 = 0.0, not_negative;
-        /// ε > 0, the diagonal of a preconditioner at first, and the least that an eigenvalue counts for; one that rounding hides beside the largest counts
-        /// for what can just be told from 0. Default 10⁻⁶ (the reference). A direction that no gradient has had when a root is found is
-        /// enlarged by ε^(−1/2k) until the next one: with `update_every` above 1 take 10⁻² or more.
+        /// ε > 0, initial diagonal of each preconditioner and lower bound of its eigenvalues; the rounding error of the largest eigenvalue is another
+        /// lower bound. A direction without gradients before a root is computed is multiplied by ε^(−1/2k) until the next one: take 10⁻² or more
+        /// if `update_every` is above 1. Default 10⁻⁶ (`pytorch_optimizer`).
         pub eps: f64 = 1e-6, positive;
-        /// Steps between two computations of the roots, ≥ 1. Default 1 (the reference).
+        /// Steps between two computations of the roots, ≥ 1. Default 1 (`pytorch_optimizer`).
         pub update_every: u64 = 1, at_least_one;
-        /// Largest dimension that is preconditioned, ≥ 1. Default 2048 (the reference has no limit).
+        /// Largest dimension that is preconditioned, ≥ 1. Default 2048 (`pytorch_optimizer` has no limit).
         pub max_dim: usize = 2048, at_least_one;
     }
 }

@@ -17,7 +17,7 @@ use candle_core::Tensor;
 use np_gemm::Destination;
 
 optimizer! {
-    /// SOAP: Adam, run in the eigenbasis that Shampoo's preconditioners have along each dimension.
+    /// SOAP: Adam in the eigenbasis of Shampoo's preconditioner along each dimension.
     ///
     /// ```text
     /// m ← β₁ m + (1 − β₁) g                     v ← β₂ v + (1 − β₂) (g ×₁ Q₁ᵀ … ×_k Q_kᵀ)²
@@ -26,11 +26,13 @@ optimizer! {
     /// L_i ← β L_i + (1 − β) G_i G_iᵀ            Q_i: eigenvectors of L_i
     /// ```
     ///
-    /// A tensor's first step only starts its L and Q; t counts those after it. Q is then followed by one power iteration and a QR decomposition every
-    /// [`update_every`](SoapConfig::update_every) steps. Vectors, and dimensions above [`max_dim`](SoapConfig::max_dim), keep their own
-    /// basis: that is Adam. As `pytorch_optimizer`'s `SOAP`, with its defaults. Where a tensor has fewer elements across a dimension than along it, the first
-    /// L is singular, its null space has no basis of its own, and the reference's trajectory there is decided by rounding: those tensors agree in kind, not number
-    /// by number. Reference: Vyas et al. 2024.
+    /// A tensor's first step only initialises L and Q and does not move the tensor; t counts the steps after it. Every [`update_every`](SoapConfig::update_every)
+    /// steps Q is updated by one power iteration and a QR decomposition. Vectors, and dimensions larger than [`max_dim`](SoapConfig::max_dim), are
+    /// not rotated: their steps are Adam's.
+    ///
+    /// As `SOAP` of the package `pytorch_optimizer`, with its defaults. If a dimension is longer than the product of all others, the first L is singular. The
+    /// basis of its null space is then decided by rounding, and trajectories of such tensors agree with the package's only qualitatively.
+    /// Reference: Vyas et al. 2024.
     ///
     /// ```
     /// # fn main() -> np_core::Result<()> {
@@ -47,21 +49,21 @@ optimizer! {
 
     /// Hyper-parameters of [`Soap`].
     pub struct SoapConfig = "soap" {
-        /// η, step size, ≥ 0. Default 3·10⁻³ (the reference).
+        /// η, step size, ≥ 0. Default 3·10⁻³ (`pytorch_optimizer`).
         pub lr: f64 = 3e-3, not_negative;
-        /// β₁, decay of the first moment, in [0, 1). Default 0.95 (the reference).
+        /// β₁, decay of the first moment, in [0, 1). Default 0.95 (`pytorch_optimizer`).
         pub beta1: f64 = 0.95, fraction;
-        /// β₂, decay of the second moment, in [0, 1). Default 0.95 (the reference).
+        /// β₂, decay of the second moment, in [0, 1). Default 0.95 (`pytorch_optimizer`).
         pub beta2: f64 = 0.95, fraction;
-        /// β, decay of the preconditioners, in [0, 1). Default `null`: β₂ (the reference).
+        /// β, decay of the preconditioners L, in [0, 1). Default `null`: β₂ (`pytorch_optimizer`).
         pub shampoo_beta: Option<f64> = None, optional(fraction);
-        /// ε > 0. Default 10⁻⁸ (the reference).
+        /// ε, added to √v, > 0. Default 10⁻⁸ (`pytorch_optimizer`).
         pub eps: f64 = 1e-8, positive;
-        /// wd, decoupled weight decay, after the step, ≥ 0. Default 0.01 (the reference).
+        /// wd, decoupled weight decay, applied after the step, ≥ 0. Default 0.01 (`pytorch_optimizer`).
         pub weight_decay: f64 = 0.01, not_negative;
-        /// Steps between two updates of the basis, ≥ 1. Default 10 (the reference).
+        /// Steps between two updates of the basis Q, ≥ 1. Default 10 (`pytorch_optimizer`).
         pub update_every: u64 = 10, at_least_one;
-        /// Largest dimension that is preconditioned, ≥ 1. Default 10,000 (the reference).
+        /// Largest dimension that is preconditioned, ≥ 1. Default 10,000 (`pytorch_optimizer`).
         pub max_dim: usize = 10_000, at_least_one;
     }
 }

@@ -1,6 +1,6 @@
-//! An enum of configurations from the table of optimizers.
+//! Enums of configurations, generated from the table of optimizers.
 
-/// Defines an enum with a variant a row, read from and written to files by the row's kind.
+/// Defines an enum with a variant for each row, serialised under the row's kind.
 macro_rules! config_enum {
     (
         $(#[$doc:meta])*
@@ -31,13 +31,13 @@ macro_rules! config_enum {
             /// Names of all kinds.
             pub const KINDS: &'static [&'static str] = &[$($kind),*];
 
-            /// Each kind with its defaults.
+            /// A configuration of each kind, with its defaults.
             #[must_use]
             pub fn defaults() -> Vec<Self> {
                 vec![$(Self::$variant(<$crate::$($path)+::$config>::default())),*]
             }
 
-            /// Name of this one's kind.
+            /// Name of this configuration's kind (`adamw`).
             #[must_use]
             pub fn kind(&self) -> &'static str {
                 match self { $(Self::$variant(_) => $kind,)* }

@@ -1,4 +1,4 @@
-//! Yogi: Adam whose second moment moves by a sign.
+//! Yogi: Adam with additive updates of the second moment.
 
 use crate::config::decay::{Decay, DecayKind};
 use crate::engine::driver::Driver;
@@ -8,7 +8,8 @@ use crate::error::{fraction, not_negative, positive};
 use crate::optim::average::{Average, correction};
 
 optimizer! {
-    /// Yogi: Adam with a second moment that moves towards g² by a share of g², not of the difference, so that it never falls fast.
+    /// Yogi: Adam whose second moment moves towards g² by a share of g² instead of a share of the difference, so that it decreases slowly when
+    /// gradients become small.
     ///
     /// ```text
     /// m ← β₁ m + (1 − β₁) g                      m₀ = v₀ = a
@@ -17,8 +18,8 @@ optimizer! {
     /// θ ← (1 − η wd) θ − η u                     (coupled decay: g ← g + wd·θ instead)
     /// ```
     ///
-    /// As `pytorch_optimizer.Yogi`, with its defaults. It departs from the paper in correcting both moments as if they had started from 0, and in starting m from a as well as v.
-    /// Reference: Zaheer et al. 2018, *Adaptive Methods for Nonconvex Optimization*.
+    /// As `Yogi` of the package `pytorch_optimizer`, with its defaults. It departs from the paper in two ways: both moments are bias-corrected as if they had
+    /// started from 0, and m starts from a as v does. Reference: Zaheer et al. 2018, *Adaptive Methods for Nonconvex Optimization*.
     ///
     /// ```
     /// # fn main() -> np_core::Result<()> {
@@ -38,11 +39,11 @@ optimizer! {
         pub lr: f64 = 1e-2, not_negative;
         /// β₁, decay of the first moment, in [0, 1). Default 0.9 (paper).
         pub beta1: f64 = 0.9, fraction;
-        /// β₂, how fast the second moment moves, in [0, 1). Default 0.999 (paper).
+        /// β₂, in [0, 1): the second moment moves by a share 1 − β₂ of g². Default 0.999 (paper).
         pub beta2: f64 = 0.999, fraction;
         /// ε, added to √v̂, > 0. Default 10⁻³ (paper).
         pub eps: f64 = 1e-3, positive;
-        /// a, both moments before the first step, ≥ 0. Default 10⁻⁶ (`pytorch_optimizer`).
+        /// a, value of both moments before the first step, ≥ 0. Default 10⁻⁶ (`pytorch_optimizer`).
         pub initial: f64 = 1e-6, not_negative;
         /// wd, weight decay, ≥ 0. Default 0 (`pytorch_optimizer`).
         pub weight_decay: f64 = 0.0, not_negative;

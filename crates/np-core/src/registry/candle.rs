@@ -1,4 +1,4 @@
-//! candle's own trait, for optimizers whose kind is known at run time only.
+//! candle's `Optimizer` trait, for optimizers whose kind is chosen at run time.
 
 use candle_core::backprop::GradStore;
 use candle_core::{Result, Var};

@@ -1,4 +1,4 @@
-//! From a configuration chosen at run time to an optimizer behind one interface.
+//! [`OptimizerConfig`]: any optimizer, chosen at run time.
 
 mod candle;
 mod size;
@@ -15,7 +15,7 @@ optimizers! {
     config_enum!
     /// Configuration of any optimizer of this crate.
     ///
-    /// Serialises as `{name: {fields}}`; deserialises from that, fields left out taking their defaults, or from a bare `name`.
+    /// Serialised as `{name: {fields}}`. Deserialised from that, where omitted fields take their defaults, or from the bare `name`.
     OptimizerConfig;
     NeuroPlastic = "neuroplastic" => [neuroplastic] NeuroPlasticConfig {
         "NeuroPlastic", 0, "NeuroPlastic", "3 numbers, and 1 of scratch (hybrid: its base's more)", "to study it", "the paper"
@@ -23,20 +23,19 @@ optimizers! {
 }
 
 impl OptimizerConfig {
-    /// What its optimizer computes: the sentence, formula, notes and reference of its documentation as plain text, a paragraph
-    /// a line, formulas indented.
+    /// The optimizer's documentation (summary, formula, notes, reference) as plain text: each paragraph on one line, formulas indented.
     #[must_use]
     pub fn about(&self) -> String {
         self.documentation().about(Self::NAMES)
     }
 
-    /// Effect, range and default of a setting by its dotted path (`signals.eps`); `None` if there is none.
+    /// The documentation of a setting (effect, range, default) by its dotted path (`signals.eps`); `None` if there is no such setting.
     #[must_use]
     pub fn about_setting(&self, path: &str) -> Option<String> {
         self.documentation().of_setting(path, Self::NAMES)
     }
 
-    /// η.
+    /// η, the learning rate before schedule, groups and controller.
     #[must_use]
     pub fn learning_rate(&self) -> f64 {
         self.rule().learning_rate()
@@ -62,7 +61,7 @@ impl OptimizerConfig {
         self.rule().portable()
     }
 
-    /// The optimizer, on `params` in model order.
+    /// The optimizer of `params`, which are in model order.
     ///
     /// # Errors
     /// Those of [`Driver::from_named`](crate::Driver::from_named).
@@ -70,7 +69,7 @@ impl OptimizerConfig {
         self.build_on(params, Backend::Auto)
     }
 
-    /// The optimizer, with the choice of how steps are computed.
+    /// [`OptimizerConfig::build`], with a choice of how steps are computed.
     ///
     /// # Errors
     /// Those of [`Driver::from_named`](crate::Driver::from_named).
@@ -78,7 +77,7 @@ impl OptimizerConfig {
         self.build_with(params, Options::default(), backend)
     }
 
-    /// The optimizer, with what surrounds its rule.
+    /// [`OptimizerConfig::build`], with options and a choice of how steps are computed.
     ///
     /// # Errors
     /// Those of [`Driver::from_named`](crate::Driver::from_named) and [`Driver::with_options`](crate::Driver::with_options).

@@ -1,4 +1,4 @@
-//! How much an optimizer will hold, known before there is anything to optimize.
+//! The memory that an optimizer will need, from the shapes of its parameters.
 
 use crate::registry::OptimizerConfig;
 
@@ -6,9 +6,9 @@ use crate::registry::OptimizerConfig;
 const DOUBLE: usize = 2;
 
 impl OptimizerConfig {
-    /// How many numbers, in the parameter's precision, an optimizer holds for a parameter of this shape in a training of so many steps: its
-    /// state, and the scratch memory that it keeps beside it. What it borrows for the time of a step is not counted. `None` if there is no such
-    /// number.
+    /// How many numbers, in single precision or the parameter's if that is higher, the optimizer keeps for a parameter of shape `shape` in a training of `steps`
+    /// steps: its state and its permanent scratch memory. Memory that is allocated only during a step is not counted. `None` if the number
+    /// overflows a `usize`.
     ///
     /// ```
     /// use np_core::{AdamConfig, OptimizerConfig};

@@ -1,7 +1,7 @@
-//! Configurations under the names that PyTorch and the published PyTorch project give them.
+//! Configurations under the names that PyTorch, other Python packages and the published code of NeuroPlastic use.
 //!
-//! Only names and shapes of values are translated here; what each setting does is documented at ours. Deserialise one of these structs from
-//! whatever holds it, and convert.
+//! Deserialise one of these structs, and convert it with `into()` to a configuration of this crate, where the settings are documented. Their
+//! defaults are those of the Python code.
 
 use serde::Deserialize;
 
@@ -22,15 +22,15 @@ use crate::optim::lion::LionConfig;
 use crate::optim::sgd::SgdConfig;
 use crate::registry::OptimizerConfig;
 
-/// NeuroPlastic as the published PyTorch project writes it.
+/// NeuroPlastic's settings under the names of the published PyTorch code. Converts to [`NeuroPlasticConfig`].
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct NeuroPlastic {
-    /// η.
+    /// η. Default 0.1.
     pub lr: f64,
-    /// wd.
+    /// wd. Default 0.
     pub weight_decay: f64,
-    /// Decoupled weight decay, where the formulation leaves the choice.
+    /// Whether weight decay is decoupled, for all formulations but the hybrid. Default `false`.
     pub decoupled_weight_decay: bool,
     /// Section `plasticity`.
     pub plasticity: Plasticity,
@@ -277,7 +277,7 @@ impl From<NeuroPlastic> for NeuroPlasticConfig {
 /// The enum of all arguments, and its translation.
 macro_rules! optimizers_of_torch {
     ($($variant:ident($arguments:ty) => $ours:ident, $whose:literal;)*) => {
-        /// Arguments of a `torch.optim` optimizer, by the optimizer's name.
+        /// Arguments of a Python optimizer: its name as `optimizer`, and the arguments as `config`. Converts to [`OptimizerConfig`].
         #[derive(Debug, Clone, Deserialize)]
         #[serde(rename_all = "snake_case", tag = "optimizer", content = "config")]
         #[non_exhaustive]

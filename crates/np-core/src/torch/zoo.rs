@@ -1,4 +1,4 @@
-//! Arguments of the other optimizers, under the names of PyTorch and of the packages that have what PyTorch lacks.
+//! Arguments of further optimizers, under the names of PyTorch and of the packages `pytorch_optimizer`, `schedulefree` and `prodigyopt`.
 
 use serde::Deserialize;
 
@@ -159,7 +159,7 @@ arguments! {
 }
 
 arguments! {
-    /// Arguments of `prodigyopt.Prodigy`; a `growth_rate` of infinity is left out.
+    /// Arguments of `prodigyopt.Prodigy`; leave out a `growth_rate` of infinity.
     Prodigy {
         lr: f64 = 1.0, betas: [f64; 2] = [0.9, 0.999], beta3: Option<f64> = None, eps: f64 = 1e-8,
         weight_decay: f64 = 0.0, decouple: bool = true, use_bias_correction: bool = false,

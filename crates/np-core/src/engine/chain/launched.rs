@@ -1,7 +1,7 @@
-//! Steps as launches on a machine. Nothing waits: norms, sums and the rows that arithmetic makes of them stay there, and so does what is kept from step to step.
+//! Steps as kernel launches on a [`Machine`]. Norms, sums, rows and everything kept from step to step stay there, so that nothing waits for it.
 //!
-//! Passes, and the arithmetic between them, which a thread does for each tensor, are recorded once. In a step the host writes one table of addresses and arguments, copies it
-//! if it has changed, and queues launches. Where no sum leaves the range of its type, all sums have the CPU's bits, but for those of logarithms.
+//! Passes, and the arithmetic between them (one thread for each tensor), are recorded once. In a step the host writes a table of addresses and arguments,
+//! copies it if it has changed, and queues launches. Unless a sum leaves the range of its type, all sums except those of logarithms have the CPU's bits.
 
 use np_cuda::machine::Machine;
 use np_cuda::table::{BUFFERS, CHUNK, Row, Table};

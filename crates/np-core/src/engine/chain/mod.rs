@@ -1,8 +1,9 @@
-//! Steps of rules whose elements are coupled through sums: passes over all tensors, and scalar arithmetic on what they have summed.
+//! Steps of optimizers whose elements are coupled through sums (norms, means): passes over the elements of all tensors, with scalar arithmetic on
+//! their sums in between.
 //!
-//! Every tensor has a **row** of numbers in double precision; one more row belongs to none. A pass puts its sums into columns of its tensor's row, arithmetic makes columns
-//! of others, totals add columns up over all tensors, and a pass reads the numbers of its row as it reads arguments. A rule says this once, as a [`Step`]. It is done in
-//! the CPU's memory and by tensor operations ([`host`]), or by launches on a device, which nothing waits for (`launched`).
+//! Every tensor has a **row** of numbers in double precision, and one more row is shared by all. A pass writes its sums into columns of its tensor's row;
+//! arithmetic computes further columns; totals add columns up over all tensors; and later passes read the numbers of their row. An optimizer describes this
+//! once, as a [`Step`]. It runs on the host, on slices or by tensor operations ([`host`]), or as kernel launches on a device without waiting (`launched`).
 
 #[cfg(any(test, feature = "cuda"))]
 mod derived;

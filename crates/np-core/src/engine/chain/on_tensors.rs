@@ -1,4 +1,4 @@
-//! Passes by tensor operations: a formula, recorded, and evaluated on whole tensors. What devices compute that have no kernel of it, and what the CPU's loops are checked by.
+//! Passes by tensor operations: a formula is recorded and evaluated on whole tensors. For devices without a kernel, and to check the CPU's loops.
 
 use candle_core::{DType, Device, Tensor};
 use np_cuda::table::BUFFERS;

@@ -1,4 +1,4 @@
-//! The launches of a step that has been written down: its table is copied, gradients are clipped by their norm where that is left to the step, and all is queued.
+//! The launches of a planned step: copies its table, clips gradients by their norm if the step is to do that, and queues all launches.
 
 use np_cuda::machine::Machine;
 use np_cuda::table::CHUNK;

@@ -1,8 +1,8 @@
-//! The threads that a step's work is spread over: a pool of this crate's own, as wide as the rayon pool that the caller is in.
+//! The threads that a step runs on: a pool of this crate, with as many threads as the rayon pool that the caller is in.
 //!
-//! Whoever waits in rayon takes up other work of the same pool meanwhile. A step holds locks while it waits: candle's on a parameter's memory, and the
-//! caller's own around the optimizer. Work of the caller's that wants one of them would wait for ever, being above it on the same stack. So a
-//! step's work goes to threads that have no other, one step at a time, and the caller waits without working.
+//! A thread that waits in a rayon pool runs other tasks of that pool meanwhile. A step holds locks while it waits: candle's on the memory of the parameters, and
+//! possibly the caller's around the optimizer. If such a task needed one of these locks it would deadlock, because the step cannot release it before the task
+//! above it on the stack returns. So steps run on threads that do nothing else, one step at a time, and the caller blocks.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;

@@ -1,7 +1,7 @@
 //! Steps on CUDA devices: a launch for all parameters of one type and formula, with the norm of the gradients and what clipping makes of it on the device.
 //!
-//! A step copies one small table to the device, and waits for nothing. Launches that are the same as before are replayed as one. Parameters and state are updated in place. What is launched is worked out by `plan`; what
-//! needs a device's libraries is here, behind the feature `cuda`.
+//! A step copies one small table to the device and does not wait. Repeated launches are replayed as one CUDA graph. Parameters and state are updated in
+//! place. `plan` determines the launches; this module has the code that needs CUDA's libraries, behind the feature `cuda`.
 
 use crate::engine::apply::Apply;
 use crate::engine::elementwise::Elementwise;

@@ -1,4 +1,4 @@
-//! A planned step on a machine: the table goes there, gradients are clipped by their norm if that is left to the step, and every launch is made.
+//! Runs a planned step on a machine: copies its table, clips gradients by their norm if the step is to do that, and makes its launches.
 
 use np_cuda::machine::Machine;
 use np_cuda::table::{CHUNK, PIECE, Row, Table};

@@ -1,4 +1,4 @@
-//! Optimizers that treat every element alike: they give a direction u, and θ ← θ − η·u is done for them.
+//! Optimizers that treat every element alike: each gives the direction u of an element; the update θ ← θ − η·u is implemented here.
 
 pub(crate) mod device;
 #[cfg(any(test, feature = "cuda"))]
@@ -44,9 +44,11 @@ mod plan_tests;
 
 /// An optimizer whose update of an element depends on that element's parameter, gradient and state alone.
 ///
-/// Implementing this gives a [`Rule`]: the vectorised loop of the CPU, tensor operations and kernels elsewhere, weight decay, threads, half precision.
+/// [`Rule`] is implemented for every type that implements this. That includes the vectorised loop on the CPU, CUDA kernels, tensor operations on
+/// other devices, weight decay, threads and half precision.
 pub trait Elementwise: HyperParameters {
-    /// Names of the tensors of state kept for each parameter, of its shape and zero at first; [`Elementwise::buffers`] is for others.
+    /// Names of the tensors of state kept for each parameter. They have the parameter's shape and the value [`Elementwise::initial`] before the first
+    /// step. Implement [`Elementwise::buffers`] instead where they depend on the configuration.
     const BUFFERS: &'static [&'static str] = &[];
 
     /// See [`Rule::keeps_squares`].
@@ -55,19 +57,20 @@ pub trait Elementwise: HyperParameters {
     /// See [`Rule::momentum`].
     const MOMENTUM: Option<&'static str> = None;
 
-    /// Fewest and most buffers that a configuration may ask for: loops are compiled for these counts only.
+    /// Smallest and largest number of buffers that a configuration may have, 4 at most: loops are compiled for these counts only. By default the
+    /// length of [`Elementwise::BUFFERS`], twice.
     const COUNTS: [usize; 2] = [Self::BUFFERS.len(); 2];
 
-    /// What is the same for all elements of a tensor in a step, in the type that is computed in.
+    /// The numbers of a step that are the same for all elements of a tensor (β, ε, bias corrections), in the type of the computation.
     type Scalars<T: Number>: Copy + Send + Sync;
 
-    /// Weight decay: where it enters, and how strong it is where no group says otherwise.
+    /// Weight decay: where it enters, and its strength where no group sets another.
     fn weight_decay(&self) -> Decay;
-    /// The tensors of state kept for each parameter, of its shape; as many as [`Elementwise::COUNTS`] says.
+    /// The tensors of state kept for each parameter. They must have its shape, and their number must lie within [`Elementwise::COUNTS`].
     fn buffers(&self) -> Vec<Buffer> {
         Self::BUFFERS.iter().map(|name| Buffer::new(*name).filled(self.initial())).collect()
     }
-    /// What [`Elementwise::BUFFERS`] hold before the first step.
+    /// The value of [`Elementwise::BUFFERS`] before the first step; 0 by default.
     fn initial(&self) -> f64 {
         0.0
     }
@@ -77,20 +80,20 @@ pub trait Elementwise: HyperParameters {
         &[]
     }
 
-    /// What u is multiplied with: η, for most optimizers.
+    /// The factor on u in θ ← θ − factor·u; η by default.
     fn step_size(&self, at: &StepInfo<'_>) -> f64 {
         at.lr
     }
 
-    /// Bias corrections and the like for a step of a tensor. What is in `at.numbers` may be moved on; this is called once a step.
+    /// The scalars of a tensor's step. It is called once for every tensor and step, and may update `at.numbers`.
     fn scalars<T: Number>(&self, at: &mut StepInfo<'_>) -> Self::Scalars<T>;
 
-    /// The direction u of one element, and its new state, from the parameter, its gradient (coupled decay already added) and its state: a number
-    /// for each of the N buffers. It is compiled for the N in [`Elementwise::COUNTS`] alone: guard what indexes `state` where they differ. Mark it `#[inline(always)]`: it becomes the
-    /// body of a vectorised loop.
+    /// The direction u of one element and its new state, from the parameter `theta`, its gradient `g` (coupled weight decay already added) and its
+    /// state, one number for each of the N buffers. It is compiled for every N within [`Elementwise::COUNTS`]: guard indices into `state` if there
+    /// are several. Mark it `#[inline(always)]`, because it becomes the body of a vectorised loop.
     ///
-    /// It is the only text of the formula. Run once with symbols, it gives the [expression](crate::traced) that other devices compute, so it may branch
-    /// only on what is the same for all elements and is no `T`: N, and flags among `k`. Between numbers, [`Number::select_lt`] chooses.
+    /// The formula is written only here. Called with symbols, it gives the [expression](crate::traced) that other devices compute. So it may branch
+    /// only on values that are the same for all elements and not of type `T`, such as N and flags in `k`. Use [`Number::select_lt`] to choose between numbers.
     fn direction<T: Number, const N: usize>(k: &Self::Scalars<T>, theta: T, g: T, state: [T; N]) -> (T, [T; N]);
 
     /// See [`Rule::momentum`].
@@ -107,21 +110,21 @@ pub trait Elementwise: HyperParameters {
     }
 }
 
-/// Which step of which tensor scalars are wanted for.
+/// The step of a tensor that scalars are computed for.
 #[derive(Debug)]
 pub struct StepInfo<'a> {
-    /// The tensor's own steps so far, this one included.
+    /// The tensor's own steps so far, including this one.
     pub t: u64,
-    /// η: schedule and group included.
+    /// η, with the factors of schedule and group.
     pub lr: f64,
-    /// wd: group included.
+    /// Weight decay: the group's, or the optimizer's.
     pub weight_decay: f64,
-    /// The tensor's numbers, in the order of [`Elementwise::numbers`].
+    /// The numbers kept for the tensor, in the order of [`Elementwise::numbers`].
     pub numbers: &'a mut [f64],
 }
 
 impl StepInfo<'_> {
-    /// t as an exponent.
+    /// t as an exponent for `powi`, at most `i32::MAX`.
     #[must_use]
     pub fn exponent(&self) -> i32 {
         i32::try_from(self.t).unwrap_or(i32::MAX)

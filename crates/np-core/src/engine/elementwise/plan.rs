@@ -1,6 +1,7 @@
-//! What a step launches: which kernels, over which tensors, with which numbers. Made on the host, for a device's addresses or, in tests, for the host's own.
+//! The plan of a step's launches: which kernels, over which tensors, with which arguments. It is made on the host, for addresses on a device or, in tests, on
+//! the host.
 //!
-//! Parameters that share an expression and a type share a launch; those whose step has the same numbers too share a block of arguments, and are recorded once.
+//! Parameters with the same expression and type share a launch. Those whose arguments are equal too share a block of arguments and are recorded once.
 
 use candle_core::DType;
 use np_cuda::table::{Row, Table};

@@ -1,7 +1,7 @@
-//! Expressions as CUDA kernels: one for all tensors of a step, over a table of them.
+//! CUDA kernels generated from expressions. One launch serves all tensors of a step; their addresses are in a table.
 //!
-//! Only the text is made here. It needs no header, and is compiled at run time (NVRTC) once for each text: arguments, which change from step to step, are read
-//! from memory. Products and sums are rounded apart, as on the CPU, whatever the compiler's options.
+//! This module generates only the source text. It needs no header, and NVRTC compiles each text once: arguments, which change from step to step, are
+//! read from memory. Products and sums are rounded separately, as on the CPU, whatever the compiler's options.
 
 use std::fmt::{self, Write as _};
 
@@ -9,8 +9,8 @@ use np_cuda::table::{PIECE, beginning, declarations};
 
 use super::{Expression, Node, Outcome};
 
-/// Name of every kernel's function: `np_step(const Piece *pieces, const Tensor *tensors, const T *arguments)`, a block for each piece of [`PIECE`] elements, with
-/// tables as [`np_cuda::table`] has them.
+/// Name of every kernel's function, `np_step(const Piece *pieces, const Tensor *tensors, const T *arguments)`. It is launched with a block of threads for each
+/// piece of [`PIECE`] elements, over the tables of [`np_cuda::table`].
 pub const NAME: &str = "np_step";
 
 /// Elements that a thread loads before it computes with the first: the more, the less it waits for memory.
@@ -28,21 +28,21 @@ impl Node {
     }
 }
 
-/// How parameters and gradients are stored. State, directions and arguments are `double` with the second, `float` with all others.
+/// How parameters and gradients are stored. State, directions and arguments are `double` with [`Storage::F64`], else `float`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Storage {
     /// Single precision.
     F32,
     /// Double precision.
     F64,
-    /// IEEE's half precision. Steps are rounded to the nearest.
+    /// IEEE half precision. Updated parameters are rounded to nearest.
     F16,
-    /// The upper half of single precision, likewise.
+    /// bfloat16. Updated parameters are rounded to nearest.
     Bf16,
 }
 
 impl Storage {
-    /// All of them.
+    /// All four types.
     pub const ALL: [Self; 4] = [Self::F32, Self::F64, Self::F16, Self::Bf16];
 
     /// The type that is computed in.
@@ -105,7 +105,7 @@ __device__ __forceinline__ unsigned short narrow(float x) {
         if self.conversions().is_empty() { value.to_string() } else { format!("narrow({value})") }
     }
 
-    /// The kernel that sums squares of gradients that are stored so ([`np_cuda::sums::squares`]).
+    /// Source text of the kernel that sums the squares of gradients of this type ([`np_cuda::sums::squares`]).
     #[must_use]
     pub fn squares(self) -> String {
         let read = if self.conversions().is_empty() { "" } else { "widen" };
@@ -160,9 +160,9 @@ impl fmt::Display for Hex {
 }
 
 impl Expression {
-    /// The kernel that does this to every element of every tensor, for parameters stored as `storage`.
+    /// Source text of the kernel that evaluates the expression for every element of every tensor, for parameters stored as `storage`.
     ///
-    /// The text is a function of the expression: it is the key under which the compiled kernel may be kept.
+    /// The text depends on the expression and `storage` only, so that it can serve as the key of a cache of compiled kernels.
     #[must_use]
     pub fn kernel(&self, storage: Storage) -> String {
         let mut text = String::new();

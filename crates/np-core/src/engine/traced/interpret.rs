@@ -1,4 +1,4 @@
-//! Expressions evaluated on the host, an element after the other: slow, and with the bits of the loops that are compiled from the same formula.
+//! Evaluates expressions on the host, one element after the other: slow, with the same bits as the loops compiled from the formula.
 
 use super::{Expression, Node, Outcome, Traced};
 use crate::engine::number::Float;

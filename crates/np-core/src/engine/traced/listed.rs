@@ -1,4 +1,4 @@
-//! A number that keeps nothing but the arguments that are made of `f64` values, in their order: the arguments of a step whose operations are known already.
+//! A number type that records only the arguments made from `f64` values, in order: for a step whose operations have been recorded before.
 
 use std::cell::RefCell;
 use std::ops::{Add, Div, Mul, Neg, Sub};

@@ -1,10 +1,11 @@
-//! Formulas as expressions: what a device other than the CPU computes a step from, and what checks that it is the same step.
+//! Formulas as expressions, from which CUDA kernels and tensor operations are generated.
 //!
-//! A formula is generic over its [`Number`](crate::Number). Given numbers, it computes; given [symbols](symbol), it leaves an [`Expression`] behind: every
-//! operation once, in the order of the text. Numbers that it made of `f64` values (β, ε, bias corrections, η) are **arguments** of the expression, so that
-//! one expression serves all steps. It is evaluated on [tensors], element by element on the [host](interpret), or written down as a [kernel for CUDA](cuda).
+//! A formula is generic over its [`Number`](crate::Number). Called with `f32` or `f64`, it computes. Called with [symbols](symbol), it is recorded as
+//! an [`Expression`]: every operation once, in the order of the source. Numbers that it makes from `f64` values (β, ε, bias corrections, η) become
+//! **arguments** of the expression, so that one expression serves all steps. An expression is evaluated as operations on [tensors], element by element on
+//! the [host](interpret) (as a check), or as a generated [CUDA kernel](cuda).
 //!
-//! Which formulas there are is not known here: `elementwise` has its own recorded.
+//! This module knows no formula; the optimizers' are recorded in `elementwise` and `chain`.
 
 pub(crate) mod arithmetic;
 pub mod cuda;
@@ -15,7 +16,7 @@ mod pass_text;
 pub(crate) mod symbol;
 pub(crate) mod tensors;
 
-/// What the first result of an expression is.
+/// What the main result of an expression is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Outcome {
     /// The parameter after the step, keep·θ − factor·u.
@@ -24,20 +25,20 @@ pub enum Outcome {
     Direction,
 }
 
-/// An operation; its operands are places among the nodes of its expression, all before its own.
+/// An operation. Its operands are indices of earlier nodes of the expression.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Node {
     /// θ.
     Theta,
     /// The gradient.
     Gradient,
-    /// This buffer of the state.
+    /// The buffer of this index.
     State(usize),
-    /// This argument.
+    /// The argument of this index.
     Argument(usize),
-    /// A number of the formula's text, as the bits of an `f64`.
+    /// A constant of the formula, as the bits of an `f64`.
     Constant(u64),
-    /// The largest finite number of the type that is computed in.
+    /// The largest finite number of the type of the computation.
     Largest,
     /// −a.
     Negate(usize),
@@ -53,7 +54,7 @@ pub enum Node {
     Multiply(usize, usize),
     /// a / b.
     Divide(usize, usize),
-    /// The third where the first is less than the second, else the fourth.
+    /// The third operand where the first is less than the second, else the fourth.
     SelectLt([usize; 4]),
 }
 
@@ -82,9 +83,9 @@ impl Node {
     }
 }
 
-/// What a step does with one element: operations on θ, its gradient, its state and the arguments.
+/// The operations of a step on one element: on θ, its gradient, its state and the arguments.
 ///
-/// Two expressions are equal where they are the same operations in the same order; what the arguments are does not enter.
+/// Two expressions are equal if they have the same operations in the same order; the arguments' values are not part of them.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Expression {
     nodes: Vec<Node>,
@@ -129,42 +130,42 @@ impl Expression {
         Self { nodes, outcome, result, state, arguments }
     }
 
-    /// Its operations, in an order in which they can be done.
+    /// The operations, each after its operands.
     #[must_use]
     pub fn nodes(&self) -> &[Node] {
         &self.nodes
     }
 
-    /// What its first result is.
+    /// What the main result is.
     #[must_use]
     pub fn outcome(&self) -> Outcome {
         self.outcome
     }
 
-    /// Place of the first result among the nodes.
+    /// Index of the node with the main result.
     #[must_use]
     pub fn result(&self) -> usize {
         self.result
     }
 
-    /// Places of the new state among the nodes, a buffer each.
+    /// Indices of the nodes with the new state, one for each buffer.
     #[must_use]
     pub fn state(&self) -> &[usize] {
         &self.state
     }
 
-    /// How many arguments it has.
+    /// Number of arguments.
     #[must_use]
     pub fn arguments(&self) -> usize {
         self.arguments
     }
 }
 
-/// A step: its expression, and what the arguments are in this one.
+/// A recorded step: its expression, and the values of the arguments in this step.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Traced {
-    /// What is done.
+    /// The operations.
     pub expression: Expression,
-    /// The arguments' values. A step in single precision rounds them to it.
+    /// The arguments' values. A step in single precision rounds them.
     pub arguments: Vec<f64>,
 }

@@ -1,4 +1,4 @@
-//! The symbolic number: what is done with it is recorded on a tape of its thread.
+//! The symbolic number: operations on it are recorded on a thread-local tape.
 
 use std::cell::RefCell;
 use std::ops::{Add, Div, Mul, Neg, Sub};

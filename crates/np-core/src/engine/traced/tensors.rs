@@ -1,4 +1,4 @@
-//! Expressions evaluated as tensor operations, each node once: what devices compute that have no kernel of it.
+//! Evaluates expressions as tensor operations, each node once: for devices without a kernel.
 
 use candle_core::{DType, Result, Tensor};
 

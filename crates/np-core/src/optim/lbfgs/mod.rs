@@ -21,19 +21,20 @@ use line_search::{Evaluation, strong_wolfe};
 use memory::{Memory, dot, largest};
 
 optimizer! {
-    /// L-BFGS: the gradient times an inverse Hessian that is put together from the last changes of parameters and gradient.
+    /// L-BFGS: the gradient, multiplied by an approximate inverse Hessian that is computed from recent changes of parameters and gradient.
     ///
     /// ```text
     /// d = −H g,   H from the last pairs s = Δθ, y = Δg by the two-loop recursion, starting from (s·y)/(y·y) I
     /// θ ← θ + t d
     /// ```
     ///
-    /// t comes from a line search for the strong Wolfe conditions, and a step makes up to [`max_iterations`](LbfgsConfig::max_iterations) iterations on its batch; in the first, t is
-    /// at most 1/‖g‖₁.
-    /// As `torch.optim.LBFGS`, with its defaults, but that the line search is on (PyTorch's default is none) and the history is 10 pairs, not 100. All
-    /// parameters are one vector in double precision in the host's memory, of which the history holds 2 for each pair. Made for losses without noise; on minibatches
-    /// every evaluation of a step is of the same batch, dropout included. References: Liu and Nocedal 1989; Nocedal and Wright 2006, algorithms 3.5,
-    /// 3.6 and 7.4.
+    /// t comes from a line search for the strong Wolfe conditions, which tries η first (η · min(1, 1/‖g‖₁) while there are no pairs). A step makes up to
+    /// [`max_iterations`](LbfgsConfig::max_iterations) iterations on its batch. As `torch.optim.LBFGS`, with its defaults, except that it searches (PyTorch does
+    /// not by default) and that the history has 10 pairs, not 100.
+    ///
+    /// All parameters form one vector in double precision on the host; the history holds 2 such vectors for each pair. L-BFGS is made for losses without noise. With
+    /// mini-batches, all evaluations of a step must use the same batch and the same dropout. References: Liu and Nocedal 1989; Nocedal and Wright 2006,
+    /// algorithms 3.5, 3.6 and 7.4.
     ///
     /// ```
     /// # fn main() -> np_core::Result<()> {
@@ -53,24 +54,25 @@ optimizer! {
     /// # }
     /// ```
     ///
-    /// [`Driver::step_with`] takes the closure that the line search evaluates: it must give the same batch each time. [`Driver::step_report`] is one iteration without a
-    /// search, t = η. The report says `converged` where one of the two tolerances was met, and `Stalled` where the search found no better point.
+    /// [`Driver::step_with`] takes the closure that the line search evaluates, which must use the same batch each time. [`Driver::step_report`] makes one
+    /// iteration without a search. The report has `converged` set if a tolerance was met, and the outcome `Stalled` if the search found no better
+    /// point.
     pub type Lbfgs = Driver<LbfgsConfig>;
 
     /// Hyper-parameters of [`Lbfgs`].
     pub struct LbfgsConfig = "lbfgs" {
-        /// η, the t that is tried first, ≥ 0. Default 1 (PyTorch).
+        /// η, the step length t that the line search tries first, ≥ 0. Default 1 (PyTorch).
         pub lr: f64 = 1.0, not_negative;
-        /// Iterations in a call with a closure, ≥ 1. Default 20 (PyTorch).
+        /// Largest number of iterations in a step with a closure, ≥ 1. Default 20 (PyTorch).
         pub max_iterations: usize = 20, at_least_one;
-        /// Evaluations of the closure after which a call begins no further iteration, ≥ 1. Default 25 (PyTorch: 1.25 times the iterations).
+        /// Number of evaluations of the closure after which a step begins no further iteration, ≥ 1. Default 25 (PyTorch: 1.25 times the iterations).
         pub max_evaluations: usize = 25, at_least_one;
-        /// A call ends when no element of the gradient is larger (PyTorch's `tolerance_grad`), ≥ 0. Default 10⁻⁷ (PyTorch).
+        /// A step ends when every element of the gradient is at most this large (PyTorch's `tolerance_grad`), ≥ 0. Default 10⁻⁷ (PyTorch).
         pub gradient_tolerance: f64 = 1e-7, not_negative;
-        /// A call ends when no parameter, or the loss, changes by more, or the slope along the direction is flatter (PyTorch's `tolerance_change`), ≥ 0.
-        /// Default 10⁻⁹ (PyTorch).
+        /// A step ends when an iteration changes every parameter by at most this, or the loss by less, or when the slope along the direction is less steep
+        /// (PyTorch's `tolerance_change`), ≥ 0. Default 10⁻⁹ (PyTorch).
         pub change_tolerance: f64 = 1e-9, not_negative;
-        /// Pairs that are remembered, ≥ 1. Default 10 (Liu and Nocedal say 3 to 20; PyTorch's is 100).
+        /// Number of pairs that the history keeps, ≥ 1. Default 10 (Liu and Nocedal recommend 3 to 20; PyTorch's is 100).
         pub history: usize = 10, at_least_one;
         /// wd, coupled weight decay: wd·θ is added to the gradient and wd‖θ‖²/2 to the loss, ≥ 0. Default 0.
         pub weight_decay: f64 = 0.0, not_negative;
