@@ -1,7 +1,7 @@
-//! Augmentation: which window of an image a batch shows, and whether mirrored.
+//! Augmentation: random crops and mirroring of training images.
 //!
-//! A view is a function of seed, epoch and the image's index in its split, and of nothing else: each image has a ChaCha8 block
-//! of its own in the stream of the epoch, so that neither batch size, nor threads, nor a resumed run can change it.
+//! A view depends only on seed, epoch and the image's index in its split: each image has a ChaCha8 block of its own in the epoch's
+//! stream. So it is the same for every batch size and number of threads, and in a resumed run.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::Rng;
@@ -9,30 +9,30 @@ use serde::{Deserialize, Serialize};
 
 use crate::sample::{Purpose, below, stream};
 
-/// How training images are varied.
+/// The augmentation of training images.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Augmentation {
-    /// Not at all.
+    /// None. The default.
     #[default]
     None,
-    /// A random window of the image with 4 black pixels around it, mirrored left to right every other time: what is usual for
-    /// CIFAR-10. Black is pixel value 0 before normalisation, as in torchvision's `RandomCrop(32, padding=4)`.
+    /// A random crop of the image's size after padding it with 4 black pixels on every side, then mirrored left to right with probability ½,
+    /// as is usual for CIFAR-10. Black is pixel value 0 before normalisation, as in torchvision's `RandomCrop(32, padding=4)`.
     CropFlip,
 }
 
-/// One way to look at an image.
+/// The crop of an image, and whether it is mirrored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct View {
-    /// Rows by which the window lies below the image's top edge; above it where negative.
+    /// Rows from the image's top edge down to the window's; negative if the window's is above.
     pub down: i32,
-    /// Columns by which the window lies to the right of the image's left edge; to the left where negative.
+    /// Columns from the image's left edge to the window's; negative if the window's is to the left.
     pub right: i32,
     /// Whether the window is then mirrored left to right.
     pub mirrored: bool,
 }
 
-/// The views of one epoch.
+/// The views of all images in one epoch.
 #[derive(Clone, Debug)]
 pub struct Views {
     augmentation: Augmentation,
@@ -53,7 +53,7 @@ impl Augmentation {
 }
 
 impl Views {
-    /// The view of the image at `index`, whatever was asked before.
+    /// The view of the image at `index`. It does not depend on earlier calls.
     pub fn of(&mut self, index: u32) -> View {
         match self.augmentation {
             Augmentation::None => View::default(),

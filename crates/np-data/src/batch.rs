@@ -1,7 +1,7 @@
-//! Batches: a slice of an epoch's order, and the normalised pixels and labels it stands for.
+//! Batches: slices of an epoch's order, and their normalised pixels and labels.
 //!
-//! A pixel has only 256 values, so a normalisation is a table of 256 numbers a channel; one batch of 128 MNIST images is
-//! 100,352 look-ups into reused buffers.
+//! A pixel has only 256 values, so that a normalisation is a table of 256 numbers for each channel. A batch of 128 MNIST images takes
+//! 100,352 look-ups and reuses its buffers.
 
 use std::borrow::Cow;
 use std::num::NonZeroUsize;
@@ -46,12 +46,12 @@ impl Normalization {
         tables: Cow::Borrowed(&CIFAR10_TABLES),
     };
 
-    /// A normalisation with these means and standard deviations, in units of the pixel range (0 to 1), one of each a channel; a
-    /// single one serves every channel.
+    /// A normalisation with a mean and a standard deviation for each channel, or with one of each for all channels. Both are in units of the
+    /// pixel range (0 to 1).
     ///
     /// # Errors
-    /// [`Error::Normalization`] unless there are as many means as deviations, at least one, all finite, and every deviation
-    /// above 0.
+    /// [`Error::Normalization`] unless there are as many means as deviations, at least one of each, all finite, and every deviation
+    /// is above 0.
     pub fn new(mean: Vec<f32>, std: Vec<f32>) -> Result<Self, Error> {
         if mean.is_empty() || mean.len() != std.len() {
             let found = format!("{} means, {} deviations", mean.len(), std.len());
@@ -82,14 +82,14 @@ impl Normalization {
         &self.tables
     }
 
-    /// Fills `pixels` with the images at `indices`, normalised, `B×C×H×W`, and `labels` with their labels, `B`.
+    /// Fills `pixels` with the normalised images at `indices`, `B×C×H×W`, and `labels` with their labels, `B`.
     ///
-    /// Both buffers are cleared first and keep their capacity: from the second batch on nothing is allocated. An index may
+    /// Both buffers are cleared first and keep their capacity, so that later batches of the same size allocate nothing. An index may
     /// occur more than once.
     ///
     /// # Errors
-    /// [`Error::IndexOutOfRange`], or [`Error::ChannelMismatch`] if the normalisation has more than one channel and not those
-    /// of the images. Both buffers are then to be thrown away.
+    /// [`Error::IndexOutOfRange`]; [`Error::ChannelMismatch`] if the normalisation has neither one channel nor as many as the images. After an
+    /// error the contents of both buffers are unspecified.
     pub fn fill(
         &self,
         split: &Split,
@@ -111,7 +111,7 @@ const fn table(mean: f32, std: f32) -> Table {
     table
 }
 
-/// Cuts an epoch's order into batches of `batch_size` examples; the last one is short if they don't come out even, and is kept.
+/// Splits an epoch's order into batches of `batch_size` examples. The last one is smaller if the number of examples is not a multiple.
 pub fn batches(order: &[u32], batch_size: NonZeroUsize) -> impl ExactSizeIterator<Item = &[u32]> {
     order.chunks(batch_size.get())
 }

@@ -1,4 +1,4 @@
-//! A data set as candle-datasets has it: tensors in memory, pixels from 0 to 1.
+//! Conversion to candle-datasets' type: tensors in memory, pixels from 0 to 1.
 
 use candle_core::{DType, Device, Result, Tensor};
 use candle_datasets::vision::Dataset;
@@ -6,12 +6,13 @@ use candle_datasets::vision::Dataset;
 use crate::dataset::{DataSet, Split};
 
 impl DataSet {
-    /// The set as the `Dataset` that `candle_datasets::vision` gives, on the CPU: what its `load_dir` gives of the same files, to the bit.
+    /// The set as a `Dataset` of `candle_datasets::vision`, on the CPU. It has the same bits as that crate's `load_dir` of the same files.
     ///
-    /// Images are single precision, pixel / 255: `N×784` for MNIST and Fashion-MNIST, `N×3×32×32` for CIFAR-10. Labels are bytes, `N`.
+    /// Images have the values pixel / 255 in single precision and the shape `N×784` for MNIST and Fashion-MNIST, `N×3×32×32` for CIFAR-10. Labels
+    /// are bytes, `N`.
     ///
     /// # Errors
-    /// Candle's, if the tensors cannot be made.
+    /// Those of candle.
     ///
     /// ```
     /// # fn main() -> Result<(), Box<dyn std::error::Error>> {

@@ -1,7 +1,7 @@
 //! The binary version of CIFAR-10: records of one label byte and 3×32×32 pixel bytes, plane by plane, row by row.
 //!
-//! There is no header, so a file is judged by its length and its labels. Everything is read into memory, 184 MB for the whole
-//! set: that takes 0.1 s from the page cache, and a memory map would save nothing once the digest has gone over every byte.
+//! The format has no header, so that only length and labels can be checked. Everything is read into memory, 184 MB for the whole set. A
+//! memory map would save nothing, because the digest reads every byte anyway.
 
 use std::io::{BufReader, ErrorKind, Read};
 use std::path::{Path, PathBuf};
@@ -21,7 +21,7 @@ pub const IMAGE: usize = SHAPE[0] * SHAPE[1] * SHAPE[2];
 /// Bytes of a record: a label and an image.
 pub const RECORD: usize = 1 + IMAGE;
 
-/// The most examples that one file may hold; the published ones hold 10,000.
+/// Largest number of examples in a file that is accepted; the published files have 10,000.
 pub const MAX_EXAMPLES: usize = 100_000;
 
 /// The files of the training set, in order.
@@ -34,15 +34,15 @@ pub const TEST_FILE: &str = "test_batch.bin";
 /// The folder that the published archive unpacks to.
 const ARCHIVE_FOLDER: &str = "cifar-10-batches-bin";
 
-/// Reads one file.
+/// Reads one file of the binary version.
 ///
 /// # Errors
-/// [`Error::Foreign`] if it is no regular file, [`Error::Io`] if it can't be opened or read, else those of [`decode`].
+/// [`Error::Foreign`] if it is not a regular file; [`Error::Io`] if it cannot be opened or read; those of [`decode`].
 pub fn read(path: &Path) -> Result<Split, Error> {
     decode(BufReader::with_capacity(64 * RECORD, regular::open(path)?), path)
 }
 
-/// Reads records to the end of a stream; `origin` is the name that errors give it.
+/// Reads records to the end of a stream. `origin` is its name in errors.
 ///
 /// # Errors
 /// [`Error::Empty`], [`Error::Foreign`], [`Error::PartialRecord`], [`Error::TooManyRecords`], [`Error::LabelOutOfRange`], and [`Error::Io`] if the
@@ -85,7 +85,8 @@ pub fn decode(mut reader: impl Read, origin: &Path) -> Result<Split, Error> {
     Ok(Split { images, labels, shape: SHAPE })
 }
 
-/// The bytes of a file with these examples; the inverse of [`decode`]. Labels without an image are left out.
+/// The bytes of a file with these examples; the inverse of [`decode`]. `images` has [`IMAGE`] bytes for each label; labels beyond them are
+/// left out.
 pub fn encode(labels: &[u8], images: &[u8]) -> Vec<u8> {
     let (images, _) = images.as_chunks::<IMAGE>();
     let records = labels.iter().zip(images);

@@ -1,4 +1,4 @@
-//! Data sets in memory: where their files are, what must hold of them, and how they lie.
+//! Data sets in memory: where their files are found, how they are checked, and their layout.
 
 use std::path::{Path, PathBuf};
 
@@ -12,7 +12,7 @@ use crate::name::{DataName, Source};
 use crate::note::Note;
 use crate::spelling;
 
-/// The environment variable that names the data folder. This crate doesn't read it: whoever reads the command line does.
+/// The environment variable that names the data folder. This crate does not read it; the program does.
 pub const DATA_DIR_ENV: &str = "NP_DATA_DIR";
 
 const SIDE: usize = 28;
@@ -40,24 +40,24 @@ impl Part {
 pub struct Split {
     /// Pixels from 0 to 255, row-major `N×C×H×W`.
     pub images: Vec<u8>,
-    /// One class an example, `N`.
+    /// The class of each example, `N`.
     pub labels: Vec<u8>,
     /// Channels, height and width of one image, in pixels: `[C, H, W]`.
     pub shape: [usize; 3],
 }
 
 impl Split {
-    /// The number of examples, N.
+    /// Number of examples, N.
     pub fn len(&self) -> usize {
         self.labels.len()
     }
 
-    /// Whether there is no example at all.
+    /// Whether there are no examples.
     pub fn is_empty(&self) -> bool {
         self.labels.is_empty()
     }
 
-    /// The number of values in one image: C·H·W.
+    /// Number of values in one image: C·H·W.
     pub fn image_len(&self) -> usize {
         self.shape.iter().product()
     }
@@ -70,16 +70,16 @@ impl Split {
     }
 }
 
-/// A data set in memory, checked: every image has its label, and every label names a class.
+/// A data set in memory. It has been checked: every image has a label, and every label is a class.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DataSet {
     /// Which data set.
     pub name: DataName,
     /// Where it was read from.
     pub source: Source,
-    /// The name that a figure shows, for example `Fashion-MNIST (mini)`; not the published one, where the examples are others.
+    /// The name for figures, for example `Fashion-MNIST (mini)`. The published name is used only for the published examples; see [`Identity::title`].
     pub title: String,
-    /// Whether it is the published set.
+    /// Whether it is the published set of its name.
     pub identity: Identity,
     /// The training examples.
     pub train: Split,
@@ -94,18 +94,20 @@ pub struct DataSet {
 impl DataSet {
     /// Loads and checks one data set.
     ///
-    /// [`Source::Mini`] is embedded and ignores `data_dir`. [`Source::Full`] reads a folder:
-    /// `DIR/{mnist,fashion-mnist}/{train,t10k}-{images-idx3,labels-idx1}-ubyte`, with or without `.gz`, plain or gzip, also with a dot or an
-    /// underscore for a hyphen, as on Kaggle, and in a folder `raw` or of the file's own name; the set's folder may be spelled otherwise too, see
-    /// [`folder_of`];
-    /// `DIR/cifar10/{data_batch_1,…,data_batch_5,test_batch}.bin`, or these in `DIR/cifar10/cifar-10-batches-bin/`. It doesn't ask
-    /// for every published example, so that a folder may hold fewer, or others: [`identity`](Self::identity) tells, and the title.
+    /// [`Source::Mini`] is embedded and ignores `data_dir`. [`Source::Full`] reads a folder of the data folder `DIR`:
+    ///
+    /// - `DIR/{mnist,fashion-mnist}/{train,t10k}-{images-idx3,labels-idx1}-ubyte`, plain or gzip, with or without `.gz`. A dot or an
+    ///   underscore may replace a hyphen, as on Kaggle. The files may lie in a folder `raw`, or in a folder of the file's own name.
+    /// - `DIR/cifar10/{data_batch_1,…,data_batch_5,test_batch}.bin`, or these files in `DIR/cifar10/cifar-10-batches-bin/`.
+    ///
+    /// [`folder_of`] says how else the set's folder may be spelled. The folder may hold fewer or other examples than the published ones;
+    /// [`identity`](Self::identity) and the title tell.
     ///
     /// # Errors
-    /// [`Error::NotEmbedded`] if there is no such source; [`Error::NoFolder`], [`Error::MissingFolder`] and
+    /// [`Error::NotEmbedded`] if the set has no such source; [`Error::NoFolder`], [`Error::MissingFolder`] and
     /// [`Error::MissingFile`] if there is nothing to read; those of [`idx::read`] and [`cifar::read`]; [`Error::Empty`],
-    /// [`Error::WrongImageSize`], [`Error::CountMismatch`], [`Error::UnequalBatches`] and [`Error::LabelOutOfRange`] if the
-    /// contents are not what the name promises; [`Error::Note`] and [`Error::Damaged`] if they are not what an import left.
+    /// [`Error::WrongImageSize`], [`Error::CountMismatch`], [`Error::UnequalBatches`] and [`Error::LabelOutOfRange`] for contents
+    /// that are not of this set; [`Error::Note`] and [`Error::Damaged`] for files that have changed since they were imported.
     pub fn load(name: DataName, source: Source, data_dir: Option<&Path>) -> Result<Self, Error> {
         let (train, test, note) = match (source, name) {
             (Source::Mini, DataName::Cifar10) => return Err(Error::NotEmbedded { name }),
@@ -136,7 +138,7 @@ impl DataSet {
         Ok(Self { name, source, title, identity, train, test, classes: CLASSES, digest })
     }
 
-    /// The digest alone, for those who plan: at once for the mini sets; the full ones are loaded, checked and dropped.
+    /// The digest of a data set alone, for planning. It is known for the mini sets; full sets are loaded and checked for it.
     ///
     /// # Errors
     /// Those of [`load`](Self::load).
@@ -147,16 +149,16 @@ impl DataSet {
         }
     }
 
-    /// Whether these are exactly the published examples (or the embedded ones, or the known copies), in their order; no, where
-    /// their digest is not known.
+    /// Whether these are exactly the published examples in their order, or the embedded ones, or the known JPEG copies of CIFAR-10
+    /// ([`Identity::Published`]).
     pub fn is_official(&self) -> bool {
         self.identity == Identity::Published
     }
 }
 
 impl Error {
-    /// Whether there is simply nothing of the set to be read, though the data folder itself, if one was named, is there: what is
-    /// known of the published set may then stand in for it.
+    /// Whether the error only says that no file of the set is present, while the data folder itself, if one was given, exists. A program that plans may
+    /// then use what is known of the published set.
     pub fn is_absence(&self) -> bool {
         match self {
             Self::NoFolder { .. } => true,
@@ -181,8 +183,8 @@ struct Loaded {
     idx: Idx,
 }
 
-/// The folder of a set in a data folder: of its name, or else of that name in another spelling, such as torchvision's `FashionMNIST`: case, hyphens and
-/// underscores do not matter. Where there is none, what it would be called.
+/// The folder of a set in a data folder. It has the set's name, or that name in another spelling, such as torchvision's `FashionMNIST`: case,
+/// hyphens and underscores do not matter. If there is no such folder, the path with the set's name.
 pub fn folder_of(name: DataName, data_dir: &Path) -> PathBuf {
     let plain = data_dir.join(name.as_str());
     if plain.exists() {
@@ -193,8 +195,8 @@ pub fn folder_of(name: DataName, data_dir: &Path) -> PathBuf {
     found.map_or(plain, |(_, path)| path)
 }
 
-/// The sets whose files lie right in a folder, as in that of a set, and not in one of a set's name within it. MNIST's and Fashion-MNIST's files
-/// have the same names: both are meant then, unless the folder has the name of one.
+/// The sets whose files lie directly in `folder`, as they should in the folder of a set. The files of MNIST and Fashion-MNIST have the same names, so
+/// that both sets are returned for them, unless the folder has the name of one.
 pub fn sets_right_in(folder: &Path) -> Vec<DataName> {
     let is_there = |name: &DataName| match name {
         DataName::Cifar10 => cifar::any(folder),

@@ -1,7 +1,7 @@
-//! Batches on a device: bytes of a split that are uploaded once, and a kernel that gathers, shifts, mirrors and normalises a batch of them.
+//! Batches on a device: the bytes of a split are uploaded once, and a kernel gathers, shifts, mirrors and normalises each batch.
 //!
-//! What is random is drawn on the host, by [`Views`](crate::Views), and goes to the device with the order of a pass, a few bytes an example; a batch then is one launch, for
-//! which nothing is copied. Its numbers are those of [`Preparation::fill`], bit for bit: both look a byte up in the same table.
+//! Random crops are drawn on the host ([`Views`](crate::Views)) and uploaded with the order of a pass, eight bytes for each example. A batch is then one
+//! launch without a copy. It has the same bits as [`Preparation::fill`]: both look up bytes in the same table.
 
 use std::ops::Range;
 
@@ -12,41 +12,41 @@ use crate::dataset::Split;
 use crate::error::Error;
 use crate::prepare::{Pass, Preparation};
 
-/// Threads of a block of the kernel.
+/// Threads in a block of the kernel.
 pub const THREADS: u32 = 256;
 
-/// The kernel's function.
+/// Name of the kernel's function.
 pub const PREPARE: &str = "np_prepare";
 
-/// Buffers of a [`Machine`] that a [`DeviceSplit`] takes, from the first that it is given.
+/// Number of buffers of a [`Machine`] that a [`DeviceSplit`] uses, from the given one on.
 pub const BUFFERS: usize = 4;
 
 /// Bytes of an example in the order of a pass: its index, and its view.
 const ENTRY: usize = 8;
 
-/// What keeps a split from a device.
+/// An error of batches on a device.
 #[derive(Debug, thiserror::Error)]
 pub enum DeviceError {
-    /// It cannot be prepared as it is to be.
+    /// The images cannot be prepared as requested.
     #[error(transparent)]
     Data(#[from] Error),
-    /// The device, its driver or its compiler refused.
+    /// An error of the device, its driver or its compiler.
     #[error(transparent)]
     Device(#[from] np_cuda::Error),
-    /// Examples that the order of a pass does not have.
+    /// The batch's range lies outside of the pass.
     #[error("expected examples among the {expected} of the pass, found {} to {}", found.start, found.end)]
     Range {
-        /// How many there are.
+        /// Number of examples in the pass.
         expected: usize,
-        /// Those asked for.
+        /// The range of the batch.
         found: Range<usize>,
     },
 }
 
-/// How the numbers of an image lie.
+/// The memory layout of a batch's pixels.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum PixelOrder {
-    /// Plane by plane, `B×C×H×W`.
+    /// Plane by plane, `B×C×H×W`. The default.
     #[default]
     Planes,
     /// Channels last, `B×H×W×C`.
@@ -71,10 +71,11 @@ pub struct DeviceSplit {
 }
 
 impl DeviceSplit {
-    /// Uploads a split, whose images are to be prepared so and to lie so, into buffers from `first_buffer` on, [`BUFFERS`] of them.
+    /// Uploads `split` to `machine`, into its buffers `first_buffer` to `first_buffer` + [`BUFFERS`] − 1. Its batches will be prepared by `preparation`,
+    /// with pixels in the layout `order`.
     ///
     /// # Errors
-    /// [`DeviceError::Data`] for images that cannot be prepared so, [`DeviceError::Device`].
+    /// [`DeviceError::Data`] for images that cannot be prepared this way; [`DeviceError::Device`].
     pub fn upload(
         machine: &mut impl Machine,
         first_buffer: usize,
@@ -102,10 +103,10 @@ impl DeviceSplit {
         })
     }
 
-    /// Takes the examples at `indices`, in their order, for the pass that begins.
+    /// Begins a pass over the examples at `indices`, in this order: uploads their indices and augmentation.
     ///
     /// # Errors
-    /// [`Error::IndexOutOfRange`]; [`DeviceError::Device`].
+    /// [`DeviceError::Data`] with [`Error::IndexOutOfRange`]; [`DeviceError::Device`].
     pub fn begin(&mut self, machine: &mut impl Machine, indices: &[u32], pass: Pass) -> Result<(), DeviceError> {
         let mut views = self.preparation.views(pass);
         let mut bytes = Vec::with_capacity(ENTRY * indices.len());
@@ -120,12 +121,13 @@ impl DeviceSplit {
         Ok(())
     }
 
-    /// Asks for a batch: these of the pass's examples, prepared, to `pixels`, single precision, and their labels to `labels`, `unsigned int`.
+    /// Queues the preparation of a batch: the pass's examples in the range `examples`. Pixels are written to the address `pixels` in single precision, labels to
+    /// the address `labels` as `unsigned int`.
     ///
-    /// The memory at both addresses must have room for them: this is trusted, as in [`Machine::launch`].
+    /// The memory at both addresses must be large enough. This is not checked, as in [`Machine::launch`].
     ///
     /// # Errors
-    /// [`DeviceError::Range`] for examples that the pass does not have, [`DeviceError::Device`].
+    /// [`DeviceError::Range`] for a range outside of the pass; [`DeviceError::Device`].
     pub fn batch(
         &self,
         machine: &mut impl Machine,
@@ -150,8 +152,10 @@ fn entry(index: u32, view: View) -> [u8; ENTRY] {
     [a, b, c, d, offset(view.down), offset(view.right), u8::from(view.mirrored), 0]
 }
 
-/// `np_prepare(images, labels, tables, order, pixels, out, first, count)`, a thread a number: examples `first` to `first + count` of `order`, images stored as
-/// `stored` and prepared as `shape`, both channels, height and width, through `tables` tables of 256 numbers, one of each channel or one of all.
+/// Source text of the kernel `np_prepare(images, labels, tables, order, pixels, out, first, count)`, with a thread for each number of the batch.
+///
+/// It prepares `count` examples of the pass's order from number `first` on. `stored` and `shape` are channels, height and width of images as stored and as
+/// prepared. `tables` is the number of normalisation tables of 256 numbers: one for each channel, or 1 for all.
 #[must_use]
 pub fn kernel(stored: [usize; 3], shape: [usize; 3], tables: usize, order: PixelOrder) -> String {
     let [planes, height, width] = stored;

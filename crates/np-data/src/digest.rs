@@ -1,16 +1,16 @@
-//! One SHA-256 for a whole data set, and the digests of the sets that everybody means.
+//! The SHA-256 digest of a data set, and the known digests of the published sets.
 //!
-//! The digest is of what a model sees, not of files: compression, file names and time stamps don't enter. It is SHA-256 over
+//! The digest covers pixels and labels, not files: compression, file names and time stamps do not matter. It is SHA-256 over
 //! the bytes `np-data/1\n`, then for `train` and then for `test`: the split's name and `\n`; channels, height, width and number
 //! of examples, each as a little-endian 64-bit integer; the labels; the pixels. Lengths come before contents, so that two
-//! different sets can't give the same bytes.
+//! different sets cannot give the same bytes.
 
 use sha2::{Digest, Sha256};
 
 use crate::dataset::Split;
 use crate::name::{DataName, Source};
 
-/// The digest of a data set: 64 lower-case hexadecimal digits, as the module describes.
+/// The digest of a data set, as the module describes: 64 lower-case hexadecimal digits.
 pub fn digest(train: &Split, test: &Split) -> String {
     let mut hasher = Sha256::new();
     hasher.update(b"np-data/1\n");
@@ -32,7 +32,7 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 
 /// The digest of the official set: the embedded one for [`Source::Mini`], the complete 60,000 + 10,000 for [`Source::Full`].
 ///
-/// `None` for CIFAR-10: it is not embedded, and the published files have not been at hand to take their digest.
+/// `None` for CIFAR-10: it has no embedded set, and the digest of its published files is not known here.
 pub fn known_digest(name: DataName, source: Source) -> Option<&'static str> {
     Some(match (name, source) {
         (DataName::Mnist, Source::Mini) => "a4d04a88d03b95bcc7e8053cbe7d2cfc0c7896fc38f9730fa4e1c4ff4782387a",

@@ -1,7 +1,4 @@
-//! What can be wrong with data, or with a request for it.
-//!
-//! Every message names the file or the value, what was expected and what was found; a hint follows where there is something
-//! to do about it.
+//! Errors. Every message names the file or value, what was expected and what was found, and has a hint where something can be done about it.
 
 use std::io;
 use std::path::PathBuf;
@@ -10,21 +7,21 @@ use crate::dataset::DATA_DIR_ENV;
 use crate::idx::Kind;
 use crate::name::{DataName, Source};
 
-/// Everything that can go wrong in this crate.
+/// An error of this crate.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The full set was asked for, but no folder was named.
+    /// The full set was requested without a data folder.
     #[error(
         "`{name}`: expected a data folder for the full set, found none\nhint: pass `--data-dir DIR` or set `{}`{}",
         DATA_DIR_ENV,
         if name.has(Source::Mini) { "; the mini set needs no folder" } else { "" }
     )]
     NoFolder {
-        /// The data set asked for.
+        /// The requested data set.
         name: DataName,
     },
-    /// The folder, or the data set's folder inside it, is not there.
+    /// The data folder, or the data set's folder in it, does not exist.
     #[error(
         "`{path}`: expected a folder, found {found}\nhint: the layout is `DIR/{example}`; name `DIR` by `--data-dir` or `{}`",
         DATA_DIR_ENV
@@ -34,7 +31,7 @@ pub enum Error {
         path: PathBuf,
         /// What is there instead.
         found: &'static str,
-        /// A file of the set, from the data folder on.
+        /// Path of a file of the set, relative to the data folder.
         example: String,
     },
     /// A data file is missing under each of the names it may have.
@@ -48,10 +45,10 @@ pub enum Error {
         folder: PathBuf,
         /// The names looked for, in that order.
         looked_for: Vec<String>,
-        /// How to come by it.
+        /// How to get the file.
         remedy: &'static str,
     },
-    /// The operating system refused to open or to read a file.
+    /// A file could not be opened or read.
     #[error("`{path}`: could not be read")]
     Io {
         /// The file.
@@ -69,16 +66,16 @@ pub enum Error {
         /// The first bytes, in hexadecimal, or how few there are.
         found: String,
     },
-    /// Something else in a data file's place: no regular file, or one that is known by its first bytes.
+    /// Something else in place of a data file: not a regular file, or another format, recognised by its first bytes.
     #[error("`{path}`: expected {expected}, found {found}\nhint: {remedy}")]
     Foreign {
         /// The file.
         path: PathBuf,
-        /// What belongs there.
+        /// What should be there.
         expected: String,
         /// What it looks like: a pipe, an HTML page, a Git LFS pointer, an archive.
         found: String,
-        /// How to come by the file.
+        /// How to get the file.
         remedy: &'static str,
     },
     /// An IDX file, but its values are not unsigned bytes.
@@ -109,17 +106,17 @@ pub enum Error {
         /// What it does hold.
         found: Kind,
     },
-    /// The header promises more than this crate is willing to hold.
+    /// The header announces more bytes than this crate accepts.
     #[error("`{path}`: expected at most {expected} bytes, found a header that promises {found}")]
     TooLarge {
         /// The file.
         path: PathBuf,
         /// The limit in bytes.
         expected: u64,
-        /// The bytes that the header promises.
+        /// The number of bytes that the header announces.
         found: u128,
     },
-    /// Fewer bytes than the header promises, counted after decompression.
+    /// Fewer bytes than the header announces, counted after decompression.
     #[error("`{path}`: expected {expected} bytes, found {found}\nhint: the file is cut short; copy it again")]
     Truncated {
         /// The file.
@@ -129,7 +126,7 @@ pub enum Error {
         /// The bytes that were there.
         found: u64,
     },
-    /// More bytes than the header promises, counted after decompression.
+    /// More bytes than the header announces, counted after decompression.
     #[error("`{path}`: expected {expected} bytes, found more")]
     Trailing {
         /// The file.
@@ -137,7 +134,7 @@ pub enum Error {
         /// Header and payload in bytes.
         expected: u64,
     },
-    /// A gzip stream that breaks off or fails its checksum.
+    /// A gzip stream that ends early or fails its checksum.
     #[error("`{path}`: expected a whole gzip stream, found `{found}`\nhint: the file is damaged; copy it again")]
     CorruptGzip {
         /// The file.
@@ -157,7 +154,7 @@ pub enum Error {
         /// The bytes that were there.
         found: u64,
     },
-    /// A file of the binary version with more records than this crate is willing to hold.
+    /// A file of the binary version with more records than this crate accepts.
     #[error("`{path}`: expected at most {expected} examples, found more")]
     TooManyRecords {
         /// The file.
@@ -189,7 +186,7 @@ pub enum Error {
         /// What the reader said.
         found: String,
     },
-    /// A row of a parquet file that is no example.
+    /// A row of a parquet file that is not a valid example.
     #[error("`{path}`: expected {expected}, found `{found}` in row {row}")]
     Row {
         /// The file.
@@ -201,7 +198,7 @@ pub enum Error {
         /// What is there.
         found: String,
     },
-    /// A training set that cannot be shared out evenly among the files of the binary version.
+    /// A training set that cannot be divided evenly among the five files of the binary version.
     #[error("`{path}`: expected a multiple of {expected} training examples, found {found}")]
     TrainCount {
         /// The folder.
@@ -211,7 +208,7 @@ pub enum Error {
         /// The number of examples.
         found: usize,
     },
-    /// An import that other files of the same set hide.
+    /// An imported set that is hidden by other files of the same set, which take precedence.
     #[error(
         "`{folder}`: expected the imported set ({expected}), found another ({found})\nhint: the folder had files of the set, which are looked for first; import into another folder, or remove them"
     )]
@@ -227,7 +224,7 @@ pub enum Error {
     #[cfg(feature = "hub")]
     #[error(transparent)]
     Fetch(#[from] crate::fetch::FetchError),
-    /// The operating system refused to write a file.
+    /// A file could not be written.
     #[error("`{path}`: could not be written")]
     Write {
         /// The file.
@@ -235,7 +232,7 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
-    /// The note that an import leaves beside its files is not one.
+    /// The note that an import writes beside its files cannot be parsed.
     #[error("`{path}`: expected {expected}, found `{found}`\nhint: import the set again, or remove this file")]
     Note {
         /// The note.
@@ -245,7 +242,7 @@ pub enum Error {
         /// What is there.
         found: String,
     },
-    /// The files are not those that an import left.
+    /// The files have changed since they were imported.
     #[error(
         "`{folder}`: expected data with the digest `{expected}`, as imported, found `{found}`\nhint: import it again; if you have replaced the files, remove `{note}`"
     )]
@@ -259,7 +256,7 @@ pub enum Error {
         /// The name of the note.
         note: &'static str,
     },
-    /// The embedded set was asked for, and there is none.
+    /// The embedded set was requested of a data set that has none.
     #[error(
         "`{name}`: expected the source `full`, found `mini`\nhint: this set is not embedded; read it from a folder with `source: full`"
     )]
@@ -295,7 +292,7 @@ pub enum Error {
         /// The number of labels.
         found: usize,
     },
-    /// A label that names no class.
+    /// A label that is not a class.
     #[error("`{path}`: expected labels from 0 to {}, found {found} at example {index}", expected.saturating_sub(1))]
     LabelOutOfRange {
         /// The labels file.
@@ -307,12 +304,12 @@ pub enum Error {
         /// Where it is, from 0.
         index: usize,
     },
-    /// A word that names no variant of an enum.
+    /// An unknown name of a data set or source.
     #[error("{key}: expected {expected}, found `{found}`")]
     UnknownName {
-        /// What was being named.
+        /// What the name is of.
         key: &'static str,
-        /// The words that would do.
+        /// The known names.
         expected: &'static str,
         /// The word as given.
         found: String,
@@ -325,39 +322,39 @@ pub enum Error {
         /// The fraction as given.
         found: f64,
     },
-    /// A subset that would hold nothing.
+    /// A subset without examples.
     #[error("fraction: expected at least 1 example, found 0 (`{fraction}` of {len})")]
     EmptySubset {
         /// The fraction as given.
         fraction: f64,
-        /// The number of examples it was taken of.
+        /// The number of examples that the subset is taken from.
         len: usize,
     },
-    /// A class with fewer examples than were asked for.
+    /// A class with fewer examples than requested.
     #[error("class {class}: expected at least {expected} examples, found {found}")]
     ClassTooSmall {
         /// The class.
         class: u8,
-        /// The number of examples asked for.
+        /// The requested number of examples.
         expected: usize,
         /// The number it has.
         found: usize,
     },
-    /// More examples than an index of 32 bits can tell apart.
+    /// More examples than a 32-bit index can address.
     #[error("data set: expected at most {} examples, found {found}", u32::MAX)]
     TooManyExamples {
         /// The number of examples.
         found: usize,
     },
-    /// A number of examples that a set cannot give.
+    /// A requested number of examples that is 0 or exceeds the size of the set.
     #[error("count: expected 1 to {expected}, found `{found}`")]
     Count {
-        /// The examples there are.
+        /// The number of examples in the set.
         expected: usize,
         /// The number as given.
         found: usize,
     },
-    /// Images that cannot be laid out as asked.
+    /// Images that do not fit the requested layout.
     #[error("layout: expected images of 1 or 3 channels and at most 32×32 pixels, found {}×{}×{}", found[0], found[1], found[2])]
     Layout {
         /// Channels, height and width of the images.
@@ -379,7 +376,7 @@ pub enum Error {
         /// The channels of the normalisation.
         found: usize,
     },
-    /// A mean or a standard deviation that cannot normalise anything.
+    /// Invalid means or standard deviations.
     #[error("normalisation: expected {expected}, found `{found}`")]
     Normalization {
         /// What a valid one looks like.

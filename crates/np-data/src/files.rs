@@ -1,4 +1,4 @@
-//! Which files a data set consists of, for whoever takes it elsewhere as it is.
+//! The files that a data set consists of, for copying it.
 
 use std::path::{Path, PathBuf};
 
@@ -10,8 +10,8 @@ use crate::name::DataName;
 use crate::note::Note;
 use crate::spelling;
 
-/// The files that [`DataSet::load`](crate::DataSet::load) reads of a published set in a data folder, all below [`folder_of`]: with the same
-/// names in the same folders elsewhere, they are the same set. What is in them is not looked at.
+/// The files that [`DataSet::load`](crate::DataSet::load) reads for [`Source::Full`](crate::Source::Full), all below [`folder_of`]. Copied with the same
+/// relative paths, they are the same set elsewhere. Their contents are not checked.
 ///
 /// # Errors
 /// [`Error::MissingFolder`] and [`Error::MissingFile`] if the set is not there.
@@ -32,8 +32,8 @@ pub fn files_of(name: DataName, data_dir: &Path) -> Result<Vec<PathBuf>, Error> 
     }
 }
 
-/// The Hub's parquet files of a set (`train*.parquet`, `test*.parquet`) that lie in its folder, which an import makes the set of; `None` where not
-/// both parts are there.
+/// The parquet files of the Hugging Face Hub (`train*.parquet`, `test*.parquet`) in a set's folder, from which the set can be imported. `None` unless both parts are
+/// there.
 pub fn parquet_of(name: DataName, data_dir: &Path) -> Option<Vec<PathBuf>> {
     let entries = spelling::entries(&folder_of(name, data_dir));
     let of = |part: &str| -> Vec<PathBuf> {

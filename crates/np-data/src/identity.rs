@@ -1,7 +1,7 @@
-//! Whether a data set is the published one of its name, and what it may be called.
+//! Whether a data set is the published one of its name, and its title.
 //!
-//! A folder may hold anything in the published form. What is not known by its digest does not get the published name: it is
-//! `custom data in fashion-mnist (digest 0123456789ab)`, so that no figure takes it for Fashion-MNIST.
+//! A folder may contain any data in the published format. A set with an unknown digest does not get the published name. Its title is
+//! `custom data in fashion-mnist (digest 0123456789ab)`, so that no figure presents it as Fashion-MNIST.
 
 use crate::digest::{CIFAR10_JPEG, known_digest};
 use crate::name::{DataName, Source};
@@ -10,11 +10,11 @@ use crate::note::is_word;
 /// Whether a data set is the published one of its name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Identity {
-    /// Its digest is known: the published examples, the embedded ones, or the known JPEG copies of CIFAR-10.
+    /// It is: its digest is that of the published examples, the embedded ones, or the known JPEG copies of CIFAR-10.
     Published,
-    /// CIFAR-10 alone, whose published digest is not known here: 50,000 + 10,000 examples, of which ones nobody can tell.
+    /// It may be: 50,000 + 10,000 examples under the name of CIFAR-10, whose published digest is not known here.
     Unverified,
-    /// Other examples, or another number of them.
+    /// It is not: other examples, or another number of them.
     Custom,
 }
 
@@ -22,7 +22,7 @@ pub enum Identity {
 const DIGITS: usize = 12;
 
 impl Identity {
-    /// Of a set with this digest, and so many examples to train and to test where that is known.
+    /// The identity of a set with this digest. `examples` are its numbers of training and test examples, if they are known.
     pub fn of(name: DataName, source: Source, digest: &str, examples: Option<[usize; 2]>) -> Self {
         match known_digest(name, source) {
             Some(known) if known == digest => Self::Published,
@@ -33,8 +33,8 @@ impl Identity {
         }
     }
 
-    /// Of a set that is not at hand, as name, source and digest tell, and what it is called then. What is `told` of it is believed where nobody knows
-    /// better: that an unknown set is another one, and the variant in its name.
+    /// The identity and title of a set that has not been loaded, from its digest and from the identity and title `told` by others, such as a plan. What
+    /// is told is used only where the digest decides nothing: that an unverified set is a custom one, and the variant in its title.
     pub fn of_told(name: DataName, source: Source, digest: &str, told: (Self, &str)) -> (Self, String) {
         let identity = match Self::of(name, source, digest, None) {
             Self::Unverified if told.0 == Self::Custom => Self::Custom,
@@ -49,7 +49,7 @@ impl Identity {
         (identity, title.unwrap_or(plain))
     }
 
-    /// The name that a figure shows; `variant` is what an import says of the pixels (`JPEG`).
+    /// The name of a set for figures. `variant` is the variant that an import has noted (`JPEG`).
     pub fn title(self, name: DataName, source: Source, variant: Option<&str>, digest: &str) -> String {
         let digits = digest.get(..DIGITS).unwrap_or(digest);
         let published = name.title(source);

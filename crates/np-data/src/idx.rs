@@ -1,7 +1,7 @@
 //! The IDX format of the MNIST family: a big-endian header, then unsigned bytes.
 //!
-//! Plain or gzip is told from the first bytes, never from the name. A header is not believed: memory grows with the bytes that
-//! are really there, and decompression stops one byte past what the header promises.
+//! Whether a file is gzip is decided by its first bytes, not by its name. A header is not trusted: memory is allocated for bytes that have been
+//! read, and decompression stops one byte after the announced size.
 
 use std::fmt;
 use std::io::{self, Read};
@@ -18,12 +18,12 @@ pub const MAX_PAYLOAD: u64 = 1 << 31;
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 const UNSIGNED_BYTE: u8 = 0x08;
 
-/// What an IDX file of the MNIST family holds; its rank tells the two apart.
+/// The contents of an IDX file of the MNIST family. The number of dimensions distinguishes them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// One byte an example: `[N]`.
+    /// One byte for each example: `[N]`.
     Labels,
-    /// One image an example: `[N, H, W]`.
+    /// One image for each example: `[N, H, W]`.
     Images,
 }
 
@@ -67,12 +67,12 @@ pub struct Idx {
 /// Reads one IDX file, plain or gzip.
 ///
 /// # Errors
-/// [`Error::Foreign`] if it is no regular file, [`Error::Io`] if it can't be opened or read, else those of [`decode`].
+/// [`Error::Foreign`] if it is not a regular file; [`Error::Io`] if it cannot be opened or read; those of [`decode`].
 pub fn read(path: &Path, kind: Kind) -> Result<Idx, Error> {
     decode(regular::open(path)?, path, kind)
 }
 
-/// Reads one IDX stream, plain or gzip, to its end; `origin` is the name that errors give it.
+/// Reads one IDX stream, plain or gzip, to its end. `origin` is its name in errors.
 ///
 /// # Errors
 /// [`Error::NotIdx`], [`Error::Foreign`], [`Error::WrongType`], [`Error::WrongRank`], [`Error::Mislabelled`], [`Error::TooLarge`],
@@ -90,8 +90,8 @@ pub fn decode(mut reader: impl Read, origin: &Path, kind: Kind) -> Result<Idx, E
 
 /// The bytes of a plain IDX file with this shape and these values; the inverse of [`decode`].
 ///
-/// The header holds 32 bits a dimension and 8 bits for their number; what does not fit is cut to the largest value that does,
-/// which [`decode`] then reports as a truncated file.
+/// The header has 32 bits for each dimension and 8 bits for their number. Larger values are replaced by the largest that fits, and
+/// [`decode`] then reports a truncated file.
 pub fn encode(dims: &[usize], data: &[u8]) -> Vec<u8> {
     let mut bytes = vec![0, 0, UNSIGNED_BYTE, u8::try_from(dims.len()).unwrap_or(u8::MAX)];
     for &dim in dims {

@@ -1,15 +1,15 @@
 //! The data sets of the NeuroPlastic experiments, and seeded batches over them.
 //!
-//! MNIST and Fashion-MNIST come from two sources: `mini`, 2,000 + 1,000 real images embedded in this crate,
-//! so that everything runs offline; and `full`, the published IDX files in a folder. CIFAR-10 comes from
-//! its binary version in a folder. With the feature `hub`, sets can be fetched from the Hub, made from its
-//! parquet files, and given to candle-datasets as tensors.
+//! MNIST and Fashion-MNIST come from two sources: `mini`, 2,000 training and 1,000 test images embedded in
+//! this crate, so that everything runs offline; and `full`, the published IDX files in a folder. CIFAR-10
+//! is read from its binary version in a folder. With the feature `hub`, sets can be fetched from the
+//! Hugging Face Hub, imported from its parquet files, and converted to candle-datasets' tensors.
 //!
-//! Images stay bytes until a batch needs them, on a [device] too. Without `hub` and `cuda`, nothing here
-//! knows a tensor library; nothing reads the environment, and only `fetch` uses the network. The embedded
-//! images have their own licences, beside them in `mini/`.
+//! Images are kept as bytes until a batch needs them, also on a [device]. Without the features `hub` and
+//! `cuda` the crate does not depend on a tensor library. Only `fetch` uses the network and, through hf-hub,
+//! the environment. The embedded images have their own licences, which are beside them in `mini/`.
 //!
-//! One epoch, from nothing to normalised pixels:
+//! One epoch, from loading to normalised pixels:
 //!
 //! ```
 //! use std::num::NonZeroUsize;

@@ -1,7 +1,7 @@
-//! The batches of a pass in their order, prepared where they are used or one thread ahead.
+//! The batches of a pass in order, prepared by the thread that uses them or by another one in advance.
 //!
-//! What a batch holds is a function of its indices, so that both give the same bits. Buffers go round: after the first few
-//! batches nothing is allocated.
+//! A batch depends only on its indices, so that both ways give the same bits. Buffers are reused: after the first few batches nothing is
+//! allocated.
 
 use std::num::NonZeroUsize;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -12,12 +12,12 @@ use crate::dataset::Split;
 use crate::error::Error;
 use crate::prepare::{Pass, Preparation};
 
-/// Who prepares batches.
+/// Which thread prepares batches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Prepare {
-    /// The thread that uses them, one at a time: the right choice where a batch is little work, or where all cores are taken.
+    /// The thread that uses them, one at a time. Best if a batch is little work or all cores are in use.
     Inline,
-    /// A thread of its own, which keeps up to two batches ready.
+    /// A separate thread, which keeps up to two batches ready.
     Ahead,
 }
 
@@ -33,24 +33,22 @@ pub struct Batch {
     pub labels: Vec<u32>,
 }
 
-/// What batches are made of.
+/// Makes the batches of a pass.
 #[derive(Clone, Copy, Debug)]
 pub struct Loader<'a> {
     /// The images.
     pub split: &'a Split,
     /// How they are prepared.
     pub preparation: &'a Preparation,
-    /// What for.
+    /// Evaluation, or an epoch of training.
     pub pass: Pass,
-    /// Examples a batch; the last one is smaller if they don't come out even.
+    /// Examples in a batch. The last one is smaller if the number of examples is not a multiple.
     pub batch_size: NonZeroUsize,
 }
 
 impl Loader<'_> {
-    /// Hands the batches of `order` to `use_them`, which may leave before their end.
-    ///
-    /// # Errors
-    /// Whatever `use_them` returns; [`Batches::next`] gives those of [`Preparation::fill`].
+    /// Calls `use_them` with the batches of `order`, indices into [`split`](Self::split), and returns its result. It may stop before the last batch.
+    /// Errors of the preparation are returned by [`Batches::next`].
     pub fn run<R>(&self, order: &[u32], prepare: Prepare, use_them: impl FnOnce(&mut Batches<'_>) -> R) -> R {
         match prepare {
             Prepare::Inline => {
@@ -97,10 +95,10 @@ enum Supply<'a> {
 }
 
 impl Batches<'_> {
-    /// The next batch, in the buffers of the one before or others; `None` after the last.
+    /// The next batch; `None` after the last.
     ///
     /// # Errors
-    /// Those of [`Preparation::fill`]. There is nothing more to be had after one.
+    /// Those of [`Preparation::fill`]. Do not call it again after an error.
     #[expect(clippy::should_implement_trait, reason = "an iterator can't lend its buffers")]
     pub fn next(&mut self) -> Result<Option<&Batch>, Error> {
         let used = std::mem::take(&mut self.current);

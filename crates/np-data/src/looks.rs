@@ -1,4 +1,4 @@
-//! What a file looks like that is not the data file it is named after: a web page, a pointer, an archive.
+//! Recognises files in place of a data file by their first bytes: a web page, a Git LFS pointer, an archive.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! The names of data sets and of their sources, and what is known of a set before it is read.
+//! The names of data sets and of their sources, and the facts about each published set.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::batch::Normalization;
 use crate::error::Error;
 
-/// A data set, by the name it has in a spec and in the data folder.
+/// The name of a data set, as in experiment files and in the data folder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum DataName {
@@ -16,15 +16,15 @@ pub enum DataName {
     Mnist,
     /// Articles of clothing, 28×28 grey (Xiao, Rasul and Vollgraf, 2017).
     FashionMnist,
-    /// Animals and vehicles, 32×32 RGB (Krizhevsky, 2009). There is no embedded set.
+    /// Animals and vehicles, 32×32 RGB (Krizhevsky, 2009). It has no embedded set.
     Cifar10,
 }
 
 impl DataName {
-    /// Every data set, in the order in which a list shows them.
+    /// All data sets, in the order of lists.
     pub const ALL: [Self; 3] = [Self::Mnist, Self::FashionMnist, Self::Cifar10];
 
-    /// The name as written in a spec and as a folder: `mnist`, `fashion-mnist` or `cifar10`.
+    /// The name in experiment files and of the folder: `mnist`, `fashion-mnist` or `cifar10`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Mnist => "mnist",
@@ -33,7 +33,7 @@ impl DataName {
         }
     }
 
-    /// Whether the set can be had from this source: CIFAR-10 is not embedded.
+    /// Whether the set has this source. All do, except that CIFAR-10 has no mini set.
     pub fn has(self, source: Source) -> bool {
         !matches!((self, source), (Self::Cifar10, Source::Mini))
     }
@@ -46,7 +46,7 @@ impl DataName {
         }
     }
 
-    /// How many examples were published: for training, for testing.
+    /// Numbers of published examples: training, test.
     pub fn examples(self) -> [usize; 2] {
         match self {
             Self::Mnist | Self::FashionMnist => [60_000, 10_000],
@@ -87,8 +87,8 @@ impl DataName {
         }
     }
 
-    /// The name of the published set: `MNIST`, `Fashion-MNIST`; with ` (mini)` appended for the embedded one. What a figure shows of a set at hand is
-    /// [`Identity::title`](crate::Identity::title)'s to say.
+    /// The name of the published set (`MNIST`, `Fashion-MNIST`, `CIFAR-10`), with ` (mini)` appended for the embedded one. The title of a loaded set, which may
+    /// have other examples, is [`Identity::title`](crate::Identity::title).
     pub fn title(self, source: Source) -> &'static str {
         match (self, source) {
             (Self::Mnist, Source::Full) => "MNIST",
@@ -132,7 +132,7 @@ impl Source {
     /// Both sources.
     pub const ALL: [Self; 2] = [Self::Mini, Self::Full];
 
-    /// The name as written in a spec: `mini` or `full`.
+    /// The name in experiment files: `mini` or `full`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Mini => "mini",

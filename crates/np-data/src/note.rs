@@ -1,7 +1,7 @@
-//! The note that an import leaves beside the files it has made: which variant of the set they hold, and their digest.
+//! The note that an import writes beside its files: the variant of the set, and its digest.
 //!
-//! The variant goes into the title, so that no figure takes re-encoded images for the published ones; the digest shows a file
-//! that was damaged since.
+//! The variant becomes part of the title, so that no figure presents re-encoded images as the published ones. The digest reveals files that have been
+//! damaged since.
 
 use std::io::{ErrorKind, Read as _};
 use std::path::Path;

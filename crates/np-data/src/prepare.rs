@@ -1,7 +1,7 @@
-//! From stored bytes to what a model is fed: layout, augmentation and normalisation in one pass over the pixels.
+//! From stored bytes to the input of a model: layout, augmentation and normalisation in one pass over the pixels.
 //!
-//! An output pixel is a look-up of one stored byte, or black where the window reaches past the image, so that a padded, a
-//! shifted and a mirrored image cost what a plain one does, and nothing is stored twice.
+//! Each output pixel is a look-up of one stored byte, or black where the window extends beyond the image. So padded, shifted and mirrored
+//! images cost no more than others and need no copy.
 
 use std::iter::repeat_n;
 
@@ -12,23 +12,23 @@ use crate::batch::{Normalization, Table};
 use crate::dataset::Split;
 use crate::error::Error;
 
-/// The shape in which images reach a model.
+/// The shape that images have as input of a model.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Layout {
-    /// As they are stored.
+    /// The stored shape. The default.
     #[default]
     Stored,
-    /// 3×32×32, whatever they were: black around smaller images, one more row and column below and right where the difference is
-    /// odd; a grey plane three times. It lets a model made for CIFAR-10 train on MNIST and Fashion-MNIST.
+    /// 3×32×32, so that a model made for CIFAR-10 can train on MNIST and Fashion-MNIST. Smaller images are padded with black on all sides, with
+    /// one more row below and column on the right if the difference is odd. A grey plane is repeated three times.
     Rgb32,
 }
 
 impl Layout {
-    /// Channels, height and width of laid-out images that are stored as `shape`: `[C, H, W]`.
+    /// Channels, height and width in this layout of images that are stored as `shape`: `[C, H, W]`.
     ///
     /// # Errors
-    /// [`Error::Layout`] if they can't be laid out so.
+    /// [`Error::Layout`] for [`Layout::Rgb32`] unless the images have 1 or 3 channels and between 1×1 and 32×32 pixels.
     pub fn shape(self, shape: [usize; 3]) -> Result<[usize; 3], Error> {
         match (self, shape) {
             (Self::Stored, _) => Ok(shape),
@@ -38,12 +38,12 @@ impl Layout {
     }
 }
 
-/// What images are prepared for.
+/// The purpose that images are prepared for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pass {
-    /// Evaluation: images as they are.
+    /// Evaluation, without augmentation.
     Evaluate,
-    /// An epoch of training: images varied as the augmentation says.
+    /// An epoch of training, with augmentation.
     Train {
         /// The run's seed.
         seed: u64,
@@ -55,30 +55,30 @@ pub enum Pass {
 /// How stored images become batches.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Preparation {
-    /// Maps bytes to numbers; of one channel, or of as many as the laid-out images.
+    /// Maps bytes to numbers. It has one channel, or as many as images in `layout`.
     pub normalization: Normalization,
-    /// The shape of images.
+    /// The shape of prepared images.
     pub layout: Layout,
-    /// How training images are varied; black is 0 before normalisation.
+    /// Augmentation of training images. Pixels outside of an image are 0 (black) before normalisation.
     pub augmentation: Augmentation,
 }
 
 impl From<Normalization> for Preparation {
-    /// Images as they are stored, never varied.
+    /// A preparation in the stored layout, without augmentation.
     fn from(normalization: Normalization) -> Self {
         Self { normalization, layout: Layout::Stored, augmentation: Augmentation::None }
     }
 }
 
 impl Preparation {
-    /// Fills `pixels` with the images at `indices`, prepared, `B×C×H×W`, and `labels` with their labels, `B`.
+    /// Fills `pixels` with the prepared images at `indices`, `B×C×H×W`, and `labels` with their labels, `B`.
     ///
-    /// Both buffers are cleared first and keep their capacity: from the second batch on nothing is allocated. An index may
-    /// occur more than once. Indices are those of `split`, and with an augmentation they decide what an image looks like.
+    /// Both buffers are cleared first and keep their capacity, so that later batches of the same size allocate nothing. `indices` are indices into `split`;
+    /// an index may occur more than once. An image's augmentation depends on its index.
     ///
     /// # Errors
-    /// [`Error::IndexOutOfRange`], [`Error::Layout`], or [`Error::ChannelMismatch`] if the normalisation has more than one channel
-    /// and not those of the laid-out images. Both buffers are then to be thrown away.
+    /// [`Error::IndexOutOfRange`]; [`Error::Layout`]; [`Error::ChannelMismatch`] if the normalisation has neither one channel nor as many as
+    /// images in the layout. After an error the contents of both buffers are unspecified.
     pub fn fill(
         &self,
         split: &Split,

@@ -1,4 +1,4 @@
-//! Opening what others may have put in a data file's place: a pipe would be waited for without end.
+//! Opens files only if they are regular: reading a pipe in place of a data file could wait for ever.
 
 use std::fs::{self, File, FileType};
 use std::path::Path;

@@ -1,9 +1,8 @@
-//! Which examples a run sees, and in which order.
+//! Random subsets and orders of examples.
 //!
-//! Nothing here has a state that a resumed run would have to restore: every result is a function of its arguments, the seed and
-//! the epoch. Every purpose draws from a ChaCha8 stream of its own, so that one more draw for one purpose never moves another.
-//! Bounded integers are drawn by our own few lines, because `rand`'s change with one of its Cargo features; the golden orders
-//! in `tests/sample.rs` hold the rest in place.
+//! There is no generator state to save: every result is a function of the arguments, the seed and the epoch. Each purpose (subset, holdout,
+//! order, …) draws from a ChaCha8 stream of its own, so that draws for one do not affect another. Bounded integers are drawn by code of
+//! this crate, because those of `rand` change with one of its Cargo features. The golden orders in `tests/sample.rs` fix all results.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
@@ -23,19 +22,20 @@ pub(crate) enum Purpose {
 /// Training examples with some held out for validation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Holdout {
-    /// What is left to train on, ascending.
+    /// Indices of the examples to train on: ascending from [`holdout`], in the order of a permutation from
+    /// [`Selection::draw`](crate::Selection::draw).
     pub train: Vec<u32>,
-    /// What is held out, ascending.
+    /// Indices of the examples held out, ascending.
     pub validation: Vec<u32>,
 }
 
-/// A random part of `0..len`: the first round(`fraction`·`len`) of one seeded permutation.
+/// A random subset of `0..len`: the first round(`fraction`·`len`) entries of a seeded permutation.
 ///
 /// For one seed the subset of a smaller fraction is a prefix of that of a larger one; 1 gives all.
 ///
 /// # Errors
-/// [`Error::Fraction`] outside of (0, 1], [`Error::EmptySubset`] if it rounds to nothing, [`Error::TooManyExamples`] if `len`
-/// is past 2³² − 1.
+/// [`Error::Fraction`] for a fraction outside of (0, 1], [`Error::EmptySubset`] if the number rounds to 0, [`Error::TooManyExamples`] if
+/// `len` exceeds 2³² − 1.
 pub fn subset(len: usize, fraction: f64, seed: u64) -> Result<Vec<u32>, Error> {
     check(fraction)?;
     let count = share(fraction, len);
@@ -47,9 +47,9 @@ pub fn subset(len: usize, fraction: f64, seed: u64) -> Result<Vec<u32>, Error> {
     Ok(order)
 }
 
-/// A random part of the examples with these labels, of the same fraction of every class.
+/// A random subset with the same fraction of every class; `labels` are the classes of all examples.
 ///
-/// Of a class of n examples it takes round(`fraction`·n), and at least one, in the order of one seeded permutation of all. For
+/// Of a class of n examples it has round(`fraction`·n), but at least one. The order is that of a seeded permutation of all examples. For
 /// one seed, the subset of a smaller fraction is contained in that of a larger one; 1 gives all.
 ///
 /// # Errors
@@ -63,7 +63,7 @@ pub fn stratified_subset(labels: &[u8], fraction: f64, seed: u64) -> Result<Vec<
     by_quota(labels, quota, Purpose::Stratified, seed)
 }
 
-/// `count` random examples of `0..len`: the first `count` of the same permutation as [`subset`]'s.
+/// `count` random examples of `0..len`: the first entries of the permutation that [`subset`] uses.
 ///
 /// # Errors
 /// [`Error::Count`] outside of 1 to `len`, [`Error::TooManyExamples`].
@@ -74,10 +74,10 @@ pub fn subset_of(len: usize, count: usize, seed: u64) -> Result<Vec<u32>, Error>
     Ok(order)
 }
 
-/// `count` random examples of those with these labels, every class with its share of them as nearly as whole numbers can.
+/// `count` random examples with every class in proportion, as nearly as whole numbers can be; `labels` are the classes of all examples.
 ///
-/// Classes take turns by Sainte-Laguë's rule, whose shares never shrink as `count` grows: for one seed, a smaller number gives
-/// a part of what a larger one gives. The order is that of the same permutation as [`stratified_subset`]'s.
+/// The numbers of each class are allotted by the Sainte-Laguë method. They never decrease as `count` grows, so that for one seed the result for a
+/// smaller number is contained in that for a larger one. The order is that of the permutation that [`stratified_subset`] uses.
 ///
 /// # Errors
 /// [`Error::Count`] outside of 1 to the number of labels, [`Error::TooManyExamples`].
@@ -86,9 +86,9 @@ pub fn stratified_subset_of(labels: &[u8], count: usize, seed: u64) -> Result<Ve
     by_quota(labels, sainte_lague(&class_counts(labels), count), Purpose::Stratified, seed)
 }
 
-/// `per_class` random examples of every class that occurs in `labels`, in the order of one seeded permutation of all.
+/// `per_class` random examples of every class that occurs in `labels`, in the order of a seeded permutation of all examples.
 ///
-/// For one seed, a smaller number per class gives a part of what a larger one gives.
+/// For one seed, the result for a smaller number per class is contained in that for a larger one.
 ///
 /// # Errors
 /// [`Error::ClassTooSmall`] if a class has fewer, [`Error::TooManyExamples`].
@@ -104,7 +104,7 @@ pub fn balanced_subset(labels: &[u8], per_class: usize, seed: u64) -> Result<Vec
 /// Holds out round(`fraction`·n) of the n examples of every class for validation.
 ///
 /// # Errors
-/// [`Error::Fraction`] outside of (0, 1), [`Error::EmptySubset`] if nothing would be held out or nothing be left,
+/// [`Error::Fraction`] for a fraction outside of (0, 1), [`Error::EmptySubset`] if no example or every example would be held out,
 /// [`Error::TooManyExamples`].
 pub fn holdout(labels: &[u8], fraction: f64, seed: u64) -> Result<Holdout, Error> {
     if !(fraction > 0.0 && fraction < 1.0) {
@@ -121,8 +121,8 @@ pub fn holdout(labels: &[u8], fraction: f64, seed: u64) -> Result<Holdout, Error
     Ok(Holdout { train, validation })
 }
 
-/// The order in which an epoch visits `indices`: a Fisher–Yates shuffle that depends on the seed, the epoch, and the order of
-/// `indices`, and on nothing else.
+/// The order in which an epoch visits the examples `indices`: a Fisher–Yates shuffle that depends only on the seed, the epoch and the order of
+/// `indices`.
 pub fn epoch_order(indices: &[u32], seed: u64, epoch: u32) -> Vec<u32> {
     let mut order = indices.to_vec();
     shuffle(&mut order, &mut stream(seed, Purpose::EpochOrder, epoch));

@@ -1,4 +1,4 @@
-//! What a run trains and validates on: how many examples, drawn how, and how many are held out first.
+//! The selection of training and validation examples: how many, and how they are drawn.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,40 +9,40 @@ use crate::sample::{Holdout, holdout, stratified_subset, stratified_subset_of, s
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Sampling {
-    /// Every example with the same chance.
+    /// Uniformly from all examples. The default.
     #[default]
     Plain,
-    /// The same share of every class.
+    /// The same fraction of every class, up to rounding.
     Stratified,
 }
 
-/// How much of a training set.
+/// How much of a training set is used.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Amount {
-    /// A share of it, above 0, at most 1.
+    /// A fraction of it, above 0 and at most 1.
     Fraction(f64),
-    /// So many examples, 1 or more.
+    /// A number of examples, at least 1.
     Count(usize),
 }
 
-/// Which examples of a training set a run sees.
+/// Which examples of a training set a run trains and validates on.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Selection {
-    /// How much of what is not held out is trained on. For one seed, less is a part of more.
+    /// How many of the examples that are not held out are trained on. For one seed, a smaller amount is a subset of a larger one.
     pub amount: Amount,
-    /// How that is drawn.
+    /// How these are drawn.
     pub sampling: Sampling,
-    /// The share of every class that is held out for validation, above 0 and below 1; `None` for no validation. It is drawn
-    /// before, from the whole training set, so that it is the same for every amount.
+    /// The fraction of every class that is held out for validation, above 0 and below 1; `None` for no validation. It is drawn
+    /// first, from the whole training set, so that it is the same for every amount.
     pub validation: Option<f64>,
 }
 
 impl Selection {
-    /// The examples, as indices into a training set with these labels: a function of the labels and the seed. `validation` is
-    /// empty if none is held out; `train` is in the order of a seeded permutation.
+    /// The selected examples, as indices into a training set with these labels. The same labels and seed give the same result. `validation` is
+    /// ascending, and empty if none is held out; `train` is in the order of a seeded permutation.
     ///
     /// # Errors
-    /// Those of [`holdout`], then of [`subset`], [`subset_of`], [`stratified_subset`] or [`stratified_subset_of`] of what is left.
+    /// Those of [`holdout`], and of [`subset`], [`subset_of`], [`stratified_subset`] or [`stratified_subset_of`] on the remaining examples.
     pub fn draw(&self, labels: &[u8], seed: u64) -> Result<Holdout, Error> {
         let Some(fraction) = self.validation else {
             return Ok(Holdout { train: self.subset(labels, seed)?, validation: Vec::new() });

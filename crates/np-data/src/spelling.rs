@@ -1,7 +1,7 @@
-//! The names under which people have the four IDX files: as published, and as other places spell them.
+//! The spellings of the four IDX files' names: as published, and as other sites have them.
 //!
-//! Kaggle has `train-images.idx3-ubyte`, and besides a folder `train-images-idx3-ubyte` with the file of that name in it; torchvision has a folder
-//! `raw`. A dot, an underscore or a blank stands for a hyphen, `test` for `t10k`, and case does not matter. Published names go first.
+//! Kaggle has `train-images.idx3-ubyte`, and a folder `train-images-idx3-ubyte` that contains a file of that name; torchvision has a folder `raw`. A
+//! dot, an underscore or a blank may replace a hyphen, `test` may replace `t10k`, and case does not matter. Published names take precedence.
 
 use std::fs;
 use std::path::{Path, PathBuf};

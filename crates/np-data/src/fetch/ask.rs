@@ -1,8 +1,8 @@
-//! One question before a transfer: which commit, which size, which SHA-256.
+//! A request before each transfer: commit, size and SHA-256 of the file.
 //!
-//! hf-hub asks the same, and takes the answer as names of files in its cache: `ETag` for the bytes, `X-Repo-Commit` for the folder. A server that
-//! answers with a path would have it write there. So the answer is looked at first; it also tells how much is to come, and makes both files
-//! of a set those of one commit. Nothing is transferred here.
+//! hf-hub makes the same request, and uses the answer as file names in its cache: `ETag` for the bytes, `X-Repo-Commit` for the folder. A server
+//! could make it write to any path. So the answer is checked here first. It also gives the size, and fixes one commit for both files
+//! of a set. No file is transferred here.
 
 use std::error::Error as StdError;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! What can go wrong on the way from the Hub.
+//! Errors of fetching from the Hub.
 
 use std::path::PathBuf;
 
@@ -8,25 +8,25 @@ use crate::name::DataName;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum FetchError {
-    /// No connection, or one that ended too often.
+    /// No connection, or one that was interrupted too often.
     #[error(
         "`{url}`: expected the file, found `{found}`\nhint: the same command begins this file again, and keeps those that are whole; `HF_ENDPOINT` names another server"
     )]
     Connection {
         /// The address.
         url: String,
-        /// What the system or the protocol said.
+        /// The error of the system or the protocol.
         found: String,
     },
-    /// The server refused.
+    /// The server answered with an error status.
     #[error("`{url}`: expected status 200, found {found}\nhint: {}", remedy(*found))]
     Status {
         /// The address.
         url: String,
-        /// Its answer.
+        /// The status code.
         found: u16,
     },
-    /// An answer without what the Hub says of a file.
+    /// An answer without a header that the Hub sends with a file.
     #[error(
         "`{url}`: expected {expected} in the header `{header}`, found `{found}`\nhint: is `HF_ENDPOINT` a server of the Hub's kind?"
     )]
@@ -35,44 +35,44 @@ pub enum FetchError {
         url: String,
         /// The header.
         header: &'static str,
-        /// What belongs there.
+        /// What its value should be.
         expected: &'static str,
-        /// What is there.
+        /// Its value.
         found: String,
     },
-    /// Other bytes arrived than those that the Hub has, or that are known, under this name.
+    /// The received bytes do not have the digest that the Hub states or that is known.
     #[error(
         "`{url}`: expected {expected}, found {found}\nhint: none of it is kept, fetch it again; if this stays, what lies between here and the server changes it"
     )]
     Digest {
         /// The address.
         url: String,
-        /// SHA-256 as the Hub says, or as it is known.
+        /// The SHA-256 that the Hub states or that is known.
         expected: String,
-        /// What arrived.
+        /// The SHA-256 of the received bytes.
         found: String,
     },
-    /// A file that the Hub's cache had before is damaged.
+    /// A file that was in the Hub's cache before is damaged.
     #[error(
         "`{path}`: expected {expected}, found {found}\nhint: this file of the Hub's cache was there before and is left as it is; move it away and fetch again, or name another cache by `HF_HUB_CACHE`"
     )]
     Cached {
         /// The file.
         path: PathBuf,
-        /// SHA-256 as the cache says, or as it is known.
+        /// The SHA-256 that the cache states or that is known.
         expected: String,
-        /// What is there.
+        /// The SHA-256 of the file.
         found: String,
     },
-    /// The transfer itself failed, other than by its connection.
+    /// The transfer failed for a reason other than the connection.
     #[error("`{url}`: expected the file in the Hub's cache, found `{found}`\nhint: `HF_HUB_CACHE` names another cache")]
     Transfer {
         /// The address.
         url: String,
-        /// What hf-hub said.
+        /// The error of hf-hub.
         found: String,
     },
-    /// A revision that cannot be one.
+    /// An invalid revision.
     #[error(
         "revision: expected a commit, a branch or a tag, found `{found}`\nhint: leave it out for the commit that is known to hold the set"
     )]
@@ -80,7 +80,7 @@ pub enum FetchError {
         /// As given.
         found: String,
     },
-    /// A server's address that cannot be one.
+    /// An invalid server address.
     #[error(
         "endpoint: expected an address such as `https://huggingface.co`, found `{found}`\nhint: set or unset `HF_ENDPOINT`"
     )]
@@ -88,7 +88,7 @@ pub enum FetchError {
         /// As given.
         found: String,
     },
-    /// Whole files, but not the published examples.
+    /// The files are complete, but do not contain the published examples.
     #[error(
         "`{name}`: expected the published set, digest `{expected}`, found another, digest `{found}`\nhint: nothing is put in the data folder; the repository has other images at this revision, or `HF_ENDPOINT` serves others"
     )]
@@ -97,23 +97,23 @@ pub enum FetchError {
         name: DataName,
         /// The published digest.
         expected: &'static str,
-        /// That of what arrived.
+        /// The digest of the fetched set.
         found: String,
     },
-    /// There is something in the set's place already, and not the set.
+    /// The set's folder exists, but does not contain the set.
     #[error(
         "`{path}`: expected no folder, or a whole set, found one with {found}\nhint: move it away, or name another folder by `--data-dir`"
     )]
     Occupied {
         /// The folder.
         path: PathBuf,
-        /// What is wrong with it as the set.
+        /// What the folder contains instead.
         found: String,
     },
-    /// Another process is at it.
+    /// Another process is fetching the set.
     #[error("`{path}`: expected to be alone, found another fetch of the set\nhint: wait for it")]
     Busy {
-        /// The lock.
+        /// Path of the lock file.
         path: PathBuf,
     },
 }

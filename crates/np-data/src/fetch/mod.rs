@@ -1,9 +1,9 @@
-//! Data sets from the Hub: its parquet files by hf-hub, checked against their digest, then [imported](crate::hub).
+//! Fetches data sets from the Hugging Face Hub: downloads its parquet files with hf-hub, checks their digests, and [imports](crate::hub) them.
 //!
-//! hf-hub does the transfer: server, token, cache, revision. A set that is in the Hub's cache is taken from there, and nobody is asked. A
-//! file whose transfer is broken off is begun again, within a command as often as there are tries; a file that is whole stays in the cache, from one
-//! command to the next. hf-hub compares no digest; so that is done here, and what came now and is wrong is taken out of the cache again, while what
-//! was there before is left to its owner. The set's own folder appears at once, by a rename, when everything has been checked.
+//! hf-hub does the transfer: server, token, cache, revision. A set in the Hub's cache is used without a request. An interrupted transfer of a file starts
+//! again, up to [`Hub::tries`] times within a call; complete files stay in the cache for later calls. hf-hub does not check digests, so this module does.
+//! A file with a wrong digest is removed from the cache if this call has downloaded it, and left alone if it was there before. The set's folder is
+//! created by one rename after everything has been checked.
 
 mod ask;
 mod error;
@@ -34,25 +34,25 @@ use crate::regular;
 /// The Hub.
 pub const ENDPOINT: &str = "https://huggingface.co";
 
-/// The environment variable that names another server. This crate doesn't read it: whoever reads the command line does.
+/// The environment variable that names another server. This crate does not read it; the program does.
 pub const ENDPOINT_ENV: &str = "HF_ENDPOINT";
 
-/// From where to fetch, and how patiently.
+/// Settings of a fetch: server, token, cache, revision, retries and time limits.
 #[derive(Clone)]
 pub struct Hub {
     /// The server. Default [`ENDPOINT`].
     pub endpoint: String,
-    /// What lets one read a repository that is not public. Default `None`: what hf-hub finds in `HF_TOKEN`, or in the file of those who have logged in.
+    /// Access token for repositories that are not public. Default `None`: the one that hf-hub finds in `HF_TOKEN` or in the file of a login.
     pub token: Option<String>,
-    /// The Hub's cache. Default `None`: where hf-hub has it, by `HF_HUB_CACHE` or `HF_HOME`, else in the home folder.
+    /// Folder of the Hub's cache. Default `None`: hf-hub's, which is set by `HF_HUB_CACHE` or `HF_HOME`, else in the home folder.
     pub cache: Option<PathBuf>,
-    /// A commit, a branch or a tag. Default `None`: the commit that is known to hold the set.
+    /// A commit, branch or tag. Default `None`: a commit that is known to contain the set.
     pub revision: Option<String>,
-    /// Tries of a file before it is given up. Default 5.
+    /// Number of attempts to transfer a file. Default 5.
     pub tries: u32,
-    /// Wait before the second try, doubled before each further one. Default 1 s.
+    /// Wait before the second attempt; it doubles before each further one, up to 32 times this value. Default 1 s.
     pub wait: Duration,
-    /// The longest that the server may say nothing. Default 30 s.
+    /// Longest time without data from the server before an attempt is given up. Default 30 s.
     pub silence: Duration,
 }
 
@@ -74,33 +74,33 @@ impl fmt::Debug for Hub {
     }
 }
 
-/// How a fetch goes on.
+/// The progress of a fetch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress<'a> {
-    /// The set is there already, whole.
+    /// The data folder already contains the complete set.
     There,
-    /// The Hub's cache has both files; this is the first.
+    /// The Hub's cache contains both files; the path is that of the first.
     Cached(&'a Path),
-    /// A file, its size, and how much of it is here.
+    /// A file is being transferred.
     Bytes {
         /// Its name.
         file: &'a str,
-        /// Bytes in all.
+        /// Its size in bytes.
         size: u64,
-        /// Bytes that have arrived.
+        /// Bytes received so far.
         here: u64,
     },
-    /// A try has ended early, for this reason; another follows.
+    /// An attempt has failed for this reason; another follows.
     Again(&'a str),
-    /// All bytes are here and right; they are being converted.
+    /// Both files are complete and checked, and are being converted.
     Importing,
 }
 
 impl Hub {
-    /// Fetches a data set into `data_dir`, unless it is there, and loads it; `watch` hears how it goes.
+    /// Fetches a data set into `data_dir`, unless it is there already, and loads it. `watch` is called with the progress.
     ///
     /// # Errors
-    /// [`Error::Fetch`] about the way here, [`Error::Write`] about the folder, and those of [`import`](crate::hub::import).
+    /// [`Error::Fetch`] for the transfer, [`Error::Write`] for the data folder, and those of [`import`](crate::hub::import).
     pub fn fetch(
         &self,
         name: DataName,

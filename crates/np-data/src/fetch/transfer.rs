@@ -1,4 +1,4 @@
-//! hf-hub, watched: its transfer runs on a thread of its own, and is given up where it brings nothing for too long.
+//! Runs hf-hub's transfer on a separate thread, and gives it up after too long a time without data.
 
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};

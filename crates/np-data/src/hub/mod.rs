@@ -1,8 +1,8 @@
-//! The Hub's form of the data sets, parquet with a PNG or JPEG a row, converted once to the published form.
+//! Imports the Hugging Face Hub's form of the data sets (parquet, with a PNG or JPEG in each row) and writes the published form.
 //!
-//! A decoded image is height × width × channel and becomes channel × height × width: rows stay rows and columns stay columns.
-//! candle-datasets swaps the two where it reads CIFAR-10's; a test holds both in place. JPEG is lossy, so a set that holds one is noted as
-//! the variant `JPEG`, and its title says so.
+//! Decoded images are height × width × channel and become channel × height × width; rows stay rows and columns stay columns. candle-datasets
+//! swaps rows and columns when it reads CIFAR-10's parquet files; a test checks both orders. JPEG is lossy, so that a set with JPEG images is
+//! noted as the variant `JPEG`, which appears in its title.
 
 mod pages;
 
@@ -30,17 +30,17 @@ use crate::regular;
 /// The most bytes that decoding one image may take; a 32×32 image takes some thousands.
 const MAX_DECODED: u64 = 1 << 20;
 
-/// Converts the parquet files in `from`, those named `train*.parquet` and `test*.parquet`, to the published form of data set `name` in
-/// its folder in `data_dir`, and loads what it has made.
+/// Converts the parquet files `train*.parquet` and `test*.parquet` in the folder `from` to the published form of the data set `name`, in its folder in
+/// `data_dir`, and loads the result.
 ///
-/// Rows are taken in the order of the files' names, and in a file from first to last. Each holds an image (`img` or `image`: a
-/// struct with `bytes`) and a `label` from 0 to 9. CIFAR-10 has PNG or JPEG of 32×32 pixels, RGB, and becomes the binary version; MNIST and
-/// Fashion-MNIST have PNG of 28×28 pixels, grey, and become IDX files. Files are written beside their places and then renamed, so that an
-/// import that is broken off leaves nothing half-written behind.
+/// Files are read in the order of their names. Each row has an image (`img` or `image`: a struct with `bytes`) and a `label` from 0 to 9. CIFAR-10's
+/// images are RGB PNG or JPEG of 32×32 pixels and become the binary version; those of MNIST and Fashion-MNIST are grey PNG of 28×28 pixels and
+/// become IDX files. Each file is written under another name and renamed, so that an interrupted import leaves no incomplete file under its
+/// final name.
 ///
 /// # Errors
-/// [`Error::MissingFile`], [`Error::Io`], [`Error::Foreign`], [`Error::Parquet`], [`Error::Row`], [`Error::TrainCount`] about what is read;
-/// [`Error::Write`], and those of [`DataSet::load`], about what is written.
+/// [`Error::MissingFile`], [`Error::Io`], [`Error::Foreign`], [`Error::Parquet`], [`Error::Row`] and [`Error::TrainCount`] for the input;
+/// [`Error::Write`] and those of [`DataSet::load`] for the output; [`Error::Covered`] if other files of the set in its folder take precedence.
 pub fn import(name: DataName, from: &Path, data_dir: &Path) -> Result<DataSet, Error> {
     let (train, test) = (read_part(name, from, "train")?, read_part(name, from, "test")?);
     convert(name, from, train, test, data_dir)

@@ -1,7 +1,7 @@
-//! The headers of a parquet file's pages, read before the pages are: each says how large its page will be once it is unpacked, and how many
-//! values it has, and the reader makes room for that, true or not.
+//! Checks the headers of a parquet file's pages before the pages are read. A header states the unpacked size of its page and its number of values, and
+//! the parquet reader allocates memory for them without a check.
 //!
-//! A header is a struct in Thrift's compact protocol. Of its fields the sizes and the count matter here; the rest is passed over.
+//! A header is a struct in Thrift's compact protocol. Only the sizes and the number of values are used here.
 
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
