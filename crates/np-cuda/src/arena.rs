@@ -1,4 +1,4 @@
-//! One block of a device's memory, asked for once.
+//! A block of a device's memory at a fixed address.
 #![allow(unsafe_code)]
 
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use cudarc::driver::{CudaSlice, CudaStream};
 use crate::launch::{address, refused};
 use crate::{Error, Result};
 
-/// Memory whose address stays the same as long as it lives.
+/// A block of device memory, allocated once; its address does not change.
 #[derive(Debug)]
 pub struct Arena {
     memory: CudaSlice<u8>,
@@ -16,7 +16,7 @@ pub struct Arena {
 }
 
 impl Arena {
-    /// So many bytes, all 0.
+    /// A block of at least `bytes` bytes, filled with 0.
     ///
     /// # Errors
     /// [`Error::Driver`].
@@ -26,16 +26,16 @@ impl Arena {
         Ok(Self { memory, address })
     }
 
-    /// Where it begins: at a multiple of 256.
+    /// The address of the block, a multiple of 256.
     #[must_use]
     pub fn address(&self) -> u64 {
         self.address
     }
 
-    /// Its first `count` words, once all that the device was asked for is done.
+    /// The first `count` 64-bit words. Waits until all work queued on `stream` is done.
     ///
     /// # Errors
-    /// [`Error::Driver`]; [`Error::Range`] where there are not as many.
+    /// [`Error::Driver`]; [`Error::Range`] if the block is smaller.
     pub fn read(&self, stream: &Arc<CudaStream>, count: usize) -> Result<Vec<u64>> {
         let end = count * size_of::<u64>();
         let Some(view) = self.memory.try_slice(0..end) else {
@@ -48,7 +48,7 @@ impl Arena {
         Ok(words.iter().map(|x| u64::from_ne_bytes(*x)).collect())
     }
 
-    /// Writes 0 to all of it, behind what has been queued.
+    /// Queues filling the block with 0.
     ///
     /// # Errors
     /// [`Error::Driver`].
@@ -57,7 +57,7 @@ impl Arena {
     }
 }
 
-/// Bytes of the device's memory that are free, and all that it has.
+/// Free and total memory of the stream's device, in bytes.
 ///
 /// # Errors
 /// [`Error::Driver`].

@@ -1,4 +1,4 @@
-//! cuDNN's descriptors of a convolution, which are given back when they are dropped.
+//! cuDNN's descriptors of a convolution, which are destroyed when they are dropped.
 #![allow(unsafe_code)]
 
 use std::ffi::c_int;

@@ -1,4 +1,4 @@
-//! Which devices there are, and what they are: asked of the driver, before anything is computed.
+//! The CUDA devices of this process, and the versions of driver, compiler and cuDNN.
 #![allow(unsafe_code)]
 
 use cudarc::driver::DriverError;
@@ -7,15 +7,15 @@ use cudarc::{cudnn, driver, nvrtc};
 
 use crate::{Error, Result};
 
-/// A version as the driver and the compiler have it: major and minor.
+/// A version of driver or compiler: major, minor.
 pub type Version = (i32, i32);
 
-/// A device.
+/// A CUDA device.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Device {
-    /// Its model, as the driver names it.
+    /// The driver's name of the model.
     pub name: String,
-    /// All of its memory, in bytes.
+    /// Total memory in bytes.
     pub memory: u64,
 }
 
@@ -23,20 +23,20 @@ fn refused(what: &'static str) -> impl Fn(DriverError) -> Error {
     move |e| Error::Driver { what, why: e.to_string() }
 }
 
-/// How many devices the driver shows this process.
+/// Number of devices that are visible to this process.
 ///
 /// # Errors
-/// [`Error::Driver`], also where there is none.
+/// [`Error::Driver`], also if there is no driver.
 pub fn count() -> Result<usize> {
     result::init().map_err(refused("begin"))?;
     let count = device::get_count().map_err(refused("count the devices"))?;
     Ok(usize::try_from(count).unwrap_or_default())
 }
 
-/// The devices that the driver shows this process, in its order. Nothing is opened.
+/// The devices that are visible to this process, in the driver's order. No context is created on them.
 ///
 /// # Errors
-/// [`Error::Driver`], also where there is none.
+/// [`Error::Driver`], also if there is no driver.
 pub fn devices() -> Result<Vec<Device>> {
     let one = |ordinal| {
         let found = device::get(ordinal).map_err(refused("find a device"))?;
@@ -48,7 +48,7 @@ pub fn devices() -> Result<Vec<Device>> {
     (0..i32::try_from(count()?).unwrap_or(i32::MAX)).map(one).collect()
 }
 
-/// The newest CUDA whose kernels the driver can load.
+/// The newest version of CUDA that the driver supports.
 ///
 /// # Errors
 /// [`Error::Driver`].
@@ -59,10 +59,10 @@ pub fn driver_version() -> Result<Version> {
     Ok((version / 1000, version % 1000 / 10))
 }
 
-/// The CUDA that kernels are compiled by, and of which a driver must be that is to load them.
+/// The version of CUDA's run-time compiler (NVRTC). The driver must support at least this version to load the kernels.
 ///
 /// # Errors
-/// [`Error::Compile`] if the compiler does not say.
+/// [`Error::Compile`] if the compiler does not state its version.
 pub fn compiler_version() -> Result<Version> {
     let (mut major, mut minor) = (0, 0);
     // SAFETY: the compiler writes two numbers.

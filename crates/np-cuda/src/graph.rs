@@ -1,4 +1,4 @@
-//! A list of launches captured once and replayed as one: what small networks wait for is not the device but the launching.
+//! CUDA graphs: launches that are captured once and replayed by one call. In small networks launching takes longer than computing.
 #![allow(unsafe_code)]
 
 use std::sync::Arc;
@@ -9,7 +9,8 @@ use cudarc::driver::{CudaGraph, CudaStream};
 use crate::launch::refused;
 use crate::{Error, Result};
 
-/// Work of one stream, to be queued again by one call. What addresses it was captured with, it keeps: the memory must outlive it and stay where it is.
+/// Captured work of one stream, which one call queues again. It uses the addresses that it was captured with: their memory must outlive it and must not
+/// move.
 pub struct Graph(CudaGraph);
 
 // SAFETY: the driver's graphs belong to no thread; they must not be used by two at once, and `Graph` is not `Sync`.
@@ -22,9 +23,9 @@ impl std::fmt::Debug for Graph {
 }
 
 impl Graph {
-    /// What `queue` queues on `stream`, which is not done now.
+    /// Captures the work that `queue` queues on `stream`, without running it.
     ///
-    /// Everything in it must have been done once before: a kernel that has yet to be compiled, or memory that has yet to be found, cannot be captured.
+    /// The same work must have been run once before, because compiling a kernel or allocating memory cannot be captured.
     ///
     /// # Errors
     /// Those of `queue`; [`Error::Driver`].
@@ -46,7 +47,7 @@ impl Graph {
         }
     }
 
-    /// Queues all of it once more, on the stream that it was captured on.
+    /// Queues the captured work on the stream that it was captured on.
     ///
     /// # Errors
     /// [`Error::Driver`].

@@ -1,7 +1,7 @@
 //! A CUDA device as a [`Machine`]: kernels, buffers and launches on one of candle's streams.
 //!
-//! Everything is queued in the order of the calls, behind what candle has queued there, and nothing waits but [`Machine::numbers`]. Candle's stream is the calling
-//! thread's own: call this from the thread that computed what it works on.
+//! Work is queued in the order of the calls, after what candle has queued before. Only [`Machine::numbers`] waits. candle's stream belongs to the calling
+//! thread: call this from the thread that has computed the data.
 #![allow(unsafe_code)]
 
 use std::collections::HashMap;
@@ -57,7 +57,7 @@ fn function(stream: &CudaStream, text: &str, name: &str) -> Result<CudaFunction>
     Ok(function)
 }
 
-/// Memory on a device that is kept from step to step, and kernels that have been asked for: what an optimizer keeps.
+/// A device's buffers and compiled kernels that are kept from step to step, such as those of an optimizer.
 #[derive(Debug, Default)]
 pub struct Kept {
     buffers: Vec<Option<CudaSlice<u8>>>,
@@ -66,10 +66,10 @@ pub struct Kept {
 }
 
 impl Kept {
-    /// `count` numbers of double precision from the beginning of a buffer, once all that the device was asked for is done.
+    /// The first `count` double-precision numbers of a buffer. Waits until all work queued on the device is done.
     ///
     /// # Errors
-    /// [`Error::Driver`]; [`Error::Range`] where there are not as many.
+    /// [`Error::Driver`]; [`Error::Range`] if the buffer is smaller.
     pub fn numbers(&self, stream: &Arc<CudaStream>, buffer: usize, count: usize) -> Result<Vec<f64>> {
         let end = count * size_of::<f64>();
         let memory = self.buffers.get(buffer).and_then(Option::as_ref);
@@ -86,10 +86,10 @@ impl Kept {
     }
 }
 
-/// Launches of a stream that are replayed: kept beside [`Kept`], of the same steps.
+/// Launches of a stream that are replayed as graphs; kept beside the [`Kept`] of the same steps.
 pub type Graphs = Replays<Graph>;
 
-/// A device's stream, with what is kept on it.
+/// A stream of a CUDA device, with its kept buffers and kernels.
 #[derive(Debug)]
 pub struct Queue<'a> {
     stream: Arc<CudaStream>,
@@ -97,7 +97,7 @@ pub struct Queue<'a> {
 }
 
 impl<'a> Queue<'a> {
-    /// The stream that candle's device computes on.
+    /// A queue on `stream`, the stream that candle's device computes on.
     #[must_use]
     pub fn new(stream: Arc<CudaStream>, kept: &'a mut Kept) -> Self {
         Self { stream, kept }
@@ -118,12 +118,12 @@ impl<'a> Queue<'a> {
     }
 }
 
-/// The address of elements `start` to `end` of a tensor's memory.
+/// The address of element `start` of a tensor's memory, of which elements `start` to `end` will be used.
 ///
-/// It is good for launches that are queued on the stream while the memory is not given back: a tensor that is dropped is freed in the order of its stream.
+/// It is valid for launches that are queued on the stream before the memory is freed. A dropped tensor is freed in the order of its stream.
 ///
 /// # Errors
-/// [`Error::Range`] for elements that it does not have.
+/// [`Error::Range`] if the range exceeds the memory.
 pub fn address<T>(stream: &CudaStream, slice: &CudaSlice<T>, start: usize, end: usize) -> Result<u64> {
     if start > end || end > slice.len() {
         return Err(Error::Range { start, end, len: slice.len() });

@@ -1,18 +1,18 @@
-//! Kernels for CUDA devices beyond candle's own operations: compiled from their text at run time, and
-//! launched over all tensors at once.
+//! Kernels for CUDA devices: compiled from source text at run time (NVRTC), and launched once for all
+//! tensors of a model.
 //!
-//! A launch goes over a [table] of tensors, cut into pieces of a fixed length. However many tensors there
-//! are, it is one launch, after one small copy of addresses and numbers to the device. Sums are taken in
-//! fixed chunks, with the CPU's order of additions ([sums]). Functions that wait for the device say so.
-//! Buffers grow to the size needed and are then reused.
+//! A launch works on a [table] of tensors, which are divided into pieces of a fixed length. Whatever the
+//! number of tensors, it is one launch, after one small copy of addresses and numbers to the device. Sums
+//! are computed in fixed chunks, in the CPU's order of additions ([sums]). Functions that wait for the
+//! device say so. Buffers grow to the size needed and are then reused.
 //!
-//! Layers of networks also need ([engine]) convolutions by cuDNN and matrix products by cuBLAS
-//! (`Libraries`), memory that keeps its address (`Arena`), and launches that are captured once and
-//! replayed (`Graph`). Steps that launch the same thing again are replayed too ([replay]).
+//! For the layers of networks there are also convolutions by cuDNN and matrix products by cuBLAS
+//! ([engine], `Libraries`), memory at a fixed address (`Arena`), and launches that are captured once and
+//! replayed (`Graph`). An optimizer's steps that repeat their launches are replayed too ([replay]).
 //!
-//! A [machine] copies, compiles and launches. With the feature `cuda` there is one on a stream of
-//! candle's, `Queue`, and `device` says which devices there are. All `unsafe` code for devices is in
-//! this crate. Without the feature there are tables and texts of kernels, which are tested on any
+//! A [machine] copies data, compiles kernels and launches them. With the feature `cuda`, `Queue` is one on
+//! a stream of candle's, and `device` lists the devices. All `unsafe` code for devices is in this crate.
+//! Without the feature there are only the tables and the source text of kernels, which are tested on any
 //! machine.
 
 #[cfg(feature = "cuda")]
@@ -43,45 +43,45 @@ pub use launch::{Graphs, Kept, Queue, address};
 pub use libraries::{CONVOLUTION_WORKSPACE, Libraries, PRODUCT_WORKSPACE};
 pub use replay::Launching;
 
-/// What a device, its driver or its compiler has refused.
+/// An error of a device, its driver, its libraries or its compiler.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
-    /// The text of a kernel does not compile.
+    /// A kernel does not compile.
     #[error("the kernel `{name}` does not compile: {log}")]
     Compile {
-        /// Its function.
+        /// Name of the kernel's function.
         name: String,
-        /// What the compiler says.
+        /// The compiler's output.
         log: String,
     },
-    /// The driver refused.
+    /// An error of the CUDA driver.
     #[error("the CUDA driver refused to {what}: {why}")]
     Driver {
-        /// What it was asked for.
+        /// The requested action.
         what: &'static str,
-        /// What it says.
+        /// The driver's message.
         why: String,
     },
-    /// cuDNN or cuBLAS refused.
+    /// An error of cuDNN or cuBLAS.
     #[error("could not {what}: {why}")]
     Library {
-        /// What it was asked for.
+        /// The requested action.
         what: &'static str,
-        /// What it says.
+        /// The library's message.
         why: String,
     },
-    /// Elements that a tensor does not have.
+    /// A range that exceeds a tensor or a buffer.
     #[error("elements {start} to {end} of a tensor of {len}")]
     Range {
-        /// First element asked for.
+        /// First element of the range.
         start: usize,
-        /// One past the last.
+        /// End of the range, not included.
         end: usize,
-        /// How many there are.
+        /// Number of elements.
         len: usize,
     },
 }
 
-/// What gives an [`Error`] if it fails.
+/// Result of this crate's functions.
 pub type Result<T> = std::result::Result<T, Error>;

@@ -1,43 +1,44 @@
-//! Texts of kernels that add up: in two stages, fixed chunks and then tensors, without atomics.
+//! Source text of kernels that compute sums: first of fixed chunks, then of tensors, without atomic operations.
 //!
-//! The order of additions is the CPU's: within a chunk of [`CHUNK`] numbers in lanes, lanes in order, chunks in order, tensors in order. So a sum of terms that are
-//! the same has the same bits. Nothing is contracted, whatever the compiler's options.
+//! The order of additions is the CPU's: in lanes within a chunk of [`CHUNK`] numbers, then lanes, chunks and tensors, each in order. So sums of the same terms have
+//! the CPU's bits. Multiplications and additions are not fused, whatever the compiler's options.
 
 use crate::table::{CHUNK, beginning, declarations};
 
-/// Lanes of the sums of squares of gradients: number i of a chunk is added to lane i mod 16.
+/// Number of lanes in sums of squares of gradients: number i of a chunk is added to lane i mod 16.
 pub const LANES: usize = 16;
 
-/// Threads of a block of [`squares`] and [`norm`].
+/// Threads in a block of [`squares`] and [`norm`].
 pub const THREADS: u32 = 256;
 
-/// Function of [`squares`].
+/// Name of the function of [`squares`].
 pub const SQUARES: &str = "np_squares";
-/// Function of [`norm`].
+/// Name of the function of [`norm`].
 pub const NORM: &str = "np_norm";
-/// Function of [`clip`].
+/// Name of the function of [`clip`].
 pub const CLIP: &str = "np_clip";
 
-/// What [`norm`] and [`clip`] leave, in numbers of double precision.
+/// Indices of the double-precision numbers that [`norm`] and [`clip`] write.
 pub mod norms {
-    /// What to multiply numbers with before they are squared once more; 0 where the sum is in range.
+    /// The scale for a second attempt; 0 if the sum of squares is in range.
     pub const AGAIN: usize = 0;
-    /// Σ(scale · g)² of all tensors.
+    /// Σ(scale · g)² over all tensors.
     pub const TOTAL: usize = 1;
-    /// The scale in it.
+    /// The scale in that sum.
     pub const SCALE: usize = 2;
     /// ‖g‖.
     pub const NORM: usize = 3;
-    /// What clipping multiplies gradients with.
+    /// The factor on gradients from clipping.
     pub const CLIP: usize = 4;
-    /// Σ(scale · g)² of each tensor begins here.
+    /// First index of Σ(scale · g)² of each tensor.
     pub const EACH: usize = 8;
 }
 
-/// `np_squares(pieces, tensors, partial, norms, first, attempt)`, a block of [`THREADS`] for each piece of [`CHUNK`] elements: Σ(scale · g)² of piece k to
-/// `partial[first + k]`, for gradients stored as `stored` and read by `read`, with what it needs in `conversions`.
+/// Source text of the kernel `np_squares(pieces, tensors, partial, norms, first, attempt)`. It writes Σ(scale · g)² of piece k to `partial[first + k]`, with a
+/// block of [`THREADS`] threads for each piece of [`CHUNK`] elements.
 ///
-/// At attempt 0 the scale is 1; at attempt 1 it is what `norms` asks for, or nothing is done.
+/// `stored` is the C type of gradients, `real` that of state, `read` the name of a function that converts a stored number (or empty), and `conversions`
+/// its source text. At attempt 0 the scale is 1. At attempt 1 it is [`norms::AGAIN`]; if that is 0, nothing is done.
 #[must_use]
 pub fn squares(stored: &str, real: &str, conversions: &str, read: &str) -> String {
     const TILE: usize = 2048;
@@ -88,11 +89,11 @@ extern "C" __global__ void {SQUARES}(const Piece *pieces, const Tensor *tensors,
     )
 }
 
-/// `np_norm(ranges, tensors, partial, norms, attempt)`, one block of [`THREADS`]: the sums of `tensors` tensors, of which `ranges` has the first piece and their
-/// count (two `unsigned int` each), and ‖g‖.
+/// Source text of the kernel `np_norm(ranges, tensors, partial, norms, attempt)`, for one block of [`THREADS`] threads. It computes the sums of `tensors`
+/// tensors and ‖g‖. `ranges` has each tensor's first piece and number of pieces, two `unsigned int`.
 ///
-/// After attempt 0, [`norms::AGAIN`] says whether squares, or their sum, are out of range: then attempt 1 takes them once more of numbers that have been multiplied with a power
-/// of two.
+/// Attempt 0 sets [`norms::AGAIN`] to a power of two if squares or their sum are out of range. Attempt 1 then computes them again from numbers multiplied
+/// by it.
 #[must_use]
 pub fn norm() -> String {
     format!(
@@ -141,8 +142,8 @@ extern "C" __global__ void {NORM}(const Range *ranges, unsigned long long tensor
     )
 }
 
-/// `np_clip(norms, most, arguments, rows, stride, place)`, one block: what brings the norm down to `most`, or 1, to [`norms::CLIP`], and to argument `place` of
-/// each of `rows` blocks of `stride` arguments of type `real`.
+/// Source text of the kernel `np_clip(norms, most, arguments, rows, stride, place)`, for one block. It writes the factor min(1, `most`/(‖g‖ + 10⁻⁶)) to
+/// [`norms::CLIP`], and to argument number `place` of each of `rows` blocks of `stride` arguments of type `real`.
 #[must_use]
 pub fn clip(real: &str) -> String {
     format!(

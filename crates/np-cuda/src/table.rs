@@ -1,19 +1,19 @@
-//! Tables that kernels read: which tensors there are, where each is, how they are cut into pieces, and numbers.
+//! Tables that kernels read: the tensors' addresses, their division into pieces, and numbers.
 //!
-//! What changes from step to step (addresses of gradients, numbers) is one small [`Table`] of bytes, written anew and copied to the device in every step. How tensors
-//! are cut depends on their lengths alone: those [`pieces`] are copied once.
+//! What changes from step to step (addresses of gradients, numbers) is in one small [`Table`], which is written and copied to the device in every step. The
+//! division into [`pieces`] depends only on the tensors' lengths and is copied once.
 
-/// Elements of a chunk, in which sums are added up: the CPU's, whose bits depend on it.
+/// Elements of a chunk, the unit of sums. It is the same as on the CPU, because the bits of sums depend on it.
 pub const CHUNK: usize = 16 * 1024;
 
-/// Elements of a piece where nothing is summed: short enough that all processors of a device end together.
+/// Elements of a piece in kernels without sums. Pieces are short, so that all processors of a device finish at about the same time.
 pub const PIECE: usize = 4 * 1024;
 
-/// Most buffers of state and scratch that a row has room for.
+/// Largest number of buffers of state and scratch in a row.
 pub const BUFFERS: usize = 7;
 
-/// `struct Tensor` and `struct Piece` of a kernel's text, with elements stored as `stored` and state as `real`: [`Row::push`] writes the first, [`pieces`] gives
-/// the second.
+/// Source text that declares `struct Tensor` and `struct Piece`, with elements of the C type `stored` and state of the C type `real`. [`Row::push`] writes the
+/// first, [`Table::pieces`] the second.
 #[must_use]
 pub fn declarations(stored: &str, real: &str) -> String {
     format!(
@@ -35,7 +35,7 @@ struct Piece {{
     )
 }
 
-/// The beginning of a kernel's function over pieces of `size` elements: `tensor`, where its part of it has its `start`, and the `length` of that.
+/// Source text for the beginning of a kernel over pieces of `size` elements. It declares the block's `tensor`, and the `start` and `length` of its piece.
 #[must_use]
 pub fn beginning(size: usize) -> String {
     format!(
@@ -48,27 +48,27 @@ pub fn beginning(size: usize) -> String {
     )
 }
 
-/// A tensor's row: addresses on the device, 0 for what there is none of.
+/// A tensor's row in the table. Addresses are on the device; 0 stands for none.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Row {
-    /// The parameter's first element.
+    /// Address of the parameter.
     pub theta: u64,
-    /// The gradient's.
+    /// Address of the gradient.
     pub gradient: u64,
-    /// The buffers', as many as there are.
+    /// Addresses of the buffers.
     pub state: [u64; BUFFERS],
-    /// Where directions go.
+    /// Address that directions are written to.
     pub direction: u64,
-    /// How many elements.
+    /// Number of elements.
     pub length: u64,
-    /// Which block of arguments is the tensor's, from 0.
+    /// Index of the tensor's block of arguments, from 0.
     pub arguments: u64,
-    /// Numbers of the tensor that are on the device, of double precision.
+    /// Address of the tensor's double-precision numbers on the device.
     pub numbers: u64,
 }
 
 impl Row {
-    /// Appends the row, as `struct Tensor` of [`declarations`] has it.
+    /// Appends the row to `table`, in the layout of `struct Tensor` of [`declarations`].
     pub fn push(&self, table: &mut Table) {
         table.u64(self.theta);
         table.u64(self.gradient);
@@ -80,16 +80,16 @@ impl Row {
     }
 }
 
-/// A part of a tensor: `number` pieces of the same length come before it.
+/// A piece of a tensor.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Piece {
-    /// The tensor's row.
+    /// Index of the tensor's row.
     pub tensor: u32,
-    /// Which of its pieces.
+    /// Index of the piece in the tensor, from 0.
     pub number: u32,
 }
 
-/// Tensors of `lengths` cut into pieces of `size`, in order. What is empty has none.
+/// The pieces of `size` elements that tensors of `lengths` elements are divided into, in order. An empty tensor has none.
 ///
 /// # Panics
 /// If `size` is 0.
@@ -100,7 +100,7 @@ pub fn pieces(lengths: &[u64], size: usize) -> impl Iterator<Item = Piece> {
     })
 }
 
-/// Bytes for the device, in the order of its memory. Every [`Table::section`] begins where numbers of any type may.
+/// Bytes to be copied to a device. Every [`Table::section`] is aligned for numbers of any type.
 #[derive(Debug, Default)]
 pub struct Table {
     bytes: Vec<u8>,
@@ -110,28 +110,28 @@ pub struct Table {
 const ALIGNMENT: usize = 16;
 
 impl Table {
-    /// Forgets everything; the memory is kept.
+    /// Removes all bytes; the memory stays allocated.
     pub fn clear(&mut self) {
         self.bytes.clear();
     }
 
-    /// Begins a section, and says where.
+    /// Begins a section and returns its offset in bytes, a multiple of 16.
     pub fn section(&mut self) -> usize {
         self.bytes.resize(self.bytes.len().next_multiple_of(ALIGNMENT), 0);
         self.bytes.len()
     }
 
-    /// Appends an address or a count.
+    /// Appends a 64-bit integer: an address or a count.
     pub fn u64(&mut self, x: u64) {
         self.bytes.extend(x.to_ne_bytes());
     }
 
-    /// Appends a count.
+    /// Appends a 32-bit integer.
     pub fn u32(&mut self, x: u32) {
         self.bytes.extend(x.to_ne_bytes());
     }
 
-    /// Appends a number of single precision, the nearest.
+    /// Appends `x`, rounded to single precision.
     #[allow(clippy::cast_possible_truncation)]
     pub fn f32(&mut self, x: f64) {
         self.bytes.extend((x as f32).to_ne_bytes());
@@ -150,7 +150,7 @@ impl Table {
         }
     }
 
-    /// All of it.
+    /// The bytes of the table.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         &self.bytes

@@ -1,6 +1,6 @@
-//! Products of operands that both lie in sequence along the inner dimension, summed in a fixed number of lanes.
+//! Products of operands that are both contiguous along the inner dimension, summed in a fixed number of lanes.
 //!
-//! `gemm` sums these in as many lanes as a register has. The number here is that of AVX2, so that on such a CPU the bits are those that `gemm` gives.
+//! `gemm` sums these in as many lanes as a register has. The number here is that of AVX2, so that on a CPU with AVX2 the bits are those of `gemm`.
 
 use crate::{Matrix, Real};
 

@@ -1,11 +1,11 @@
-//! The product over `gemm`, its inner dimension cut beforehand.
+//! Products with `gemm`, whose inner dimension is split beforehand.
 #![allow(unsafe_code)]
 
 use gemm::Parallelism;
 
 use crate::{Matrix, Real, ShapeError, dots};
 
-/// What becomes of the old elements of a product's destination.
+/// Whether a product replaces the elements of its destination or is added to them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Destination {
     /// They are replaced.
@@ -24,10 +24,11 @@ const SMALL: usize = 64;
 /// Elements of a destination up to which both operands in sequence along k are summed in lanes.
 const FEW: usize = 256;
 
-/// `dst` ← (`dst` +) `scale` · `lhs` · `rhs`, with `dst` row-major, on at most as many threads as the current rayon pool has.
+/// `dst` ← `scale` · `lhs` · `rhs`, or `dst` ← `dst` + `scale` · `lhs` · `rhs`, as `mode` says. `dst` is row-major. It uses at most as many threads as the
+/// current rayon pool has.
 ///
 /// # Errors
-/// [`ShapeError::Product`] where the sizes do not fit.
+/// [`ShapeError::Product`] if the sizes do not fit.
 pub fn matmul<T: Real>(
     dst: &mut [T],
     mode: Destination,
@@ -40,7 +41,7 @@ pub fn matmul<T: Real>(
     matmul_on(dst, mode, scale, lhs, rhs, threads)
 }
 
-/// As [`matmul()`], on this thread alone: for products that are parts of a parallel loop.
+/// [`matmul()`] on the calling thread alone, for products within a parallel loop. It gives the same bits.
 ///
 /// # Errors
 /// Those of [`matmul()`].

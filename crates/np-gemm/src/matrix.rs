@@ -1,4 +1,4 @@
-//! A matrix over a slice, and the error for sizes that do not fit.
+//! A matrix over a slice, and the error of sizes that do not fit.
 
 use std::ops::Range;
 
@@ -6,7 +6,7 @@ use std::ops::Range;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum ShapeError {
-    /// A slice of another length than the matrix has elements.
+    /// The length of the slice is not the number of elements of the matrix.
     #[error("a matrix of {rows} × {cols} over {len} elements")]
     Elements {
         /// Rows of the matrix.
@@ -16,7 +16,7 @@ pub enum ShapeError {
         /// Elements of the slice.
         len: usize,
     },
-    /// Operands or a destination that do not fit a product.
+    /// The sizes of operands and destination do not fit a product.
     #[error("a product of {} × {} and {} × {} into {len} elements", lhs.0, lhs.1, rhs.0, rhs.1)]
     Product {
         /// Rows and columns of the left operand.
@@ -26,20 +26,19 @@ pub enum ShapeError {
         /// Elements of the destination.
         len: usize,
     },
-    /// Rows that a matrix does not have.
+    /// A range of rows that exceeds the matrix.
     #[error("rows {} to {} of a matrix of {rows} rows", range.start, range.end)]
     Rows {
-        /// The rows asked for.
+        /// The requested rows.
         range: Range<usize>,
         /// Rows of the matrix.
         rows: usize,
     },
 }
 
-/// A matrix over a slice, row-major or the transpose of one.
+/// A view of a slice as a matrix: row-major, or the transpose of a row-major one.
 ///
-/// Invariant, kept by the private fields: element (r, c) with r < rows, c < cols is `data[r · row_stride + c · col_stride]`, in
-/// bounds.
+/// Invariant: element (r, c) with r < rows and c < cols is `data[r · row_stride + c · col_stride]`, within bounds.
 #[derive(Debug, Clone, Copy)]
 pub struct Matrix<'a, T> {
     pub(crate) data: &'a [T],
@@ -50,10 +49,10 @@ pub struct Matrix<'a, T> {
 }
 
 impl<'a, T: Copy> Matrix<'a, T> {
-    /// A row-major matrix of exactly `rows` × `cols` elements.
+    /// A row-major matrix of `rows` × `cols` elements.
     ///
     /// # Errors
-    /// [`ShapeError::Elements`] where `data` has another number of elements.
+    /// [`ShapeError::Elements`] if `data` has another number of elements.
     pub fn new(data: &'a [T], rows: usize, cols: usize) -> Result<Self, ShapeError> {
         if rows.checked_mul(cols) != Some(data.len()) {
             return Err(ShapeError::Elements { rows, cols, len: data.len() });
@@ -61,7 +60,7 @@ impl<'a, T: Copy> Matrix<'a, T> {
         Ok(Self { data, rows, cols, row_stride: cols, col_stride: 1 })
     }
 
-    /// The transpose, of the same elements.
+    /// The transpose, as a view of the same elements.
     #[must_use]
     pub fn t(self) -> Self {
         Self {
@@ -73,10 +72,10 @@ impl<'a, T: Copy> Matrix<'a, T> {
         }
     }
 
-    /// Some rows of it, of the same elements.
+    /// A range of rows, as a view of the same elements.
     ///
     /// # Errors
-    /// [`ShapeError::Rows`] where there are no such rows.
+    /// [`ShapeError::Rows`] if the range exceeds the matrix.
     pub fn subrows(self, range: Range<usize>) -> Result<Self, ShapeError> {
         if range.start > range.end || range.end > self.rows {
             return Err(ShapeError::Rows { range, rows: self.rows });

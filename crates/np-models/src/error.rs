@@ -1,9 +1,9 @@
-//! The errors of this crate: what was wrong, what was expected, what came.
+//! The errors of this crate. Their messages say what was wrong, what was expected and what was given.
 
-/// The result of everything in this crate that can fail.
+/// Result of this crate's functions.
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// What can go wrong when a model is built or run.
+/// An error of building or running a model.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -14,7 +14,7 @@ pub enum Error {
         field: String,
         /// The values that are allowed.
         expected: String,
-        /// The value that came.
+        /// The value that was given.
         got: String,
     },
     /// A tensor has the wrong shape or element type.
@@ -22,9 +22,9 @@ pub enum Error {
     Input {
         /// The tensor: `logits`, `labels`, `the input of a layer`.
         what: &'static str,
-        /// The shape or element type that fits.
+        /// The required shape or element type.
         expected: String,
-        /// The shape or element type that came.
+        /// The shape or element type that was given.
         got: String,
     },
     /// A tensor of a checkpoint does not fit the model.
@@ -34,12 +34,12 @@ pub enum Error {
     Tensor {
         /// The tensor's name: `layer2.0.conv1.weight`.
         name: String,
-        /// What the model needs there.
+        /// The shape and type that the model needs.
         expected: String,
-        /// What the checkpoint has.
+        /// The shape and type in the checkpoint.
         got: String,
     },
-    /// Layers were to be recorded that keep no records.
+    /// A recorder was given to a model or layer that does not support it.
     #[error(
         "{what} keeps no records of its layers, got a recorder\nhint: `Mlp` keeps them, on a CPU in `f32` and `f64`"
     )]
@@ -50,22 +50,22 @@ pub enum Error {
     /// A device has too little memory.
     #[error("the device has {free} MiB of memory free, and the model needs {plan}\nhint: {hint}")]
     Memory {
-        /// MiB that are free.
+        /// Free memory in MiB.
         free: u64,
-        /// What it needs.
+        /// The memory that the model needs.
         plan: crate::cuda::MemoryPlan,
-        /// What takes less.
+        /// How to use less.
         hint: &'static str,
     },
-    /// The device, its driver or its libraries refused.
+    /// An error of the device, its driver or its libraries.
     #[error(transparent)]
     Device(#[from] np_cuda::Error),
-    /// candle failed: out of memory, a device error.
+    /// An error of candle, such as out of memory.
     #[error(transparent)]
     Candle(#[from] candle_core::Error),
 }
 
-/// So that `?` works in code that returns candle's errors, as the closures of its `Func` do.
+/// For `?` in code that returns candle's errors, such as the closures of its `Func`.
 impl From<Error> for candle_core::Error {
     fn from(error: Error) -> Self {
         match error {

@@ -1,4 +1,4 @@
-//! Seeded initial values: the same bits on every machine, device and number of threads.
+//! Seeded initial values, with the same bits on every machine and device.
 
 use candle_core::{DType, Device, Shape, Tensor};
 use rand_chacha::ChaCha8Rng;
@@ -6,13 +6,13 @@ use rand_chacha::rand_core::{Rng, SeedableRng};
 
 use crate::Result;
 
-/// Draws the initial values of a model's tensors, one ChaCha stream a tensor.
+/// Draws the initial values of a model's tensors, with a ChaCha stream for each tensor.
 ///
 /// Tensor number n (from 0, in the order of the calls) is filled in row-major order from
-/// `ChaCha8Rng::seed_from_u64(seed)` with `set_stream(n)`. A tensor's values depend on its number and the seed, not on the sizes of
+/// `ChaCha8Rng::seed_from_u64(seed)` with `set_stream(n)`. Its values depend only on the seed and n, not on the sizes of
 /// the tensors before it.
 ///
-/// A word r of 32 bits becomes a number through its upper 24 bits:
+/// A uniform number x comes from the upper 24 bits of a 32-bit word r:
 ///
 /// ```text
 /// u = (r >> 8) · 2⁻²⁴          0 ≤ u < 1
@@ -21,9 +21,9 @@ use crate::Result;
 ///
 /// u and 2u − 1 are exact in `f32`, so x is rounded once.
 ///
-/// Normal numbers come from pairs of words by Marsaglia's polar method, in `f64`: a = 2u₁ − 1, b = 2u₂ − 1, s = a² + b², drawn again
-/// unless 0 < s < 1; then a t and b t with t = √(−2 ln s / s). The logarithm is computed here, from sums and products only, since
-/// those of mathematical libraries differ in the last bit.
+/// Normal numbers come from pairs of words by Marsaglia's polar method in `f64`: a = 2u₁ − 1, b = 2u₂ − 1, s = a² + b², drawn again
+/// unless 0 < s < 1; the numbers are a t and b t with t = √(−2 ln s / s). The logarithm is computed from sums, products and a quotient, because
+/// the results of mathematical libraries differ in the last bit.
 ///
 /// ```
 /// use candle_core::{DType, Device};
@@ -45,16 +45,16 @@ pub struct Initializer {
 }
 
 impl Initializer {
-    /// Starts at tensor number 0.
+    /// An initializer whose next tensor has number 0.
     pub fn new(seed: u64) -> Self {
         Self { seed, tensors: 0 }
     }
 
-    /// Fills the next tensor from U(−`bound`, `bound`); drawn in `f32` on the CPU, then moved to `dtype` and `device`.
+    /// The next tensor, uniform in [−`bound`, `bound`). Drawn in `f32` on the CPU, then converted to `dtype` and moved to `device`.
     ///
     /// # Errors
     ///
-    /// Those of candle: a device out of memory, an element type that is not a float's.
+    /// Those of candle, such as a device out of memory.
     pub fn uniform(&mut self, shape: impl Into<Shape>, bound: f64, dtype: DType, device: &Device) -> Result<Tensor> {
         let shape = shape.into();
         let mut rng = self.stream();
@@ -63,7 +63,7 @@ impl Initializer {
         Ok(Tensor::from_vec(values, shape, &Device::Cpu)?.to_device(device)?.to_dtype(dtype)?)
     }
 
-    /// Fills the next tensor from N(0, `std`²); drawn in `f64`, rounded to `f32`, then moved to `dtype` and `device`.
+    /// The next tensor, from N(0, `std`²). Drawn in `f64`, rounded to `f32`, then converted to `dtype` and moved to `device`.
     ///
     /// # Errors
     ///

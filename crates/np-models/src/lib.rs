@@ -5,18 +5,18 @@
 //! are initialised as in PyTorch. Everything random is a function of a seed: weights come from an
 //! [`Initializer`], dropout masks from (seed, layer, step), so that a resumed run has no generator to
 //! restore. A [`Recorder`] collects the inputs and output gradients of layers. [`load()`] sets parameters
-//! and buffers from named tensors, among them those of a PyTorch checkpoint.
+//! and buffers from named tensors, such as those of a PyTorch checkpoint.
 //!
-//! On a CPU with `f32` or `f64` the layers and the loss are custom operations over the `gemm` crate, and ResNet-18 without its head
-//! is a single one; on other devices and element types they are candle's own. Training on a CUDA device goes by [`cuda`] instead, a whole
-//! model at once. The CPU results do not depend on the number of
-//! threads, bit for bit.
+//! On a CPU in `f32` and `f64`, the layers and the loss are custom operations, and ResNet-18 without its
+//! head is a single one. Their results have the same bits for any number of threads. On other devices and
+//! element types they are candle's operations. To train a whole model on a CUDA device, use [`cuda`].
 //!
-//! The number of threads is that of the current rayon pool (`RAYON_NUM_THREADS`). Set `CANDLE_NUM_THREADS=1` beside it: candle has
-//! a second pool, for element-wise operations, whose workers spin on the cores that the matrix products want; without it two
-//! threads are no faster than one (`examples/mlp_step.rs` measures both).
+//! The number of threads is that of the current rayon pool (`RAYON_NUM_THREADS`). Also set
+//! `CANDLE_NUM_THREADS=1`: candle has a second pool for element-wise operations, whose threads busy-wait on
+//! the cores that the matrix products need. Otherwise two threads are no faster than one
+//! (`examples/mlp_step.rs` measures both).
 //!
-//! What does not live here: optimizers, data, training loops, files.
+//! Optimizers, data, training loops and files are in other crates.
 //!
 //! One step, forward and backward:
 //!

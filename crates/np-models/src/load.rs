@@ -1,4 +1,4 @@
-//! Named tensors into a model: a checkpoint of this crate or of PyTorch.
+//! Loads named tensors, such as a checkpoint of this crate or of PyTorch, into a model.
 
 use std::collections::HashMap;
 
@@ -9,9 +9,9 @@ use crate::{Error, Model, Result};
 /// What PyTorch's batch norms save and this crate does not keep.
 const IGNORED: &str = ".num_batches_tracked";
 
-/// Sets every parameter and buffer of `model` to the tensor of its name, moved to its device and element type.
+/// Sets every parameter and buffer of `model` to the tensor of its name, converted to its device and element type.
 ///
-/// Nothing is set unless all fit. `num_batches_tracked`, which PyTorch's batch norms save, is passed over.
+/// If one does not fit, nothing is set. Entries `num_batches_tracked`, which PyTorch's batch norms save, are ignored.
 ///
 /// ```
 /// use candle_core::Device;
@@ -33,7 +33,8 @@ const IGNORED: &str = ".num_batches_tracked";
 ///
 /// # Errors
 ///
-/// [`Error::Tensor`] with the name of a tensor that is missing, of another shape, not of a float, or not the model's; candle's own.
+/// [`Error::Tensor`] for a tensor that is missing, has another shape, is not of a floating-point type, or does not belong to the model; errors of
+/// candle.
 pub fn load(model: &dyn Model, tensors: &HashMap<String, Tensor>) -> Result<()> {
     let wanted: Vec<_> = model.parameters().into_iter().chain(model.buffers()).collect();
     let mut found = Vec::with_capacity(wanted.len());

@@ -1,4 +1,4 @@
-//! The classification loss, and what an evaluation needs of a batch.
+//! The classification loss, and the score of a batch in evaluation.
 
 use candle_core::{D, DType, Tensor};
 
@@ -10,27 +10,28 @@ use crate::{Error, Result, kernels};
 /// L = 1/n Σᵢ (log Σⱼ exp zᵢⱼ − zᵢ,labelᵢ)
 /// ```
 ///
-/// `logits` \[n, classes\] of a float, `labels` \[n\] of `u8`, `u32` or `i64`. Returns a scalar of the logits' type, with a gradient
-/// for the logits.
+/// `logits` has shape \[n, classes\] and a floating-point type, `labels` has shape \[n\] and the type `u8`, `u32` or `i64`. Returns a scalar
+/// of the logits' type, with a gradient for the logits.
 ///
 /// # Errors
 ///
-/// [`Error::Input`] if shapes or types do not fit, or n is 0; candle's own, also for a label outside 0..classes on a CPU.
+/// [`Error::Input`] if shapes or types do not fit, n is 0, or (on a CPU) an `i64` label is out of range; errors of candle, also for labels of other
+/// types that are out of range on a CPU.
 pub fn cross_entropy(logits: &Tensor, labels: &Tensor) -> Result<Tensor> {
     let labels = check(logits, labels)?;
     Ok(kernels::cross_entropy(logits, &labels)?)
 }
 
-/// What a model made of a batch.
+/// The score of a model on a batch.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Score {
     /// Mean cross-entropy in nats; NaN or infinite if the model has diverged.
     pub loss: f64,
-    /// Examples whose largest logit is the label's. Of equal logits the first counts; on a CPU a row with a NaN is wrong.
+    /// Number of examples whose largest logit is that of their label. Of equal logits the first counts. On a CPU a row with NaN counts as wrong.
     pub correct: usize,
 }
 
-/// The mean cross-entropy and the number right, with one synchronisation of the device.
+/// The mean cross-entropy and the number of correct predictions, with one synchronisation of the device.
 ///
 /// `logits` \[n, classes\], `labels` \[n\] as in [`cross_entropy`].
 ///

@@ -17,10 +17,10 @@ use crate::{Error, Initializer, Mode, Model, Recorder, Result};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct MlpConfig {
-    /// Width of each hidden layer, first to last, in units of at least 1. Default [256, 256], the published protocol's.
-    /// Empty: a linear classifier.
+    /// Number of units of each hidden layer, first to last, at least 1 each. Empty: a linear classifier. Default [256, 256] (published
+    /// protocol).
     pub hidden: Vec<usize>,
-    /// Probability of zeroing an activation after each hidden layer, in [0, 1). Default 0.1, the published protocol's.
+    /// Dropout probability after each hidden layer, in [0, 1). Default 0.1 (published protocol).
     pub dropout: f64,
 }
 
@@ -46,8 +46,8 @@ impl MlpConfig {
         Ok(())
     }
 
-    /// Multiplications with an addition in the forward pass of one example: Σ in × out over the layers. A backward pass takes twice as many.
-    /// More than a `u64` holds are as many as it holds.
+    /// Multiply–add operations in the forward pass of one example: Σ in × out over the layers. A backward pass takes twice as many. Saturates at
+    /// [`u64::MAX`].
     ///
     /// ```
     /// assert_eq!(np_models::MlpConfig::default().multiply_adds(784, 10), 784 * 256 + 256 * 256 + 256 * 10);
@@ -67,7 +67,7 @@ impl MlpConfig {
 /// ```
 ///
 /// Parameters in order: `fc1.weight`, `fc1.bias`, `fc2.weight`, …, `head.weight`, `head.bias`; weights are \[out, in\]. Initial
-/// values are drawn as PyTorch's default for `Linear` (see [`Linear::new`]), from our own generator (see [`Initializer`]).
+/// values have the distribution of PyTorch's default for `Linear` (see [`Linear::new`]) and are drawn by an [`Initializer`].
 ///
 /// ```
 /// use candle_core::Device;
@@ -87,13 +87,12 @@ pub struct Mlp {
 }
 
 impl Mlp {
-    /// Builds a model for `inputs` numbers an example and `classes` logits, in `f32`. `seed` fixes the initial values and all
-    /// dropout masks.
+    /// A model in `f32` with `inputs` input features and `classes` logits. `seed` determines the initial values and all dropout masks.
     ///
     /// # Errors
     ///
-    /// [`Error::Config`] if `config` is not valid, `inputs` or `classes` is 0, or the model is larger than [`MAX_PARAMETERS`];
-    /// candle's own.
+    /// [`Error::Config`] if `config` is invalid, `inputs` or `classes` is 0, or the model has more than [`MAX_PARAMETERS`] parameters;
+    /// errors of candle.
     pub fn new(inputs: usize, classes: usize, config: &MlpConfig, seed: u64, device: &Device) -> Result<Self> {
         config.validate()?;
         for (field, size) in [("inputs", inputs), ("classes", classes)] {
@@ -152,12 +151,12 @@ impl Mlp {
 }
 
 impl Model for Mlp {
-    /// Everything after the batch is flattened: \[batch, 1, 28, 28\] and \[batch, 784\] are the same input.
+    /// All dimensions after the batch are flattened: \[batch, 1, 28, 28\] and \[batch, 784\] are the same input.
     fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
         self.pass(x, mode, |_, linear, h| linear.forward(h))
     }
 
-    /// Layers bear the names of their parameters: `fc1`, `fc2`, …, `head`.
+    /// The layers' names in the records are `fc1`, `fc2`, …, `head`. On a CPU in `f32` only.
     fn forward_recorded(&self, x: &Tensor, mode: Mode, recorder: &Recorder) -> Result<Tensor> {
         self.pass(x, mode, |layer, linear, h| linear.forward_recorded(h, &self.name(layer), recorder))
     }

@@ -1,50 +1,45 @@
-//! What every model offers: the seam between models and whatever trains them.
+//! The interface of a model.
 
 use candle_core::{Tensor, Var};
 
 use crate::{Error, Recorder, Result};
 
-/// Whether a forward pass is one of training or of evaluation.
+/// Whether a forward pass is for training or for evaluation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// Dropout on; statistics of a batch, where a model keeps some, are used and recorded.
+    /// With dropout. Batch norms use the statistics of the batch and update the running ones.
     Train {
-        /// Selects the dropout masks, so it differs for every pass of a run: with one batch an optimizer step, that step's
-        /// number.
+        /// Number of the optimizer step. It selects the dropout masks: the same step gives the same masks.
         step: u64,
     },
-    /// Dropout off; recorded statistics are used. Gradients still flow.
+    /// Without dropout. Batch norms use the running statistics. Gradients can be taken.
     Eval,
 }
 
-/// A model: a map from a batch to logits, with named parameters.
-///
-/// Object safe, so that a harness can hold a `Box<dyn Model>`.
+/// A model: maps a batch to logits, and has named parameters. It is object safe (`Box<dyn Model>`).
 pub trait Model: Send + Sync {
-    /// Maps a batch to logits.
-    ///
-    /// `x`: \[batch, …\], the model's input size after the batch. Returns \[batch, classes\].
+    /// Maps a batch `x` of shape \[batch, input size…\] to logits of shape \[batch, classes\].
     ///
     /// # Errors
     ///
-    /// [`Error::Input`] if `x` does not fit; candle's own.
+    /// [`Error::Input`] if the shape or element type of `x` does not fit; errors of candle.
     fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor>;
 
-    /// As [`Self::forward`], with the same result bit for bit; the backward pass leaves in `recorder` what each layer saw.
+    /// [`Self::forward`], with the same bits. The backward pass from its result stores the inputs and output gradients of each layer in `recorder`.
     ///
     /// # Errors
     ///
-    /// [`Error::Unrecorded`] if the model, or its device or element type, has no such records; those of [`Self::forward`].
+    /// [`Error::Unrecorded`] if the model does not support this, or not on its device or with its element type; those of [`Self::forward`].
     fn forward_recorded(&self, _x: &Tensor, _mode: Mode, _recorder: &Recorder) -> Result<Tensor> {
         Err(Error::Unrecorded { what: self.title() })
     }
 
-    /// The trainable parameters with their names, in definition order: the same from run to run.
+    /// The trainable parameters with their names, in definition order.
     ///
-    /// A [`Var`] shares its storage with the model, so setting one changes the model.
+    /// A [`Var`] shares its storage with the model: setting it changes the model.
     fn parameters(&self) -> Vec<(String, Var)>;
 
-    /// What the model keeps besides parameters and must be saved with them (running statistics), in definition order.
+    /// State that is not trained but has to be saved with the parameters (running statistics), in definition order.
     fn buffers(&self) -> Vec<(String, Var)> {
         Vec::new()
     }
@@ -52,7 +47,7 @@ pub trait Model: Send + Sync {
     /// A short name with the sizes: `MLP 784-256-256-10`.
     fn title(&self) -> String;
 
-    /// The number of trainable scalars.
+    /// Number of trainable scalars.
     fn num_parameters(&self) -> usize {
         self.parameters().iter().map(|(_, parameter)| parameter.elem_count()).sum()
     }

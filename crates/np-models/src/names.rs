@@ -1,4 +1,4 @@
-//! Names of parameters without a model: what a harness checks before anything is built.
+//! Names of parameters, without building a model.
 
 use crate::{MlpConfig, ResNet18Config};
 
@@ -19,7 +19,7 @@ impl MlpConfig {
 }
 
 impl ResNet18Config {
-    /// The names of [`ResNet18::parameters`](crate::ResNet18), in definition order; they are the same for every width.
+    /// The names of [`ResNet18::parameters`](crate::ResNet18), in definition order. They do not depend on the width.
     ///
     /// ```
     /// let names = np_models::ResNet18Config::parameter_names();

@@ -1,38 +1,36 @@
-//! What layers saw of a batch, for optimizers that want more than gradients.
+//! Records of the layers' inputs and output gradients, for optimizers such as K-FAC.
 //!
-//! A [`Recorder`] goes along a forward pass ([`Model::forward_recorded`](crate::Model::forward_recorded)); the backward pass leaves an entry a layer in
-//! it. What the entries are good for is not known here. A pass without a recorder pays nothing.
+//! A [`Recorder`] is passed to [`Model::forward_recorded`](crate::Model::forward_recorded); the backward pass adds an entry for each layer. A forward
+//! pass without a recorder has no extra cost.
 
 use std::mem;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use candle_core::Tensor;
 
-/// What one linear layer saw of one batch.
+/// The record of a linear layer for one batch.
 #[derive(Debug, Clone)]
 pub struct LayerTrace {
     /// The part of the layer's parameter names before `.weight`: `fc1`.
     pub layer: String,
-    /// Its inputs, \[batch, inputs\].
+    /// The layer's inputs, \[batch, inputs\].
     pub inputs: Tensor,
-    /// The gradient of the loss in its outputs, \[batch, outputs\].
+    /// The gradients of the loss with respect to the layer's outputs, \[batch, outputs\].
     pub output_gradients: Tensor,
 }
 
-/// Keeps what the backward pass of a recorded forward pass leaves, until it is taken.
-///
-/// A handle: clones share what is kept.
+/// Collects the records of backward passes until they are taken. Clones share the records.
 #[derive(Debug, Clone, Default)]
 pub struct Recorder(Arc<Mutex<Vec<LayerTrace>>>);
 
 impl Recorder {
-    /// One that has kept nothing yet.
+    /// A recorder without records.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Everything kept since the last call, in the order of the backward pass: the last layer first.
+    /// Removes and returns all records, in the order of the backward pass: the last layer first.
     #[must_use]
     pub fn take(&self) -> Vec<LayerTrace> {
         mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))

@@ -26,7 +26,7 @@ pub(crate) const BLOCKS: usize = 2;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct ResNet18Config {
-    /// Channels of the first stage; the others have 2, 4 and 8 times as many. At least 1. Default 64, the published network's.
+    /// Channels of the first stage, at least 1; the other stages have 2, 4 and 8 times as many. Default 64 (published network).
     pub width: usize,
 }
 
@@ -54,8 +54,8 @@ impl ResNet18Config {
         Ok(())
     }
 
-    /// Multiplications with an addition in the forward pass of one image of 32×32 with 3 channels: those of convolutions and of the linear
-    /// layer. A backward pass takes twice as many. More than a `u64` holds are as many as it holds.
+    /// Multiply–add operations of the convolutions and the linear layer in the forward pass of one 3×32×32 image. A backward pass takes twice as many.
+    /// Saturates at [`u64::MAX`].
     ///
     /// ```
     /// // 0.56 GMAC, as the published network is counted.
@@ -150,17 +150,17 @@ impl Block {
 
 /// ResNet-18 with the stem for small images: a 3 × 3 convolution of stride 1, no max-pooling.
 ///
-/// He, Zhang, Ren, Sun: *Deep residual learning for image recognition*, 2016. Four stages of two blocks with w, 2w, 4w and 8w
-/// channels, the first convolution of stages two to four with stride 2; global average pooling; a linear layer.
+/// Four stages of two blocks with w, 2w, 4w and 8w channels, where the first convolution of stages two to four has stride 2; global average
+/// pooling; a linear layer. Reference: He, Zhang, Ren, Sun: *Deep residual learning for image recognition*, 2016.
 ///
-/// Parameters and buffers bear torchvision's names, in its order: `conv1.weight`, `bn1.weight`, `bn1.bias`,
+/// Parameters and buffers have torchvision's names and order: `conv1.weight`, `bn1.weight`, `bn1.bias`,
 /// `layer1.0.conv1.weight`, …, `layer2.0.downsample.0.weight`, …, `fc.weight`, `fc.bias`; buffers `bn1.running_mean`,
-/// `bn1.running_var`, …. So a checkpoint of PyTorch loads with [`load`](crate::load()). Initial values are drawn as torchvision does
-/// (see [`Conv2d::new`], [`BatchNorm2d::new`], [`Linear::new`]), from our own generator (see [`Initializer`]).
+/// `bn1.running_var`, …. So [`load`](crate::load()) accepts a checkpoint of PyTorch. Initial values have torchvision's distributions
+/// (see [`Conv2d::new`], [`BatchNorm2d::new`], [`Linear::new`]) and are drawn by an [`Initializer`].
 ///
-/// Where this departs from PyTorch: no `num_batches_tracked`, which only an average of all batches would need. Where it runs on
-/// candle's own operations (other devices, half precision), candle's backward pass of a convolution with stride 2 refuses images
-/// whose sides differ in parity.
+/// Departures from PyTorch: there is no buffer `num_batches_tracked`, which only a cumulative average of statistics would need. On devices
+/// other than the CPU and in half precision, candle's backward pass of a convolution with stride 2 refuses images of which one side is even
+/// and the other odd.
 ///
 /// ```
 /// use candle_core::Device;
@@ -184,16 +184,16 @@ pub struct ResNet18 {
 }
 
 impl ResNet18 {
-    /// Builds a model for images of `channels` and `classes` logits, in `f32`. `seed` fixes the initial values.
+    /// A model in `f32` for images with `channels` channels, with `classes` logits. `seed` determines the initial values.
     ///
     /// # Errors
     ///
-    /// [`Error::Config`] if `config` is not valid, or `channels` or `classes` is 0 or too large; candle's own.
+    /// [`Error::Config`] if `config` is invalid, or `channels` or `classes` is 0 or too large; errors of candle.
     pub fn new(channels: usize, classes: usize, config: &ResNet18Config, seed: u64, device: &Device) -> Result<Self> {
         Self::of_type(channels, classes, config, seed, DType::F32, device)
     }
 
-    /// As [`Self::new`], with elements of `dtype`, the same numbers rounded to it.
+    /// [`Self::new`] with elements of type `dtype`: the same initial values, rounded to it.
     ///
     /// # Errors
     ///
@@ -301,7 +301,7 @@ impl ResNet18 {
 }
 
 impl Model for ResNet18 {
-    /// `x`: \[batch, channels, height, width\]; made for sides of 32, and taken with any.
+    /// `x` has shape \[batch, channels, height, width\]. The model is made for images of 32×32 pixels and accepts other sizes.
     fn forward(&self, x: &Tensor, mode: Mode) -> Result<Tensor> {
         match x.dims() {
             &[n, channels, h, w]

@@ -1,24 +1,24 @@
-//! How large a model will be, known before it is built: shapes of its parameters, and what a pass over a batch holds.
+//! The size of a model before it is built: shapes of its parameters, and memory of a pass over a batch.
 
 use crate::layers::MAX_PARAMETERS;
 use crate::resnet::{BLOCKS, STAGES};
 use crate::{Error, MlpConfig, ResNet18Config, Result};
 
-/// Numbers that a pass holds for one example, about: the kernels' own work memory is not among them.
+/// An estimate of the numbers that a pass keeps in memory for one example, without the kernels' work memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PassSize {
-    /// Of a forward and a backward pass.
+    /// In a forward and backward pass.
     pub training: usize,
-    /// Of a forward pass alone.
+    /// In a forward pass alone.
     pub evaluation: usize,
 }
 
 impl MlpConfig {
-    /// Shapes of the parameters, in the model's order.
+    /// Shapes of the parameters, in definition order.
     ///
     /// # Errors
     ///
-    /// [`Error::Config`] if the model would be larger than [`MAX_PARAMETERS`].
+    /// [`Error::Config`] if the model would have more than [`MAX_PARAMETERS`] parameters.
     pub fn parameter_shapes(&self, inputs: usize, classes: usize) -> Result<Vec<Vec<usize>>> {
         let widths: Vec<usize> = [inputs].into_iter().chain(self.hidden.iter().copied()).chain([classes]).collect();
         let shapes: Vec<Vec<usize>> =
@@ -30,7 +30,7 @@ impl MlpConfig {
         Ok(shapes)
     }
 
-    /// What a pass holds for one example; `None` if there is no such number.
+    /// Memory of a pass for one example; `None` if the number overflows.
     #[must_use]
     pub fn pass_size(&self, inputs: usize, classes: usize) -> Option<PassSize> {
         let hidden = self.hidden.iter().try_fold(0_usize, |sum, width| sum.checked_add(*width))?;
@@ -44,11 +44,11 @@ impl MlpConfig {
 }
 
 impl ResNet18Config {
-    /// Shapes of the parameters, in the model's order, for images of so many channels.
+    /// Shapes of the parameters, in definition order, for images with `channels` channels.
     ///
     /// # Errors
     ///
-    /// [`Error::Config`] if the model would be larger than [`MAX_PARAMETERS`].
+    /// [`Error::Config`] if the configuration is invalid or the model would have more than [`MAX_PARAMETERS`] parameters.
     pub fn parameter_shapes(&self, channels: usize, classes: usize) -> Result<Vec<Vec<usize>>> {
         self.validate()?;
         let conv = |inputs: usize, outputs: usize, side: usize| {
@@ -78,7 +78,7 @@ impl ResNet18Config {
         Ok(shapes)
     }
 
-    /// What a pass holds for one image of 32×32; `None` if there is no such number.
+    /// Memory of a pass for one image of 32×32 pixels; `None` if the number overflows.
     #[must_use]
     pub fn pass_size(&self, channels: usize) -> Option<PassSize> {
         let (mut outputs, mut side) = (self.width.checked_mul(32 * 32)?, 32);

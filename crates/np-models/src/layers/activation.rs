@@ -7,7 +7,7 @@ use crate::{Error, Mode, Result};
 
 /// max(x, 0), for any shape; NaN stays NaN.
 ///
-/// The gradient at 0 is 0, as in PyTorch; candle's own `relu` has 1 there.
+/// The gradient at 0 is 0, as in PyTorch; that of candle's `relu` is 1.
 ///
 /// # Errors
 ///
@@ -16,17 +16,17 @@ pub fn relu(x: &Tensor) -> Result<Tensor> {
     Ok(kernels::relu_dropout(x, None)?)
 }
 
-/// ReLU, then, in training, dropout.
+/// ReLU, followed by dropout in training.
 ///
 /// ```text
 /// y = max(x, 0) · k / (1 − p),   k ~ Bernoulli(1 − p) for each element
 /// ```
 ///
-/// Element i in row-major order is dropped where the i-th 16-bit word, little endian, of ChaCha8 is below 2¹⁶ p; the key is seed,
-/// layer, step (64 bits each, little endian) and the eight bytes `dropout\0`. So p is rounded to a multiple of 2⁻¹⁶, and the scale
-/// is that of the rounded p: the expectation of y is exact. The masks are the same on every device.
+/// Element i in row-major order is dropped if the i-th 16-bit word (little endian) of ChaCha8 is below 2¹⁶ p. The key is seed,
+/// layer and step (64 bits each, little endian) and the eight bytes `dropout\0`. So p is rounded to a multiple of 2⁻¹⁶; the scale
+/// uses the rounded p, so that the expectation of y is exact. The masks are the same on every device.
 ///
-/// A departure from PyTorch: a dropped NaN becomes 0.
+/// Departure from PyTorch: a dropped NaN becomes 0.
 #[derive(Debug, Clone)]
 pub struct ReluDropout {
     probability: f64,
@@ -35,7 +35,7 @@ pub struct ReluDropout {
 }
 
 impl ReluDropout {
-    /// Dropout of `probability`, in [0, 1), with the masks of `layer` under `seed`.
+    /// A layer with dropout probability `probability` in [0, 1). `seed` and `layer` determine its masks.
     ///
     /// # Errors
     ///
@@ -47,7 +47,7 @@ impl ReluDropout {
         Ok(Self { probability, seed, layer })
     }
 
-    /// Any shape in, the same out.
+    /// Applies it to a tensor of any shape; the result has the same shape.
     ///
     /// # Errors
     ///

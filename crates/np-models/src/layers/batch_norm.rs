@@ -6,10 +6,10 @@ use super::MAX_PARAMETERS;
 use crate::kernels::{self, Kernels};
 use crate::{Error, Mode, Result};
 
-/// What follows a normalisation in the same pass over memory.
+/// The activation after a normalisation, in the same pass over memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Activation {
-    /// Nothing.
+    /// None.
     Identity,
     /// max(y, 0), with gradient 0 at 0.
     Relu,
@@ -23,8 +23,8 @@ pub enum Activation {
 /// evaluation:  the same with the running mean and variance
 /// ```
 ///
-/// ε is 10⁻⁵. γ and β are parameters; the running mean and variance are buffers: saved, never optimised. Statistics of half
-/// precision are taken in `f32`.
+/// ε is 10⁻⁵. γ and β are parameters; the running mean and variance are buffers, which are saved but not trained. In half precision the
+/// statistics are computed in `f32`.
 ///
 /// On a CPU in `f32` and `f64` normalisation and activation are one custom operation; elsewhere they are candle's operations.
 #[derive(Debug, Clone)]
@@ -37,16 +37,16 @@ pub struct BatchNorm2d {
 }
 
 impl BatchNorm2d {
-    /// The share of a batch's statistics in the new running ones, PyTorch's default.
+    /// Weight of a batch's statistics in the running ones: 0.1 (PyTorch's default).
     pub const MOMENTUM: f64 = 0.1;
-    /// Added to a variance before its root is taken, PyTorch's default.
+    /// ε, added to the variance: 10⁻⁵ (PyTorch's default).
     pub const EPSILON: f64 = 1e-5;
 
-    /// γ of ones, β of zeros, a running mean of zeros and a running variance of ones.
+    /// A layer with γ = 1, β = 0, running mean 0 and running variance 1.
     ///
     /// # Errors
     ///
-    /// [`Error::Config`] if `channels` is 0 or more than [`MAX_PARAMETERS`]; candle's own.
+    /// [`Error::Config`] if `channels` is 0 or exceeds [`MAX_PARAMETERS`]; errors of candle.
     pub fn new(channels: usize, dtype: DType, device: &Device) -> Result<Self> {
         if channels == 0 || channels > MAX_PARAMETERS {
             return Err(Error::config("channels", format!("1 to {MAX_PARAMETERS}"), channels));
@@ -57,12 +57,12 @@ impl BatchNorm2d {
         Ok(Self { weight: ones()?, bias: zeros()?, running_mean: zeros()?, running_var: ones()?, kernels })
     }
 
-    /// x \[batch, channels, height, width\] → the same shape. In training it moves the running statistics.
+    /// Normalises `x` of shape \[batch, channels, height, width\]; the result has the same shape. In training it updates the running statistics.
     ///
     /// # Errors
     ///
-    /// [`Error::Input`] if the shape or the element type of `x` does not fit, or, in training, if a channel has fewer than two
-    /// values; candle's own.
+    /// [`Error::Input`] if the shape or element type of `x` does not fit or, in training, if a channel has fewer than two
+    /// values; errors of candle.
     pub fn forward(&self, x: &Tensor, mode: Mode, activation: Activation) -> Result<Tensor> {
         self.check(x, mode)?;
         let norm = kernels::Norm { weight: &self.weight, bias: &self.bias, activation, kernels: self.kernels };
@@ -110,7 +110,7 @@ impl BatchNorm2d {
         [self.running_mean.as_tensor().clone(), self.running_var.as_tensor().clone()]
     }
 
-    /// Channels in and out.
+    /// Number of channels.
     pub fn channels(&self) -> usize {
         self.weight.dims()[0]
     }
@@ -130,7 +130,7 @@ impl BatchNorm2d {
         &self.running_mean
     }
 
-    /// The running, unbiased variance, \[channels\].
+    /// The running mean of the unbiased variances, \[channels\].
     pub fn running_var(&self) -> &Var {
         &self.running_var
     }

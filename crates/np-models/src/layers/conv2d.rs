@@ -6,11 +6,11 @@ use super::{MAX_PARAMETERS, Window};
 use crate::kernels::{self, Kernels};
 use crate::{Error, Initializer, Result};
 
-/// A convolution without a bias, as PyTorch's `nn.Conv2d(…, bias=False)`: a cross-correlation with W
+/// A convolution without a bias, as PyTorch's `nn.Conv2d(…, bias=False)`: a cross-correlation with a weight W of shape
 /// \[outputs, inputs, kernel, kernel\].
 ///
-/// On a CPU in `f32` and `f64` forward and backward are one custom operation, whose output is kept channels-last: a \[n, c, h, w\]
-/// view of memory in the order n, h, w, c. Elsewhere it is candle's `conv2d`.
+/// On a CPU in `f32` and `f64` it is one custom operation with its own backward pass. Its output is channels-last in memory: a \[n, c, h, w\]
+/// view of numbers in the order n, h, w, c. Elsewhere it is candle's `conv2d`.
 #[derive(Debug, Clone)]
 pub struct Conv2d {
     weight: Var,
@@ -26,13 +26,12 @@ impl candle_core::Module for Conv2d {
 }
 
 impl Conv2d {
-    /// A layer with the initial values of torchvision's ResNets: normal, with mean 0 and variance 2 / (`outputs` · kernel²).
-    ///
-    /// PyTorch writes it as `kaiming_normal_(mode="fan_out", nonlinearity="relu")`.
+    /// A layer with initial values as in torchvision's ResNets: normal, with mean 0 and variance 2 / (`outputs` · kernel²), PyTorch's
+    /// `kaiming_normal_(mode="fan_out", nonlinearity="relu")`.
     ///
     /// # Errors
     ///
-    /// [`Error::Config`] if a size is 0 or the layer is larger than [`MAX_PARAMETERS`]; candle's own.
+    /// [`Error::Config`] if a size is 0 or the layer has more than [`MAX_PARAMETERS`] parameters; errors of candle.
     pub fn new(
         inputs: usize,
         outputs: usize,
@@ -58,11 +57,11 @@ impl Conv2d {
         Ok(Self { weight: Var::from_tensor(&weight)?, window, kernels: Kernels::of(device, dtype) })
     }
 
-    /// x \[batch, inputs, height, width\] → \[batch, outputs, height′, width′\], sides as [`Window::outputs`] gives them.
+    /// Maps `x` of shape \[batch, inputs, height, width\] to \[batch, outputs, height′, width′\], where [`Window::outputs`] gives height′ and width′.
     ///
     /// # Errors
     ///
-    /// [`Error::Input`] if the shape or the element type of `x` does not fit; candle's own.
+    /// [`Error::Input`] if the shape or element type of `x` does not fit; errors of candle.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         self.check(x)?;
         Ok(kernels::conv2d(x, &self.weight, self.window, self.kernels)?)
@@ -87,17 +86,17 @@ impl Conv2d {
         }
     }
 
-    /// Channels in.
+    /// Number of input channels.
     pub fn inputs(&self) -> usize {
         self.weight.dims()[1]
     }
 
-    /// Channels out.
+    /// Number of output channels.
     pub fn outputs(&self) -> usize {
         self.weight.dims()[0]
     }
 
-    /// How the kernel moves.
+    /// Kernel size, stride and padding.
     pub fn window(&self) -> Window {
         self.window
     }

@@ -6,14 +6,14 @@ use crate::kernels::{self, Kernels};
 use crate::recorder::Tap;
 use crate::{Error, Initializer, Recorder, Result};
 
-/// The most trainable scalars of a layer or a model: 2³⁰, 4 GiB in `f32`. A typing error in a width is then an error, and not an
-/// aborted process.
+/// Largest number of trainable scalars of a layer or model: 2³⁰, which is 4 GiB in `f32`. With this limit a mistyped width is an error instead
+/// of an aborted process.
 pub const MAX_PARAMETERS: usize = 1 << 30;
 
-/// A fully connected layer: y = x Wᵀ + b, with W \[outputs, inputs\] and b \[outputs\].
+/// A fully connected layer: y = x Wᵀ + b, with W of shape \[outputs, inputs\] and b of shape \[outputs\].
 ///
-/// On a CPU in `f32` and `f64` forward and backward are one custom operation; the backward pass leaves out the gradient of an
-/// input that no variable led to, which candle's own computes. Elsewhere it is candle's `matmul` and `broadcast_add`.
+/// On a CPU in `f32` and `f64` it is one custom operation with its own backward pass. That computes no gradient for an input which does not
+/// depend on a variable, as candle's does. Elsewhere it is candle's `matmul` and `broadcast_add`.
 #[derive(Debug, Clone)]
 pub struct Linear {
     weight: Var,
@@ -29,13 +29,13 @@ impl candle_core::Module for Linear {
 }
 
 impl Linear {
-    /// A layer with PyTorch's default initial values: weight, then bias, from U(−1/√`inputs`, 1/√`inputs`).
+    /// A layer with PyTorch's default initial values: weight, then bias, uniform in [−1/√`inputs`, 1/√`inputs`).
     ///
-    /// PyTorch writes the weight's as `kaiming_uniform_(a=√5)`: the gain √(2/(1+5)) times √3 is 1.
+    /// In PyTorch the weight's are `kaiming_uniform_(a=√5)`, which is the same: the gain √(2/(1+5)) times √3 is 1.
     ///
     /// # Errors
     ///
-    /// [`Error::Config`] if a size is 0 or the layer is larger than [`MAX_PARAMETERS`]; candle's own.
+    /// [`Error::Config`] if a size is 0 or the weight has more than [`MAX_PARAMETERS`] elements; errors of candle.
     pub fn new(inputs: usize, outputs: usize, init: &mut Initializer, dtype: DType, device: &Device) -> Result<Self> {
         for (field, size) in [("inputs", inputs), ("outputs", outputs)] {
             if size == 0 {
@@ -52,21 +52,21 @@ impl Linear {
         Ok(Self { weight: Var::from_tensor(&weight)?, bias: Var::from_tensor(&bias)?, kernels })
     }
 
-    /// x \[batch, inputs\] → \[batch, outputs\].
+    /// Maps `x` of shape \[batch, inputs\] to \[batch, outputs\].
     ///
     /// # Errors
     ///
-    /// [`Error::Input`] if the shape or the element type of `x` does not fit; candle's own.
+    /// [`Error::Input`] if the shape or element type of `x` does not fit; errors of candle.
     pub fn forward(&self, x: &Tensor) -> Result<Tensor> {
         self.check(x)?;
         Ok(kernels::linear(x, &self.weight, &self.bias, None, self.kernels)?)
     }
 
-    /// As [`Self::forward`], with the same result; the backward pass leaves x and the gradient of the result in `recorder`, as layer `name`.
+    /// [`Self::forward`], with the same result. The backward pass stores `x` and the gradient of the result in `recorder`, under the layer name `name`.
     ///
     /// # Errors
     ///
-    /// [`Error::Unrecorded`] off the CPU and in half precision; those of [`Self::forward`].
+    /// [`Error::Unrecorded`] on other devices than the CPU and in half precision; those of [`Self::forward`].
     pub fn forward_recorded(&self, x: &Tensor, name: &str, recorder: &Recorder) -> Result<Tensor> {
         self.check(x)?;
         if self.kernels != Kernels::Cpu {
@@ -85,12 +85,12 @@ impl Linear {
         }
     }
 
-    /// Numbers an example takes.
+    /// Number of inputs.
     pub fn inputs(&self) -> usize {
         self.weight.dims()[1]
     }
 
-    /// Numbers an example becomes.
+    /// Number of outputs.
     pub fn outputs(&self) -> usize {
         self.weight.dims()[0]
     }

@@ -1,25 +1,25 @@
-//! How a convolution's kernel moves over an image.
+//! Kernel size, stride and padding of a convolution.
 
 use crate::{Error, Result};
 
-/// A square kernel, its step and the border of zeros, the same in both directions.
+/// Kernel size, stride and padding of a convolution, the same in both directions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Window {
-    /// Height and width of the kernel, in pixels of at least 1.
+    /// Height and width of the kernel in pixels, at least 1.
     pub kernel: usize,
-    /// Pixels from one output to the next, at least 1.
+    /// Distance between outputs in pixels, at least 1.
     pub stride: usize,
-    /// Zeros on each side of the image; 0 or more.
+    /// Pixels of zeros added on each side of the image.
     pub padding: usize,
 }
 
 impl Window {
-    /// A 3 × 3 kernel that keeps the size of the image at stride 1 and halves it at stride 2.
+    /// A 3 × 3 kernel with a padding of 1: keeps the size of the image with stride 1, and halves it with stride 2.
     pub fn three(stride: usize) -> Self {
         Self { kernel: 3, stride, padding: 1 }
     }
 
-    /// A 1 × 1 kernel without a border.
+    /// A 1 × 1 kernel without padding.
     pub fn one(stride: usize) -> Self {
         Self { kernel: 1, stride, padding: 0 }
     }
@@ -34,7 +34,7 @@ impl Window {
         Ok(())
     }
 
-    /// Outputs along a side of `size` pixels; `None` where the kernel does not fit.
+    /// Number of outputs along a side of `size` pixels; `None` if the kernel is larger than the padded side.
     pub fn outputs(&self, size: usize) -> Option<usize> {
         let padded = size.checked_add(self.padding.checked_mul(2)?)?;
         Some(padded.checked_sub(self.kernel)? / self.stride + 1)
