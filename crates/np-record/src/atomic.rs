@@ -1,18 +1,18 @@
-//! A file is there in full or not at all.
+//! Writes files atomically: a file is there in full or not at all.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-/// Writes `bytes` to `path`, so that whoever looks, even after a power cut, finds the old file or the new one and never a part.
+/// Writes `bytes` to `path`. A reader finds the old file or the new one, never a part, even after a power failure.
 ///
-/// The bytes go to a temporary file in the same folder (a name with a leading dot that ends in `.tmp`; nobody can guess it, and it is
-/// created anew or not at all, so that no link planted there is followed), are brought to the disk (`fsync`), and take the final name by
-/// a rename; then the folder is brought to the disk too. Missing folders are created. Of several writers of one path the last one wins.
+/// The bytes are written to a temporary file in the same folder, synced to the disk (`fsync`) and renamed; then the folder is synced. The
+/// temporary file has a random name that begins with a dot and ends in `.tmp`, and must not exist before, so that no link is followed.
+/// Missing folders are created. If several writers write to one path, the last one wins.
 ///
 /// # Errors
 ///
-/// What the file system says; the temporary file is removed then.
+/// Those of the file system; the temporary file is removed then.
 pub fn write_atomic(path: &Path, bytes: &[u8]) -> io::Result<()> {
     write_with(path, None, |file| file.write_all(bytes))
 }
@@ -22,7 +22,7 @@ pub(crate) fn write_filled(path: &Path, fill: impl FnOnce(&mut File) -> io::Resu
     write_with(path, None, fill)
 }
 
-/// As [`write_atomic`], for a program: it can be executed before it has its name.
+/// [`write_atomic`] for an executable: it has execute permission before it gets its final name.
 ///
 /// # Errors
 ///
@@ -31,12 +31,12 @@ pub fn write_program(path: &Path, bytes: &[u8]) -> io::Result<()> {
     write_with(path, Some(0o755), |file| file.write_all(bytes))
 }
 
-/// Writes what somebody asked for under a name of their own choice: a regular file is replaced as by [`write_atomic`], the one that a link
-/// leads to included, and whatever else has that name (a device, a pipe) is written into, and stays what it is.
+/// Writes an output to a path that a user has chosen. A regular file, or the target of a link, is replaced as by [`write_atomic`]. Anything else,
+/// such as a device or a pipe, is written into.
 ///
 /// # Errors
 ///
-/// What the file system says.
+/// Those of the file system.
 pub fn write_output(path: &Path, bytes: &[u8]) -> io::Result<()> {
     match fs::metadata(path) {
         Ok(about) if about.is_file() => write_atomic(&fs::canonicalize(path)?, bytes),

@@ -1,7 +1,7 @@
-//! Two arms of a plan, paired by seed: what differs, by how much, and whether that many seeds can say so.
+//! Comparisons of arms: two arms paired by seed, all arms pooled, times to a target, performance profiles.
 //!
-//! A [`Comparison`] holds the numbers, unrounded; [`Comparison::render`] turns them into text. Nothing is dropped silently: runs that
-//! diverged, failed, or are missing are counted in every group and named in its warnings.
+//! A [`Comparison`] has the unrounded numbers; [`Comparison::render`] turns them into text. Runs that diverged, failed or are missing are counted in
+//! every group and named in its warnings.
 
 mod alike;
 mod measure;
@@ -35,29 +35,29 @@ use crate::{Epoch, Outcome, PlannedRun, Record};
 /// The level that warnings speak of.
 const LEVEL: f64 = 0.05;
 
-/// What can be wrong with the question.
+/// Why a comparison cannot be made.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum CompareError {
-    /// No run has that arm.
+    /// The plan has no such arm.
     #[error("no arm `{got}`\nhint: the plan has {}", quoted(expected))]
     UnknownArm {
-        /// The arms that there are.
+        /// The plan's arms.
         expected: Vec<String>,
-        /// The arm asked for.
+        /// The requested arm.
         got: String,
     },
-    /// An arm against itself.
+    /// An arm is compared with itself.
     #[error("arm `{0}` is compared with itself")]
     SameArm(String),
-    /// Two runs of one arm that no axis tells apart.
+    /// Two runs of one arm have the same seed and axes.
     #[error("arm `{arm}` has two runs of seed `{seed}` at {axes}\nhint: every swept key must be an axis of the plan")]
     Ambiguous {
         /// The arm.
         arm: String,
         /// The seed.
         seed: u64,
-        /// The group's axes, as a report prints them.
+        /// The values of the axes, as text.
         axes: String,
     },
 }
@@ -66,35 +66,35 @@ fn quoted(names: &[String]) -> String {
     names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }
 
-/// What is compared, and how.
+/// Which arms are compared, and how.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Question {
-    /// The arm in question, the minuend of every difference.
+    /// The arm in question; differences are `arm` − `baseline`.
     pub arm: String,
     /// The arm that it is compared with.
     pub baseline: String,
-    /// The number that each run is judged by.
+    /// The number that is compared.
     pub metric: Measure,
-    /// How intervals are made.
+    /// Settings of the intervals.
     pub bootstrap: Bootstrap,
 }
 
-/// Two arms compared, a group for every combination of the other axes.
+/// A comparison of two arms, with a group for every combination of axes.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Comparison {
     /// The arm in question.
     pub arm: String,
-    /// What it is compared with.
+    /// The arm that it is compared with.
     pub baseline: String,
-    /// The name of the hypothesis, of one that has a name.
+    /// The name of the hypothesis, if the comparison is one with a name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    /// The number compared.
+    /// The number that is compared.
     pub metric: Measure,
-    /// How intervals were made.
+    /// Settings of the intervals.
     pub bootstrap: Bootstrap,
-    /// Number of p values that Holm's adjustment is made over: those of this comparison's groups, or of all that
-    /// [`Comparison::adjust_together`] was given.
+    /// Number of p values in Holm's adjustment: those of this comparison's groups, or of all comparisons that were given to
+    /// [`Comparison::adjust_together`].
     pub family: usize,
     /// Which p values these are.
     pub family_of: Family,
@@ -102,29 +102,29 @@ pub struct Comparison {
     pub groups: Vec<Group>,
 }
 
-/// The runs of both arms that agree in all axes.
+/// The runs of both arms at one combination of axes.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Group {
     /// The values of the axes.
     pub axes: BTreeMap<String, Value>,
     /// The arm in question.
     pub arm: ArmSummary,
-    /// What it is compared with.
+    /// The arm that it is compared with.
     pub baseline: ArmSummary,
-    /// arm − baseline over the seeds that both have; `None` if there is no such seed, or if both arms have the same runs or the same results.
+    /// `arm` − `baseline` over the seeds that both have. `None` if there is no such seed, or if both arms have the same runs or the same results.
     pub difference: Option<Difference>,
     /// Whether both arms have the same configuration, and so the same runs.
     pub identical: bool,
-    /// Whether their configurations differ, and every pair of their records has the same epochs to the bit. That is no result either, and gets no test.
+    /// Whether the configurations differ, but every pair of records has the same epochs, bit by bit. Such arms are not tested.
     pub same_results: bool,
-    /// What a reader must know before believing the difference.
+    /// Caveats for the reader.
     pub warnings: Vec<String>,
 }
 
 /// One arm in one group.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct ArmSummary {
-    /// Value of every finished run, by seed.
+    /// The value of every finished run, by seed.
     pub values: BTreeMap<u64, f64>,
     /// Mean of `values`.
     pub mean: Option<f64>,
@@ -138,7 +138,7 @@ pub struct ArmSummary {
     pub missing: Vec<u64>,
 }
 
-/// A paired difference, arm − baseline.
+/// A paired difference, `arm` − `baseline`.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Difference {
     /// The difference of every pair, by seed.
@@ -151,9 +151,9 @@ pub struct Difference {
     pub interval: Option<Interval>,
     /// Two-sided sign-flip test.
     pub test: SignFlip,
-    /// The p value adjusted (Holm) over the family, see [`Comparison::family`].
+    /// The p value after Holm's adjustment over the family, see [`Comparison::family`].
     pub p_holm: f64,
-    /// The smallest p value that so many pairs can give.
+    /// The smallest p value that a test with this number of pairs can give.
     pub smallest_p: f64,
 }
 
@@ -164,11 +164,11 @@ type Made<'a> = (&'a String, Option<&'a [Epoch]>);
 type DataOf<'a> = (&'a String, Option<&'a Value>);
 
 impl Comparison {
-    /// Compares two arms over the runs of a plan, as [`crate::Store::records_of`] gives them.
+    /// Compares two arms over the runs of a plan, which [`crate::Store::records_of`] returns.
     ///
     /// # Errors
     ///
-    /// [`CompareError`] if the question does not fit the plan. Missing, failed and diverged runs are no errors.
+    /// [`CompareError`] if the question does not fit the plan. Missing, failed and diverged runs are not errors.
     pub fn new(question: Question, runs: &[(PlannedRun, Option<Record>)]) -> Result<Self, CompareError> {
         let Question { arm, baseline, metric, bootstrap } = question;
         if arm == baseline {
@@ -231,12 +231,12 @@ impl Comparison {
         Ok(comparison)
     }
 
-    /// Says something of every group, such as how its runs were selected.
+    /// Adds a warning to every group, such as how its runs were selected.
     pub fn warn(&mut self, warning: &str) {
         self.groups.iter_mut().for_each(|group| group.warnings.push(warning.to_owned()));
     }
 
-    /// Adjusts the p values of comparisons that are shown together as one family: whoever looks through more tables finds more by chance.
+    /// Adjusts the p values of comparisons that are shown together as one family, because more tests find more differences by chance.
     pub fn adjust_together<'a>(comparisons: impl IntoIterator<Item = &'a mut Comparison>) {
         let mut comparisons: Vec<&mut Comparison> = comparisons.into_iter().collect();
         let tests = |comparison: &Comparison| comparison.groups.iter().filter(|g| g.difference.is_some()).count();
@@ -254,7 +254,7 @@ impl Comparison {
 }
 
 impl ArmSummary {
-    /// How many finished runs there are.
+    /// Number of finished runs.
     #[must_use]
     pub fn n(&self) -> usize {
         self.values.len()

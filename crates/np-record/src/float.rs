@@ -1,8 +1,7 @@
-//! Floating point numbers in JSON, bit for bit, with a spelling for the ones that JSON lacks.
+//! Floating-point numbers in JSON, bit by bit, including NaN and infinities.
 //!
-//! JSON has no `NaN` and no infinity; serde_json would write them as `null` and then refuse to read its own file. A test loss
-//! can overflow in a run that is not diverged yet, and such a value is a result: it is written as the string `"NaN"`,
-//! `"inf"` or `"-inf"`.
+//! JSON has no NaN and no infinity; serde_json would write them as `null`, and fail to read its own file. But a test loss can
+//! overflow in a run that has not diverged, and such a value is a result. It is written as the string `"NaN"`, `"inf"` or `"-inf"`.
 
 use std::collections::BTreeMap;
 use std::fmt;

@@ -1,19 +1,22 @@
-//! What an experiment leaves behind: a plan that lists its runs, one record for each run, and the statistics
-//! that compare them.
+//! Plans and records of experiments, and statistics that compare them.
 //!
-//! | here | what |
+//! An experiment has **arms** (configurations to compare). Each arm is run with several seeds, at every
+//! combination of the **axes** (swept settings such as data set or learning rate). A plan lists the runs; each
+//! run has one record of its results.
+//!
+//! | item | contents |
 //! |---|---|
-//! | [`Plan`], [`Record`] | the two files, as types |
-//! | [`Store`] | reading and writing them: files are written whole or not at all, and checked when read |
-//! | [`stats`] | mean, spread, bootstrap interval, exact sign-flip test, Holm |
-//! | [`compare`] | two arms of a plan, paired by seed; all arms pooled, against a target, as profiles: `np compare` |
+//! | [`Plan`], [`Record`] | the two kinds of files, as types |
+//! | [`Store`] | reads and writes them: files are written whole or not at all, and checked when read |
+//! | [`stats`] | mean, standard deviation, bootstrap interval, exact sign-flip test, Holm's adjustment |
+//! | [`compare`] | comparisons of arms (`np compare`): in pairs by seed, pooled, time to a target, profiles |
 //! | [`StatedOutcome`], [`Hypothesis`] | what an experiment fixes before its runs |
-//! | [`select`] | each arm's best configuration, at an equal budget |
-//! | [`Table`] | what all of them print |
-//! | [`yaml`] | values as an experiment file writes them |
+//! | [`select`] | selection of each arm's best configuration, with equal budgets if wanted |
+//! | [`Table`] | a table of results, printed as text, Markdown, CSV or JSON |
+//! | [`yaml`] | values in the form of an experiment file |
 //!
-//! Nothing here trains or knows candle, so that a program that only reads results (`cargo xtask figures`)
-//! builds in seconds. It is the interface between what trains and what draws.
+//! The crate trains nothing and does not depend on candle, so that a program that only reads results
+//! (`cargo xtask figures`) builds in seconds.
 
 mod atomic;
 pub mod compare;

@@ -1,21 +1,20 @@
-//! Whether something that was made may be written where somebody said: not over what it was made from, nor into a store, nor over a file of
-//! another kind.
+//! Checks of an output path: a file is not written over one of its sources, into a store, or over a file of another kind.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::path::{Path, PathBuf};
 
-/// Why nothing is written to a place.
+/// Why a file must not be written to a path.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum OutputError {
-    /// It would replace what it is made from.
+    /// It would replace one of its sources.
     #[error("`{}` is what it is made from\nhint: choose another file", path.display())]
     Source {
         /// The file, links followed.
         path: PathBuf,
     },
-    /// It would lie among plans and records.
+    /// It would be in a folder of a store.
     #[error("`{}` is in a folder of the store `{}`, which has files of its own alone\nhint: choose another folder", path.display(), store.display())]
     InStore {
         /// The file, links followed.
@@ -28,30 +27,30 @@ pub enum OutputError {
     Other {
         /// The file, links followed.
         path: PathBuf,
-        /// What may be replaced.
+        /// The kind of file that may be replaced.
         kind: &'static str,
     },
-    /// The system refuses to look at what is there.
+    /// The existing file cannot be read.
     #[error("cannot read `{}`: {source}", path.display())]
     Io {
         /// The file, links followed.
         path: PathBuf,
-        /// What the system said.
+        /// The error of the system.
         source: io::Error,
     },
 }
 
-/// A kind of file, told by how it begins.
+/// A kind of file, recognised by its first bytes.
 #[derive(Debug, Clone, Copy)]
 pub struct OutputKind {
-    /// What it is called, `HTML page`.
+    /// Its name in messages, such as `HTML page`.
     pub name: &'static str,
-    /// Whether a file that begins with these bytes, the first 64 or fewer, is one.
+    /// Whether a file with these first bytes, at most 64, is of this kind.
     pub is: fn(&[u8]) -> bool,
 }
 
 impl OutputKind {
-    /// A page as `np report` makes it, or anybody.
+    /// An HTML page, such as one of `np report`.
     pub const HTML: Self = Self { name: "HTML page", is: is_html };
 }
 
@@ -61,12 +60,12 @@ const BEGINNING: u64 = 64;
 /// Folders of a store.
 const FOLDERS: [&str; 6] = ["plans", "runs", "snapshots", "locks", "files", "launch"];
 
-/// Whether what is made from `sources` may be written to `path`: where nothing is, over an empty file or one of the kind, or into what is no regular
-/// file (a device, a pipe). Links are followed, also those that lead to nothing.
+/// `Ok` if a file that is made from `sources` may be written to `path`: if nothing is there, or an empty file, a file of `kind`, or something that is
+/// not a regular file (a device, a pipe). Links are followed, even if their target does not exist.
 ///
 /// # Errors
 ///
-/// [`OutputError`] says why not.
+/// [`OutputError`] if it may not.
 pub fn check_output(path: &Path, kind: OutputKind, sources: &[PathBuf]) -> Result<(), OutputError> {
     let real = landing(path, 0);
     let about = fs::metadata(&real);

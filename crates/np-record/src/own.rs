@@ -1,4 +1,4 @@
-//! Numbers that a program's own task measures, known by their names in the epochs of a record.
+//! Metrics of a program's own task, which are stored by name in the epochs of a record.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,9 +12,10 @@ const MOST: usize = 4096;
 /// The longest name, in bytes.
 const LONGEST: usize = 64;
 
-/// A number of a task's own, such as `test_bits_per_character`: an entry of [`crate::Epoch::metrics`], and which of its values are better.
+/// A metric of a program's own task, such as `test_bits_per_character`: the name of an entry of [`crate::Epoch::metrics`], and whether higher or
+/// lower values are better.
 ///
-/// It is a small copy, as the other metrics are: its names are kept once, for as long as the process lives.
+/// It is `Copy`: its names are stored once and stay in memory until the process ends.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct OwnMetric(&'static Names);
 
@@ -29,8 +30,8 @@ struct Names {
 static KNOWN: Mutex<BTreeMap<(String, bool), &'static Names>> = Mutex::new(BTreeMap::new());
 
 impl OwnMetric {
-    /// The number of this name, `SPLIT_NAME`; `None` if nothing can be called so: a name is of small letters, digits and `_`, begins with a letter,
-    /// has 64 bytes at most and is none of [`crate::EpochMetric::ALL`].
+    /// The metric with this name, `SPLIT_NAME`. `None` unless the name consists of lower-case letters, digits and `_`, begins with a letter,
+    /// has at most 64 bytes and is not one of [`crate::EpochMetric::ALL`].
     #[must_use]
     pub fn new(name: &str, direction: Direction) -> Option<Self> {
         let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
@@ -57,25 +58,25 @@ impl OwnMetric {
         Some(Self(names))
     }
 
-    /// The name in the epochs of a record, and in an experiment file.
+    /// The name in records and experiment files.
     #[must_use]
     pub fn name(self) -> &'static str {
         &self.0.name
     }
 
-    /// The name on a command line, after the last epoch: `final-test-bits-per-character`.
+    /// The name on a command line of its value after the last epoch: `final-test-bits-per-character`.
     #[must_use]
     pub fn key(self) -> &'static str {
         &self.0.key
     }
 
-    /// The name in a sentence, after the last epoch: `final test bits per character`.
+    /// The name in a sentence of its value after the last epoch: `final test bits per character`.
     #[must_use]
     pub fn title(self) -> &'static str {
         &self.0.title
     }
 
-    /// Which of its values are better.
+    /// Whether higher or lower values are better.
     #[must_use]
     pub fn direction(self) -> Direction {
         self.0.direction

@@ -1,4 +1,4 @@
-//! A plan: the fully resolved runs of one experiment at one scale, each with its id.
+//! A plan: the runs of one experiment at one scale, with resolved configurations and ids.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -11,37 +11,37 @@ use crate::select::Split;
 use crate::stated::{Hypothesis, StatedOutcome};
 use crate::text::hex;
 
-/// The runs that an experiment file stands for, once scale, overrides and sweeps have been applied.
+/// The runs of an experiment file after scale, overrides and sweeps have been applied.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Plan {
-    /// [`crate::SCHEMA`] of the writer.
+    /// [`crate::SCHEMA`] of the program that wrote it.
     pub schema: u32,
-    /// Name of the experiment, as its file says.
+    /// Name of the experiment, from its file.
     pub experiment: String,
     /// The question that the experiment answers, one sentence.
     pub question: String,
     /// `quick`, `cpu` or `paper`.
     pub scale: String,
-    /// SHA-256 of the experiment file's bytes, in hex: a plan of another text is out of date.
+    /// SHA-256 of the experiment file's bytes, in hex. The plan is out of date if the file has another.
     pub spec_sha256: String,
-    /// Overrides given on the command line, as typed; empty for the experiment as written.
+    /// Overrides from the command line, as typed; empty for the experiment as written.
     pub overrides: Vec<String>,
-    /// The split that each arm's best configuration is selected on, where the experiment says so. No part of a run or its id.
+    /// The split that each arm's best configuration is selected on; `None` if the experiment fixes none. Not part of a run's id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub selection: Option<Split>,
-    /// The number that the runs are judged by, where the experiment fixes it. No part of a run or its id.
+    /// The number that runs are judged by; `None` if the experiment fixes none. Not part of a run's id.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub outcome: Option<StatedOutcome>,
-    /// The pairs of arms that are tested on the outcome, as the experiment fixes them. No part of a run or its id.
+    /// The pairs of arms that the experiment tests on the outcome. Not part of a run's id.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hypotheses: Vec<Hypothesis>,
-    /// The experiment file's text, from which the plan can be made again; not in plans of before it was kept.
+    /// The experiment file's text, from which the plan can be made again; `None` in plans of early versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub spec: Option<String>,
-    /// The runs, in the order of arms, axes, seeds.
+    /// The runs, ordered by arm, axes and seed.
     pub runs: Vec<PlannedRun>,
-    /// Digest of all of the above, see [`Plan::digest`]; the store writes it. Not in plans of before there was one.
+    /// Digest of all other fields, see [`Plan::digest`]. The store writes it; `None` in plans of early versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan_sha256: Option<String>,
 }
@@ -50,23 +50,23 @@ pub struct Plan {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PlannedRun {
-    /// What [`PlannedRun::id_of`] gives for `config` and `data_digest`; the record's file name without `.json`.
+    /// [`PlannedRun::id_of`] `config` and `data_digest`; the record's file name without `.json`.
     pub id: String,
-    /// Name of the arm. A label: two experiments may call the same run by different names.
+    /// Name of the arm. It is a label only: another experiment may have the same run in an arm of another name.
     pub arm: String,
-    /// The run's seed, also in `config`.
+    /// The run's seed; also in `config`.
     pub seed: u64,
-    /// Values of the swept keys, by dotted path (`data.name`, `data.fraction`). Labels, all of them also in `config`.
+    /// Values of the swept settings, by dotted path (`data.name`, `data.fraction`); also in `config`.
     pub axes: BTreeMap<String, Value>,
-    /// The resolved configuration: every value spelled out, nothing left to a default.
+    /// The resolved configuration: every setting has a value.
     pub config: Value,
     /// Digest of the data set, in hex.
     pub data_digest: String,
 }
 
 impl PlannedRun {
-    /// The id of a run: the first 16 hex digits of the SHA-256 of its canonical configuration (keys sorted), its data digest and
-    /// [its semantics](crate::semantics_of). Labels, machine and threads have no part in it.
+    /// The id of a run: the first 16 hex digits of the SHA-256 of its configuration (with sorted keys), its data digest and
+    /// [its semantics](crate::semantics_of). It does not depend on labels, machine or threads.
     #[must_use]
     pub fn id_of(config: &Value, data_digest: &str) -> String {
         Self::id_under(config, data_digest, crate::semantics_of(config))
@@ -84,14 +84,14 @@ impl PlannedRun {
     }
 }
 
-/// Why a plan must be made anew before its records are used.
+/// Why a plan is out of date and must be made again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Stale {
     /// The experiment file has changed since.
     Spec,
-    /// The plan is of the experiment with these command-line overrides, not of the experiment as written.
+    /// The plan was made with these command-line overrides, not from the experiment as written.
     Overrides(Vec<String>),
-    /// Runs mean something else now (their [semantics](crate::semantics_of) were raised), or the plan was edited: this id is not that of its configuration.
+    /// This run's id is not that of its configuration: the [semantics](crate::semantics_of) have changed, or the plan was edited.
     Id(String),
 }
 
@@ -106,7 +106,7 @@ impl fmt::Display for Stale {
 }
 
 impl Plan {
-    /// Why this plan is not one of the experiment file whose bytes are `spec`, as this version would run it; `None` if it is.
+    /// Why this plan is out of date for the experiment file with the contents `spec` and this version of the program; `None` if it is not.
     #[must_use]
     pub fn stale(&self, spec: &[u8]) -> Option<Stale> {
         if self.spec_sha256 != hex(&Sha256::digest(spec)) {
@@ -119,27 +119,27 @@ impl Plan {
         Some(Stale::Id(other.id.clone()))
     }
 
-    /// SHA-256, in hex, of everything but `plan_sha256`, keys in order.
+    /// SHA-256, in hex, of all fields but `plan_sha256`, with keys in order.
     #[must_use]
     pub fn digest(&self) -> String {
         digest_without(self, "plan_sha256")
     }
 
-    /// The plan with its digest.
+    /// The plan with its digest in `plan_sha256`.
     #[must_use]
     pub fn sealed(mut self) -> Self {
         self.plan_sha256 = Some(self.digest());
         self
     }
 
-    /// Whether another plan has the same runs under the same names, for the same text and options; one of them may lack text or digest.
+    /// Whether another plan has the same runs and labels, for the same text and options. One of the two may lack text or digest.
     #[must_use]
     pub fn agrees_with(&self, other: &Self) -> bool {
         let bare = |plan: &Self| Self { spec: None, plan_sha256: None, ..plan.clone() };
         bare(self) == bare(other)
     }
 
-    /// For each arm that has the very runs of an earlier one, however it is written: that arm and the earlier one.
+    /// The arms with the same runs (ids) as an earlier one: each such arm, with the earlier one.
     #[must_use]
     pub fn twins(&self) -> Vec<(&str, &str)> {
         let arms = self.arms();

@@ -1,4 +1,4 @@
-//! A record: everything that one run leaves behind.
+//! A record: the results of one run, and how they were made.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -11,40 +11,40 @@ use crate::PlannedRun;
 use crate::plan::{canonical, digest_without};
 use crate::text::hex;
 
-/// One finished, diverged or failed run.
+/// A finished, diverged or failed run.
 ///
-/// `config`, `data`, `outcome` and `epochs` are decided by the plan, the data and the machine's arithmetic; they are the same, bit for
-/// bit, however often and on however many threads the run is made, and [`Record::result_sha256`] is their digest. `timing`, `optimizer`
-/// and `provenance` say how this one was made, and at what cost.
+/// `config`, `data`, `model`, `outcome` and `epochs` are the results. They have the same bits whenever the run is made again, on any number
+/// of threads, and [`Record::result_sha256`] is their digest. `timing`, `optimizer` and `provenance` say how this record was made, and at what
+/// cost.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Record {
-    /// [`crate::SCHEMA`] of the writer.
+    /// [`crate::SCHEMA`] of the program that wrote it.
     pub schema: u32,
     /// The run's id, see [`crate::PlannedRun::id_of`].
     pub id: String,
-    /// What [`crate::semantics_of`] gave for `config` when it was written.
+    /// [`crate::semantics_of`] `config` when it was written.
     pub semantics: u32,
-    /// The resolved configuration.
+    /// The resolved configuration: every setting has a value.
     pub config: Value,
-    /// The data that it was trained and tested on.
+    /// The data that the model was trained and tested on.
     pub data: DataInfo,
     /// The model that was trained.
     pub model: ModelInfo,
     /// How the run ended.
     pub outcome: Outcome,
-    /// Metrics, an entry a completed epoch.
+    /// Metrics of each completed epoch.
     pub epochs: Vec<Epoch>,
-    /// Digest of the deterministic part, see [`Record::digest_result`].
+    /// Digest of the results, see [`Record::digest_result`].
     pub result_sha256: String,
     /// Wall time of each completed epoch by phase; as long as `epochs`.
     pub timing: Vec<Phases>,
-    /// What the optimizer kept at the end; not in records of before it was measured, nor of failed runs.
+    /// The optimizer after the last step; `None` in records of early versions and of failed runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub optimizer: Option<OptimizerInfo>,
-    /// Who, where, with what.
+    /// Machine, threads, commit, versions and command.
     pub provenance: Provenance,
-    /// Digest of all of the above, see [`Record::digest`]; the store writes it. Not in records of before there was one.
+    /// Digest of all other fields, see [`Record::digest`]. The store writes it; `None` in records of early versions.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub record_sha256: Option<String>,
 }
@@ -67,18 +67,18 @@ fn is_nothing(seconds: &f64) -> bool {
 pub struct DataInfo {
     /// Name as in the configuration (`mnist`, `fashion-mnist`).
     pub name: String,
-    /// Name as a caption prints it (`Fashion-MNIST (mini, embedded)`).
+    /// Name in captions (`Fashion-MNIST (mini)`).
     pub title: String,
-    /// SHA-256 over pixels and labels of both splits, in hex.
+    /// SHA-256 of the contents of both splits, in hex.
     pub digest: String,
-    /// Whether it is the published set of that name; not written where it is.
+    /// Whether it is the published set of that name; not written if it is.
     #[serde(default, skip_serializing_if = "Standing::is_published")]
     pub standing: Standing,
-    /// Training examples used, after the fraction was taken.
+    /// Number of training examples used, after a subset was drawn.
     pub train_examples: usize,
-    /// Test examples used.
+    /// Number of test examples used.
     pub test_examples: usize,
-    /// Training examples held out for validation; not written where there are none.
+    /// Number of training examples held out for validation; not written if it is 0.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub validation_examples: usize,
 }
@@ -87,12 +87,12 @@ pub struct DataInfo {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Standing {
-    /// It is: its digest is known. So are the sets of all records of before this was looked at.
+    /// It is: its digest is that of the published set. The default, also for records of versions that did not check it.
     #[default]
     Published,
-    /// It has the right numbers of examples, and a digest that nobody knows.
+    /// It has the right numbers of examples, and the digest of the published set is not known.
     Unverified,
-    /// It is another set, in the published form.
+    /// It is another set, in the published format.
     Custom,
 }
 
@@ -103,7 +103,7 @@ impl Standing {
         *self == Self::Published
     }
 
-    /// What a reader must know, of a set with this title; nothing of a published one.
+    /// A remark for readers about a set with this title; `None` for a published one.
     #[must_use]
     pub fn remark(self, title: &str) -> Option<String> {
         match self {
@@ -118,7 +118,7 @@ impl Standing {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ModelInfo {
-    /// As a caption prints it (`MLP 784-256-256-10`).
+    /// Name in captions (`MLP 784-256-256-10`).
     pub title: String,
     /// Number of trainable parameters.
     pub parameters: usize,
@@ -128,7 +128,7 @@ pub struct ModelInfo {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OptimizerInfo {
-    /// Bytes of the state that it would have to save. Memory that it needs within a step only is not in it.
+    /// Bytes of its saved state. Memory that is used only within a step does not count.
     pub state_bytes: usize,
 }
 
@@ -136,16 +136,16 @@ pub struct OptimizerInfo {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case", deny_unknown_fields)]
 pub enum Outcome {
-    /// Every epoch was trained.
+    /// All epochs were trained.
     Finished,
-    /// The training loss stopped being a finite number. A result, not an error.
+    /// The training loss became infinite or NaN. This is a result, not an error.
     Diverged {
-        /// Epoch (from 1) in which it happened.
+        /// Epoch, from 1, in which it happened.
         epoch: usize,
-        /// Optimizer step (from 1, over the whole run) whose loss was not finite.
+        /// Optimizer step, from 1 over the whole run, whose loss was not finite.
         step: usize,
     },
-    /// The run could not go on, for a reason that is not its configuration's arithmetic. Planned again, it is tried again.
+    /// The run ended by an error, such as a crash of its process. It is tried again the next time that it is planned.
     Failed {
         /// What went wrong.
         reason: String,
@@ -156,49 +156,49 @@ pub enum Outcome {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Epoch {
-    /// From 1.
+    /// Number of the epoch, from 1.
     pub epoch: usize,
-    /// Optimizer steps taken so far, over the whole run.
+    /// Optimizer steps so far, over the whole run.
     pub steps: usize,
     /// Learning rate in the epoch's last step, before any controller.
     #[serde(with = "crate::float")]
     pub lr: f64,
-    /// Mean loss (cross-entropy in nats) over the training examples as they were trained on: with dropout, before each one's update.
+    /// Mean loss (cross-entropy in nats) over the training batches: with dropout, each batch before its update.
     #[serde(with = "crate::float")]
     pub train_loss: f64,
-    /// Share of training examples classified rightly, measured like `train_loss`; 0 to 1. Not written by a task that classifies nothing.
+    /// Training accuracy, 0 to 1, measured like `train_loss`. `None` for a task without accuracy.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "crate::float::option")]
     pub train_accuracy: Option<f64>,
-    /// Mean loss (cross-entropy in nats) on the test split at the end of the epoch, without dropout; not written after an epoch that was not evaluated.
+    /// Mean loss (cross-entropy in nats) on the test split at the end of the epoch, without dropout. `None` for an epoch without evaluation.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "crate::float::option")]
     pub test_loss: Option<f64>,
-    /// Share of the test split classified rightly at the end of the epoch; 0 to 1. Not written by a task that classifies nothing, nor after an epoch that was not evaluated.
+    /// Test accuracy at the end of the epoch, 0 to 1. `None` for a task without accuracy or an epoch without evaluation.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "crate::float::option")]
     pub test_accuracy: Option<f64>,
-    /// On the training examples that were held out, measured like the test split; not written where none were, nor after an epoch that was not evaluated.
+    /// Score on the held-out training examples, measured like the test split. `None` if none are held out, or for an epoch without evaluation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub validation: Option<Score>,
-    /// What a program's own task measures besides, by split and name (`test_bits_per_character`); not written where there is nothing.
+    /// Further metrics of a program's own task, by split and name (`test_bits_per_character`).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty", with = "crate::float::map")]
     pub metrics: BTreeMap<String, f64>,
-    /// The optimizer's own account of the epoch (`alpha_mean`, `effective_update_norm`, …); empty for optimizers that give none.
+    /// The optimizer's diagnostics of the epoch (`alpha_mean`, `effective_update_norm`, …); empty for optimizers without any.
     #[serde(with = "crate::float::map")]
     pub diagnostics: BTreeMap<String, f64>,
 }
 
-/// How well a model does on some examples.
+/// Loss and accuracy of a model on some examples.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Score {
     /// Mean loss (cross-entropy in nats).
     #[serde(with = "crate::float")]
     pub loss: f64,
-    /// Share classified rightly; 0 to 1. Not written by a task that classifies nothing.
+    /// Accuracy, 0 to 1. `None` for a task without accuracy.
     #[serde(default, skip_serializing_if = "Option::is_none", with = "crate::float::option")]
     pub accuracy: Option<f64>,
 }
 
-/// Wall time in seconds, by phase.
+/// Wall time of an epoch in seconds, by phase.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Phases {
@@ -212,7 +212,7 @@ pub struct Phases {
     pub optimizer: f64,
     /// Evaluation on the test split.
     pub evaluation: f64,
-    /// Whole training steps, where a device takes them in one and nobody can tell their parts apart; not written where there are none.
+    /// Whole training steps on a device that runs forward, backward and optimizer in one piece; not written if it is 0.
     #[serde(default, skip_serializing_if = "is_nothing")]
     pub steps: f64,
 }
@@ -225,27 +225,27 @@ pub struct Provenance {
     pub machine: Machine,
     /// Threads that the run computed on.
     pub threads: usize,
-    /// Commit whose code `np` was built from (not that of the folder it ran in); `None` where the source tree is gone, has other code by now,
-    /// or is in no repository.
+    /// Commit that `np` was built from (not that of the working folder). `None` if the source tree is gone, has changed since, or is in no
+    /// repository.
     pub commit: Option<String>,
-    /// Whether the code had changes that were not committed.
+    /// Whether that source tree had uncommitted changes.
     pub dirty: Option<bool>,
-    /// Versions of what the numbers depend on (`np`, `candle`, `rustc`).
+    /// Versions of `np`, `candle` and `rustc`.
     pub versions: BTreeMap<String, String>,
-    /// The command that asked for the run, without paths of the machine.
+    /// The command that started the run, without paths of the machine.
     pub command: String,
-    /// Start, RFC 3339 in UTC.
+    /// Start of the run, RFC 3339 in UTC.
     pub started: String,
-    /// The most physical memory that the worker held, all of it together; not in records of before it was measured, of a worker that died, nor
-    /// of systems that do not say. Of a run that was resumed, its last process's.
+    /// Peak physical memory of the worker process in bytes; of a resumed run, of its last process. `None` in records of early versions, of a
+    /// worker that died, and on systems that do not report it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_peak_bytes: Option<u64>,
-    /// For a run whose bits depend on the CPU: what they depend on, of each kind of CPU that it was trained on, in order. Empty for all others.
+    /// For runs whose bits depend on the CPU: the properties that matter, of each kind of CPU that the run was trained on, in order. Else empty.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub arithmetic: Vec<String>,
 }
 
-/// The machine of a run. No host name: records are published.
+/// The machine of a run. It has no host name, because records are published.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Machine {
@@ -255,7 +255,7 @@ pub struct Machine {
     pub cores: usize,
     /// Operating system and architecture (`linux x86_64`).
     pub os: String,
-    /// The GPU that computed, of a run on one; of a run that was resumed, its last process's.
+    /// The GPU that computed the run, if any; of a resumed run, that of its last process.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gpu: Option<Gpu>,
 }
@@ -264,20 +264,20 @@ pub struct Machine {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Gpu {
-    /// Its model, as the driver names it.
+    /// The driver's name of the model.
     pub name: String,
-    /// Version of the driver, where the system says.
+    /// Version of the driver; `None` if the system does not report it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub driver: Option<String>,
-    /// Version of CUDA's compiler at run time.
+    /// Version of CUDA's run-time compiler.
     pub cuda: String,
-    /// Version of cuDNN; none of a run without it.
+    /// Version of cuDNN; `None` for a run that does not use it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub cudnn: Option<String>,
 }
 
 impl Gpu {
-    /// Whether the same program gives the same bits on both: same model, same libraries. Drivers may differ.
+    /// Whether the same program gives the same bits on both: they have the same model and libraries. Drivers may differ.
     #[must_use]
     pub fn computes_like(&self, other: &Self) -> bool {
         (&self.name, &self.cuda, &self.cudnn) == (&other.name, &other.cuda, &other.cudnn)
@@ -299,7 +299,7 @@ impl fmt::Display for Gpu {
 }
 
 impl Record {
-    /// SHA-256, in hex, of what must not depend on threads or on the day: configuration, data, model, outcome and epochs.
+    /// SHA-256, in hex, of the results: configuration, the data's digest, the model's title, outcome and epochs.
     #[must_use]
     pub fn digest_result(&self) -> String {
         let part = serde_json::json!({
@@ -312,25 +312,25 @@ impl Record {
         hex(&Sha256::digest(part.to_string()))
     }
 
-    /// SHA-256, in hex, of everything but `record_sha256`, keys in order.
+    /// SHA-256, in hex, of all fields but `record_sha256`, with keys in order.
     #[must_use]
     pub fn digest(&self) -> String {
         digest_without(self, "record_sha256")
     }
 
-    /// The id that configuration, data and semantics of this record give.
+    /// The id that follows from the record's configuration, data and semantics.
     #[must_use]
     pub fn own_id(&self) -> String {
         PlannedRun::id_under(&self.config, &self.data.digest, self.semantics)
     }
 
-    /// The last completed epoch, if there is one.
+    /// The last completed epoch; `None` if there is none.
     #[must_use]
     pub fn last(&self) -> Option<&Epoch> {
         self.epochs.last()
     }
 
-    /// Whether a plan that holds this run need not train it again: finished or diverged, not failed.
+    /// Whether the run need not be trained again: it has finished or diverged, not failed.
     #[must_use]
     pub fn is_done(&self) -> bool {
         !matches!(self.outcome, Outcome::Failed { .. })
@@ -338,7 +338,7 @@ impl Record {
 }
 
 impl Phases {
-    /// All phases together.
+    /// Sum over all phases, in seconds.
     #[must_use]
     pub fn total(&self) -> f64 {
         self.data + self.forward + self.backward + self.optimizer + self.evaluation + self.steps

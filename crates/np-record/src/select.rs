@@ -1,7 +1,8 @@
-//! The best configuration of every arm: tried values are axes of a plan, and each arm is represented by the one that scores best.
+//! Selects the best configuration of every arm. The tried values of settings are axes of the plan.
 //!
-//! The score is the mean accuracy over seeds (of a task that has none, the mean loss), after the last epoch or over the last few, on the examples held out for validation or, as the paper does, on the test split. A
-//! selection is only as fair as its budget: who tries more finds more. So budgets are counted, and can be made equal.
+//! The score of a configuration is the mean over seeds of the accuracy (or of the loss, for a task without accuracy), after the last epoch or averaged over
+//! the last epochs. It is measured on the examples held out for validation or, as the paper does, on the test split. An arm with more configurations has
+//! better chances. So the numbers of configurations are reported, and can be made equal.
 
 mod quantity;
 mod show;
@@ -17,17 +18,17 @@ use crate::{Outcome, Plan, PlannedRun, Record};
 
 pub use quantity::Quantity;
 
-/// Runs of a plan, each with its record where there is one.
+/// Runs of a plan, each with its record if there is one.
 pub type Runs = Vec<(PlannedRun, Option<Record>)>;
 
-/// The split that configurations are judged on.
+/// The split that configurations are selected on.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Split {
-    /// Training examples that were held out (`data.validation`). The default: the test split has no part in the choice.
+    /// Held-out training examples (`data.validation`), so that the test split has no influence on the selection. The default.
     #[default]
     Validation,
-    /// The test split, as the paper does: what is reported is then too good on average.
+    /// The test split, as the paper does. Reported results are then too good on average.
     Test,
 }
 
@@ -41,7 +42,7 @@ impl Split {
         }
     }
 
-    /// The score on it, mean over so many epochs at the end; `None` where the run has fewer, or no such score.
+    /// The score of a record on this split, averaged over the last `last_epochs` epochs. `None` if the run has fewer epochs or no such score.
     #[must_use]
     pub fn score(self, quantity: Quantity, record: &Record, last_epochs: NonZeroUsize) -> Option<f64> {
         let from = record.epochs.len().checked_sub(last_epochs.get())?;
@@ -55,28 +56,27 @@ impl Split {
     }
 }
 
-/// How many configurations of an arm may compete.
+/// How many configurations of an arm take part in the selection.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Budget {
-    /// All that were planned.
+    /// All that are planned. The default.
     #[default]
     Planned,
-    /// As many as the arm with the fewest has, drawn by this seed.
+    /// As many as the arm with the fewest configurations has, drawn at random with this seed.
     Equal(u64),
 }
 
-/// How configurations are selected.
+/// Settings of a selection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rule {
-    /// What they are judged on.
+    /// The split that configurations are selected on.
     pub split: Split,
-    /// Over how many epochs at the end of a run their accuracy is averaged. Default 1; an experiment that fixes its outcome selects by the same
-    /// average.
+    /// Number of last epochs over which the score is averaged. Default 1; [`Rule::of`] takes it from the experiment's outcome.
     pub last_epochs: NonZeroUsize,
-    /// The axes that tell the configurations of an arm apart; empty for all of `optimizer.…`, `options.…` and `train.…`. The other axes
-    /// (data, model) are problems: each arm is tuned for each of them.
+    /// The tuned axes, by which the configurations of an arm differ. Empty: all axes of `optimizer.…`, `options.…` and `train.…`. The other axes
+    /// (data, model) are problems, and each arm is tuned on each of them separately.
     pub tuned: Vec<String>,
-    /// How many may compete.
+    /// How many configurations take part.
     pub budget: Budget,
 }
 
@@ -87,7 +87,7 @@ impl Default for Rule {
 }
 
 impl Rule {
-    /// How the runs of `plan` are selected by a split: over the epochs of its outcome, where it fixes one.
+    /// The rule for the runs of `plan`, on a split. Scores are averaged over as many epochs as the plan's outcome, if it fixes one.
     #[must_use]
     pub fn of(plan: &Plan, split: Split) -> Self {
         let last_epochs = plan.outcome.map_or(NonZeroUsize::MIN, |outcome| outcome.last_epochs);
@@ -99,24 +99,24 @@ impl Rule {
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum SelectError {
-    /// No axis of the plan is a tuned one.
+    /// The plan has no tuned axis.
     #[error(
         "nothing to select: no axis of `optimizer`, `options` or `train`, got {}\nhint: try values with `--sweep optimizer.lr=0.1,0.03`, or name the tuned axis with `--tune KEY`",
         names(got)
     )]
     NothingTuned {
-        /// The axes that there are.
+        /// The plan's axes.
         got: Vec<String>,
     },
-    /// A named axis is none.
+    /// The plan has no axis of this name.
     #[error("expected an axis of the plan, got `{got}`\nhint: its axes are {}", names(expected))]
     UnknownAxis {
-        /// The axes that there are.
+        /// The plan's axes.
         expected: Vec<String>,
-        /// The one named.
+        /// The given name.
         got: String,
     },
-    /// A finished run was not judged on held-out examples.
+    /// A finished run has no validation score.
     #[error(
         "run `{id}` of arm `{arm}` has no validation score\nhint: hold examples out with `data.validation` (`--set data.validation=0.1`) and train again, or select on the test split, as the paper does, with `--select test`"
     )]
@@ -135,25 +135,25 @@ fn names(axes: &[String]) -> String {
     axes.iter().map(|axis| format!("`{axis}`")).collect::<Vec<_>>().join(", ")
 }
 
-/// What was selected, for every arm and problem.
+/// The result of a selection, for every arm and problem.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Selection {
-    /// What configurations were judged on.
+    /// The split that configurations were selected on.
     pub split: Split,
-    /// What they were judged by; not written where it is the accuracy.
+    /// The quantity that they were selected by; not written if it is the accuracy.
     #[serde(skip_serializing_if = "Quantity::is_accuracy")]
     pub quantity: Quantity,
-    /// Over how many epochs at the end their accuracy was averaged.
+    /// Number of last epochs over which the score was averaged.
     pub last_epochs: NonZeroUsize,
-    /// The axes that told them apart.
+    /// The tuned axes.
     pub tuned: Vec<String>,
-    /// Arm by arm and problem by problem, in the plan's order.
+    /// The choice for each arm and problem, in the plan's order.
     pub choices: Vec<Choice>,
-    /// What a reader must know.
+    /// Caveats for the reader.
     pub warnings: Vec<String>,
 }
 
-/// The competition within one arm, for one problem.
+/// The selection within one arm, on one problem.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Choice {
     /// The arm.
@@ -162,7 +162,7 @@ pub struct Choice {
     pub axes: BTreeMap<String, Value>,
     /// The configurations, in the plan's order.
     pub candidates: Vec<Candidate>,
-    /// The place of the best among them; `None` if none has finished for all its seeds.
+    /// Index of the best of `candidates`; `None` if none has finished with all its seeds.
     pub chosen: Option<usize>,
 }
 
@@ -171,31 +171,31 @@ pub struct Choice {
 pub struct Candidate {
     /// The values of the tuned axes.
     pub axes: BTreeMap<String, Value>,
-    /// Whether it may compete, see [`Budget`].
+    /// Whether it takes part in the selection, see [`Budget`].
     pub competes: bool,
-    /// Runs planned: one a seed.
+    /// Number of planned runs, one for each seed.
     pub runs: usize,
-    /// Runs that finished with a finite score.
+    /// Number of runs that finished with a finite score.
     pub finished: usize,
-    /// Runs that diverged.
+    /// Number of runs that diverged.
     pub diverged: usize,
     /// Optimizer steps of all its runs.
     pub steps: usize,
-    /// Mean score over seeds, if every planned run has one: luck on the seeds that are left is no merit.
+    /// Mean score over seeds. `None` unless every planned run has a score, so that no configuration gains from a missing seed.
     pub score: Option<f64>,
-    /// Sample standard deviation of the score.
+    /// Sample standard deviation of the score over seeds.
     pub std: Option<f64>,
 }
 
 impl Choice {
-    /// Configurations that compete, and their runs that were trained to an end, good or bad.
+    /// Number of configurations that take part, and number of their runs that finished or diverged.
     #[must_use]
     pub fn budget(&self) -> (usize, usize) {
         let competing = || self.candidates.iter().filter(|candidate| candidate.competes);
         (competing().count(), competing().map(|candidate| candidate.finished + candidate.diverged).sum())
     }
 
-    /// Mean optimizer steps of its finished runs: how long a training of this arm is.
+    /// Mean number of optimizer steps of its finished runs.
     #[must_use]
     pub fn steps_a_run(&self) -> Option<f64> {
         let whole = || self.candidates.iter().filter(|c| c.competes && c.finished == c.runs && c.runs > 0);
@@ -203,21 +203,21 @@ impl Choice {
         (runs > 0).then(|| whole().map(|candidate| candidate.steps).sum::<usize>() as f64 / runs as f64)
     }
 
-    /// The best configuration.
+    /// The best configuration; `None` if none was chosen.
     #[must_use]
     pub fn best(&self) -> Option<&Candidate> {
         self.candidates.get(self.chosen?)
     }
 
-    /// The scores of the configurations that compete and have one.
+    /// The scores of the configurations that take part and have one.
     #[must_use]
     pub fn scores(&self) -> Vec<f64> {
         self.candidates.iter().filter(|candidate| candidate.competes).filter_map(|candidate| candidate.score).collect()
     }
 }
 
-/// What a final training shares with the one that its settings were chosen by: a configuration without its seed, and without the share of
-/// examples that was held out to choose by.
+/// A configuration without its seed and validation fraction. A final training and the tuning run that its settings come from have this part in
+/// common.
 #[must_use]
 pub fn as_tuned(config: &Value) -> Value {
     let mut config = config.clone();
@@ -230,13 +230,13 @@ pub fn as_tuned(config: &Value) -> Value {
     config
 }
 
-/// Selects each arm's best configuration for each problem. What comes back beside the selection are the runs of the chosen configurations,
-/// without the tuned axes: as if the plan had never swept them. Where no configuration of an arm can be chosen its first one
-/// stands for it, so that what diverged or is missing is counted.
+/// Selects each arm's best configuration on each problem. Returns the selection, and the runs of the chosen configurations without the tuned axes, as
+/// if the plan had not swept them. If no configuration of an arm can be chosen, the runs of its first one are returned, so that diverged and missing
+/// runs are counted.
 ///
 /// # Errors
 ///
-/// [`SelectError`]: there is nothing to choose from, or nothing to choose by.
+/// [`SelectError`] if the plan has no tuned axis, a named axis does not exist, or a finished run has no validation score.
 pub fn select(rule: &Rule, runs: &[(PlannedRun, Option<Record>)]) -> Result<(Selection, Runs), SelectError> {
     let tuned = tuned(rule, runs)?;
     let quantity = Quantity::of(runs);

@@ -1,9 +1,9 @@
-//! Which version of the meaning of a run a configuration has: that of the day when its numbers last changed.
+//! The version of the semantics of a configuration: it is raised when the same configuration gives other numbers than before.
 
 use serde_json::Value;
 
-/// Version of what most runs mean: raised whenever the same configuration would give other numbers (a changed initialisation,
-/// shuffle, or rule), so that old records are not taken for new ones. Part of every run's id, see [`semantics_of`].
+/// The version for most configurations. It is raised when the same configurations give other numbers (after a change of initialisation,
+/// shuffling or an optimizer), so that old records are not used for new runs. Part of every run's id, see [`semantics_of`].
 pub const SEMANTICS: u32 = 2;
 
 /// Of the runs whose numbers changed after version 2, and they alone.
@@ -12,9 +12,10 @@ const REVISED: u32 = 3;
 /// Optimizers, also as the base of another, whose decompositions and products of matrices changed with [`REVISED`].
 const OF_MATRICES: [&str; 4] = ["muon", "shampoo", "soap", "kfac"];
 
-/// The version of what the run of this configuration means; a change that leaves most runs as they are raises that of the others alone.
+/// The version for runs of this configuration: [`SEMANTICS`], or a higher one for configurations whose numbers have changed since.
 ///
-/// Version 3: gradients that are accumulated at an epoch's end are stepped with, and methods over matrices compute otherwise.
+/// Version 3: configurations with gradient accumulation, whose epochs now end with a step on the accumulated gradients, and optimizers of
+/// matrices, whose arithmetic has changed.
 #[must_use]
 pub fn semantics_of(config: &Value) -> u32 {
     let accumulates = config.pointer("/options/accumulate").and_then(Value::as_u64).is_some_and(|calls| calls > 1);

@@ -1,6 +1,6 @@
-//! What an experiment fixes before its runs: the number that they are judged by, and the pairs of arms that are tested on it.
+//! What an experiment fixes before its runs: its primary outcome, and its hypotheses, the pairs of arms that are tested on this outcome.
 //!
-//! Neither is part of a run or of its id. What is compared beyond them is exploratory, see [`crate::compare::Compared`].
+//! Neither is part of a run's id. All other comparisons are exploratory, see [`crate::compare::Compared`].
 
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -10,15 +10,15 @@ use serde::{Deserialize, Serialize, Serializer, de};
 use crate::compare::{Measure, Metric};
 use crate::own::OwnMetric;
 
-/// The primary outcome of an experiment.
+/// The primary outcome of an experiment: the number that its runs are judged by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "Written")]
 pub struct StatedOutcome {
-    /// What is measured.
+    /// The metric.
     pub metric: EpochMetric,
-    /// Over how many epochs at the end of a training it is averaged, at least 1.
+    /// Number of epochs at the end of a run over which it is averaged.
     pub last_epochs: NonZeroUsize,
-    /// Which values are better.
+    /// Whether higher or lower values are better.
     pub direction: Direction,
 }
 
@@ -42,28 +42,28 @@ impl TryFrom<Written> for StatedOutcome {
     }
 }
 
-/// A number that every epoch has.
+/// A metric that is measured in every epoch.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum EpochMetric {
-    /// Share of the test split that is classified rightly.
+    /// Accuracy on the test split, 0 to 1.
     TestAccuracy,
-    /// Cross-entropy on the test split, in nats.
+    /// Loss on the test split (cross-entropy in nats).
     TestLoss,
-    /// Cross-entropy on the training examples as they were trained on, in nats.
+    /// Mean loss of the training batches, with dropout and before each update (cross-entropy in nats).
     TrainLoss,
-    /// Share of training examples that were classified rightly.
+    /// Accuracy on the training batches, 0 to 1, measured like `TrainLoss`.
     TrainAccuracy,
-    /// A number of a task's own.
+    /// A metric of a program's own task.
     Own(OwnMetric),
 }
 
-/// Which values of a number are better.
+/// Which values of a metric are better.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Direction {
-    /// The larger ones.
+    /// Higher ones.
     Higher,
-    /// The smaller ones.
+    /// Lower ones.
     Lower,
 }
 
@@ -71,17 +71,17 @@ pub enum Direction {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Hypothesis {
-    /// The arm in question, the minuend of every difference.
+    /// The arm in question; differences are `arm` − `against`.
     pub arm: String,
     /// The arm that it is compared with.
     pub against: String,
-    /// A name or a short sentence.
+    /// A name or short sentence, if it has one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
 }
 
 impl StatedOutcome {
-    /// As a number that comparisons are made by.
+    /// The measure that comparisons by this outcome use.
     #[must_use]
     pub fn measure(self) -> Measure {
         Measure::late(self.metric, self.last_epochs)
@@ -89,10 +89,10 @@ impl StatedOutcome {
 }
 
 impl EpochMetric {
-    /// Those that every record may have.
+    /// The metrics of all tasks, without those of a program's own.
     pub const ALL: [Self; 4] = [Self::TestAccuracy, Self::TestLoss, Self::TrainLoss, Self::TrainAccuracy];
 
-    /// The one of [`EpochMetric::ALL`] with this name.
+    /// The metric of [`EpochMetric::ALL`] with this name; `None` if there is none.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|metric| metric.key() == name)
@@ -122,7 +122,7 @@ impl EpochMetric {
         }
     }
 
-    /// As the metric of a run's last epoch.
+    /// Its value in the last epoch of a run, as a [`Metric`].
     #[must_use]
     pub fn at_the_end(self) -> Metric {
         match self {
@@ -134,7 +134,7 @@ impl EpochMetric {
         }
     }
 
-    /// Which of its values are better.
+    /// Whether higher or lower values are better.
     #[must_use]
     pub fn direction(self) -> Direction {
         if self.at_the_end().higher_is_better() { Direction::Higher } else { Direction::Lower }
@@ -147,7 +147,7 @@ impl Serialize for EpochMetric {
     }
 }
 
-/// By its name; a metric of a task's own is read with its direction only, see [`StatedOutcome`].
+/// Deserialised from its name. A metric of a program's own task needs a direction and can only be read as part of a [`StatedOutcome`].
 impl<'de> Deserialize<'de> for EpochMetric {
     fn deserialize<D: de::Deserializer<'de>>(input: D) -> Result<Self, D::Error> {
         const NAMES: [&str; 4] = ["test_accuracy", "test_loss", "train_loss", "train_accuracy"];
@@ -172,7 +172,7 @@ impl fmt::Display for Direction {
 }
 
 impl Hypothesis {
-    /// Whether it is about these two arms, in either order.
+    /// Whether it compares these two arms, in either order.
     #[must_use]
     pub fn pairs(&self, one: &str, other: &str) -> bool {
         [(one, other), (other, one)].contains(&(self.arm.as_str(), self.against.as_str()))

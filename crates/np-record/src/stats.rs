@@ -1,7 +1,7 @@
-//! The few statistics that a comparison over seeds needs: means and spread, intervals, an exact test, an adjustment, profiles.
+//! Statistics for comparisons over seeds: mean and standard deviation, intervals, an exact test, an adjustment, profiles.
 //!
-//! Small samples are the rule here (three seeds are common), so nothing assumes a normal distribution, and
-//! [`smallest_p`] says beforehand what a test could at best show. Everything is deterministic; the checks are against SciPy, see
+//! Samples are usually small (three seeds are common). So nothing assumes a normal distribution, and
+//! [`smallest_p`] gives in advance the smallest p value that a test can have. Everything is deterministic. Tests compare with SciPy, see
 //! `tests/reference/statistics.py`.
 
 mod bootstrap;
@@ -25,8 +25,7 @@ pub fn mean(values: &[f64]) -> Option<f64> {
     Some(values.iter().sum::<f64>() / count(values.len()))
 }
 
-/// Sample standard deviation s = √(Σ(xᵢ − x̄)² / (n − 1)); `None` for fewer than two values, where the spread is unknown
-/// rather than zero.
+/// Sample standard deviation s = √(Σ(xᵢ − x̄)² / (n − 1)); `None` for fewer than two values, for which it is unknown, not 0.
 #[must_use]
 pub fn sample_std(values: &[f64]) -> Option<f64> {
     if values.len() < 2 {
@@ -37,7 +36,7 @@ pub fn sample_std(values: &[f64]) -> Option<f64> {
     Some((squares / count(values.len() - 1)).sqrt())
 }
 
-/// dₛ = aₛ − bₛ for every seed s that both maps hold, in order of seeds.
+/// dₛ = aₛ − bₛ for every seed s that is in both maps, ordered by seed.
 #[must_use]
 pub fn paired_differences(a: &BTreeMap<u64, f64>, b: &BTreeMap<u64, f64>) -> Vec<(u64, f64)> {
     a.iter().filter_map(|(seed, x)| b.get(seed).map(|y| (*seed, x - y))).collect()
@@ -45,8 +44,8 @@ pub fn paired_differences(a: &BTreeMap<u64, f64>, b: &BTreeMap<u64, f64>) -> Vec
 
 /// Holm's step-down adjustment of p values for `p.len()` comparisons, in the order given.
 ///
-/// With p₍₁₎ ≤ … ≤ p₍ₘ₎: p̃₍ᵢ₎ = max over j ≤ i of min(1, (m − j + 1) p₍ⱼ₎). Rejecting where p̃ < level keeps the chance of any false
-/// rejection below `level`, whatever the dependence between the tests.
+/// With p₍₁₎ ≤ … ≤ p₍ₘ₎: p̃₍ᵢ₎ = max over j ≤ i of min(1, (m − j + 1) p₍ⱼ₎). If hypotheses with p̃ < α are rejected, the probability of any
+/// false rejection is at most α, whatever the dependence between the tests.
 ///
 /// Holm, S. (1979). A simple sequentially rejective multiple test procedure. Scandinavian Journal of Statistics 6, 65–70.
 #[must_use]

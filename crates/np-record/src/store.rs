@@ -1,9 +1,8 @@
-//! The folder where plans and records live, one JSON file each or packed, and everything that can be wrong with such a file.
+//! The folder of plans and records, each a JSON file or packed with others, and the checks of these files.
 //!
-//! Nothing is ever half written (see [`crate::write_atomic`]) and nothing doubtful is read silently: what a reader gets has the
-//! right name, a layout it knows, and the digest that it was written with; and a record is the run that its id names. One damaged file
-//! is named and left out, and keeps no other from being read. Stores merge by copying files. A file that is not loose is looked for in the packs
-//! ([`pack`]); what is written is loose, until it is packed ([`packing`]).
+//! Files are written in full or not at all (see [`crate::write_atomic`]). A file that is read must have the right name, a known layout, and the digest that
+//! it was written with; a record must be that of its id. A damaged file is named and left out, and the others can still be read. Stores are merged by
+//! copying files. A file that is not loose is looked for in the packs ([`pack`]). Files are written loose, and can be packed later ([`packing`]).
 
 mod archive;
 mod check;
@@ -42,30 +41,30 @@ use crate::{Plan, PlannedRun, Record, can_name, write_atomic};
 /// packs/EXPERIMENT.DIGEST.json.gz     a Plan and its Records
 /// ```
 ///
-/// A loose plan comes before a packed one; a loose record does, too, and must have the results of the packed one.
+/// A loose file takes precedence over a packed one; a loose record must have the same results as the packed one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Store {
     root: PathBuf,
     packs: Packs,
 }
 
-/// The runs of a plan, each with its record where there is one, and what is wrong with those that cannot be used.
+/// The runs of a plan, each with its record if there is one, and the errors of records that cannot be used.
 #[derive(Debug, Default)]
 pub struct Reading {
-    /// The runs, in the plan's order; one whose record is refused has none.
+    /// The runs, in the plan's order. A run whose record is refused has none.
     pub runs: Runs,
-    /// Why records are refused, a file once.
+    /// The errors of refused records, one for each file.
     pub refused: Vec<StoreError>,
 }
 
 type Result<T> = std::result::Result<T, StoreError>;
 
 impl Store {
-    /// The store at `root`. A folder that is not there yet is an empty store; it is created with the first file written.
+    /// The store in the folder `root`. If the folder does not exist, the store is empty, and writing the first file creates it.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Io`] if `root` is there and is not a folder.
+    /// [`StoreError::Io`] if `root` exists and is not a folder.
     pub fn open(root: impl Into<PathBuf>) -> Result<Self> {
         let root = root.into();
         match fs::metadata(&root) {
@@ -85,7 +84,7 @@ impl Store {
         &self.root
     }
 
-    /// Where the record of run `id` is or would be, if it is loose.
+    /// Path of the loose record of run `id`, whether it exists or not.
     ///
     /// # Errors
     ///
@@ -94,7 +93,7 @@ impl Store {
         self.path(Kind::Record, id)
     }
 
-    /// Where the plan of `experiment` is or would be, if it is loose.
+    /// Path of the loose plan of `experiment`, whether it exists or not.
     ///
     /// # Errors
     ///
@@ -107,7 +106,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// Any [`StoreError`] that names the file: unreadable, malformed, of a newer schema, under a wrong name, of another run than its id says, or
+    /// A [`StoreError`] that names the file, if it is unreadable, malformed, of a newer schema, under a wrong name, of another run than its id says, or
     /// changed since it was written.
     pub fn read_record(&self, id: &str) -> Result<Option<Record>> {
         let Some((path, bytes)) = self.read(Kind::Record, id)? else { return Ok(None) };
@@ -166,11 +165,11 @@ impl Store {
         }
     }
 
-    /// Writes a record under its id, in place of an older one, with the digest of its whole.
+    /// Writes a record with its digest ([`Record::digest`]) under its id. An older record is replaced.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Unsealed`] if its id or its digest is not that of its content; [`StoreError::Io`], [`StoreError::BadName`].
+    /// [`StoreError::Unsealed`] if its id or its result digest is not that of its content; [`StoreError::Io`], [`StoreError::BadName`].
     pub fn write_record(&self, record: &Record) -> Result<()> {
         let sealed =
             [("id", &record.id, record.own_id()), ("result_sha256", &record.result_sha256, record.digest_result())];
@@ -181,11 +180,11 @@ impl Store {
         self.write(Kind::Record, &record.id, &Record { record_sha256: Some(record.digest()), ..record.clone() })
     }
 
-    /// The plan of `experiment`; `None` if there is none. Whether it is up to date is another question: [`Plan::stale`].
+    /// The plan of `experiment`; `None` if there is none. [`Plan::stale`] tells whether it is up to date.
     ///
     /// # Errors
     ///
-    /// Any [`StoreError`] that names the file: unreadable, malformed, of a newer schema, under a wrong name, or changed since it was written.
+    /// A [`StoreError`] that names the file, if it is unreadable, malformed, of a newer schema, under a wrong name, or changed since it was written.
     pub fn read_plan(&self, experiment: &str) -> Result<Option<Plan>> {
         let Some((path, bytes)) = self.read(Kind::Plan, experiment)? else { return Ok(None) };
         self.plan_of(path, experiment, &bytes).map(Some)
@@ -213,11 +212,11 @@ impl Store {
         Ok(plan)
     }
 
-    /// Writes a plan under its experiment's name, in place of an older one, with the digest of its whole.
+    /// Writes a plan with its digest ([`Plan::digest`]) under its experiment's name. An older plan is replaced.
     ///
     /// # Errors
     ///
-    /// [`StoreError::NoDigest`] if it lacks its text and would be refused when read again; [`StoreError::Io`], [`StoreError::BadName`].
+    /// [`StoreError::NoDigest`] if it has no [`Plan::spec`], so that it would be refused when read; [`StoreError::Io`], [`StoreError::BadName`].
     pub fn write_plan(&self, plan: &Plan) -> Result<()> {
         if plan.spec.is_none() {
             let path = self.path(Kind::Plan, &plan.experiment)?;
@@ -235,7 +234,7 @@ impl Store {
         Ok(self.read_record(id)?.is_some_and(|record| record.is_done()))
     }
 
-    /// Every run of `plan`, in the plan's order, with its record where there is one that can be used.
+    /// All runs of `plan`, in the plan's order, each with its record if there is one that can be used.
     #[must_use]
     pub fn records_of(&self, plan: &Plan) -> Reading {
         let mut reading = Reading::default();
@@ -260,7 +259,7 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// As [`Store::read_record`], and [`StoreError::OtherRun`] if it has another configuration or other data than the plan says.
+    /// As [`Store::read_record`]; [`StoreError::OtherRun`] if it has another configuration or other data than the planned run.
     pub fn record_of(&self, run: &PlannedRun) -> Result<Option<Record>> {
         let Some(record) = self.read_record(&run.id)? else { return Ok(None) };
         if record.config != run.config || record.data.digest != run.data_digest {
@@ -270,8 +269,8 @@ impl Store {
         Ok(Some(record))
     }
 
-    /// Gives a damaged file another name, beside its own, so that its place is free and what it holds is not lost; the new name. One that is packed is
-    /// taken out of its pack, which is kept under another name as it was.
+    /// Renames a damaged file in its folder, so that its name is free and its contents are kept; returns the new path. A packed file is removed from its pack,
+    /// whose old version is kept under another name.
     ///
     /// # Errors
     ///
@@ -286,7 +285,7 @@ impl Store {
         }
     }
 
-    /// Names of the experiments that have a plan here, in order.
+    /// Names of the experiments with a plan in the store, in alphabetical order.
     ///
     /// # Errors
     ///
@@ -295,7 +294,7 @@ impl Store {
         self.names(Kind::Plan)
     }
 
-    /// Ids of the runs that have a record here, in order.
+    /// Ids of the runs with a record in the store, in alphabetical order.
     ///
     /// # Errors
     ///
@@ -304,7 +303,7 @@ impl Store {
         self.names(Kind::Record)
     }
 
-    /// Ids of some runs that have a record here, as the system lists them: up to `most`, however many there are.
+    /// Ids of at most `most` runs with a record in the store, in the order of the file system.
     ///
     /// # Errors
     ///

@@ -1,6 +1,6 @@
-//! A table of results, printed four ways: for a terminal, as Markdown, as CSV, as JSON. A page draws it its own way.
+//! A table of results, printed for a terminal, as Markdown, as CSV or as JSON.
 //!
-//! Terminal and Markdown print rounded cells with notes below; CSV and JSON hold raw values.
+//! Terminal and Markdown have rounded values and the notes; CSV and JSON have raw values.
 
 use std::{borrow::Cow, fmt::Write as _};
 
@@ -11,16 +11,16 @@ use crate::{
     text::{csv_field as field, markdown_cell, visible},
 };
 
-/// A table.
+/// A table of results with notes.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Table {
-    /// What is shown; a sentence without a period.
+    /// Title, without a period.
     pub title: String,
     /// The columns.
     pub columns: Vec<Column>,
-    /// Rows, a cell a column.
+    /// The rows, each with a cell for every column.
     pub rows: Vec<Vec<Cell>>,
-    /// What a reader must know; warnings begin with `warning: `.
+    /// Notes for the reader; warnings begin with `warning: `.
     pub notes: Vec<String>,
 }
 
@@ -29,40 +29,40 @@ pub struct Table {
 pub struct Column {
     /// The printed header.
     pub title: String,
-    /// The header in CSV, the key in JSON.
+    /// The header in CSV and the key in JSON.
     pub key: String,
-    /// Which edge its cells stand on.
+    /// The alignment of its cells.
     pub edge: Edge,
-    /// Which forms have it.
+    /// The output formats that have it.
     pub shown: Shown,
 }
 
-/// The edge that cells stand on.
+/// The alignment of a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Edge {
-    /// Names.
+    /// Left, for names.
     Left,
-    /// Numbers.
+    /// Right, for numbers.
     Right,
 }
 
-/// Which forms of a table have a column.
+/// The output formats that have a column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Shown {
-    /// All.
+    /// All formats.
     Everywhere,
-    /// Those that people read.
+    /// Text and Markdown.
     Printed,
-    /// Those that programs read.
+    /// CSV and JSON.
     Raw,
 }
 
 /// A cell of a [`Table`].
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Cell {
-    /// As printed.
+    /// The printed text, rounded.
     pub text: String,
-    /// As it is; null where there is nothing.
+    /// The raw value; null if there is none.
     pub raw: Value,
 }
 
@@ -79,13 +79,13 @@ impl Column {
         Self { edge: Edge::Right, ..Self::name(title, key) }
     }
 
-    /// A column of numbers that is only printed, where raw columns hold the parts.
+    /// A column of numbers in text and Markdown only, whose parts are in raw columns.
     #[must_use]
     pub fn printed(title: &str) -> Self {
         Self { edge: Edge::Right, shown: Shown::Printed, ..Self::name(title, "") }
     }
 
-    /// A column that is not printed.
+    /// A column in CSV and JSON only.
     #[must_use]
     pub fn raw(key: &str) -> Self {
         Self { edge: Edge::Right, shown: Shown::Raw, ..Self::name("", key) }
@@ -93,38 +93,38 @@ impl Column {
 }
 
 impl Cell {
-    /// A name.
+    /// A cell with a name.
     #[must_use]
     pub fn name(text: impl Into<String>) -> Self {
         let text = text.into();
         Self { raw: text.clone().into(), text }
     }
 
-    /// A number as printed, and as it is.
+    /// A cell with a number: its printed text and its raw value.
     #[must_use]
     pub fn number(text: impl Into<String>, raw: Option<f64>) -> Self {
         Self { text: text.into(), raw: json!(raw) }
     }
 
-    /// A number of things.
+    /// A cell with a count.
     #[must_use]
     pub fn count(n: usize) -> Self {
         Self { text: n.to_string(), raw: n.into() }
     }
 
-    /// A printed cell whose parts stand in raw columns.
+    /// A cell for text and Markdown, whose parts are in raw columns.
     #[must_use]
     pub fn printed(text: impl Into<String>) -> Self {
         Self { text: text.into(), raw: Value::Null }
     }
 
-    /// A cell that is not printed.
+    /// A cell for CSV and JSON.
     #[must_use]
     pub fn raw(raw: impl Into<Value>) -> Self {
         Self { text: String::new(), raw: raw.into() }
     }
 
-    /// A value of an axis; an arm may be without it.
+    /// A cell with a value of an axis; `None` for an arm without this axis.
     #[must_use]
     pub fn axis(value: Option<&Value>) -> Self {
         value.map_or_else(|| Self::printed("–"), |value| Self { text: words(value), raw: value.clone() })
@@ -145,7 +145,7 @@ impl Table {
         }
     }
 
-    /// The columns that people read: their places.
+    /// Indices of the columns in text and Markdown.
     #[must_use]
     pub fn printed(&self) -> Vec<usize> {
         self.of(Shown::Printed)
@@ -220,7 +220,7 @@ impl Table {
         out
     }
 
-    /// The table as a value: title, rows of raw values by key, notes.
+    /// The table as a JSON value: title, rows of raw values by key, notes.
     #[must_use]
     pub fn json(&self) -> Value {
         let columns = self.of(Shown::Raw);
@@ -231,7 +231,7 @@ impl Table {
     }
 }
 
-/// A value of a configuration in words: `fashion-mnist, fraction 0.1`, `cosine (warmup 0.0, min 0.0)`; a text without its quotes, nothing for null.
+/// A value of a configuration in words: `fashion-mnist, fraction 0.1`, `cosine (warmup 0.0, min 0.0)`. A string has no quotes; null is an empty text.
 ///
 /// ```
 /// let value = serde_json::json!({"name": "fashion-mnist", "fraction": 0.1, "augment": null});

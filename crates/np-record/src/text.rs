@@ -1,9 +1,9 @@
-//! Text of others, made fit to be shown: no control characters on a terminal or in a file, no formulas in a spreadsheet.
+//! Makes text from files safe to show: without control characters for a terminal, and without formulas for a spreadsheet.
 
 use std::borrow::Cow;
 
-/// Whether a character moves a terminal's cursor, breaks a line, changes the order in which others are read, or has no width, so that two names with
-/// and without it look alike, instead of being seen.
+/// Whether a character is not visible text: it moves a terminal's cursor, breaks a line, changes the direction of text, or has no width, so that two
+/// names with and without it look the same.
 #[must_use]
 pub fn is_hidden(c: char) -> bool {
     c.is_control()
@@ -23,14 +23,14 @@ pub fn visible(text: &str) -> Cow<'_, str> {
     escape(text, is_hidden)
 }
 
-/// As [`visible`], but for newlines and tabs, which stay.
+/// [`visible`], except that newlines and tabs are kept.
 #[must_use]
 pub fn visible_lines(text: &str) -> Cow<'_, str> {
     escape(text, |c| is_hidden(c) && !matches!(c, '\n' | '\t'))
 }
 
-/// A text of JSON over lines, with JSON's own escape (`\u001b`) in place of every other [hidden](is_hidden) character. These stand in strings alone, so
-/// that the text means the same.
+/// JSON text with JSON's escape (`\u001b`) in place of every [hidden](is_hidden) character except newlines. In valid JSON these occur only in strings, so that
+/// its meaning does not change.
 ///
 /// ```
 /// assert_eq!(np_record::visible_json("{\n\"a\": \"\u{feff}\"}"), "{\n\"a\": \"\\ufeff\"}");
@@ -65,8 +65,8 @@ fn escape(text: &str, hidden: impl Fn(char) -> bool) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// A field of CSV, quoted where it must be. [Hidden](is_hidden) characters are escaped; a text that a spreadsheet would take for a formula
-/// gets an apostrophe before it, a number does not.
+/// A field of a CSV file, quoted if necessary. [Hidden](is_hidden) characters are escaped. A text that a spreadsheet would interpret as a formula gets an
+/// apostrophe in front; a number does not.
 ///
 /// ```
 /// let fields = ["a, b", "-0.5", "=1+1"].map(np_record::csv_field);
@@ -85,7 +85,7 @@ pub fn csv_field(text: &str) -> String {
     }
 }
 
-/// Bytes as lower-case hexadecimal digits, two each: how digests are written.
+/// Bytes as lower-case hexadecimal digits, two for each byte.
 ///
 /// ```
 /// assert_eq!(np_record::hex(&[0, 10, 255]), "000aff");
@@ -103,7 +103,7 @@ pub(crate) fn markdown_cell(text: &str) -> String {
 /// The longest name, in bytes: file names have a limit, and endings.
 const LONGEST_NAME: usize = 200;
 
-/// Whether `name` can name a plan or a record: a file, a word of a command line, a part of a job's comment.
+/// Whether `name` can be the name of a plan or record, so that it is safe as a file name, on a command line and in a Slurm job's comment.
 #[must_use]
 pub fn can_name(name: &str) -> bool {
     let plain = name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.'));

@@ -1,10 +1,10 @@
-//! Values as an experiment file writes them: maps and lists on one line, words without quotes where YAML takes them for words.
+//! Writes values as YAML, as in an experiment file: maps and lists on one line, strings without quotes if YAML reads them as strings.
 
 use serde_json::{Map, Value};
 
 use crate::is_hidden;
 
-/// A number that YAML reads as the same number: small ones with an exponent, which it takes for a number only with a point.
+/// A number in a form that YAML reads as the same number. With an exponent it has a decimal point, which YAML requires.
 ///
 /// ```
 /// let texts = [0.26, 3.5e-4, 1e-4, 2.0, 1e20].map(np_record::yaml::number);
@@ -40,7 +40,7 @@ pub fn flow(value: &Value) -> String {
     }
 }
 
-/// A map over several lines, down to the level `depth`; what lies deeper is on one line each.
+/// A map over several lines down to level `depth`; deeper values are on one line each.
 ///
 /// ```
 /// let value = serde_json::json!({"arms": {"a": {"optimizer": {"sgd": {}}}}, "seeds": [1, 2]});

@@ -1,6 +1,6 @@
-//! Arms that differ in nothing: in no key of their configurations, or in none that acts.
+//! Arms that do not differ: they have the same configurations, or different ones with the same results.
 //!
-//! Tables that compare nothing pair by pair (costs, times to a target, profiles) say it in their notes, as a comparison does in its warnings.
+//! Tables without pairwise comparisons (costs, times to a target, profiles) report this in their notes, as a comparison does in its warnings.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -20,9 +20,9 @@ pub struct Likeness {
     pub arm: String,
     /// The earlier one.
     pub earlier: String,
-    /// At which values of the axes; none where it holds of all that the later one has.
+    /// The combinations of axes at which they do not differ; empty if that is all combinations of the later arm.
     pub at: Vec<BTreeMap<String, Value>>,
-    /// Whether they have the very runs, instead of other ones with the same results.
+    /// Whether they have the same runs, not only the same results.
     pub identical: bool,
 }
 
@@ -42,7 +42,7 @@ impl fmt::Display for Likeness {
     }
 }
 
-/// The arms that do not differ from an earlier one, each once, in order of appearance; without records by their runs alone.
+/// The arms that do not differ from an earlier one, each once, in order of appearance. Runs without records are compared by their ids alone.
 #[must_use]
 pub fn likenesses(runs: &[(PlannedRun, Option<Record>)]) -> Vec<Likeness> {
     let mut arms: Vec<Arm> = Vec::new();
@@ -68,7 +68,7 @@ pub fn likenesses(runs: &[(PlannedRun, Option<Record>)]) -> Vec<Likeness> {
     found
 }
 
-/// Says in a table's notes which arms do not differ, before the other notes; what a note says already is not said again.
+/// Adds notes to a table, before its other notes, about arms that do not differ. A note that is there already is not repeated.
 pub fn note_likenesses(table: &mut Table, runs: &[(PlannedRun, Option<Record>)]) {
     let notes = likenesses(runs).into_iter().filter_map(|like| {
         let turned = Likeness { arm: like.earlier.clone(), earlier: like.arm.clone(), ..like.clone() };

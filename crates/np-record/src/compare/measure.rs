@@ -1,4 +1,4 @@
-//! A metric, and over how many epochs at the end of a run it is averaged.
+//! A metric, together with the number of last epochs over which it is averaged.
 
 use std::fmt;
 use std::num::NonZeroUsize;
@@ -9,7 +9,7 @@ use super::{Metric, with_unit};
 use crate::stated::EpochMetric;
 use crate::{Plan, PlannedRun, Record, stats};
 
-/// The number that a comparison is made by: a [`Metric`] as it is, or the mean of an [`EpochMetric`] over the last few epochs.
+/// The number that runs are compared by: a [`Metric`], or the mean of an [`EpochMetric`] over the last epochs of a run.
 ///
 /// ```
 /// use np_record::EpochMetric;
@@ -40,14 +40,13 @@ impl Default for Measure {
 }
 
 impl Measure {
-    /// The mean over that many epochs at the end.
+    /// The mean of `metric` over the last `last_epochs` epochs.
     #[must_use]
     pub fn late(metric: EpochMetric, last_epochs: NonZeroUsize) -> Self {
         Self { metric: metric.at_the_end(), last_epochs: last_epochs.get() }
     }
 
-    /// What the runs of a plan are judged by where nobody says otherwise: its outcome, else the test accuracy, or the test loss of runs that have
-    /// no accuracy.
+    /// The default for a plan: its outcome, if it fixes one; else the final test accuracy, or the final test loss for runs without accuracy.
     #[must_use]
     pub fn usual(plan: &Plan, runs: &[(PlannedRun, Option<Record>)]) -> Self {
         let accuracy = Metric::FinalTestAccuracy;
@@ -81,13 +80,13 @@ impl Measure {
         }
     }
 
-    /// The name in a sentence with the unit, where there is one.
+    /// The name in a sentence, with the unit if it has one.
     #[must_use]
     pub fn titled(self) -> String {
         with_unit(&self.title(), self.unit())
     }
 
-    /// The unit of a printed value; shares are printed in percent.
+    /// The unit of a printed value, or an empty text. Accuracies are printed in percent.
     #[must_use]
     pub fn unit(self) -> &'static str {
         self.metric.unit()
@@ -97,25 +96,25 @@ impl Measure {
         self.metric.print()
     }
 
-    /// Whether more is better.
+    /// Whether higher values are better.
     #[must_use]
     pub fn higher_is_better(self) -> bool {
         self.metric.higher_is_better()
     }
 
-    /// Whether the number itself is a choice made on the test split.
+    /// Whether its value is selected on the test split, such as the best test accuracy.
     #[must_use]
     pub fn selects_on_test(self) -> bool {
         self.metric.selects_on_test()
     }
 
-    /// The value as print has it, without its unit.
+    /// A printed value, without its unit.
     #[must_use]
     pub fn text(self, value: f64) -> String {
         self.metric.text(value)
     }
 
-    /// The value of `record`; `None` if it has fewer completed epochs than are averaged, or one of them was not evaluated.
+    /// The value of a record. `None` if it has fewer completed epochs than are averaged, or one of them was not evaluated.
     #[must_use]
     pub fn of(self, record: &Record) -> Option<f64> {
         if self.last_epochs == 1 {

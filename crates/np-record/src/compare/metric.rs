@@ -1,4 +1,4 @@
-//! The numbers that a run can be judged by.
+//! The metrics of a run.
 
 use std::fmt;
 use std::str::FromStr;
@@ -8,10 +8,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use crate::own::OwnMetric;
 use crate::{Direction, Epoch, PlannedRun, Record};
 
-/// A number that a finished run is judged by.
+/// A number that finished runs can be compared by.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Metric {
-    /// Test accuracy after the last epoch.
+    /// Test accuracy after the last epoch. The default.
     #[default]
     FinalTestAccuracy,
     /// Test cross-entropy after the last epoch, in nats.
@@ -20,26 +20,26 @@ pub enum Metric {
     FinalTrainLoss,
     /// Training accuracy of the last epoch.
     FinalTrainAccuracy,
-    /// The highest test accuracy of any epoch. It is selected on the test split, and so too good on average.
+    /// The highest test accuracy of all epochs. It is selected on the test split and therefore too high on average.
     BestTestAccuracy,
-    /// The lowest test cross-entropy of any epoch, in nats. Selected like `BestTestAccuracy`.
+    /// The lowest test cross-entropy of all epochs, in nats. It is selected on the test split and therefore too low on average.
     BestTestLoss,
     /// Wall time of all phases of all epochs, in seconds.
     TrainingTime,
-    /// A number of a task's own, after the last epoch.
+    /// A metric of a program's own task, after the last epoch.
     FinalOwn(OwnMetric),
 }
 
-/// A name that no [`Metric`] has.
+/// The error of an unknown name of a [`Metric`].
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("no metric `{got}`\nhint: one of {}", Metric::ALL.map(|m| format!("`{m}`")).join(", "))]
 pub struct UnknownMetric {
-    /// The name given.
+    /// The unknown name.
     pub got: String,
 }
 
 impl Metric {
-    /// All but those of tasks of their own.
+    /// All metrics, except those of a program's own task.
     pub const ALL: [Metric; 7] = [
         Metric::FinalTestAccuracy,
         Metric::FinalTestLoss,
@@ -80,13 +80,13 @@ impl Metric {
         }
     }
 
-    /// The name in a sentence with the unit, where there is one: `final test loss (nats)`.
+    /// The name in a sentence, with the unit if it has one: `final test loss (nats)`.
     #[must_use]
     pub fn titled(self) -> String {
         with_unit(self.title(), self.unit())
     }
 
-    /// The unit of a printed value; shares are printed in percent. Empty for the numbers of tasks of their own, whose names say it.
+    /// The unit of a printed value; accuracies are printed in percent. Empty for metrics of a program's own task, whose names contain it.
     #[must_use]
     pub fn unit(self) -> &'static str {
         match self {
@@ -106,7 +106,7 @@ impl Metric {
         }
     }
 
-    /// Whether more is better.
+    /// Whether higher values are better.
     #[must_use]
     pub fn higher_is_better(self) -> bool {
         match self {
@@ -120,13 +120,14 @@ impl Metric {
         self.unit() == "%"
     }
 
-    /// Whether the number itself is a choice made on the test split.
+    /// Whether its value is selected on the test split.
     #[must_use]
     pub fn selects_on_test(self) -> bool {
         matches!(self, Metric::BestTestAccuracy | Metric::BestTestLoss)
     }
 
-    /// The value after an epoch, of which the metric is the last or the best one; `None` for a time, for what the task does not measure, and for the test split where the epoch was not evaluated.
+    /// The value after one epoch. The metric is the last or the best of these. `None` for a time, for a metric that the task does not measure, and for one on
+    /// the test split if the epoch was not evaluated.
     #[must_use]
     pub fn of_epoch(self, epoch: &Epoch) -> Option<f64> {
         match self {
@@ -139,7 +140,7 @@ impl Metric {
         }
     }
 
-    /// Whether the task of these runs measures it: unless they have epochs, and none of them has it.
+    /// Whether the task of these runs measures it: `false` only if there are completed epochs and none of them has it.
     #[must_use]
     pub fn is_measured(self, runs: &[(PlannedRun, Option<Record>)]) -> bool {
         let mut epochs =
@@ -147,14 +148,15 @@ impl Metric {
         self == Metric::TrainingTime || epochs.peek().is_none() || epochs.any(|epoch| self.of_epoch(epoch).is_some())
     }
 
-    /// The value as print has it, without its unit.
+    /// A printed value, without its unit.
     #[must_use]
     pub fn text(self, value: f64) -> String {
         let (factor, decimals) = self.print();
         format!("{:.decimals$}", value * factor)
     }
 
-    /// The value of `record`; `None` if it has no completed epoch, its task does not measure that, or its last epoch, which every training that comes to its end evaluates, was not evaluated.
+    /// The value of a record. `None` if it has no completed epoch, if its task does not measure it, or if its last epoch was not evaluated. The last
+    /// epoch of a finished training is always evaluated.
     #[must_use]
     pub fn of(self, record: &Record) -> Option<f64> {
         // `f64::max` would pass over a NaN; here the run then counts as one whose value is not finite. Epochs that were not evaluated are passed over.
@@ -171,7 +173,7 @@ impl Metric {
     }
 }
 
-/// `final test loss (nats)`; the name alone where there is no unit.
+/// A title with its unit in parentheses, `final test loss (nats)`; the title alone if the unit is empty.
 #[must_use]
 pub fn with_unit(title: &str, unit: &str) -> String {
     if unit.is_empty() { title.to_owned() } else { format!("{title} ({unit})") }

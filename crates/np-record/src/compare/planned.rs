@@ -1,6 +1,6 @@
-//! What the arms of a plan are compared by: the pairs that its file fixed beforehand, on the outcome that it fixed; and all others, which are exploratory.
+//! The comparisons of a plan: its hypotheses on its outcome, which the experiment file fixed beforehand, and all others, which are exploratory.
 //!
-//! Every table of tests (`np compare`, `np report`, a figure's caption) is made here, so that a test has one adjusted p wherever it is shown.
+//! All tables of tests (`np compare`, `np report`, captions of figures) are made here, so that a test has the same adjusted p wherever it is shown.
 
 use std::collections::BTreeMap;
 
@@ -15,56 +15,56 @@ use crate::{Hypothesis, Plan, PlannedRun, Record};
 /// Runs of a plan, each with its record where there is one.
 type Runs = [(PlannedRun, Option<Record>)];
 
-/// The p values that Holm's adjustment of one of them is made over.
+/// The family of tests that Holm's adjustment is made over.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Family {
-    /// Those of the comparisons that were given together, see [`Comparison::adjust_together`].
+    /// The comparisons given to [`Comparison::adjust_together`]. The default.
     #[default]
     Shown,
-    /// Those of the plan's hypotheses on its outcome.
+    /// The plan's hypotheses on its outcome.
     Hypotheses,
-    /// Those of the plan's first arm against each other one by one number, but for the hypotheses.
+    /// The plan's first arm against each other arm by one number, without the hypotheses.
     Exploratory,
-    /// Those of all pairs of the plan's arms by one number, but for the hypotheses.
+    /// All pairs of the plan's arms by one number, without the hypotheses.
     AllPairs,
 }
 
-/// What is asked of a plan.
+/// Which comparisons of a plan are to be made.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Asked<'a> {
-    /// The number that is compared; the plan's outcome where none is named, else the default metric.
+    /// The number that is compared. `None`: [`Measure::usual`].
     pub measure: Option<Measure>,
-    /// The pairs beside the plan's hypotheses.
+    /// The pairs of arms in addition to the plan's hypotheses.
     pub pairs: Pairs<'a>,
-    /// How intervals are made.
+    /// Settings of the intervals.
     pub bootstrap: Bootstrap,
 }
 
 /// Pairs of arms.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Pairs<'a> {
-    /// The plan's first arm against each other one.
+    /// The plan's first arm against each other arm. The default.
     #[default]
     OfFirst,
-    /// This arm against each other one.
+    /// This arm against each other arm.
     Of(&'a str),
-    /// Each other arm against this one.
+    /// Each other arm against this arm.
     Against(&'a str),
 }
 
 /// The comparisons of a plan's arms.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct Compared {
-    /// The number compared.
+    /// The number that is compared.
     pub measure: Measure,
-    /// Whether the plan fixes it as its outcome.
+    /// Whether it is the plan's outcome.
     pub is_outcome: bool,
     /// The plan's hypotheses, if the number is its outcome: one family of tests.
     pub hypotheses: Vec<Comparison>,
-    /// Hypotheses that an arm has no runs of, a sentence each.
+    /// Hypotheses that cannot be tested because an arm has no runs, a sentence each.
     pub untested: Vec<String>,
-    /// The other pairs that were asked for.
+    /// The other pairs that were requested.
     pub exploratory: Vec<Comparison>,
 }
 
@@ -92,18 +92,18 @@ impl Family {
 }
 
 impl Compared {
-    /// What stands above tables of tests that nobody fixed beforehand.
+    /// The heading of tables of exploratory tests.
     pub const EXPLORATORY: &'static str =
         "exploratory: not fixed in the experiment's file before its runs, and no test of a hypothesis";
 
-    /// Compares the arms of `plan` over its runs; after a selection, over those of the chosen configurations.
+    /// Compares the arms of `plan` over `runs`: its runs or, after a selection, those of the chosen configurations.
     ///
-    /// The hypotheses are one family of tests. What is exploratory is adjusted over the tests of the plan's first arm against each other one or,
-    /// where it is none of them, over those of all pairs of arms: which of them are shown makes no difference.
+    /// The hypotheses are one family of tests. An exploratory test is adjusted over the tests of the plan's first arm against each other arm, if it is
+    /// one of these, else over the tests of all pairs of arms. The adjusted p does not depend on which of them are shown.
     ///
     /// # Errors
     ///
-    /// [`CompareError`] if what is asked does not fit the plan.
+    /// [`CompareError`] if the request does not fit the plan.
     pub fn of(plan: &Plan, runs: &Runs, asked: &Asked) -> Result<Self, CompareError> {
         let Asked { measure, pairs, bootstrap } = *asked;
         let outcome = plan.outcome.map(crate::StatedOutcome::measure);
@@ -160,12 +160,12 @@ impl Compared {
         self.hypotheses.iter().chain(&self.exploratory)
     }
 
-    /// Says something of every group, such as how its runs were selected.
+    /// Adds a warning to every group, such as how its runs were selected.
     pub fn warn(&mut self, warning: &str) {
         self.hypotheses.iter_mut().chain(&mut self.exploratory).for_each(|part| part.warn(warning));
     }
 
-    /// What stands above the tables of the hypotheses.
+    /// The heading of the tables of the hypotheses.
     #[must_use]
     pub fn heading(&self) -> String {
         format!(
@@ -174,8 +174,8 @@ impl Compared {
         )
     }
 
-    /// The same pairs by the numbers that stand beside an outcome: accuracy and loss of the last epoch. They are not tested. The pairs are the
-    /// hypotheses, or all where there are none; `None` where the number is no outcome that the plan fixes.
+    /// A table of further metrics beside the outcome (accuracy and loss of the last epoch), without tests. It has the pairs of the hypotheses, or all
+    /// pairs if there are none. `None` if the compared number is not the plan's outcome.
     ///
     /// # Errors
     ///
@@ -221,7 +221,7 @@ impl Compared {
         Ok(Some(Table { title, columns, rows, notes }))
     }
 
-    /// The numbers that stand beside the outcome.
+    /// The further metrics that are shown beside the outcome.
     #[must_use]
     pub fn beside_metrics(&self) -> Vec<Metric> {
         let all = [Metric::FinalTestAccuracy, Metric::FinalTrainLoss, Metric::FinalTestLoss];

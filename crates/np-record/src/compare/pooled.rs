@@ -20,9 +20,9 @@ fn twins(runs: &[(PlannedRun, Option<Record>)], arm: &str, other: &str) -> bool 
     ids(arm) == ids(other)
 }
 
-/// Every arm over all the problems (combinations of axes) of a plan: mean, interquartile mean, and how often one of its runs beats one of
-/// the `baseline`'s on the same problem, a diverged run losing against every other. Intervals are bootstrapped within each problem. What did not
-/// finish, and what an arm was not run on, is in the notes.
+/// A table of all arms over all problems (combinations of axes) of a plan: mean, interquartile mean, and the probability of improvement over
+/// `baseline`, that a run of the arm is better than one of the baseline on the same problem. A diverged run is worse than every other. Intervals are
+/// bootstrapped within each problem. The notes list runs that did not finish and problems that an arm was not run on.
 #[must_use]
 pub fn pooled(
     runs: &[(PlannedRun, Option<Record>)],

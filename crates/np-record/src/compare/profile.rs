@@ -27,7 +27,7 @@ struct Known {
     unknown: usize,
 }
 
-/// What a run costs: less is better.
+/// The cost of a run; lower is better.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Cost {
     /// Epochs to a target.
@@ -36,11 +36,11 @@ pub enum Cost {
     Steps(Target),
     /// Wall time to a target.
     Seconds(Target),
-    /// What it ends at: the error, where the metric is an accuracy, else the metric itself.
+    /// The metric at the end; for an accuracy the error, 1 − accuracy.
     Final,
 }
 
-/// One experiment's runs, under its name.
+/// The runs of an experiment, with its name.
 #[derive(Debug, Clone, Copy)]
 pub struct Problem<'a> {
     /// The experiment.
@@ -55,9 +55,9 @@ const FACTORS: [f64; 6] = [1.0, 1.05, 1.1, 1.25, 1.5, 2.0];
 /// The largest factor of the score, as AlgoPerf has it.
 const LARGEST: f64 = 4.0;
 
-/// The performance profile of every arm that all problems have: each combination of axes of each experiment is a problem, and an arm's cost
-/// on it the median over seeds. A problem whose runs are those of another, because two experiments share them, counts once; one that an arm has no
-/// trained run on, or that has no target, is left out.
+/// The performance profiles of the arms that all problems have. Each combination of axes of each experiment is a problem, and the cost of an arm
+/// on it is the median over seeds. A problem that two experiments share counts once. A problem is left out if an arm has no trained run on it or if it
+/// has no target.
 ///
 /// # Errors
 ///

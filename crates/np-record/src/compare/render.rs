@@ -1,7 +1,7 @@
-//! A comparison as text: for a terminal, for Markdown, as CSV, as JSON.
+//! Prints a comparison for a terminal, as Markdown, as CSV or as JSON.
 //!
-//! Terminal and Markdown print rounded values, shares in percent and their differences in percentage points; CSV and JSON
-//! hold the raw ones, in full precision.
+//! Terminal and Markdown have rounded values, with accuracies in percent and their differences in percentage points; CSV and JSON have the
+//! values in full precision.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write as _};
@@ -14,30 +14,30 @@ use crate::stats::{Bootstrap, FlipMethod};
 use crate::table::{Cell, Column, Table};
 use crate::text::csv_field as field;
 
-/// The forms that a comparison can be printed in.
+/// The output formats of tables and comparisons.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Format {
-    /// Aligned columns for a terminal.
+    /// Aligned columns for a terminal. The default.
     #[default]
     Text,
     /// A Markdown table.
     Markdown,
-    /// Comma-separated values with a header, raw.
+    /// Comma-separated raw values with a header.
     Csv,
-    /// Everything, raw.
+    /// JSON with all raw values.
     Json,
 }
 
-/// A name that no [`Format`] has.
+/// The error of an unknown name of a [`Format`].
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 #[error("no format `{got}`\nhint: one of {}", Format::ALL.map(|f| format!("`{f}`")).join(", "))]
 pub struct UnknownFormat {
-    /// The name given.
+    /// The unknown name.
     pub got: String,
 }
 
 impl Format {
-    /// All of them.
+    /// All formats.
     pub const ALL: [Format; 4] = [Format::Text, Format::Markdown, Format::Csv, Format::Json];
 
     /// The name on a command line.
@@ -80,11 +80,11 @@ impl Comparison {
         }
     }
 
-    /// Columns of [`table`](Self::table) after those of the axes: the arm, the other, pairs, difference, interval, p, adjusted p, and the smallest p that so many
-    /// pairs can have.
+    /// Number of columns of [`table`](Self::table) after those of the axes: arm, baseline, pairs, difference, interval, p, adjusted p, and the smallest p that
+    /// this number of pairs can give.
     pub const COLUMNS: usize = 8;
 
-    /// The comparison as a table, as it is printed: cells rounded, shares in percent.
+    /// The comparison as a table of rounded values, with accuracies in percent.
     #[must_use]
     pub fn table(&self) -> Table {
         let mut rows = self.rows().into_iter();

@@ -1,4 +1,4 @@
-//! Time to target: after how many epochs, steps and seconds a run is first as good as asked for.
+//! Time to target: the epochs, steps and seconds until a run first reaches a value of a metric.
 
 use std::collections::BTreeMap;
 
@@ -10,31 +10,31 @@ use crate::stats::median;
 use crate::table::{Cell, Column, Table};
 use crate::{Outcome, PlannedRun, Record};
 
-/// What is to be reached.
+/// The target to reach.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Target {
-    /// A value of the metric; an accuracy is a share.
+    /// A value of the metric; an accuracy between 0 and 1.
     Value(f64),
-    /// On each problem what this arm ends at: its median over seeds.
+    /// The final value of this arm on each problem: its median over seeds.
     Arm(String),
 }
 
-/// Why a target is none.
+/// Why a metric or target cannot be used.
 #[derive(Debug, thiserror::Error, PartialEq)]
 #[non_exhaustive]
 pub enum TargetError {
-    /// The metric has no value after each epoch.
+    /// The metric has no value for each epoch.
     #[error("`{0}` has no value after each epoch\nhint: choose another `--metric`")]
     NoCurve(Metric),
-    /// A cost is the lower the better, and this is a number without a best that it could be held against.
+    /// The metric cannot be used as a cost: higher values are better, and it has no upper bound to take the difference from.
     #[error(
         "`{0}` is the better the higher, and no share: there is no cost to compare\nhint: choose another `--metric`"
     )]
     NoCost(Metric),
-    /// An accuracy above one.
+    /// A target accuracy outside of 0 to 1.
     #[error("expected a share of 0 to 1, or an arm, got `{got}`\nhint: accuracies are shares: 85 % is `0.85`")]
     NoShare {
-        /// The value given.
+        /// The given value.
         got: f64,
     },
 }
@@ -42,7 +42,7 @@ pub enum TargetError {
 /// When a run reached its target.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Reached {
-    /// The first epoch, from 1, after which it was.
+    /// The first epoch, from 1, after which it was reached.
     pub epoch: usize,
     /// Optimizer steps until then.
     pub steps: usize,
@@ -50,18 +50,18 @@ pub struct Reached {
     pub seconds: f64,
 }
 
-/// How long an arm takes, on one problem.
+/// The time to target of an arm on one problem.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct TimeToTarget {
     /// The arm.
     pub arm: String,
     /// The values of the axes.
     pub axes: BTreeMap<String, Value>,
-    /// What is to be reached; `None` if the arm that sets it has no finished run.
+    /// The target; `None` if the arm that sets it has no finished run.
     pub target: Option<f64>,
-    /// When, by seed; `None` for a run that was trained to an end, good or bad, and never did (it is censored).
+    /// When each run reached it, by seed; `None` for a run that finished or diverged without reaching it (a censored value).
     pub runs: BTreeMap<u64, Option<Reached>>,
-    /// Runs that failed or have no record: nothing is known of them.
+    /// Number of runs that failed or have no record.
     pub unknown: usize,
 }
 
@@ -79,7 +79,7 @@ fn unevenness(times: &[TimeToTarget]) -> f64 {
     times.iter().map(ratio).fold(1.0, f64::max)
 }
 
-/// When `record` first was as good as `target`; `None` if it never was.
+/// When `record` first reached `target`; `None` if it never did.
 #[must_use]
 pub fn reached(record: &Record, metric: Metric, target: f64) -> Option<Reached> {
     let good = |value: f64| if metric.higher_is_better() { value >= target } else { value <= target };
@@ -89,7 +89,7 @@ pub fn reached(record: &Record, metric: Metric, target: f64) -> Option<Reached> 
     Some(Reached { epoch: epoch.epoch, steps: epoch.steps, seconds })
 }
 
-/// Every arm's time to a target, on every problem, in the plan's order.
+/// The time to target of every arm on every problem, in the plan's order.
 ///
 /// # Errors
 ///
@@ -142,21 +142,21 @@ fn ends_at(
 }
 
 impl TimeToTarget {
-    /// The median over runs; infinite where the middle run never got there, `None` without runs.
+    /// The median of `of` over runs; infinite if the median run did not reach the target, `None` if there are no runs.
     #[must_use]
     pub fn median(&self, of: impl Fn(&Reached) -> f64) -> Option<f64> {
         let value = |reached: &Option<Reached>| reached.as_ref().map_or(f64::INFINITY, &of);
         median(&self.runs.values().map(value).collect::<Vec<_>>())
     }
 
-    /// How many runs got there.
+    /// Number of runs that reached the target.
     #[must_use]
     pub fn reached(&self) -> usize {
         self.runs.values().flatten().count()
     }
 }
 
-/// Times to target as a table.
+/// Times to target, as a table.
 #[must_use]
 pub fn time_to_target_table(times: &[TimeToTarget], metric: Metric) -> Table {
     let mut axes: Vec<&String> = times.iter().flat_map(|time| time.axes.keys()).collect();

@@ -1,29 +1,27 @@
-//! What a test says, in a word.
+//! The verdict of a test.
 
 use std::fmt;
 
 use super::Difference;
 
-/// What a paired difference shows.
-///
-/// By the p value adjusted (Holm) over the family of its tests, at a level of [`Verdict::LEVEL`].
+/// What a paired difference shows, by its adjusted p value (Holm) at the level [`Verdict::LEVEL`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Verdict {
     /// The arm is better.
     Ahead,
     /// The arm is worse.
     Behind,
-    /// The test does not tell the arms apart; they may differ.
+    /// The test shows no difference; the arms may still differ.
     NotShown,
-    /// So few pairs that no values could have told the arms apart.
+    /// There are too few pairs for a test to show any difference.
     TooFewPairs,
 }
 
 impl Verdict {
-    /// Below it a p tells a difference from none.
+    /// The significance level: 0.05.
     pub const LEVEL: f64 = 0.05;
 
-    /// The verdict on a difference of numbers of which more is better, or less.
+    /// The verdict on a difference of numbers of which higher, or lower, values are better.
     #[must_use]
     pub fn of(difference: &Difference, higher_is_better: bool) -> Self {
         match difference {

@@ -1,18 +1,18 @@
-//! What configurations are judged by: the accuracy, or where a task has none, the loss.
+//! The quantity that configurations are selected by: the accuracy, or the loss for a task without accuracy.
 
 use serde::Serialize;
 
 use crate::compare::Metric;
 use crate::{PlannedRun, Record};
 
-/// What configurations are judged by.
+/// The quantity that configurations are selected by.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Quantity {
-    /// The accuracy: the highest is the best.
+    /// The accuracy; higher is better. The default.
     #[default]
     Accuracy,
-    /// The loss, of runs that have no accuracy: the lowest is the best.
+    /// The loss, for runs without accuracy; lower is better.
     Loss,
 }
 

@@ -1,4 +1,4 @@
-//! A selection as tables, and what a reader must know about it.
+//! A selection as tables, with caveats.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use crate::compare::axes_text;
 use crate::table::{Cell, Column, Table, words};
 
 impl Selection {
-    /// One row an arm and problem: what was chosen, from how much, and how much the choice matters.
+    /// A table with a row for each arm and problem: the chosen configuration, the number of configurations, and how much their scores differ.
     #[must_use]
     pub fn table(&self) -> Table {
         let problems = self.problems();
@@ -51,7 +51,7 @@ impl Selection {
         Table { title: self.title(), columns, rows: rows.collect(), notes: self.notes() }
     }
 
-    /// One row a configuration, with its score.
+    /// A table with a row for each configuration and its score.
     #[must_use]
     pub fn candidates(&self) -> Table {
         let problems = self.problems();
@@ -108,7 +108,7 @@ impl Selection {
         format!("each arm at its best {} by {} {}{over}", axes.join(", "), self.split.key(), self.quantity.title())
     }
 
-    /// What must be said beside any table of the chosen runs: what was chosen, from how much, and what speaks against it.
+    /// Remarks for any table of the chosen runs: what was chosen, from how many configurations, and caveats.
     #[must_use]
     pub fn remarks(&self) -> Vec<String> {
         let chosen = self.choices.iter().filter_map(|choice| {
@@ -123,7 +123,7 @@ impl Selection {
         remarks
     }
 
-    /// The caveat that belongs to every number that comes of the choice; nothing where the test split had no part in it.
+    /// The caveat for every result of the selection; `None` if the test split had no influence on it.
     #[must_use]
     pub fn caveat(&self) -> Option<String> {
         let most = self.choices.iter().map(|choice| choice.budget().0).max().unwrap_or(0);

@@ -1,4 +1,4 @@
-//! Interval of a mean by resampling.
+//! Bootstrap intervals.
 
 use super::{SplitMix64, count, mean};
 
@@ -11,11 +11,11 @@ pub struct Interval {
     pub high: f64,
 }
 
-/// How an interval is made: the percentile bootstrap, of the mean or of another statistic.
+/// Settings of the percentile bootstrap, of the mean or of another statistic.
 ///
-/// B samples of size n are drawn with replacement from the n values; the interval reaches from the (1 − c)/2 to the (1 + c)/2
-/// quantile of their means, with linear interpolation between order statistics (`numpy.quantile`'s default). It needs no
-/// normality, but with few values it is too short: for n = 3 it is simply the range from the smallest to the largest value at c = 0.95.
+/// B samples of size n are drawn with replacement from the n values. The interval reaches from the (1 − c)/2 to the (1 + c)/2
+/// quantile of their means, with linear interpolation between order statistics (`numpy.quantile`'s default). It assumes no
+/// normal distribution, but it is too short for few values: for n = 3 and c = 0.95 it is the range from the smallest to the largest value.
 ///
 /// Efron, B. (1979). Bootstrap methods: another look at the jackknife. Annals of Statistics 7, 1–26.
 ///
@@ -52,8 +52,8 @@ impl Bootstrap {
         self.interval_of(&[values], |drawn| mean(drawn[0].as_slice()))
     }
 
-    /// The interval of any statistic of several strata (tasks, samples), each of which is resampled by itself, to its own size, so that all keep
-    /// their weight; `None` if there is no value, one is not finite, or the statistic is not a finite number for one of the resamples.
+    /// The interval of a statistic of several strata (tasks, samples). Each stratum is resampled separately, to its own size. `None` if there are no
+    /// values, if one is not finite, or if the statistic of a resample is not finite.
     ///
     /// ```
     /// use np_record::stats::{Bootstrap, interquartile_mean};
@@ -87,15 +87,15 @@ impl Bootstrap {
         Some(Interval { low: quantile(&found, tail), high: quantile(&found, 1.0 - tail) })
     }
 
-    /// Whether n values are too few for the interval to hold what its confidence promises: resamples of so few values cannot reach as far as
-    /// new ones would. The bound of 6 is where an exact test first can show anything at 5 % (see [`smallest_p`](crate::stats::smallest_p)).
+    /// Whether n values are too few for the interval to have its nominal confidence, because resamples vary less than new samples would. That is for n < 6,
+    /// where an exact test cannot reach 5 % either (see [`smallest_p`](crate::stats::smallest_p)).
     #[must_use]
     pub fn is_rough(n: usize) -> bool {
         n < 6
     }
 
-    /// Whether n values are so few that the interval is nothing but their range: a resample that holds the smallest value n times
-    /// has the probability 1 / nⁿ, and that alone fills the tail (1 − c)/2.
+    /// Whether n values are so few that the interval is their range: the probability 1 / nⁿ of a resample with only the smallest value
+    /// is then at least that of the tail, (1 − c)/2.
     #[must_use]
     pub fn is_range(&self, n: usize) -> bool {
         let power = i32::try_from(n).unwrap_or(i32::MAX);

@@ -1,12 +1,12 @@
-//! Performance profiles: how often a solver is within a factor of the best one.
+//! Performance profiles: the share of problems on which a solver is within a factor of the best one.
 
 use super::count;
 
 /// The performance profiles of several solvers over the same problems.
 ///
-/// With t the cost of solver s on problem p (`None`, or infinite: not solved) and r = t / min over solvers of t,
-/// ρₛ(τ) = share of problems with r ≤ τ. ρₛ(1) is how often s is the best, and ρₛ at a large τ how often it gets there at all. A problem that
-/// nobody solves counts for nobody.
+/// With t the cost of solver s on problem p (`None` or infinite if it does not solve it) and r = t / (smallest t of all solvers on p),
+/// ρₛ(τ) is the share of problems with r ≤ τ. ρₛ(1) is the share of problems on which s is the best, and ρₛ at a large τ the share that it solves.
+/// A problem that no solver solves counts as unsolved for all.
 ///
 /// Dolan, E. D. and Moré, J. J. (2002). Benchmarking optimization software with performance profiles. Mathematical Programming 91, 201–213.
 ///
@@ -26,8 +26,8 @@ pub struct Profile {
 }
 
 impl Profile {
-    /// The profiles of `costs[problem][solver]`; `None` without problems or solvers, with rows of unequal length, or a cost that is not
-    /// above zero.
+    /// The profiles of `costs[problem][solver]`. `None` if there are no problems or no solvers, if rows have different lengths, or if a cost is
+    /// not above 0.
     #[must_use]
     pub fn new(costs: &[Vec<Option<f64>>]) -> Option<Self> {
         let solvers = costs.first()?.len();
@@ -46,21 +46,21 @@ impl Profile {
         Some(Self { ratios, problems: costs.len() })
     }
 
-    /// How many problems there are.
+    /// Number of problems.
     #[must_use]
     pub fn problems(&self) -> usize {
         self.problems
     }
 
-    /// ρ of a solver at τ; 0 for a solver that there is not.
+    /// ρ of solver number `solver` at τ = `tau`; 0 if there is no such solver.
     #[must_use]
     pub fn at(&self, solver: usize, tau: f64) -> f64 {
         let within = self.ratios.get(solver).map_or(0, |ratios| ratios.partition_point(|ratio| *ratio <= tau));
         count(within) / count(self.problems)
     }
 
-    /// The area below ρ from τ = 1 to `largest`, divided by its width: 1 for a solver that is the best everywhere, 0 for one that is never
-    /// within the range. The score of AlgoPerf, with `largest` = 4.
+    /// The area below ρ from τ = 1 to `largest`, divided by `largest` − 1: 1 for a solver that is the best everywhere, 0 for one that is never
+    /// within this factor. With `largest` = 4 it is the score of AlgoPerf.
     ///
     /// Dahl, G. E. et al. (2023). Benchmarking neural network training algorithms. arXiv:2306.07179, §4.5.
     #[must_use]

@@ -1,12 +1,11 @@
-//! Statistics that one odd run cannot spoil: quartiles, the interquartile mean, the probability of improvement.
+//! Statistics that are robust to outliers: the median, the interquartile mean, the probability of improvement.
 
 use super::{count, mean};
 
-/// Interquartile mean: the mean of what is left when the ⌊n/4⌋ smallest and the ⌊n/4⌋ largest values are dropped; `None` for no values
-/// or a NaN.
+/// Interquartile mean: the mean of the values without the ⌊n/4⌋ smallest and the ⌊n/4⌋ largest. `None` if there are no values or one is NaN.
 ///
-/// It is `scipy.stats.trim_mean(x, 0.25)`. Below four values nothing is dropped and it is the plain mean. Runs of several tasks are pooled
-/// (Agarwal et al.), so their values must be on one scale.
+/// It is `scipy.stats.trim_mean(x, 0.25)`. For fewer than four values it is the mean. When runs of several tasks are pooled, as Agarwal et al. do,
+/// their values must be on one scale.
 ///
 /// Agarwal, R. et al. (2021). Deep reinforcement learning at the edge of the statistical precipice. NeurIPS 34.
 ///
@@ -26,8 +25,8 @@ pub fn interquartile_mean(values: &[f64]) -> Option<f64> {
     mean(&sorted[cut..sorted.len() - cut])
 }
 
-/// Median: the middle value, or the mean of the two in the middle; `None` for no values or a NaN. An infinite value is one that was not
-/// reached: the median is infinite where it lies among those.
+/// Median: the middle value, or the mean of the two middle ones. `None` if there are no values or one is NaN. Infinite values are allowed, for
+/// targets that were not reached.
 #[must_use]
 pub fn median(values: &[f64]) -> Option<f64> {
     if values.is_empty() || values.iter().any(|value| value.is_nan()) {
@@ -41,10 +40,9 @@ pub fn median(values: &[f64]) -> Option<f64> {
     Some(if odd || above.is_infinite() { above } else { (sorted[middle - 1] + above) / 2.0 })
 }
 
-/// P(X > Y) + ½ P(X = Y): how often a run of the first sample is above one of the second, over all pairs; `None` if a sample is empty or
-/// holds a NaN.
+/// P(X > Y) + ½ P(X = Y), over all pairs of a value of the first sample and one of the second. `None` if a sample is empty or contains NaN.
 ///
-/// It is U/(nm) of the Mann–Whitney test: ½ means no difference. Over several tasks it is the mean of the tasks' values.
+/// It is U/(nm) of the Mann–Whitney test; ½ means no difference. For several tasks, take the mean of the tasks' values.
 ///
 /// ```
 /// use np_record::stats::probability_above;

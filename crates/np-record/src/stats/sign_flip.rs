@@ -2,36 +2,35 @@
 
 use super::SplitMix64;
 
-/// Up to this many differences all 2ⁿ flips are counted (a million, a hundredth of a second).
+/// Largest number of differences for which all 2ⁿ sign patterns are counted.
 pub const EXACT_UP_TO: usize = 20;
 
 /// Flips drawn above [`EXACT_UP_TO`].
 const DRAWN: u32 = 200_000;
 
-/// How a p value came about.
+/// How a p value was computed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum FlipMethod {
-    /// All 2ⁿ flips were counted.
+    /// From all 2ⁿ sign patterns.
     Exact,
-    /// That many random flips were counted: n is above [`EXACT_UP_TO`].
+    /// From this many random sign patterns, because n exceeds [`EXACT_UP_TO`].
     Drawn(u32),
 }
 
-/// The outcome of [`sign_flip`].
+/// The result of [`sign_flip`].
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
 pub struct SignFlip {
     /// Two-sided p value.
     pub p: f64,
-    /// Counted in full or drawn.
+    /// Whether it is exact or from random sign patterns.
     pub method: FlipMethod,
 }
 
 /// Two-sided sign-flip (one-sample permutation) test of the hypothesis that paired differences are symmetric about zero.
 ///
-/// p = #{ s ∈ {−1, 1}ⁿ : |Σ sᵢdᵢ| ≥ |Σ dᵢ| } / 2ⁿ, over all 2ⁿ flips for n ≤ [`EXACT_UP_TO`]. Above, B = 200,000 seeded random flips are
-/// counted and p = (1 + count) / (1 + B); `method` says which. It can never be below [`smallest_p`]; zeros among the differences
-/// raise that bound further.
+/// p = #{ s ∈ {−1, 1}ⁿ : |Σ sᵢdᵢ| ≥ |Σ dᵢ| } / 2ⁿ, over all 2ⁿ sign patterns for n ≤ [`EXACT_UP_TO`]. For larger n, B = 200,000 seeded random
+/// patterns are counted and p = (1 + count) / (1 + B). p is never below [`smallest_p`]; differences of 0 raise this bound.
 ///
 /// `None` without differences, or if one is not finite.
 ///
@@ -74,8 +73,8 @@ pub fn sign_flip(differences: &[f64]) -> Option<SignFlip> {
     Some(SignFlip { p: f64::from(count + 1) / f64::from(DRAWN + 1), method: FlipMethod::Drawn(DRAWN) })
 }
 
-/// The smallest p value that a two-sided sign-flip test of n differences can give: 2 / 2ⁿ (1 for n ≤ 1). With n = 3 it is 0.25, with
-/// n = 5 0.0625; n = 6 is the first that can go below 0.05.
+/// The smallest p value that a two-sided sign-flip test of n differences can give: 2 / 2ⁿ (1 for n ≤ 1). It is 0.25 for n = 3 and 0.0625 for
+/// n = 5; n = 6 is the smallest n for which it is below 0.05.
 #[must_use]
 pub fn smallest_p(n: usize) -> f64 {
     let halvings = i32::try_from(n.saturating_sub(1)).unwrap_or(i32::MAX);

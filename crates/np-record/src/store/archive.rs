@@ -1,9 +1,8 @@
-//! Archives: what one store hands to another in one file, plans, records, and snapshots of runs that are under way.
+//! Archives: a file with plans, records and snapshots of unfinished runs, to transfer them from one store to another.
 //!
-//! The layout is that of a pack: a gzip member with an index as JSON, then one a file, so that `zcat` prints all that it holds. An archive comes from
-//! elsewhere, and nothing in it is believed: what it holds is named by kind and name, never by a path, and names are checked before anything
-//! is made of them; sizes are bounded; entries lie one behind the other and fill the file, so that one that is cut short is known by its
-//! index; and what is read has the digest that the index says. What becomes of it in a store is in [`super::handing`].
+//! The layout is that of a pack: a gzip member with an index as JSON, then one for each file, so that `zcat` prints everything. An archive is not trusted:
+//! files are named by kind and name, never by a path, and names are checked; sizes are bounded; entries must be adjacent and fill the file, so that a
+//! truncated archive is recognised by its index; and each file must have the digest in the index. [`super::handing`] takes the files into a store.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -28,21 +27,21 @@ const VERSION: u32 = 1;
 /// Bytes of an index: some ten thousand files.
 const LARGEST_INDEX: u64 = 1 << 24;
 
-/// What an archive can hold.
+/// A kind of file in an archive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Part {
-    /// A [`crate::Plan`], by its experiment's name.
+    /// A [`crate::Plan`], named by its experiment.
     Plan,
-    /// A [`crate::Record`], by its run's id.
+    /// A [`crate::Record`], named by its run's id.
     Record,
-    /// A run in the middle, by its id. What is in it is not for this crate to say.
+    /// A snapshot of an unfinished run, named by its id. This crate does not know its format.
     Snapshot,
 }
 
 impl Part {
     const ALL: [Self; 3] = [Self::Plan, Self::Record, Self::Snapshot];
 
-    /// Where the file of this name is in a store.
+    /// Path of the file of this kind and name, relative to a store.
     #[must_use]
     pub fn place(self, name: &str) -> String {
         let (folder, ending) = self.around();
@@ -92,7 +91,7 @@ struct Index {
     files: Vec<Member>,
 }
 
-/// An archive that is being made.
+/// An archive that is being written.
 #[derive(Debug)]
 pub struct ArchiveWriter {
     path: PathBuf,
@@ -103,11 +102,11 @@ pub struct ArchiveWriter {
 }
 
 impl ArchiveWriter {
-    /// Begins an archive that will be at `path`; until [`finish`](Self::finish), what is there stays.
+    /// Begins an archive at `path`. An existing file stays until [`finish`](Self::finish) replaces it. Missing folders are created.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Io`] if nothing can be written in its folder, which is made if need be.
+    /// [`StoreError::Io`] if the folder cannot be written to.
     pub fn new(path: impl Into<PathBuf>) -> Result<Self> {
         let path = path.into();
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -116,17 +115,17 @@ impl ArchiveWriter {
         Ok(Self { path, members, files: BTreeMap::new(), length: 0 })
     }
 
-    /// Bytes so far, without the index.
+    /// Bytes written so far, without the index.
     #[must_use]
     pub fn length(&self) -> u64 {
         self.length
     }
 
-    /// Adds a file; of one that is there already, the first stays.
+    /// Adds a file. If the archive already has one of this kind and name, that one stays.
     ///
     /// # Errors
     ///
-    /// [`StoreError::NoArchive`] if it has no name that a reader would take, or is too large; [`StoreError::Io`].
+    /// [`StoreError::NoArchive`] if the name is invalid or the file is too large; [`StoreError::Io`].
     pub fn add(&mut self, part: Part, name: &str, bytes: &[u8]) -> Result<()> {
         let (place, size) = (part.place(name), bytes.len() as u64);
         let refuse = |why: &str| StoreError::NoArchive { path: self.path.clone(), why: format!("`{place}` {why}") };
@@ -148,11 +147,11 @@ impl ArchiveWriter {
         Ok(())
     }
 
-    /// Puts the archive in its place, and says how large it is in bytes.
+    /// Writes the archive to its path; returns its size in bytes.
     ///
     /// # Errors
     ///
-    /// [`StoreError::Io`]; what was there before is there still then.
+    /// [`StoreError::Io`]; an existing file is unchanged then.
     pub fn finish(mut self) -> Result<u64> {
         // As they lie, whatever they are called.
         let mut files: Vec<Member> = self.files.into_values().collect();
@@ -169,7 +168,7 @@ impl ArchiveWriter {
     }
 }
 
-/// An archive, as far as its index says.
+/// An archive for reading.
 #[derive(Debug)]
 pub struct Archive {
     path: PathBuf,
@@ -179,12 +178,12 @@ pub struct Archive {
 }
 
 impl Archive {
-    /// Reads and checks the index.
+    /// Opens an archive: reads and checks its index.
     ///
     /// # Errors
     ///
-    /// [`StoreError::NoArchive`] if it is none, or not whole; [`StoreError::NewerSchema`]; [`StoreError::Io`] if there is no such file, or it cannot be
-    /// read.
+    /// [`StoreError::NoArchive`] if the file is not a complete archive; [`StoreError::NewerSchema`]; [`StoreError::Io`] if the file does not exist or cannot
+    /// be read.
     pub fn open(path: impl Into<PathBuf>) -> Result<Self> {
         let path = path.into();
         let about = fs::metadata(&path).map_err(io_of("read", &path))?;
@@ -228,22 +227,22 @@ impl Archive {
         Ok(Self { path, start, files })
     }
 
-    /// The file.
+    /// Path of the archive.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// What it holds: plans by name, then records, then snapshots.
+    /// The files in it: plans, then records, then snapshots, each ordered by name.
     pub fn files(&self) -> impl Iterator<Item = (Part, &str)> {
         self.files.keys().map(|(part, name)| (*part, name.as_str()))
     }
 
-    /// A file that it [holds](Self::files), as it was.
+    /// The contents of one of its [`files`](Self::files).
     ///
     /// # Errors
     ///
-    /// [`StoreError::NoArchive`] if it is damaged, or not there; [`StoreError::Io`].
+    /// [`StoreError::NoArchive`] if it is damaged or not in the archive; [`StoreError::Io`].
     pub fn read(&self, part: Part, name: &str) -> Result<Vec<u8>> {
         let refuse = |why: String| StoreError::NoArchive { path: self.path.clone(), why };
         let place = part.place(name);

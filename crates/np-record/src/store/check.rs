@@ -1,4 +1,4 @@
-//! Whether a file is what it was when it was written, and what becomes of it where it is not.
+//! Checks that a file is as it was written, and sets damaged files aside.
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,91 +1,91 @@
-//! What can be wrong with a file of a store, in words that name it and say what mends it.
+//! Errors of a store. Their messages name the file and have a hint.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::SCHEMA;
 
-/// What can go wrong with a store.
+/// An error of a store.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum StoreError {
-    /// The operating system refused.
+    /// An error of the operating system.
     #[error("cannot {action} `{}`: {source}{}", path.display(), hint(source))]
     Io {
-        /// What was tried (`read`, `write`, `list`).
+        /// The attempted action (`read`, `write`, `list`).
         action: &'static str,
-        /// On which file or folder.
+        /// The file or folder.
         path: PathBuf,
-        /// Why not.
+        /// The system's error.
         source: io::Error,
     },
-    /// The file is cut short, is not JSON, or holds something else than its place says.
+    /// The file is truncated, is not JSON, or does not have the layout of its kind.
     #[error("`{}` is not a whole {kind}: at `{place}`: {source}{}", path.display(), again())]
     Malformed {
         /// The file.
         path: PathBuf,
-        /// What was expected there.
+        /// The kind of file that was expected.
         kind: Kind,
         /// The key at which reading stopped (`epochs[3].train_loss`).
         place: String,
         /// What was expected and found, with line and column.
         source: serde_json::Error,
     },
-    /// Written by a newer version of this project.
+    /// The file was written by a newer version of this project.
     #[error("`{}` has schema `{got}`, this build reads up to `{SCHEMA}`\nhint: update this checkout, or delete the file and run again", path.display())]
     NewerSchema {
         /// The file.
         path: PathBuf,
-        /// The schema that it says.
+        /// Its schema.
         got: u32,
     },
-    /// A file that was renamed, or copied to the wrong place.
+    /// The file was renamed, or copied to the wrong place.
     #[error("`{}` says `{field}: {got}`, its name says `{expected}`\nhint: {}; `np run` sets it aside and makes it anew", path.display(), own_name(*taken))]
     WrongName {
         /// The file.
         path: PathBuf,
         /// The key that names it (`id`, `experiment`).
         field: &'static str,
-        /// From the file's name.
+        /// The name of the file.
         expected: String,
-        /// From its content.
+        /// The name in its content.
         got: String,
-        /// Whether a sound file has that name already.
+        /// Whether an intact file has the name in its content already.
         taken: bool,
     },
-    /// A record of another run than the one that its id names: configuration, data and semantics give another id.
+    /// The record is not that of its id: its configuration, data and semantics give another id.
     #[error("`{}` is not of the run `{expected}`: its configuration, data and semantics are those of `{got}`{}", path.display(), again())]
     OtherRun {
         /// The file.
         path: PathBuf,
-        /// The id that it is filed under.
+        /// The id that it has.
         expected: String,
-        /// The id that it should have.
+        /// The id that its content gives.
         got: String,
     },
-    /// A file that was edited, or damaged in a way that is still JSON.
+    /// The file was edited, or is damaged but still JSON.
     #[error("`{}` was changed after it was written: `{field}` is `{expected}`, its content gives `{got}`{}", path.display(), again())]
     Digest {
         /// The file.
         path: PathBuf,
-        /// The key that says the digest.
+        /// The key of the digest.
         field: &'static str,
-        /// The digest that the file says.
+        /// The digest in the file.
         expected: String,
-        /// The digest of what it holds.
+        /// The digest of its content.
         got: String,
     },
-    /// A file without a digest of its whole, and none is published for it.
+    /// The file has no digest of itself, and none is published for it.
     #[error("`{}` is a {kind} without `{field}`: nobody can tell whether it was changed\nhint: {}", path.display(), earlier(*kind))]
     NoDigest {
         /// The file.
         path: PathBuf,
-        /// What it is.
+        /// Its kind.
         kind: Kind,
-        /// The key that is missing.
+        /// The missing key.
         field: &'static str,
     },
-    /// A record with other results than were published for its run, which gives the same bits whoever makes it.
+    /// The record has other results than those published for its run, although a run always gives the same bits.
     #[error("`{}` has other results than were published for the run `{id}`: `result_sha256` is `{got}`, and not `{expected}`{}", path.display(), again())]
     OtherResult {
         /// The file.
@@ -94,61 +94,61 @@ pub enum StoreError {
         id: String,
         /// The published digest.
         expected: String,
-        /// The digest of what the file holds.
+        /// The digest of the results in the file.
         got: String,
     },
-    /// A pack that is cut short or damaged; or a file in it.
+    /// A pack, or a file in it, is truncated or damaged.
     #[error("`{}` is not a whole pack: at {what}: {source}{}", path.display(), restore())]
     DamagedPack {
-        /// The pack, and the file in it.
+        /// The pack, or the pack and the file in it.
         path: PathBuf,
-        /// Its index, or a file's place.
+        /// The damaged part: its index, or a file.
         what: String,
-        /// What the reader of gzip said.
+        /// The error of decompression.
         source: io::Error,
     },
-    /// A file that is no archive, or one that is cut short or damaged.
+    /// The file is not an archive, or is truncated or damaged.
     #[error("`{}` is no archive that can be used: {why}\nhint: copy it again from where it was made", path.display())]
     NoArchive {
         /// The file.
         path: PathBuf,
-        /// What is wrong, with the place in it.
+        /// What is wrong, and where.
         why: String,
     },
-    /// A loose record and a packed one of a run, or two packed ones, with different results.
+    /// Two records of a run, of which at least one is packed, have different results.
     #[error("`{}` has other results of the run `{id}` than `{}`\nhint: a run has one result: remove the one that was changed; `np run` sets the first aside", path.display(), other.display())]
     Conflict {
-        /// The one.
+        /// One of them.
         path: PathBuf,
-        /// The pack that has the other.
+        /// The pack with the other.
         other: PathBuf,
         /// The run's id.
         id: String,
     },
-    /// A folder, a pipe, or a link that leads nowhere, in a file's place. Nothing is read from it.
+    /// A folder, a pipe or a broken link in place of a file. Nothing is read from it.
     #[error("`{}` is no regular file, and no {kind}{}", path.display(), again())]
     NotRegular {
-        /// What is there.
+        /// Its path.
         path: PathBuf,
-        /// What was expected there.
+        /// The kind of file that was expected.
         kind: Kind,
     },
-    /// A record that would be refused when read again.
+    /// The record is not written, because it would be refused when read.
     #[error("record `{id}` is not written: `{field}` is `{expected}`, its content gives `{got}`")]
     Unsealed {
         /// The record's id.
         id: String,
-        /// The key that says the digest.
+        /// The key of the id or digest.
         field: &'static str,
-        /// The digest that it says.
+        /// Its value in the record.
         expected: String,
-        /// The digest of what it holds.
+        /// The value that the content gives.
         got: String,
     },
-    /// An id or a name that cannot be a file's name.
+    /// An id or name that cannot be the name of a file.
     #[error("`{name}` cannot name a {kind}: only letters, digits, `-`, `_` and inner points can")]
     BadName {
-        /// What was to be named.
+        /// The kind of file.
         kind: Kind,
         /// The name.
         name: String,
@@ -181,8 +181,8 @@ fn earlier(kind: Kind) -> &'static str {
 }
 
 impl StoreError {
-    /// Whether the file itself is the trouble, so that it may be set aside and made anew; not where the system refuses, or where the file is of a
-    /// newer version.
+    /// Whether the file itself is damaged, so that it may be set aside and made again. `false` for errors of the system and for files of a newer
+    /// version.
     #[must_use]
     pub fn is_damage(&self) -> bool {
         match self {
@@ -232,7 +232,7 @@ fn hint(refusal: &io::Error) -> &'static str {
     }
 }
 
-/// The kinds of files in a store.
+/// A kind of file in a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
     /// A [`crate::Plan`], in `plans/`.

@@ -1,4 +1,4 @@
-//! What a store gives into an archive, and takes from one: files as they are, each checked as one that is read, whichever way it goes.
+//! Transfers files from a store to an archive and back. Each file is checked as if it were read from the store, and copied unchanged.
 
 use std::path::{Path, PathBuf};
 
@@ -8,19 +8,19 @@ use super::packing::io_of;
 use super::{Result, Store};
 use crate::{Plan, PlannedRun, Record, write_atomic};
 
-/// What became of a file that was handed to a store.
+/// What a store did with a file of an archive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Taken {
-    /// It is there now.
+    /// It was added.
     New,
-    /// The store has it, or something that says as much.
+    /// The store has it already, or an equivalent one.
     Known,
-    /// The store has another of that name, which stays.
+    /// The store has a different one of the same name, which stays.
     Other,
 }
 
 impl Store {
-    /// The bytes of the plan of `experiment`, to be handed on; `None` if there is none.
+    /// The bytes of the plan of `experiment`, for an archive; `None` if there is none.
     ///
     /// # Errors
     ///
@@ -31,7 +31,7 @@ impl Store {
         Ok(Some(bytes))
     }
 
-    /// The bytes of the record of a run that is done, loose or packed, to be handed on; `None` if there is none.
+    /// The bytes of the record of a run that is done ([`Record::is_done`]), loose or packed, for an archive; `None` if there is none.
     ///
     /// # Errors
     ///
@@ -48,7 +48,7 @@ impl Store {
         Ok(self.packs.read(self.root(), Kind::Record, &run.id)?.map(|(_, bytes)| bytes))
     }
 
-    /// The loose record of run `id` and its bytes, whatever is packed; `None` if there is none.
+    /// The loose record of run `id` and its bytes; `None` if there is none, even if there is a packed one.
     ///
     /// # Errors
     ///
@@ -58,7 +58,7 @@ impl Store {
         Ok(Some((self.record_in(path, id, &bytes)?, bytes)))
     }
 
-    /// The plan of `experiment` that a file of `archive` holds, checked as one of this store; nothing is written.
+    /// The plan of `experiment` in the file `bytes` of `archive`, checked as a plan of this store. Nothing is written.
     ///
     /// # Errors
     ///
@@ -67,7 +67,7 @@ impl Store {
         self.plan_of(archive.join(Part::Plan.place(experiment)), experiment, bytes)
     }
 
-    /// The record of run `id` that a file of `archive` holds, checked as one of this store; nothing is written.
+    /// The record of run `id` in the file `bytes` of `archive`, checked as a record of this store. Nothing is written.
     ///
     /// # Errors
     ///
@@ -76,7 +76,7 @@ impl Store {
         self.record_in(archive.join(Part::Record.place(id)), id, bytes)
     }
 
-    /// Takes a plan of `archive`, unless there is one of its name.
+    /// Adds the plan of `experiment` from `archive`, unless the store has a plan of this name.
     ///
     /// # Errors
     ///
@@ -90,7 +90,7 @@ impl Store {
         }
     }
 
-    /// Takes a record of `archive`, unless the store has that run's. One of a run that is done goes before one of a run that failed.
+    /// Adds the record of run `id` from `archive`, unless the store has a record of this run. The record of a run that is done replaces that of a failed run.
     ///
     /// # Errors
     ///

@@ -1,9 +1,9 @@
-//! Packs: a plan and the records of its runs in one compressed file, which a store reads as if they were loose.
+//! Packs: a plan and the records of its runs in one compressed file, which a store reads as if they were loose files.
 //!
-//! `packs/PLAN.DIGEST.json.gz` is a row of gzip members, so that `zcat` prints all that it holds: first an index as JSON, then each file as it was, in the
-//! order of their places (`plans/NAME.json`, `runs/ID.json`). A few records share a member, which takes a third less than a member each; a file is read by the
-//! offset of its member, without those before it. DIGEST is the beginning of
-//! the SHA-256 of the pack itself: copied from one store to another, a pack replaces none but its like. Writing is in [`super::packing`].
+//! `packs/PLAN.DIGEST.json.gz` is a sequence of gzip members, so that `zcat` prints everything: first an index as JSON, then the files in the order of their
+//! paths (`plans/NAME.json`, `runs/ID.json`). A few records share a member, which saves a third of the size. A file is read at the offset of its member,
+//! without the members before it. DIGEST is the beginning of the pack's SHA-256, so that a pack copied to another store replaces only an equal one.
+//! [`super::packing`] writes packs.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};

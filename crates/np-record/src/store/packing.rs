@@ -1,4 +1,4 @@
-//! Making packs of loose files, and loose files of packs. Nothing is removed before what replaces it was read back.
+//! Packs loose files, and unpacks packs. A file is removed only after its replacement has been read back.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -13,20 +13,20 @@ use super::{Result, Store, read_regular};
 use crate::plan::hex_of;
 use crate::{SCHEMA, write_atomic};
 
-/// What [`Store::pack`] or [`Store::unpack`] did.
+/// The result of [`Store::pack`] or [`Store::unpack`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Packed {
-    /// The pack that there is now; after unpacking the one that there was, if any.
+    /// The pack; after unpacking, the one that was removed, if there was one.
     pub path: Option<PathBuf>,
-    /// Plan and records in it.
+    /// Number of files in it: plan and records.
     pub files: usize,
-    /// Bytes of these files, loose.
+    /// Total size of these files as loose ones, in bytes.
     pub loose_bytes: u64,
-    /// Bytes of the pack.
+    /// Size of the pack in bytes.
     pub packed_bytes: u64,
-    /// Loose files that were removed, or written.
+    /// Number of loose files that were removed (packing) or written (unpacking).
     pub moved: usize,
-    /// Runs of the plan that have no record that is done, and so none that is packed.
+    /// Number of runs of the plan that are not done, whose records are not packed.
     pub left: usize,
 }
 
@@ -46,9 +46,9 @@ struct Loose {
 }
 
 impl Store {
-    /// Packs a plan and the records of its runs that are done, with what earlier packs of that plan hold, into one file; when that has been read
-    /// back, removes the loose files that it holds and the earlier packs. `None` if there is no such plan. A run that another pack has is
-    /// left there. The same files give the same bytes.
+    /// Packs a plan and the records of its runs that are done into one file, together with the contents of earlier packs of this plan. When the pack
+    /// has been read back, the packed loose files and the earlier packs are removed. A run that another plan's pack has stays there. The same files give
+    /// the same bytes. `None` if there is no such plan.
     ///
     /// # Errors
     ///
@@ -100,7 +100,7 @@ impl Store {
         Ok(Some(Packed { path: Some(path), files: entries.len(), loose_bytes, packed_bytes, moved, left }))
     }
 
-    /// Brings the files of a plan's packs back as loose ones and removes the packs. A loose file that is there already stays as it is.
+    /// Writes the files in a plan's packs as loose files and removes the packs. Loose files that exist already are left as they are.
     ///
     /// # Errors
     ///
@@ -135,8 +135,8 @@ impl Store {
         Ok(packed)
     }
 
-    /// Sets aside the packs that cannot be looked into, so that what they hold is made anew, or copied there again; their new names, each with what is
-    /// wrong.
+    /// Renames the packs that cannot be read, so that their runs are trained again or the packs can be copied again. Returns the new paths, each with the
+    /// error.
     ///
     /// # Errors
     ///

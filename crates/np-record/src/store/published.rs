@@ -1,8 +1,8 @@
-//! Digests of the plans and records that this project published before files carried a digest of their whole.
+//! Digests of published plans and records.
 //!
-//! `published.sha256` is what `sha256sum plans/*.json runs/*.json` prints in the published store, for the files that lack one. So they are
-//! as safe from edits as newer ones, wherever they are copied to. `results.sha256` holds the digest of every published result, `DIGEST  ID` a line: runs
-//! give the same bits whenever they are made, and so a record of such an id with other results was not made by running it. `cargo xtask results` keeps the list.
+//! `published.sha256` lists the files that were published before files contained a digest of themselves, in the format of `sha256sum`. So changes of
+//! these files are recognised too, in every store. `results.sha256` lists the result digest of every published run, a line `DIGEST  ID` each: a run always gives
+//! the same bits, so that a record of this id with other results cannot come from running it. `cargo xtask results` maintains this list.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;

@@ -1,15 +1,15 @@
-//! Reading what others may have put there: a pipe in a file's place would be waited for without end.
+//! Reads files only if they are regular: reading a pipe in place of a file could wait for ever.
 
 use std::fs;
 use std::io;
 use std::path::Path;
 
-/// The bytes of a regular file, or of one that a link leads to; `None` if something else has its name: a folder, a pipe, a device, a link that
-/// leads around in a circle. That is not opened.
+/// The bytes of a regular file, or of the one that a link leads to. `None` if the path is something else, such as a folder, a pipe, a device or a circular
+/// link, which is not opened.
 ///
 /// # Errors
 ///
-/// Those of the system, where it refuses to look or to read; [`io::ErrorKind::NotFound`] if there is nothing.
+/// Those of the system; [`io::ErrorKind::NotFound`] if there is nothing at the path.
 pub fn read_regular(path: &Path) -> io::Result<Option<Vec<u8>>> {
     match fs::metadata(path) {
         Ok(about) if about.is_file() => fs::read(path).map(Some),
