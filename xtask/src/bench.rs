@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: time of a step, ours and PyTorch's in turn on the same threads, as a ratio.
+//! `cargo xtask bench`: the time of an optimizer step of this project and of PyTorch, measured alternately on the same number of threads.
 
 pub(crate) mod cuda;
 mod models;

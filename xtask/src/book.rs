@@ -1,7 +1,7 @@
-//! `cargo xtask book`: what can be checked of README and book without building a book and without the network.
+//! `cargo xtask book`: checks README and book without mdBook and without the network.
 //!
-//! Links lead to files, folders and headings that exist ([`links`]); every page is in the table of contents and every page with Rust blocks
-//! among the documentation tests ([`pages`]); with `--run` the YAML blocks are planned and the shell blocks run ([`blocks`]). [`markdown`] reads the pages.
+//! Links must lead to existing files, folders and headings ([`links`]). Every page must be in the table of contents, and every page with Rust blocks in the
+//! documentation tests ([`pages`]). With `--run`, YAML blocks are planned and shell blocks run ([`blocks`]). [`markdown`] parses the pages.
 
 mod blocks;
 mod links;

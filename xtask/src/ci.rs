@@ -1,4 +1,4 @@
-//! `cargo xtask ci`: every check, in the order in which they fail fastest. What passes here passes in CI.
+//! `cargo xtask ci`: format, tidy, book, lints, documentation and tests, the fastest first.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! Commands that others are run as, and what they print.
+//! Runs external commands and reads their output.
 
 use std::env;
 use std::path::Path;

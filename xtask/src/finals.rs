@@ -1,7 +1,8 @@
-//! `cargo xtask finals`: learning rates and schedules of experiments whose arms were tuned by another, written from that one's records.
+//! `cargo xtask finals`: writes tuned learning rates and schedules into the experiments that use them, from the records of the tuning experiments.
 //!
-//! An experiment that tunes has an arm a rule and a set an axis; the one that concludes has an arm a rule and set, `full-mnist`, on a line of its own in its file, whose `lr` and
-//! `schedule` are what the tuning chose. Nothing else of the line changes, and a line whose tuning has not been trained for all of its runs stays as it is.
+//! A tuning experiment has an arm for each optimizer, and the data set as an axis. The final experiment has an arm for each optimizer and data set, such as
+//! `full-mnist`, on a line of its own in its file. The `lr` and `schedule` of this line are set to the values that the tuning chose; the rest of the line
+//! stays. A line whose tuning runs are not complete is left as it is.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,6 +1,6 @@
 //! The project's own commands: `cargo xtask figures`, `finals`, `results`, `book`, `bench`, `ci`, `tidy`.
 //!
-//! Nothing here trains: what must be trained is left to `np`, which is built only when it is needed. So this builds in seconds.
+//! xtask does not train. It calls `np` for missing runs, which is built only if it is needed, so that xtask itself builds in seconds.
 #![allow(clippy::print_stdout, reason = "paths and headings are what these commands give")]
 
 mod bench;

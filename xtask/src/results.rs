@@ -1,8 +1,8 @@
 //! `cargo xtask results`: the numbers in README.md, RESULTS.md and the book, from the committed records.
 //!
-//! A number stands between marks that a reader of the page does not see, `<!--=KEY-->97.4<!--/-->`; a key that begins with `table` stands for a whole
-//! table. The command fills all of them in, and `--check` finds those that differ from what the records give. [`numbers`] knows the keys.
-//! It also keeps the list of published results by which `np_record` refuses a record that was edited.
+//! A number is between marks that are invisible on the page, `<!--=KEY-->97.4<!--/-->`; a key that begins with `table` marks a whole table. The command
+//! updates all of them, and `--check` reports those that differ from the records. [`numbers`] lists the keys. The command also updates the list of published
+//! results, by which `np_record` refuses edited records.
 
 mod bench;
 mod budgets;

@@ -1,6 +1,6 @@
-//! `cargo xtask tidy`: rules of the house that no compiler knows.
+//! `cargo xtask tidy`: rules of this project that the compiler does not check.
 //!
-//! It looks at the files that git tracks, or would track if they were added.
+//! It checks the files that git tracks, and untracked ones that it does not ignore.
 
 use std::fs;
 use std::path::Path;

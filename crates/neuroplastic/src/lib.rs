@@ -1,7 +1,7 @@
 //! NeuroPlastic and 27 other optimizers for candle, from one crate.
 //!
-//! Everything of np-core is here under its own name: [`NeuroPlastic`], [`AdamW`], [`Options`], [`OptimizerConfig`]. The other crates of the family are
-//! modules behind features: `models`, `data`, `records`, `runner`.
+//! All items of np-core are re-exported here: [`NeuroPlastic`], [`AdamW`], [`Options`], [`OptimizerConfig`] and the others. The other crates of the project are
+//! modules behind features of the same name: `models`, `data`, `records`, `runner`.
 
 pub use np_core::*;
 

@@ -1,6 +1,6 @@
-//! The Rust blocks of README and book, as documentation tests: `cargo test` compiles and runs them against the crates as they are.
+//! The Rust blocks of README and book, as documentation tests: `cargo test` compiles and runs them against the current crates.
 //!
-//! Nothing else is here. `cargo xtask book` finds a page with Rust blocks that is not in the list.
+//! `cargo xtask book` reports a page with Rust blocks that is missing from the list below.
 
 /// A module a page, with the page as its documentation.
 macro_rules! pages {

@@ -1,6 +1,6 @@
-//! `cargo xtask bench --device cuda`: times of steps and passes on a GPU, ours and PyTorch's, as `.ci/gpu.sh` takes them in one run; and what is kept of them.
+//! `cargo xtask bench --device cuda`: times of steps and passes of this project and of PyTorch on a GPU, measured by `.ci/gpu.sh` in one run.
 //!
-//! Where there is no cargo, `gpu.sh` takes them alone: `--from` reads the folder `out` that it leaves.
+//! On a machine without cargo, run `gpu.sh` alone; `--from` then reads the folder `out` that it writes.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,4 +1,5 @@
-//! `cargo xtask bench --models`: images per second of a forward and a backward pass, ours and PyTorch's in turn on the same threads.
+//! `cargo xtask bench --models`: images per second of a forward and backward pass of this project and of PyTorch, measured alternately on the same
+//! number of threads.
 
 use std::path::Path;
 use std::process::Command;

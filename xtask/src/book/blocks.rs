@@ -1,7 +1,8 @@
-//! `cargo xtask book --run`: YAML blocks are planned, shell blocks run, and tables compared with what prints them, in the repository's root.
+//! `cargo xtask book --run`: plans YAML blocks, runs shell blocks, and compares tables with the output of the commands that print them, in the
+//! repository's root.
 //!
-//! A YAML block that has a name is an experiment, and lies in the root as `NAME.yaml` while the shell blocks of its page run. Others are parts of
-//! one, and get what they lack. Whatever a page's commands leave in the root is removed after it.
+//! A YAML block with a name is an experiment; it is in the root as `NAME.yaml` while the shell blocks of its page run. Other YAML blocks are parts of
+//! an experiment and are completed. Files that a page's commands leave in the root are removed afterwards.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,4 +1,4 @@
-//! Where links lead: to files and folders of this repository, and to headings of its pages. Addresses elsewhere are not asked.
+//! Checks links to files and folders of this repository and to headings of its pages. Other addresses are not checked.
 
 use std::path::{Component, Path, PathBuf};
 

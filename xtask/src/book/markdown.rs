@@ -1,4 +1,4 @@
-//! Reading a page: its headings, links and fenced blocks, each with its line. As much of Markdown as the pages here use.
+//! Parses a page: its headings, links and fenced blocks, each with its line number. It knows only the Markdown that the pages here use.
 
 /// A page.
 #[derive(Debug, Default)]

@@ -1,4 +1,4 @@
-//! What is asked of pages beyond their links: the table of contents, the documentation tests, the README's length, and the form of blocks.
+//! Checks pages for everything but links: the table of contents, the documentation tests, the README's length, and the form of blocks.
 
 use std::fs;
 use std::path::Path;

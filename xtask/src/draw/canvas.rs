@@ -1,7 +1,7 @@
-//! A page to draw on, in pixels at 300 dpi, and the two files that come of it.
+//! A page to draw on, in pixels at 300 dpi, written as SVG and PNG.
 //!
-//! plotters writes an SVG with text in it; usvg turns the text into outlines, so that the file needs no font; resvg rasterises exactly
-//! that file. plotters counts in whole units, so there are [`FINE`] of them a pixel.
+//! plotters writes an SVG with text; usvg converts the text to outlines, so that the file needs no font; resvg rasterises this file. plotters has
+//! integer coordinates, so a pixel has [`FINE`] units.
 
 use anyhow::{Context as _, Result};
 use plotters::coord::Shift;

@@ -1,7 +1,7 @@
 //! A line of mathematics.
 //!
-//! The notation: `_x` or `_{xyz}` is a subscript, `^x` or `^{xyz}` a superscript, `\hat{x}` and `\bar{x}` put an accent over one
-//! letter, and everything else stands for itself. Accents are drawn, because a combining mark of the font sits beside letters such as m.
+//! Notation: `_x` or `_{xyz}` is a subscript, `^x` or `^{xyz}` a superscript, `\hat{x}` and `\bar{x}` put an accent over one
+//! letter, and all other text is literal. Accents are drawn, because combining marks of the font are misplaced over letters such as m.
 
 use anyhow::Result;
 

@@ -1,6 +1,6 @@
-//! DejaVu Sans, embedded: registered with plotters, handed to resvg, and measured.
+//! The embedded font DejaVu Sans: registration with plotters and resvg, and text widths.
 //!
-//! No font of the machine is ever used, so every machine draws the same bytes. What a reader of an SVG gets are outlines.
+//! No font of the machine is used, so that every machine draws the same bytes. SVG files contain outlines, not text.
 
 use std::sync::{Arc, LazyLock};
 

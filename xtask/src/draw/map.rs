@@ -1,4 +1,4 @@
-//! Small maps of a surface, each with a path on it, in a grid that fills a page from a height on; what is left of the last row is the key's.
+//! Small contour maps of a surface, each with a path, in a grid on the page below a given height. The rest of the last row has the key.
 
 use anyhow::Result;
 use plotters::style::RGBColor;

@@ -1,9 +1,9 @@
-//! One small vocabulary of charts that every figure is written in.
+//! The charts that all figures are made of.
 //!
 //! | module | what |
 //! |---|---|
-//! | [`theme`] | colours, sizes, and how each arm looks, everywhere the same |
-//! | [`canvas`] | a page in pixels at 300 dpi: lines, shapes, text; out come SVG and PNG |
+//! | [`theme`] | colours, sizes, and the style of each arm, the same in all figures |
+//! | [`canvas`] | a page in pixels at 300 dpi: lines, shapes, text; written as SVG and PNG |
 //! | [`font`] | the embedded fonts, registered and measured |
 //! | [`equation`] | a line of mathematics: subscripts, superscripts, hats |
 //! | [`axis`] | ranges and ticks |
@@ -13,7 +13,7 @@
 //! | [`map`] | small maps with paths, in a grid |
 //! | [`diagram`] | boxes, lanes and arrows |
 //!
-//! A new kind of chart is one more `Layer` of [`chart`]; a new look is a line of [`theme`].
+//! A new kind of chart is a new `Layer` of [`chart`]; a new style is a line of [`theme`].
 
 pub(crate) mod axis;
 pub(crate) mod canvas;

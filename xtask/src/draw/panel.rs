@@ -1,8 +1,8 @@
 //! Axes with a letter and a title, filled with layers; and panels in a grid above one legend.
 //!
-//! Rows of named things (a forest, a heat map, bars) are panels too: their vertical axis has names for ticks, see [`Axis::rows`].
+//! Charts with named rows (a forest, a heat map, bars) are panels too: the ticks of their vertical axis are names, see [`Axis::rows`].
 //!
-//! The legend has its own strip below the panels, so it never lies on data.
+//! The legend has a strip below the panels, so that it does not cover data.
 
 use anyhow::Result;
 use plotters::style::RGBColor;

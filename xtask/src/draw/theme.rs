@@ -1,6 +1,6 @@
-//! How everything looks: the colours of Okabe and Ito, sizes in pixels at 300 dpi, and one look an arm.
+//! The style of all figures: the colours of Okabe and Ito, sizes in pixels at 300 dpi, and a style for each arm.
 //!
-//! A panel is 6.2 inches wide; two beside each other are printed at 7.2 inches, where no type may be smaller than 7 points, as a test checks.
+//! A panel is 6.2 inches wide. Two panels side by side are printed 7.2 inches wide, and a test checks that no text is then smaller than 7 points.
 
 #[macro_use]
 #[path = "../../../crates/np-core/src/optim/rows.rs"]

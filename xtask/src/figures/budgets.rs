@@ -1,4 +1,4 @@
-//! Figure 11: every optimizer at its own best rate and schedule, on three sets: accuracy, training loss, and the paired difference to tuned SGD.
+//! Figure 11: every optimizer at its best learning rate and schedule on three data sets: accuracy, training loss, and the paired difference to tuned SGD.
 
 use std::fmt::Write as _;
 

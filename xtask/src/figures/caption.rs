@@ -1,4 +1,4 @@
-//! What stands below a figure: what is shown, what it was made from, and what it cannot show.
+//! The caption of a figure: what is shown, the data and runs behind it, and its limitations.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;

@@ -1,4 +1,4 @@
-//! Figure 10: the time of a step, ours and PyTorch's, and the memory limit. Drawn from what `cargo xtask bench --keep` has kept.
+//! Figure 10: the time of an optimizer step of this project and of PyTorch, and the memory limit. Drawn from the times that `cargo xtask bench --keep` keeps.
 
 use std::collections::BTreeMap;
 use std::fs;

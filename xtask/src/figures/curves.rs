@@ -1,4 +1,4 @@
-//! Figures 2, 3, 5 and 6: what the arms do by epoch, and by amount of data.
+//! Figures 2, 3, 5 and 6: curves of the arms over epochs, and over the amount of data.
 
 use anyhow::Result;
 use np_record::StatedOutcome;

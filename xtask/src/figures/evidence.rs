@@ -1,4 +1,4 @@
-//! Figure 9: the paired difference between the full rule and its ablation, in every setting, under five controls.
+//! Figure 9: the paired difference between the full rule and its ablation, in every setting, with five controls.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

@@ -1,4 +1,4 @@
-//! Figure 10's part on a GPU: what `cargo xtask bench --device cuda --keep` has kept last, if anything.
+//! The GPU panels of figure 10: the times last kept by `cargo xtask bench --device cuda --keep`, if there are any.
 
 use std::fs;
 use std::path::Path;

@@ -1,7 +1,9 @@
-//! `cargo xtask figures`: from records to `figures/SCALE/figN.{svg,png,csv,md}`, and with all of them to `figures/SCALE/report.html`.
+//! `cargo xtask figures`: draws `figures/SCALE/figN.{svg,png,csv,md}` from records, and `figures/SCALE/report.html` when all figures are drawn.
 //!
-//! [`source`] finds the records, and has `np` make those that are missing. A module a figure draws: [`fig1`], [`curves`] (2, 3, 5, 6), [`optimizers`] (4), [`space`] (7),
-//! [`stability`] (8), [`evidence`] (9), [`cost`] (10), [`budgets`] (11), [`parts`] (12), [`rates`] (13), [`steps`] (14), [`gallery`]; [`study`] has what the last four share, [`caption`] and [`table`] say what is seen. The same records give the same bytes: nothing here looks at the clock, the machine, or the checkout.
+//! [`source`] finds the records, and calls `np` to make missing ones. The figures are in [`fig1`], [`curves`] (2, 3, 5, 6), [`optimizers`] (4), [`space`] (7),
+//! [`stability`] (8), [`evidence`] (9), [`cost`] (10), [`budgets`] (11), [`parts`] (12), [`rates`] (13), [`steps`] (14) and [`gallery`]. [`study`] has what
+//! figures 11 to 14 share; [`caption`] and [`table`] write the files beside an image. The same records give the same bytes: nothing depends on the clock, the
+//! machine or the checkout.
 
 pub(crate) mod budgets;
 mod caption;

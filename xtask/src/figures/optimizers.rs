@@ -1,4 +1,4 @@
-//! Figure 4: NeuroPlastic beside the standard optimizers, each at its own best learning rate.
+//! Figure 4: NeuroPlastic and the standard optimizers, each at its best learning rate.
 
 use anyhow::Result;
 use np_record::compare::{Format, Metric};

@@ -1,4 +1,4 @@
-//! Figure 12: what is lost when a part of the full rule is taken out: paired differences to the full rule, and to a coefficient of 1.
+//! Figure 12: the effect of removing a part of the full rule: paired differences to the full rule, and to a coefficient of 1.
 
 use anyhow::Result;
 use np_record::compare::{Comparison, Difference, Group, Metric, Question};

@@ -1,4 +1,4 @@
-//! Figure 13: accuracy and training loss against the learning rate, a curve a rule, and whether the curves lie above each other or beside.
+//! Figure 13: accuracy and training loss against the learning rate, a curve for each rule, to see whether a curve is higher or only shifted along the axis.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

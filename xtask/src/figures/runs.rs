@@ -1,4 +1,4 @@
-//! The records of an experiment, as figures look at them.
+//! The records of an experiment, as figures need them.
 
 use std::collections::{BTreeMap, BTreeSet};
 

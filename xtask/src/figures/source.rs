@@ -1,4 +1,4 @@
-//! The records behind a figure: read if they are there and belong to the experiment as it stands, made by `np` if not.
+//! The records of a figure. They are read if they exist and belong to the current experiment file; else `np` makes them.
 
 use std::collections::{BTreeMap, btree_map::Entry};
 use std::fs;

@@ -1,4 +1,4 @@
-//! Figure 7: every formulation and controller in a row, against tuned SGD.
+//! Figure 7: a row for every formulation and controller, compared with tuned SGD.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;

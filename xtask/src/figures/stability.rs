@@ -1,4 +1,4 @@
-//! Figure 8: final accuracy by learning rate and by what of the rule is switched off, as a heat map.
+//! Figure 8: final accuracy by learning rate and disabled part of the rule, as a heat map.
 
 use std::fmt::Write as _;
 

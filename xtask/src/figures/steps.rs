@@ -1,4 +1,4 @@
-//! Figure 14: shares of the training data at equal numbers of steps.
+//! Figure 14: fractions of the training data, at equal numbers of steps.
 
 use std::collections::BTreeMap;
 

@@ -1,4 +1,4 @@
-//! What figures 11 to 14 share: arms of one setting each, points along an axis, forests of paired differences, and what was expected of an experiment.
+//! Parts that figures 11 to 14 share: arms with one setting each, points along an axis, forests of paired differences, and expected results.
 
 use std::collections::BTreeSet;
 

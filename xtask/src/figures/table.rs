@@ -1,4 +1,4 @@
-//! The CSV beside a figure: exactly what is plotted, one value a row.
+//! The CSV file of a figure: the plotted values, one in each row.
 
 /// One plotted value, in the unit of its axis.
 #[derive(Debug, Clone, PartialEq)]

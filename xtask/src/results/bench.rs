@@ -1,4 +1,4 @@
-//! The table of kept timings: on every kind of CPU that has been measured, beside PyTorch in the same run, and beside what was aimed at.
+//! The table of kept timings: for every measured kind of CPU, with PyTorch's times of the same run and the target ratios.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;

@@ -1,4 +1,4 @@
-//! The table that RESULTS.md opens with: each claim of the paper, and what the records say of it. Verdicts are made by rule, from p and signs, never by hand.
+//! The first table of RESULTS.md: each claim of the paper and the evidence in the records. Verdicts follow from p values and signs by fixed rules.
 
 mod appendix;
 

@@ -1,4 +1,4 @@
-//! The table of figure 7: every variant beside tuned SGD, at the last epoch and over the last few.
+//! The table of figure 7: every variant compared with tuned SGD, in the last epoch and averaged over the last epochs.
 
 use anyhow::{Context as _, Result};
 

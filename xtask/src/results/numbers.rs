@@ -1,19 +1,19 @@
-//! The keys of numbers, and what they are in the records.
+//! The keys of numbers, and their values from the records.
 //!
 //! | key | value |
 //! |---|---|
-//! | `seeds EXPERIMENT` | how many seeds it has |
+//! | `seeds EXPERIMENT` | number of seeds |
 //! | `accuracy EXPERIMENT ARM [DATA [FRACTION]]` | final test accuracy in per cent, mean ± standard deviation |
 //! | `accuracy paper EXPERIMENT ARM` | the same at scale `paper` |
-//! | `last EXPERIMENT ARM QUANTITY` | a diagnostic in the last epoch, mean ± standard deviation; an experiment with several runs a seed has none |
+//! | `last EXPERIMENT ARM QUANTITY` | a diagnostic in the last epoch, mean ± standard deviation; only for experiments with one run for each seed |
 //! | `difference CONTROL SETTING` | full rule minus ablation in points, with its interval |
-//! | `p CONTROL SETTING`, `p alone CONTROL SETTING` | p, and Holm's; p alone |
-//! | `trend CONTROL` | how much larger the mean difference on the parts of Fashion-MNIST is than that on all of it, with its interval and p |
+//! | `p CONTROL SETTING`, `p alone CONTROL SETTING` | p and the adjusted p (Holm); p alone |
+//! | `trend CONTROL` | mean difference on subsets of Fashion-MNIST minus that on the full set, with its interval and p |
 //! | `gap published` | the largest distance of a mean from the published code's, in points |
-//! | `step SETTING` | how far the published ablation moves a step, in shares of the full rule |
-//! | `bench ours KEY`, `bench theirs KEY` | nanoseconds a parameter that `cargo xtask bench --keep` has kept last |
-//! | `bench cores` | the cores of the machine that they are of |
-//! | `rate ours MODEL`, `rate theirs MODEL` | images a second that `cargo xtask bench --models --keep` has kept last; three significant digits |
+//! | `step SETTING` | length of a step of the published ablation, as a share of the full rule's |
+//! | `bench ours KEY`, `bench theirs KEY` | nanoseconds per parameter, last kept by `cargo xtask bench --keep` |
+//! | `bench cores` | number of cores of the machine of these times |
+//! | `rate ours MODEL`, `rate theirs MODEL` | images per second, last kept by `cargo xtask bench --models --keep`; three significant digits |
 //! | `parity theirs` | PyTorch's final accuracy in the parity experiment, mean ± standard deviation |
 //! | `table NAME` | a table of [`super::tables`] |
 

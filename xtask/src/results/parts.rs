@@ -1,4 +1,4 @@
-//! The tables of figures 12 and 13: what each part of the full rule is worth, and what every arm reaches at its best learning rate.
+//! The tables of figures 12 and 13: the effect of each part of the full rule, and the accuracy of every arm at its best learning rate.
 
 use std::fmt::Write as _;
 

@@ -1,5 +1,5 @@
-//! What the main comparison, the last epoch's accuracy at the published rate, leaves open: other rates, the mean of several epochs, and
-//! whether less data makes a difference. Looked for after the fact, so that p is of each test alone.
+//! Analyses beyond the main comparison (accuracy of the last epoch at the published learning rate): other learning rates, the mean of several
+//! epochs, and the amount of data. They were chosen after the runs, and their p values are not adjusted.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;

@@ -1,4 +1,4 @@
-//! What can be drawn into axes.
+//! The layers that can be drawn into axes.
 
 mod ramp;
 mod rows;

@@ -1,4 +1,4 @@
-//! Marks in rows of named things: intervals (a forest), bars, cells (a heat map), and rules across all rows.
+//! Marks in named rows: intervals (a forest), bars, cells (a heat map), and lines across all rows.
 
 use anyhow::Result;
 use plotters::style::RGBColor;

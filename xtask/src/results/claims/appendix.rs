@@ -1,4 +1,4 @@
-//! The claims of the paper's appendices F and G: of α, of updates, of stability and of variants.
+//! The claims of the paper's appendices F and G, about α, updates, stability and variants.
 
 use std::collections::BTreeMap;
 
