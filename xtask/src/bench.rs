@@ -48,7 +48,7 @@ pub(crate) struct Options {
     note: Option<String>,
 }
 
-/// What steps are measured on.
+/// The device that steps are measured on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Device {
     /// This machine's processor
@@ -60,7 +60,7 @@ enum Device {
 /// Sizes, in the order in which they are shown.
 const SIZES: [&str; 5] = ["mlp", "1M", "11M", "matrix", "block"];
 
-/// What an optimizer's time is held against: the same of PyTorch, or its AdamW where PyTorch has none.
+/// The PyTorch optimizer that an optimizer's time is compared with: the same one, or AdamW if PyTorch does not have it.
 fn against(name: &str) -> &str {
     if name.starts_with("neuroplastic") { "adamw" } else { name }
 }
@@ -166,7 +166,7 @@ fn print(ours: &Times, theirs: &Times, torch: Option<&str>, threads: usize) {
     }
 }
 
-/// Keeps `found`, with where and when it was measured.
+/// Writes `found` to a file of kept results, with machine and date.
 fn keep(root: &Path, what: &str, threads: usize, found: Value) -> Result<()> {
     let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let cpu = cpu.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));

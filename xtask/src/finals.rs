@@ -16,7 +16,7 @@ use serde_json::Value;
 use crate::figures::Scale;
 use crate::figures::source::Workspace;
 
-/// An experiment, and those that tune its arms: one, or one and what it was continued by.
+/// A final experiment, and the experiments that tune its arms: one, or one and its continuation.
 struct Final {
     name: &'static str,
     tuning: &'static [&'static str],
@@ -77,31 +77,31 @@ pub(crate) fn run(options: &Options, root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// What an experiment that tunes has chosen.
+/// The choices of the tuning experiments.
 #[derive(Debug, Default)]
 pub(crate) struct Choices {
-    /// An arm of the other experiment, and what it gets.
+    /// The choice for each arm of the final experiment.
     pub(crate) made: Vec<Made>,
-    /// How many choices lack records.
+    /// Number of choices without complete records.
     pub(crate) open: usize,
-    /// What chose the lowest or the highest rate that it tried, a sentence each.
+    /// Choices of the lowest or highest learning rate that was tried, a sentence each.
     pub(crate) edges: Vec<String>,
 }
 
 /// A choice.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Made {
-    /// The arm of the experiment that concludes, `full-mnist`.
+    /// The arm of the final experiment, `full-mnist`.
     pub(crate) arm: String,
     /// Its learning rate.
     pub(crate) rate: f64,
-    /// Its schedule, where schedules were tried.
+    /// Its schedule, if schedules were tried.
     pub(crate) schedule: Option<String>,
     /// The id of one of the runs that it was chosen by.
     run: String,
 }
 
-/// The choices from the records of experiments that tune; none where the first has no plan.
+/// The choices from the records of the tuning experiments; none if the first has no plan.
 pub(crate) fn chosen(root: &Path, tuning: &[&str]) -> Result<Choices> {
     let store = Store::open(root.join(format!("experiments/records/{SCALE}")))?;
     let mut all: Vec<(PlannedRun, Option<Record>)> = Vec::new();

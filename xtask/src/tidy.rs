@@ -27,7 +27,7 @@ const CODE: [&str; 5] = [
     concat!("db", "g!("),
 ];
 
-/// The floors of np-core, from the ground up: a file imports from its own and from those below.
+/// The layers of np-core, from the bottom up: a file imports only from its own layer and those below.
 const FLOORS: [&str; 5] = ["config", "engine", "optim", "neuroplastic", "registry"];
 
 /// Runs the command.
@@ -72,7 +72,7 @@ fn files(root: &Path) -> Result<Vec<String>> {
     Ok(names)
 }
 
-/// What is wrong with one file.
+/// The faults of a file, as messages.
 fn check(name: &str, text: &str) -> Vec<String> {
     let mut findings = Vec::new();
     let rust = name.ends_with(".rs");
@@ -104,7 +104,7 @@ fn check(name: &str, text: &str) -> Vec<String> {
     findings
 }
 
-/// Imports of np-core that run up from the file's floor, those of tests apart.
+/// Imports of np-core from a layer above the file's, except in tests.
 fn upward(name: &str, text: &str) -> Vec<String> {
     let floor_of = |path: &str| FLOORS.iter().position(|floor| path.split(['/', ':']).next() == Some(floor));
     let Some(floor) = name.strip_prefix("crates/np-core/src/").and_then(floor_of) else { return vec![] };

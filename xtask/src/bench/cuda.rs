@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use super::{Options, slug, today};
 
-/// What is kept of a GPU.
+/// The kept times of a GPU.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Measured {
@@ -25,14 +25,14 @@ pub(crate) struct Measured {
     pub(crate) driver: String,
     pub(crate) commit: Option<String>,
     pub(crate) torch: Option<String>,
-    /// Bytes a nanosecond that a copy moves, read and written.
+    /// Bandwidth of a copy in GB/s, reads and writes together.
     pub(crate) copy_gb_s: Option<f64>,
-    /// What is to be known of how it was measured.
+    /// A note on how it was measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) note: Option<String>,
     /// Milliseconds of an optimizer's step, by tensors and optimizer: `resnet18/adamw`.
     pub(crate) steps: BTreeMap<String, Step>,
-    /// The same of PyTorch, by its forms as well: `resnet18/adamw/fused`.
+    /// The same of PyTorch, for each of its implementations: `resnet18/adamw/fused`.
     pub(crate) torch_steps: BTreeMap<String, f64>,
     /// Milliseconds of a forward and backward pass, and with an optimizer's step: `MLP, batch 128, tf32, adamw`.
     pub(crate) passes: BTreeMap<String, f64>,
@@ -40,7 +40,7 @@ pub(crate) struct Measured {
     pub(crate) torch_passes: BTreeMap<String, f64>,
 }
 
-/// A step of ours.
+/// The times of a step of this project's optimizers.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Step {
@@ -54,7 +54,7 @@ pub(crate) struct Step {
 }
 
 impl Measured {
-    /// PyTorch's fastest form of a step.
+    /// The time of PyTorch's fastest implementation of a step.
     pub(crate) fn torch_step(&self, name: &str) -> Option<f64> {
         let forms = self.torch_steps.iter().filter(|(key, _)| key.rsplit_once('/').is_some_and(|(of, _)| of == name));
         forms.map(|(_, ms)| *ms).min_by(f64::total_cmp)

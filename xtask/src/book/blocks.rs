@@ -15,7 +15,7 @@ use super::markdown::Page;
 use super::pages;
 use crate::command::cargo;
 
-/// What an experiment wants at least, a key and its line.
+/// The keys that every experiment needs, each with a default line.
 const LEAST: [(&str, &str); 4] = [
     ("name", "name: block"),
     ("question", "question: \"Is this block an experiment?\""),
@@ -93,14 +93,14 @@ fn run_page(root: &Path, page: &Page) -> Result<()> {
     Ok(())
 }
 
-/// A block's text with what an experiment wants besides.
+/// A block's text, completed to an experiment.
 fn experiment(text: &str) -> String {
     let has = |key: &str| text.lines().any(|line| line.strip_prefix(key).is_some_and(|rest| rest.starts_with(':')));
     let lacking: Vec<&str> = LEAST.iter().filter(|(key, _)| !has(key)).map(|(_, line)| *line).collect();
     if lacking.is_empty() { text.to_owned() } else { format!("{}\n{text}", lacking.join("\n")) }
 }
 
-/// What a script prints; it must succeed.
+/// Runs a script, which must succeed, and returns its output.
 fn shell(root: &Path, script: &str) -> Result<String> {
     let output = Command::new("bash")
         .args(["-euo", "pipefail", "-c", script])

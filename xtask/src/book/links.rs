@@ -10,7 +10,7 @@ const REPOSITORY: [&str; 2] = [
     "https://github.com/neuroplastic-rs/neuroplastic/tree/main/",
 ];
 
-/// What is wrong with the links of a page.
+/// The broken links of a page, as messages.
 pub(super) fn check(root: &Path, page: &Page, pages: &[Page]) -> Vec<String> {
     let wrong = |(line, target): &(usize, String)| {
         let why = dead(root, page, target, pages)?;
@@ -28,7 +28,7 @@ fn folder(page: &Page) -> &Path {
     Path::new(&page.name).parent().unwrap_or(Path::new(""))
 }
 
-/// Why a link leads nowhere, if it does not.
+/// Why a link is broken; `None` if it is not.
 fn dead(root: &Path, page: &Page, target: &str, pages: &[Page]) -> Option<String> {
     if target.starts_with('[') {
         return Some("is not defined on this page".into());

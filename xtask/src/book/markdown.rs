@@ -7,7 +7,7 @@ pub(crate) struct Page {
     pub(crate) name: String,
     /// Identifiers of its headings, as GitHub and mdBook make them.
     pub(crate) anchors: Vec<String>,
-    /// Where its links lead, images among them, with the line.
+    /// Targets of its links and images, with their lines.
     pub(crate) links: Vec<(usize, String)>,
     /// The files that it includes, with the line.
     pub(crate) includes: Vec<(usize, String)>,
@@ -15,9 +15,9 @@ pub(crate) struct Page {
     pub(crate) blocks: Vec<Block>,
     /// Lines of prose that are longer than they should be: number and length.
     pub(crate) long: Vec<(usize, usize)>,
-    /// Tables, with what a mark before them says that prints them.
+    /// Tables with a mark that names the command which prints them.
     pub(crate) printed: Vec<Printed>,
-    /// How many words it has.
+    /// Number of words.
     pub(crate) words: usize,
 }
 
@@ -26,11 +26,11 @@ pub(crate) struct Page {
 pub(crate) struct Block {
     /// The line of its opening fence.
     pub(crate) line: usize,
-    /// What stands behind the fence: `rust`, `rust,no_run`, `sh`.
+    /// The text after the opening fence: `rust`, `rust,no_run`, `sh`.
     pub(crate) language: String,
     /// Its lines.
     pub(crate) text: String,
-    /// What a comment `<!-- sh: … -->` before it says.
+    /// The text of a comment `<!-- sh: … -->` before it.
     pub(crate) mark: Option<String>,
 }
 

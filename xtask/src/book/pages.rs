@@ -14,13 +14,13 @@ const WORDS: usize = 900;
 /// The documentation tests of all pages with Rust blocks.
 const TESTS: &str = "crates/np-book/src/lib.rs";
 
-/// Languages of blocks, and what becomes of each: documentation tests, `np plan`, a shell, compared with the workspace's versions, nothing.
+/// Languages of blocks. rust: documentation tests; yaml: `np plan`; sh: run in a shell; toml: compared with the workspace's versions; others: not checked.
 const LANGUAGES: [&str; 7] = ["rust", "yaml", "sh", "toml", "text", "python", "r"];
 
-/// What a mark `<!-- sh: … -->` may begin with.
+/// Allowed beginnings of a mark `<!-- sh: … -->`.
 pub(super) const MARKS: [&str; 2] = ["tested by ", "not run, "];
 
-/// What is wrong.
+/// The faults of pages, as messages.
 pub(super) fn check(root: &Path, pages: &[Page]) -> Result<Vec<String>> {
     let read = |name: &str| fs::read_to_string(root.join(name)).with_context(|| format!("cannot read `{name}`"));
     let (contents, tests, versions) = (read(&format!("{BOOK}/SUMMARY.md"))?, read(TESTS)?, read("Cargo.toml")?);
@@ -54,7 +54,7 @@ pub(super) fn tested(name: &str) -> bool {
     name.ends_with("README.md") || name.starts_with("docs/src/")
 }
 
-/// What is wrong with the form of a block.
+/// The fault of a block's form; `None` if there is none.
 fn form(name: &str, block: &Block, versions: &str) -> Option<String> {
     let Block { line, language, text, mark } = block;
     let kind = language.split(',').next().unwrap_or_default();

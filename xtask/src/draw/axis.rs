@@ -3,12 +3,12 @@
 use super::font::{self, Face};
 use super::theme::SMALL;
 
-/// How values are laid out along an axis.
+/// The scale of an axis.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Scale {
-    /// Equal steps for equal differences.
+    /// Linear.
     Linear,
-    /// Equal steps for equal ratios.
+    /// Logarithmic.
     Log,
 }
 
@@ -23,11 +23,11 @@ pub(crate) struct Axis {
     pub(crate) low: f64,
     /// Upper end.
     pub(crate) high: f64,
-    /// Where there are ticks, and what stands there.
+    /// Positions and labels of the ticks.
     pub(crate) ticks: Vec<(f64, String)>,
 }
 
-/// Values that an axis may not pass.
+/// Bounds that the range of an axis must not exceed.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Limits {
     /// Lowest.
@@ -46,7 +46,7 @@ impl Limits {
 }
 
 impl Axis {
-    /// A linear axis that holds all `values` with some air, about five ticks at round numbers.
+    /// A linear axis that contains all `values` with some margin, with about five ticks at round numbers.
     pub(crate) fn linear(name: &str, values: impl IntoIterator<Item = f64>, limits: Limits) -> Self {
         let (mut low, mut high) = ends(values);
         if high - low <= 1e-9 * high.abs().max(1e-9) {
@@ -67,7 +67,7 @@ impl Axis {
         Self { name: name.into(), scale: Scale::Linear, low, high, ticks: ticks.collect() }
     }
 
-    /// With every other tick where there are more than `most`, until there are not; zero stays.
+    /// The same axis with at most `most` ticks: every other tick is removed, as often as necessary; a tick at 0 stays.
     pub(crate) fn at_most(mut self, most: usize) -> Self {
         while self.ticks.len() > most.max(1) {
             let zero = self.ticks.iter().position(|(value, _)| *value == 0.0).unwrap_or(0);
@@ -77,7 +77,7 @@ impl Axis {
         self
     }
 
-    /// Epochs 1 to `last`, every one of them a tick up to twelve; beyond, the first and round ones.
+    /// Epochs 1 to `last`. Up to twelve epochs each has a tick; otherwise the first and round numbers have one.
     pub(crate) fn epochs(last: usize) -> Self {
         let last = last.max(1);
         let step = [1, 5, 10, 20, 50, 100].into_iter().find(|step| last / step <= 12).unwrap_or(last);
@@ -132,7 +132,7 @@ impl Axis {
         Self { name, scale, low: high, high: low, ticks }
     }
 
-    /// Where a value lies: 0 at the lower end, 1 at the upper.
+    /// Position of a value: 0 at the lower end, 1 at the upper end.
     pub(crate) fn place(&self, value: f64) -> f64 {
         match self.scale {
             Scale::Linear => (value - self.low) / (self.high - self.low),

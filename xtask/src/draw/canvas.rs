@@ -14,23 +14,23 @@ use super::Point;
 use super::font::{self, Face};
 use super::theme::{DPI, Dash, INK, Look, MARKER, Marker, PAPER, SMALL};
 
-/// Units of the SVG a pixel.
+/// Units of the SVG in a pixel.
 const FINE: f64 = 4.0;
 /// plotters divides a font's size by this before it writes it.
 const PLOTTERS_EM: f64 = 1.24;
 
-/// A drawing, done.
+/// A finished drawing.
 pub(crate) struct Drawing {
-    /// As plotters wrote it, text as text; what tests look at.
+    /// The SVG of plotters, with text as text, for tests.
     #[cfg_attr(not(test), expect(dead_code, reason = "tests look for overlapping text in it"))]
     pub(crate) source: String,
-    /// Self-contained: text as outlines.
+    /// The final SVG, with text as outlines.
     pub(crate) svg: String,
-    /// The SVG at 300 dpi.
+    /// The SVG as a PNG at 300 dpi.
     pub(crate) png: Vec<u8>,
 }
 
-/// Draws a page of `width` × `height` pixels; `title` is what a screen reader says.
+/// Draws a page of `width` × `height` pixels. `title` is for screen readers.
 pub(crate) fn page(
     title: &str,
     (width, height): (f64, f64),
@@ -50,7 +50,7 @@ pub(crate) fn page(
     Ok(Drawing { source, svg, png })
 }
 
-/// Where a text hangs on its point.
+/// The position of a text relative to its point.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Align {
     /// It begins there.
@@ -64,13 +64,13 @@ pub(crate) enum Align {
 /// How a text is set.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Type {
-    /// Pixels an em.
+    /// Pixels per em.
     pub(crate) size: f64,
     /// Regular or bold.
     pub(crate) face: Face,
     /// Colour.
     pub(crate) colour: RGBColor,
-    /// Where it hangs on its point.
+    /// Its position relative to its point.
     pub(crate) align: Align,
 }
 
@@ -152,7 +152,7 @@ impl Canvas<'_> {
         Ok(())
     }
 
-    /// The marker of an arm, with a white rim that sets it off from lines below.
+    /// The marker of an arm, with a white rim to separate it from lines below.
     pub(crate) fn marker(&self, centre: Point, look: &Look, fill: Fill) -> Result<()> {
         self.shape(centre, look.marker, MARKER + 4.0, PAPER)?;
         self.shape(centre, look.marker, MARKER, look.colour)?;
@@ -286,7 +286,7 @@ fn outlined(source: &str, title: &str, (width, height): (f64, f64)) -> Result<St
     ))
 }
 
-/// The SVG as a PNG of [`DPI`] dots an inch that says so.
+/// The SVG as a PNG with [`DPI`] dots per inch, which its metadata state.
 fn rasterised(svg: &str) -> Result<Vec<u8>> {
     let tree = usvg::Tree::from_str(svg, &usvg::Options { dpi: DPI as f32, ..usvg::Options::default() })
         .context("cannot read the outlined drawing")?;

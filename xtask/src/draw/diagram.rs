@@ -16,7 +16,7 @@ const NOTE: f64 = 42.0;
 const OUTLINE: f64 = 3.5;
 const CORNER: f64 = 14.0;
 
-/// A stage of the whole: a tinted band across the page with its name on the left.
+/// A stage of the method: a tinted band across the page with its name on the left.
 #[derive(Debug, Clone)]
 pub(crate) struct Lane {
     /// Name.
@@ -32,7 +32,7 @@ pub(crate) struct Lane {
 /// A box.
 #[derive(Debug, Clone)]
 pub(crate) struct Node {
-    /// By which arrows name it.
+    /// Its name in arrows.
     pub(crate) id: &'static str,
     /// Left, top, width, height.
     pub(crate) place: [f64; 4],
@@ -60,17 +60,17 @@ pub(crate) enum Side {
 /// An arrow between two boxes, in straight pieces.
 #[derive(Debug, Clone)]
 pub(crate) struct Arrow {
-    /// Box and side that it leaves, and where along the page: x for an upper or lower side, y for the others.
+    /// Box and side where it begins, and the coordinate along this side: x for an upper or lower side, y for the others.
     pub(crate) from: (&'static str, Side, f64),
     /// Corners in between.
     pub(crate) corners: &'static [Point],
-    /// Box and side that it reaches, likewise.
+    /// Box and side where it ends, and the coordinate along this side.
     pub(crate) to: (&'static str, Side, f64),
     /// Colour; the ink of the page if there is none.
     pub(crate) colour: Option<RGBColor>,
 }
 
-/// All of it.
+/// A diagram.
 #[derive(Debug, Clone)]
 pub(crate) struct Diagram {
     /// Bands.

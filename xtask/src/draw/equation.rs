@@ -33,14 +33,14 @@ struct Run {
     accent: Accent,
 }
 
-/// A line of mathematics, taken apart.
+/// A parsed line of mathematics.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Equation {
     runs: Vec<Run>,
 }
 
 impl Equation {
-    /// Reads the notation. There is no wrong input: a brace that is missing ends with the text.
+    /// Parses the notation. There is no invalid input: a missing brace is added at the end.
     pub(crate) fn parse(source: &str) -> Self {
         let mut runs: Vec<Run> = Vec::new();
         let mut rest = source;

@@ -35,7 +35,7 @@ static DATABASE: LazyLock<Arc<fontdb::Database>> = LazyLock::new(|| {
     Arc::new(database)
 });
 
-/// Makes the family known to plotters, which asks for it even where it only writes SVG.
+/// Registers the family with plotters, which needs it even if it only writes SVG.
 pub(crate) fn register() {
     static ONCE: LazyLock<()> = LazyLock::new(|| {
         // It fails for bytes that are no font only, and the test below reads these.
@@ -50,7 +50,7 @@ pub(crate) fn database() -> Arc<fontdb::Database> {
     Arc::clone(&DATABASE)
 }
 
-/// Width of `text` at a type size of `size` pixels an em.
+/// Width of `text` at a type size of `size` pixels per em.
 pub(crate) fn width(text: &str, size: f64, face: Face) -> f64 {
     let Some(font) = &PARSED[face as usize] else { return 0.0 };
     let em = font.units_per_em().unwrap_or(2048.0);

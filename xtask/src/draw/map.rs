@@ -24,7 +24,7 @@ const CROSS: f64 = 17.0;
 /// Columns of the key, in cells from the left of the page.
 const KEYS: [usize; 2] = [2, 4];
 
-/// A surface and what happens on it. Points are in shares of the map's width and height, from the lower left corner.
+/// A surface, with a map for each path on it. Points are fractions of the map's width and height, from the lower left corner.
 pub(crate) struct Atlas {
     /// Letter of the part.
     pub(crate) letter: char,
@@ -36,7 +36,7 @@ pub(crate) struct Atlas {
     pub(crate) minima: Vec<Point>,
     /// A map for each path.
     pub(crate) maps: Vec<Map>,
-    /// Colours and what they stand for.
+    /// Colours and their meanings.
     pub(crate) colours: Vec<(RGBColor, &'static str)>,
     /// More lines of the key.
     pub(crate) notes: Vec<String>,
@@ -44,9 +44,9 @@ pub(crate) struct Atlas {
 
 /// One path.
 pub(crate) struct Map {
-    /// Whose it is.
+    /// Name of the optimizer.
     pub(crate) name: &'static str,
-    /// What is said below the name: at the left, and at the right.
+    /// Text below the name: at the left, and at the right.
     pub(crate) note: [String; 2],
     /// Colour of the path.
     pub(crate) colour: RGBColor,

@@ -18,10 +18,10 @@ use super::theme::{DPI, GREY, GRID, HAIR, INK, LARGE, LINE, Look, NORMAL, PANEL_
 const PANEL_HEIGHT: f64 = 4.5 * DPI;
 const TICK: f64 = 14.0;
 const TOP: f64 = 150.0;
-/// Room below axes, for ticks and a name.
+/// Space below axes, for ticks and a name.
 const BOTTOM: f64 = 196.0;
 const RIGHT: f64 = 60.0;
-/// Least room at the left of the axes in a column without names: the letter stands there.
+/// Smallest space at the left of the axes in a column without names, for the panel's letter.
 const LETTER: f64 = 140.0;
 const SAMPLE: f64 = 150.0;
 
@@ -41,14 +41,14 @@ pub(crate) struct Frame<'a> {
 }
 
 impl Frame<'_> {
-    /// Where a value lies on the page.
+    /// Position of a value on the page.
     pub(crate) fn at(&self, x: f64, y: f64) -> Point {
         let px = self.left + self.x.place(x) * (self.right - self.left);
         (px, self.bottom - self.y.place(y) * (self.bottom - self.top))
     }
 }
 
-/// An entry of a panel's own key, for what the legend of the figure does not say.
+/// An entry of a panel's own key, in addition to the legend of the figure.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Key {
     sample: Option<Sample>,
@@ -69,22 +69,22 @@ enum Sample {
 }
 
 impl Key {
-    /// What a marker stands for.
+    /// The meaning of a marker.
     pub(crate) fn marker(fill: Fill, text: &str) -> Self {
         Self { sample: Some(Sample::Marker(fill)), text: text.into() }
     }
 
-    /// What bars of a colour stand for.
+    /// The meaning of bars of a colour.
     pub(crate) fn bar(colour: RGBColor, text: &str) -> Self {
         Self { sample: Some(Sample::Bar(colour)), text: text.into() }
     }
 
-    /// What the ticks through bars stand for.
+    /// The meaning of ticks through bars.
     pub(crate) fn bound(text: &str) -> Self {
         Self { sample: Some(Sample::Bound), text: text.into() }
     }
 
-    /// What it means that values lie to the right of `value`; it stands there.
+    /// The meaning of values to the right of `value`, at which it is placed.
     pub(crate) fn from(value: f64, text: &str) -> Self {
         Self { sample: Some(Sample::From(value)), text: text.into() }
     }
@@ -95,7 +95,7 @@ impl Key {
     }
 }
 
-/// Where faint lines cross a panel.
+/// The grid lines of a panel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(crate) enum Grid {
     /// At the ticks of the vertical axis.
@@ -103,14 +103,14 @@ pub(crate) enum Grid {
     Levels,
     /// At the ticks of the horizontal axis; the rows of the vertical one have names and no ticks.
     Rows,
-    /// Nowhere, and no ticks: cells fill the panel.
+    /// No grid lines and no ticks, for a panel that is filled with cells.
     Cells,
 }
 
-/// A column of text at the right of a panel, a line a row.
+/// A column of text at the right of a panel, with a line for each row.
 #[derive(Debug, Clone, PartialEq, Default)]
 pub(crate) struct Notes {
-    /// What stands above.
+    /// Heading.
     pub(crate) head: String,
     /// Place on the vertical axis, and text.
     pub(crate) lines: Vec<(f64, String)>,
@@ -123,7 +123,7 @@ impl Notes {
     }
 }
 
-/// How panels lie on the page.
+/// The layout of panels on the page.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Layout {
     /// Panels in a row.
@@ -166,17 +166,17 @@ impl Layout {
 /// One panel.
 #[derive(Debug, Clone)]
 pub(crate) struct Panel {
-    /// What is seen in it.
+    /// Title.
     pub(crate) title: String,
     /// Horizontal axis.
     pub(crate) x: Axis,
     /// Vertical axis.
     pub(crate) y: Axis,
-    /// Marks, from the lowest to the uppermost.
+    /// Layers, from bottom to top.
     pub(crate) layers: Vec<Layer>,
-    /// A line below the title.
+    /// The key, in a line below the title.
     pub(crate) key: Vec<Key>,
-    /// Faint lines.
+    /// Grid lines.
     pub(crate) grid: Grid,
     /// Text at the right.
     pub(crate) notes: Option<Notes>,

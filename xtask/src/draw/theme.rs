@@ -9,7 +9,7 @@ mod rows;
 use anyhow::{Result, bail};
 use plotters::style::RGBColor;
 
-/// Pixels an inch of a PNG, and the unit of every length here.
+/// Pixels per inch of a PNG. All lengths here are in pixels.
 pub(crate) const DPI: f64 = 300.0;
 /// Width of a panel: 6.2 inches.
 pub(crate) const PANEL_WIDTH: f64 = 6.2 * DPI;
@@ -94,7 +94,7 @@ impl Dash {
     }
 }
 
-/// How an arm looks, in every figure.
+/// The style of an arm, in all figures.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Look {
     /// Name in legends and captions.
@@ -111,7 +111,7 @@ const fn look(label: &'static str, colour: RGBColor, marker: Marker, dash: Dash)
     Look { label, colour, marker, dash }
 }
 
-/// The arms that figures know. An arm that stands in no figure together with another may share its look.
+/// The arms of all figures. Arms that never appear in the same figure may have the same style.
 const ARMS: [(&str, Look); 39] = [
     ("full", look("full rule", BLUE, Marker::Circle, Dash::Solid)),
     ("neuroplastic", look("NeuroPlastic", BLUE, Marker::Circle, Dash::Solid)),
@@ -157,7 +157,7 @@ const ARMS: [(&str, Look); 39] = [
     ("adamw", look("AdamW", BLACK, Marker::Triangle, Dash::Short)),
 ];
 
-/// The look of an arm.
+/// The style of an arm.
 pub(crate) fn arm(name: &str) -> Result<Look> {
     match ARMS.iter().find(|(known, _)| *known == name) {
         Some((_, look)) => Ok(*look),
@@ -176,10 +176,10 @@ pub(crate) fn shade(value: f64) -> RGBColor {
     RGBColor(mixed(0), mixed(1), mixed(2))
 }
 
-/// Optimizers that move by the same idea, and their colour.
+/// A family of related optimizers, and its colour.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Family {
-    /// What they have in common.
+    /// Description of the family.
     pub(crate) label: &'static str,
     /// Colour of paths.
     pub(crate) colour: RGBColor,
@@ -226,11 +226,11 @@ pub(crate) struct Row {
     family: usize,
     /// Name in a table, with its forms.
     pub(crate) title: &'static str,
-    /// Numbers of state a parameter.
+    /// State, in numbers for each element of a parameter.
     pub(crate) state: &'static str,
     /// When to use it.
     pub(crate) when: &'static str,
-    /// Whose it is.
+    /// Reference.
     pub(crate) reference: &'static str,
 }
 

@@ -13,7 +13,7 @@ use super::canvas::{Canvas, Fill, Stroke};
 use super::panel::Frame;
 use super::theme::{BAND, HAIR, LINE, Look, MARKER, PAPER};
 
-/// A mean with what surrounds it.
+/// A mean with a band or interval.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Spot {
     /// Position along x.
@@ -35,14 +35,14 @@ pub(crate) enum Layer {
         look: Look,
         /// Means, in order of x.
         spots: Vec<Spot>,
-        /// What surrounds the line.
+        /// The style of the band.
         band: Band,
         /// Which means have a marker.
         marks: Marks,
         /// Filled or open markers.
         fill: Fill,
     },
-    /// Thin lines, one a seed.
+    /// Thin lines, one for each seed.
     Lines {
         /// How the arm looks.
         look: Look,
@@ -66,7 +66,7 @@ pub(crate) enum Layer {
     Intervals(Vec<Interval>),
     /// Bars, several a row.
     Bars(Vec<Bar>),
-    /// What the bars of rows are held against.
+    /// Bounds that the bars of rows are compared with.
     Bounds(Vec<Bound>),
     /// A heat map.
     Cells(Vec<Cell>),
@@ -130,7 +130,7 @@ pub(crate) enum Band {
     Edges,
 }
 
-/// What is drawn first lies below; a panel draws each stage of all layers before the next.
+/// A stage of drawing. A panel draws each stage of all layers before the next stage, which is drawn on top.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stage {
     /// Bands and single values.
@@ -147,7 +147,7 @@ impl Stage {
 }
 
 impl Layer {
-    /// Every height that the layer reaches, for the range of the axis.
+    /// The values of the layer on the vertical axis, for its range.
     pub(crate) fn heights(&self) -> Vec<f64> {
         if let Layer::Lines { lines, .. } = self {
             return lines.iter().flatten().map(|(_, y)| *y).collect();
@@ -160,7 +160,7 @@ impl Layer {
         heights
     }
 
-    /// Every width that a layer of rows reaches, for the range of the axis.
+    /// The values of a layer of rows on the horizontal axis, for its range.
     pub(crate) fn widths(&self) -> Vec<f64> {
         match self {
             Layer::Intervals(intervals) => {
@@ -178,7 +178,7 @@ impl Layer {
         }
     }
 
-    /// Room that the layer takes at the right of the axes.
+    /// Space that the layer needs at the right of the axes.
     pub(crate) fn room(&self) -> f64 {
         if let Layer::Ramp(ramp) = self { ramp.room() } else { 0.0 }
     }

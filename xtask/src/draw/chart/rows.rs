@@ -8,7 +8,7 @@ use crate::draw::canvas::{Align, Canvas, Fill, Stroke, Type, centred};
 use crate::draw::panel::Frame;
 use crate::draw::theme::{BAND, HAIR, INK, LINE, Look, MARKER, NORMAL, PAPER, SMALL, shade};
 
-/// A mean in its row, with an interval and the single values it is of.
+/// A mean in a row, with an interval and its single values.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Interval {
     /// How it looks.
@@ -120,7 +120,7 @@ impl Bar {
     }
 }
 
-/// A tick through the bars of a row: a bound that they are held against.
+/// A tick through the bars of a row: a bound that they are compared with.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Bound {
     /// The row.
@@ -149,9 +149,9 @@ pub(crate) struct Cell {
     pub(crate) column: f64,
     /// Its row.
     pub(crate) row: f64,
-    /// From 0, dark, to 1, light; nothing where there is no value.
+    /// Shade from 0 (dark) to 1 (light); `None` if there is no value.
     pub(crate) shade: Option<f64>,
-    /// What stands in it.
+    /// Text in the cell.
     pub(crate) text: String,
     /// A smaller line below.
     pub(crate) note: String,
