@@ -1,4 +1,4 @@
-//! Time of a step, by optimizer and size: `cargo bench -p neuroplastic-core`. Ratios to PyTorch are `cargo xtask bench`'s.
+//! Time of a step, by optimizer and size: `cargo bench -p neuroplastic-core`. `cargo xtask bench` compares with PyTorch.
 #![allow(clippy::unwrap_used, missing_docs)]
 
 #[allow(unreachable_pub)]

@@ -1,8 +1,8 @@
-//! What `.ci/gpu.sh` runs on a machine with a CUDA device; built with the features `conform` and `cuda`.
+//! Checks and times of optimizers on a CUDA device, run by `.ci/gpu.sh`. Needs the features `conform` and `cuda`.
 //!
 //! ```text
-//! gpu conform FOLDER   replays every golden file below FOLDER on the device: a line a file
-//! gpu steps            times steps at the sizes of ResNet-18 and of the experiments' MLP: a JSON object a line
+//! gpu conform FOLDER   replays every golden file below FOLDER on the device; prints a line for each file
+//! gpu steps            times steps at the sizes of ResNet-18 and of the experiments' MLP; prints a JSON object on each line
 //! ```
 #![allow(clippy::print_stdout)]
 

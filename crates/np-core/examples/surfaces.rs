@@ -1,10 +1,10 @@
-//! Every optimizer on two surfaces of two parameters, as one JSON object. `cargo xtask figures --only gallery` draws it.
+//! Paths of all optimizers on two surfaces of two parameters, printed as one JSON object. `cargo xtask figures --only gallery` draws them.
 //!
-//! Learning rates are the best of a grid, weight decay is off, all else is as by default; K-FAC, which wants layers, is left out. The two
-//! parameters are one matrix of 1 × 2, in double precision, so that matrix methods do what they do with a matrix. Points are of the averaged weights where
-//! an optimizer evaluates those. L-BFGS searches its step, one iteration a step.
+//! Learning rates are the best of a grid, weight decay is 0, and all other settings are the defaults. K-FAC, which needs layers, is left out. The two
+//! parameters are one 1 × 2 matrix in double precision, so that optimizers of matrices treat it as a matrix. For optimizers with averaged weights the
+//! points are the averages. L-BFGS makes one iteration with a line search in each step.
 //!
-//! Run with `cargo run -p neuroplastic-core --example surfaces`; seconds.
+//! Run with `cargo run -p neuroplastic-core --example surfaces`; it takes seconds.
 #![allow(clippy::print_stdout)]
 
 use candle_core::backprop::GradStore;

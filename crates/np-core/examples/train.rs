@@ -1,4 +1,4 @@
-//! NeuroPlastic in a plain candle training loop: two interleaved spirals, a small network, nothing but candle and this crate.
+//! NeuroPlastic in a plain candle training loop, with only candle and this crate: a small network learns two interleaved spirals.
 //!
 //! `cargo run -p neuroplastic-core --example train`
 #![allow(clippy::print_stdout)]

@@ -1,4 +1,4 @@
-//! What a batch of 128 costs, prepared inline and one thread ahead, alone and beside 3 ms of other work:
+//! Time of a batch of 128 images, prepared by the thread that uses it or by another one, alone and with 3 ms of other work per batch:
 //! `cargo run -p neuroplastic-data --example batch_times`.
 
 use std::hint::black_box;

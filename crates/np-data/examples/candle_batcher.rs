@@ -1,4 +1,4 @@
-//! Trains NeuroPlastic with candle's own data tools: a set as candle-datasets has it, and batches by its `Batcher`.
+//! Trains NeuroPlastic with candle's data tools: a `Dataset` of candle-datasets, and batches by its `Batcher`.
 //!
 //! `cargo run -p neuroplastic-data --features hub --example candle_batcher`
 #![allow(clippy::print_stdout)]

@@ -1,7 +1,7 @@
 //! Draws the embedded mini data sets from the full ones and writes them to `mini/` in this crate.
 //!
-//! `cargo run -p neuroplastic-data --example make_mini -- DATA_DIR`, where `DATA_DIR` holds `mnist/` and `fashion-mnist/`. The same seed
-//! gives the same examples in the same order; the digests it prints belong in `src/digest.rs`.
+//! `cargo run -p neuroplastic-data --example make_mini -- DATA_DIR`, where `DATA_DIR` contains `mnist/` and `fashion-mnist/`. The same seed
+//! gives the same examples in the same order. It prints the digests for `src/digest.rs`.
 
 use std::fs::{self, File};
 use std::io::{self, Write};

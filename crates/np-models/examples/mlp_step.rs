@@ -1,12 +1,12 @@
 //! Milliseconds for one forward and backward pass of the protocol's MLP (784-256-256-10, dropout 0.1, batch 128): candle's own
 //! operations against this crate's, on one and on two threads, as the median and the best of 75 rounds. No optimizer step.
 //!
-//! Each in two settings, since both libraries suffer from the defaults: as they are, and tuned, that is with
-//! `CANDLE_NUM_THREADS=1` (candle's own pool, not rayon's: its workers spin for a while after each large element-wise operation,
-//! on the cores that `gemm` wants next) and with an allocator that keeps freed memory (see `keep_freed_memory`).
+//! Each is measured with the default settings and with tuned ones, because both are slow with the defaults. Tuned means
+//! `CANDLE_NUM_THREADS=1` (the threads of candle's own pool busy-wait for a while after each large element-wise operation,
+//! on the cores that `gemm` needs next) and an allocator that keeps freed memory (see `keep_freed_memory`).
 //!
-//! Run with `cargo run -p neuroplastic-models --example mlp_step`; half a minute. With `rates ROUNDS` it prints this crate's images per second,
-//! tuned, as a JSON list; `mlp_step.py` prints PyTorch's, and `cargo xtask bench --models` holds them against each other.
+//! Run with `cargo run -p neuroplastic-models --example mlp_step`; it takes half a minute. With `rates ROUNDS` it prints this crate's images per
+//! second with tuned settings, as a JSON list; `mlp_step.py` prints PyTorch's, and `cargo xtask bench --models` compares them.
 #![allow(clippy::print_stdout)] // a measurement's output
 
 use std::process::Command;

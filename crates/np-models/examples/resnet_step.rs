@@ -1,13 +1,13 @@
 //! Images per second for a forward and a backward pass of ResNet-18 on 32 × 32 images, at width 64 with batches of 32 and at width
 //! 16 with batches of 128, as one JSON object. No optimizer step.
 //!
-//! With the path of a Python that has PyTorch in `NP_PYTHON`, `resnet_step.py` measures the same in turn with this crate, and the
-//! object has its figures and the ratios as well. Each turn is a process of its own, after two passes to warm up.
+//! If `NP_PYTHON` is the path of a Python with PyTorch, `resnet_step.py` measures the same alternately with this crate, and the
+//! object has its numbers and the ratios too. Each measurement is a process of its own, with two passes to warm up.
 //!
-//! The threads are those of `RAYON_NUM_THREADS`, all by default, for both. As with `mlp_step`, candle's own pool is kept to one
-//! thread, and freed memory is kept from the system.
+//! Both use `RAYON_NUM_THREADS` threads, by default all. As in `mlp_step`, candle's own pool has one thread, and freed memory is not
+//! returned to the system.
 //!
-//! Run with `cargo run -p neuroplastic-models --example resnet_step`; a minute.
+//! Run with `cargo run -p neuroplastic-models --example resnet_step`; it takes a minute.
 #![allow(clippy::print_stdout)] // a measurement's output
 
 use std::process::Command;

@@ -1,4 +1,4 @@
-//! What is measured: which optimizers, on which parameters. Shared by the example and the criterion bench.
+//! The measured optimizers and parameters, for the example and the criterion bench.
 
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor, Var};

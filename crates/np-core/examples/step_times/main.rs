@@ -1,8 +1,8 @@
-//! Prints the time of a step as one JSON object, nanoseconds a parameter: the best of many, after a warm-up. `cargo xtask bench` reads it.
-//! Arguments: the names of what to measure; everything where there are none.
+//! Prints the time of an optimizer step as one JSON object, in nanoseconds per element of the parameters: the best of many, after a warm-up.
+//! `cargo xtask bench` reads it. Arguments: the names of what to measure; everything if there are none.
 //!
-//! Beside the times: under `state`, how many numbers an optimizer keeps for a parameter, and under `memory_gb_s` how fast this machine's memory is. A
-//! step that reads and writes parameter and state once and reads the gradient cannot be faster than (3 + 2 · state) · 4 bytes at that speed.
+//! The object also has `state`, the numbers of state for each element, and `memory_gb_s`, the bandwidth of this machine's memory. A step that reads and
+//! writes parameter and state once and reads the gradient moves (3 + 2 · state) · 4 bytes per element, and cannot be faster than this bandwidth allows.
 #![allow(clippy::print_stdout)]
 
 #[allow(unreachable_pub)]

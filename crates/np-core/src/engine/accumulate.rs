@@ -1,4 +1,4 @@
-//! Gradients of several calls, added up for one step.
+//! Gradient accumulation: gradients of several calls, averaged for one step.
 
 use candle_core::{CpuStorage, InplaceOp2, Layout, Tensor};
 
@@ -10,7 +10,7 @@ use crate::engine::number::Number;
 use crate::engine::param_state::{ParamState, compute_dtype};
 use crate::error::Result;
 
-/// Adds 1/n of each gradient to what has been accumulated.
+/// Adds 1/n of each gradient to the accumulated ones.
 pub(crate) fn accumulate(params: &mut [ParamState], found: &[Option<Tensor>], n: usize) -> Result<()> {
     cpu::on_threads_if_worth(cpu::elements(found.iter().flatten()), || accumulate_here(params, found, n))
 }
@@ -37,8 +37,8 @@ fn accumulate_here(params: &mut [ParamState], found: &[Option<Tensor>], n: usize
     Ok(())
 }
 
-/// Takes what has been accumulated, as gradients of the parameters' types, and starts again from zero once `settle` is called. `share` is how much of the calls
-/// that an update is of there have been: all of them, or fewer.
+/// The accumulated gradients, in the parameters' types, divided by `share`: the number of calls so far as a fraction of the calls for an update. They
+/// stay accumulated until [`settle`] is called.
 pub(crate) fn accumulated(params: &[ParamState], share: f64) -> Result<Vec<Option<Tensor>>> {
     let of = |param: &ParamState| match &param.accumulated {
         // What has been frozen since stays as it is.
@@ -51,7 +51,7 @@ pub(crate) fn accumulated(params: &[ParamState], share: f64) -> Result<Vec<Optio
     params.iter().map(of).collect()
 }
 
-/// Sets what has been accumulated to zero.
+/// Sets the accumulated gradients to zero.
 pub(crate) fn settle(params: &mut [ParamState]) -> Result<()> {
     for param in params {
         param.has_gradient = false;

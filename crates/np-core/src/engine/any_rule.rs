@@ -1,4 +1,4 @@
-//! Rules whose kind is known at run time only.
+//! Rules whose kind is chosen at run time.
 
 use std::any::Any;
 

@@ -1,4 +1,4 @@
-//! Tensors on CUDA devices, as kernels of this crate find them.
+//! Addresses of tensors on CUDA devices, for the kernels of this crate.
 
 use std::sync::Arc;
 

@@ -17,7 +17,7 @@ use crate::engine::param_step::ParamStep;
 use crate::engine::range::squarable;
 use crate::error::{Error, Result};
 
-/// Gradients as checked, one a param; none where the loss does not depend on the parameter or it is frozen.
+/// The checked gradient of each parameter; `None` if the loss does not depend on the parameter or the parameter is frozen.
 pub(crate) fn find(params: &[ParamState], grads: &GradStore) -> Result<Vec<Option<Tensor>>> {
     let own: HashSet<*const Storage> = params.iter().map(|s| memory(s.var.as_tensor())).collect();
     let of = |param: &ParamState| match param.settings.training {
@@ -27,9 +27,9 @@ pub(crate) fn find(params: &[ParamState], grads: &GradStore) -> Result<Vec<Optio
     params.iter().map(of).collect()
 }
 
-/// What looking through the gradients gave.
+/// The result of checking the gradients of a step.
 pub(crate) enum GradientCheck {
-    /// They may be used, read through this map; with their norm, if it was worked out.
+    /// They may be used, clipped by this map; with their norm, if it was computed.
     Use { map: GradientMap, norm: Option<f64> },
     /// The step is to be skipped.
     Skip { norm: f64 },
@@ -38,9 +38,9 @@ pub(crate) enum GradientCheck {
 /// Where gradients are clipped by their norm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Clips {
-    /// Here: it is read back from a device.
+    /// Before the step, on the host; the norm is read from a device.
     Here,
-    /// In the step, on the device, if nothing else has to be known of the gradients.
+    /// In the step, on the device, unless the gradients have to be checked on the host anyway.
     InStep,
 }
 
@@ -51,8 +51,8 @@ impl Clips {
     }
 }
 
-/// Looks for numbers that are not finite, or, in parameters of the shapes that `squares` says, have squares that the state of their type cannot hold, and works out the clipping; with one device
-/// synchronisation, for gradients that are not out of the ordinary.
+/// Checks gradients as [`NonFinite`] says, and computes the clipping. `squares` says for which shapes of parameters the state holds squares, so that overflowing squares
+/// are looked for too. For ordinary gradients it synchronises with a device once.
 pub(crate) fn check_gradients(
     params: &[ParamState],
     found: &[Option<Tensor>],
@@ -112,8 +112,8 @@ pub(crate) fn norm(found: &[Option<Tensor>]) -> Result<f64> {
     Ok(Squares::of(found)?.norm())
 }
 
-/// The norm of each gradient, as mapped, if all are finite, else an error that names the first that is not: for rules that cannot go on with it,
-/// whatever the policy.
+/// The norm of each clipped gradient, or an error that names the first gradient that is not finite. For rules that cannot use such gradients, whatever
+/// [`NonFinite`] says.
 pub(crate) fn norms(work: &[ParamStep<'_>]) -> Result<Vec<f64>> {
     let found: Vec<_> = work.iter().map(|w| Some(w.grad.clone())).collect();
     let sums = Squares::of(&found)?;
@@ -126,7 +126,7 @@ pub(crate) fn norms(work: &[ParamStep<'_>]) -> Result<Vec<f64>> {
     Ok(norms)
 }
 
-/// Σ(scale · g)² of each gradient that is there and not empty, with its param's number, and of all.
+/// Σ(scale · g)² of each gradient that is not empty, with its parameter's number, and of all together.
 pub(crate) struct Squares {
     each: Vec<(usize, f64)>,
     total: f64,
@@ -134,7 +134,7 @@ pub(crate) struct Squares {
 }
 
 impl Squares {
-    /// What numbers are multiplied with where squares, or their sum, are out of double precision's range: powers of two, exact.
+    /// Scales for numbers whose squares, or the sum of these, are out of double precision's range. They are powers of two, so that scaling is exact.
     pub(crate) const SMALLER: f64 = f64::from_bits((1023 - 600) << 52);
     pub(crate) const LARGER: f64 = f64::from_bits((1023 + 600) << 52);
 
@@ -160,7 +160,7 @@ impl Squares {
         self.total.sqrt() / self.scale
     }
 
-    /// At most what ‖g‖ is of one, with this sum, after `map`.
+    /// An upper bound of ‖g‖ after clipping by `map`, for a gradient with this sum.
     fn mapped(&self, sum: f64, map: GradientMap, elements: usize) -> f64 {
         (sum.sqrt() * map.scale / self.scale).min((elements as f64).sqrt() * map.limit)
     }
@@ -182,7 +182,7 @@ fn square_sums(found: &[Option<Tensor>], scale: f64) -> Result<Vec<(usize, f64)>
     Ok(sums)
 }
 
-/// The same on a device, in the type that is computed in; sums that leave its range once more, over the largest number.
+/// Sums of squares on a device, in the type of the computation. Sums out of its range are computed again from numbers divided by the largest.
 fn far_square_sums(far: &[(usize, Tensor)], scale: f64) -> Result<Vec<(usize, f64)>> {
     // Not all devices have double precision.
     let read = |scalars: Vec<Tensor>| match scalars.is_empty() {

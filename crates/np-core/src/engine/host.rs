@@ -1,4 +1,4 @@
-//! Rules that need a whole parameter at once: on a CUDA device by candle's operations there, else in the host's memory whatever device the parameter is on.
+//! Rules that need a whole parameter at once. On a CUDA device they use candle's operations; else they compute in the host's memory, wherever the parameter is.
 
 use candle_core::{DType, Storage, Tensor};
 use np_cuda::table::BUFFERS;
@@ -17,7 +17,7 @@ use crate::engine::traced::Outcome;
 use crate::engine::{cpu, gradients, range};
 use crate::error::Result;
 
-/// One parameter, as a host rule sees it.
+/// A parameter in the host's memory.
 pub(crate) struct Whole<'a, T> {
     /// Its shape; of one dimension where the options say that it is no matrix.
     pub(crate) dims: &'a [usize],
@@ -33,7 +33,7 @@ pub(crate) struct Whole<'a, T> {
     pub(crate) weight_decay: f64,
 }
 
-/// One parameter on a device, in tensors of the type that is computed in.
+/// A parameter on a device, as tensors of the type of the computation.
 pub(crate) struct WholeTensors<'a> {
     /// Its shape; of one dimension where the options say that it is no matrix.
     pub(crate) dims: &'a [usize],
@@ -48,19 +48,19 @@ pub(crate) struct WholeTensors<'a> {
 
 /// The arithmetic of a rule on a whole parameter.
 pub(crate) trait HostRule: Sync {
-    /// Whether the state of a parameter of this shape holds squares of gradients: those that overflow are refused.
+    /// Whether the state of a parameter of this shape holds squares of gradients. If so, gradients whose squares overflow are refused.
     fn keeps_squares(&self, _dims: &[usize]) -> bool {
         true
     }
-    /// Whether a step can be taken with a gradient of this norm, decay left out, beyond what [`HostRule::keeps_squares`] asks. All parameters are looked at before the
-    /// state of the first moves.
+    /// `Ok` if a step can be taken with a gradient of this norm (without weight decay), in addition to the check of [`HostRule::keeps_squares`]. All parameters are
+    /// checked before any state changes.
     ///
     /// # Errors
-    /// [`crate::Error::Gradient`] where the state would be no longer finite, [`crate::Error::Config`] where a setting does not fit the parameter.
+    /// [`crate::Error::Gradient`] if the state would not be finite; [`crate::Error::Config`] if a setting does not fit the parameter.
     fn check(&self, _w: &ParamStep<'_>, _norm: f64) -> Result<()> {
         Ok(())
     }
-    /// Turns the gradient into the direction, moves the buffers on, and says what to do with it.
+    /// Replaces the gradient by the direction, updates the buffers, and returns the scalars of the update.
     ///
     /// # Errors
     /// Where a decomposition fails.

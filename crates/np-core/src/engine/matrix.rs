@@ -1,8 +1,8 @@
-//! Matrices as row-major slices: products over `np-gemm`, roots and eigenvectors over the `faer` crate.
+//! Matrices as row-major slices: products by `np-gemm`, roots and eigenvectors by the `faer` crate.
 //!
-//! Everything here gives the same bits whatever the number of threads: products are cut into fixed blocks of rows, and the rest runs on one. Products
-//! give the same bits on every CPU as well. Decompositions do not: `faer` blocks them by the caches and sums in as many lanes as the CPU has, which is
-//! why optimizers that need them are not [`Rule::portable`](crate::Rule::portable).
+//! All results have the same bits for any number of threads: products are divided into fixed blocks of rows, and all else runs on one thread. Products
+//! also have the same bits on every CPU. Decompositions do not, because the blocks and sums of `faer` depend on the CPU's caches and instruction set. So
+//! optimizers that need them are not [`Rule::portable`](crate::Rule::portable).
 
 use candle_core::{DType, Error};
 use faer::{MatRef, Side};
@@ -142,11 +142,11 @@ pub(crate) fn eigen<T: Real>(m: &[T], n: usize) -> Result<(Vec<f64>, Vec<f64>)> 
     Ok((values, vectors))
 }
 
-/// m^exponent of a symmetric matrix that is positive but for rounding: |λ| stands for an eigenvalue λ, and `floor` for one below it, or what T can tell
-/// from 0 beside the largest eigenvalue, whichever is more. Below that an eigenvalue is rounding, and a negative power would make it the largest.
+/// m^exponent of a symmetric matrix that is positive semidefinite up to rounding. An eigenvalue λ is replaced by |λ| and raised to `floor`, or to the rounding error
+/// of the largest eigenvalue if that is more. Smaller eigenvalues are rounding errors, which a negative power would make the largest.
 ///
 /// # Errors
-/// Those of [`eigen`], and where a number of the power is none that T holds.
+/// Those of [`eigen`]; an element of the result that overflows T.
 pub(crate) fn power<T: Real>(m: &[T], n: usize, exponent: f64, floor: f64) -> Result<Vec<T>> {
     let (values, vectors) = eigen(m, n)?;
     let largest = values.iter().fold(0.0, |most: f64, x| most.max(x.abs()));
@@ -164,7 +164,7 @@ pub(crate) fn power<T: Real>(m: &[T], n: usize, exponent: f64, floor: f64) -> Re
     }
 }
 
-/// Places of `values`, the largest first.
+/// Indices of `values`, the largest value first.
 pub(crate) fn falling(values: &[f64]) -> Vec<usize> {
     let mut order: Vec<usize> = (0..values.len()).collect();
     order.sort_by(|a, b| values[*b].total_cmp(&values[*a]));

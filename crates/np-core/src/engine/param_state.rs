@@ -1,4 +1,4 @@
-//! One parameter with all that an optimizer keeps for it.
+//! A parameter, with the state that an optimizer keeps for it.
 
 use std::collections::HashSet;
 
@@ -18,7 +18,7 @@ pub(crate) enum State {
     Tensors(Vec<Tensor>),
 }
 
-/// What a rule keeps of one parameter: buffers, tensors of scratch, numbers as they are before the first step.
+/// What a rule keeps for a parameter: its buffers, number of scratch tensors, and numbers before the first step.
 pub(crate) struct Kept {
     pub(crate) buffers: Vec<Buffer>,
     pub(crate) scratch: usize,
@@ -35,24 +35,24 @@ pub struct ParamState {
     /// Steps taken with a gradient for this parameter.
     pub(crate) steps: u64,
     pub(crate) state: State,
-    /// What the first of `state` are; the rest is scratch.
+    /// Descriptions of the first entries of `state`; the rest is scratch.
     pub(crate) buffers: Vec<Buffer>,
     /// Numbers kept beside the state, in the order of [`crate::Rule::numbers`].
     pub(crate) numbers: Vec<f64>,
-    /// What rounding has left out of the parameter, where that is kept: one buffer.
+    /// The rounding errors, one buffer, with compensated rounding.
     pub(crate) compensation: Option<State>,
-    /// What the parameter is trained with, while its average stands in its place.
+    /// The trained weights, while their average is in the parameter.
     pub(crate) set_aside: Option<Tensor>,
-    /// What `load_state` has put into the parameter, until the first step has found it there.
+    /// The trained weights that `load_state` has put into the parameter, until the next step has checked that they are there.
     pub(crate) loaded: Option<Tensor>,
-    /// What the groups say of it.
+    /// The settings of its groups.
     pub(crate) settings: Settings,
     /// Mean of the gradients since the last update, where gradients are accumulated; and whether there was one.
     pub(crate) accumulated: Option<Tensor>,
     pub(crate) has_gradient: bool,
 }
 
-/// What other settings make of a parameter: buffers, their state and numbers, where another state is kept, and the compensation, where that changes.
+/// The changes of a parameter by new settings: fresh buffers, state and numbers, if these change, and the compensation, if that changes.
 pub(crate) struct Settled {
     settings: Settings,
     state: Option<(Vec<Buffer>, State, Vec<f64>)>,
@@ -60,7 +60,7 @@ pub(crate) struct Settled {
 }
 
 impl Settings {
-    /// The shape that rules see of a parameter.
+    /// The shape of a parameter for rules: of one dimension with `matrix: off`.
     fn dims(&self, var: &Var) -> Vec<usize> {
         match self.matrix {
             Matrix::On => var.dims().to_vec(),
@@ -69,7 +69,7 @@ impl Settings {
     }
 }
 
-/// The type that a parameter's state is kept and computed in.
+/// The type of a parameter's state and computation: `f64` for `f64`, else `f32`.
 pub(crate) fn compute_dtype(dtype: DType) -> DType {
     if dtype == DType::F64 { DType::F64 } else { DType::F32 }
 }
@@ -139,7 +139,7 @@ impl State {
 }
 
 impl ParamState {
-    /// A param for parameter `name`, once it has been seen that it can be optimised.
+    /// The state of parameter `name`, after a check that it can be optimised.
     pub(crate) fn new(
         name: String,
         var: Var,
@@ -174,21 +174,21 @@ impl ParamState {
         })
     }
 
-    /// Whether its steps are launches of kernels: on a CUDA device, but where rounding needs the host, or what it left out.
+    /// Whether its steps are kernel launches: on a CUDA device, unless a half-precision parameter is rounded otherwise than to nearest.
     pub(crate) fn launches(&self, backend: Backend) -> bool {
         let nearest = self.settings.rounding == Rounding::Nearest || !is_half(self.var.dtype());
         cfg!(feature = "cuda") && backend.launches() && self.var.device().is_cuda() && nearest
     }
 
-    /// The shape that rules go by: of one dimension where the options say that the parameter is no matrix.
+    /// The shape for rules: of one dimension with `matrix: off`.
     pub(crate) fn dims(&self) -> Vec<usize> {
         self.settings.dims(&self.var)
     }
 
-    /// What `settings` change: state anew where another is kept.
+    /// The changes by `settings`.
     ///
     /// # Errors
-    /// [`Error::Parameter`] where that would have to be made of the average in the parameter's place.
+    /// [`Error::Parameter`] if the state must be made again while the average is in the parameter.
     pub(crate) fn settled(
         &self,
         settings: Settings,
@@ -210,7 +210,7 @@ impl ParamState {
         Ok(Settled { settings, state, compensation })
     }
 
-    /// Takes what [`ParamState::settled`] gave.
+    /// Applies the changes of [`ParamState::settled`].
     pub(crate) fn settle(&mut self, settled: Settled) {
         self.settings = settled.settings;
         if let Some((buffers, state, numbers)) = settled.state {
@@ -224,7 +224,7 @@ impl ParamState {
     /// `Ok` if the parameter holds the weights that are trained.
     ///
     /// # Errors
-    /// [`Error::Parameter`] while their average stands there, or where something has taken the place of those that were loaded.
+    /// [`Error::Parameter`] while it holds their average, or if the loaded weights have been replaced by others.
     pub(crate) fn trains(&self) -> Result<()> {
         if self.set_aside.is_some() {
             return Err(self.averaged());
@@ -251,9 +251,9 @@ impl ParamState {
         Error::Parameter { name: self.name.clone(), expected, got }
     }
 
-    /// The gradient as rules want it: of the parameter's shape and type, contiguous, without its graph.
+    /// The gradient, checked to have the parameter's shape and type, contiguous and detached.
     ///
-    /// `parameters` is the memory of all parameters: a gradient in it would be read while it is written, and is copied.
+    /// `parameters` is the memory of all parameters. A gradient that shares it is copied, because it would be overwritten while it is read.
     pub(crate) fn checked_grad(&self, grad: &Tensor, parameters: &HashSet<*const Storage>) -> Result<Tensor> {
         let mismatch = |expected: String, got: String| Error::Gradient { name: self.name.clone(), expected, got };
         if grad.dims() != self.var.dims() {
@@ -270,7 +270,7 @@ impl ParamState {
     }
 }
 
-/// Where a tensor's numbers are.
+/// The memory of a tensor.
 pub(crate) fn memory(t: &Tensor) -> *const Storage {
     &raw const *t.storage_and_layout().0
 }

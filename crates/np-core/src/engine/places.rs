@@ -1,4 +1,4 @@
-//! The tensors of launches over a table: where each is, how launches cut them into chunks, and the norm that their gradients are clipped by.
+//! The tensors of launches: their addresses, their division into chunks, and the norm for gradient clipping.
 
 use np_cuda::machine::Machine;
 use np_cuda::sums::{self, norms};

@@ -1,4 +1,4 @@
-//! How large the numbers are that the types of a state hold, and whether squares of a gradient are among them.
+//! The range of a state's number type, and whether it holds the squares of a gradient.
 
 use candle_core::DType;
 

@@ -8,16 +8,16 @@ use crate::engine::buffer::{Buffer, COMPENSATION};
 use crate::engine::param_state::{ParamState, State, compute_dtype};
 use crate::error::Result;
 
-/// How a stretch of elements in the CPU's memory is rounded.
+/// The rounding of a range of elements in the CPU's memory.
 #[derive(Debug)]
 pub(crate) enum Rounder<'a> {
     Nearest,
-    /// With the step's key, and the place of the first element.
+    /// With the step's key, and the index of the first element.
     Stochastic {
         key: u64,
         first: usize,
     },
-    /// With what has been left out so far.
+    /// With the rounding errors so far.
     Compensated(&'a mut [f32]),
 }
 
@@ -77,7 +77,7 @@ impl<'a> Rounder<'a> {
         }
     }
 
-    /// Adds to widened elements what rounding has left out of them.
+    /// Adds the rounding errors to widened elements.
     #[inline(always)]
     pub(crate) fn restore(&self, wide: &mut [f32]) {
         if let Self::Compensated(left) = self {

@@ -1,7 +1,6 @@
-//! The passes on one block: arithmetic over slices that fit in cache, written so that it vectorises.
+//! The passes on one block: vectorised arithmetic over slices that fit in the cache.
 //!
-//! Every loop is over one or a few slices with no branch in it, sums apart from what is summed; everything is inlined into the caller that has chosen
-//! the instructions.
+//! Every loop is over a few slices and has no branch. Sums are separate loops. All functions are inlined into the caller that chooses the instructions.
 
 use super::base::BaseScalars;
 use super::coefficient::Alpha;

@@ -1,4 +1,4 @@
-//! One step: passes over all tensors, and between them the arithmetic of `scalars`, whose numbers are in the tensors' rows.
+//! A step: passes over all tensors, with the arithmetic of `scalars` between them. Its numbers are in the tensors' rows.
 
 use np_cuda::table::BUFFERS;
 

@@ -1,4 +1,4 @@
-//! What launches make of a formula: its pass with the sums of its norms, and a step in place of a direction.
+//! Formulas that launches derive from others: a pass with the sums of its norms, and a step in place of a direction.
 
 use np_cuda::table::BUFFERS;
 

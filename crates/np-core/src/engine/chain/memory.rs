@@ -1,4 +1,4 @@
-//! What the steps of a rule keep: numbers, and, where they are launches, the device's memory, tables and kernels.
+//! What a rule keeps from step to step: numbers and, for launches, the device's memory, tables and kernels.
 
 use super::Step;
 use crate::engine::apply::Apply;

@@ -1,4 +1,4 @@
-//! How a step is spread over the CPU: fixed chunks, so that no sum depends on the number of threads, and instructions chosen at run time.
+//! Distribution of a step over the CPU's threads: in fixed chunks, so that no sum depends on the number of threads, with instructions chosen at run time.
 
 pub(crate) mod sums;
 mod threads;
@@ -9,11 +9,10 @@ use rayon::prelude::*;
 use crate::engine::element::Element;
 pub(crate) use threads::{on_threads, parallel};
 
-/// Elements in a chunk: what one task handles, and the unit in which sums are added up. Part of the arithmetic: another value gives other
-/// rounding.
+/// Elements in a chunk: the work of a task, and the unit of sums. It is part of the arithmetic: another value would give other rounding errors.
 pub(crate) const CHUNK: usize = 16 * 1024;
 
-/// Elements above which work is enough for waking other threads.
+/// Number of elements above which using several threads is faster.
 const WORTH_THREADS: usize = 2 * CHUNK;
 
 /// Whether `elements` are to be spread over threads: inside [`on_threads`], where there are enough of them.

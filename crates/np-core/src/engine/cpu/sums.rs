@@ -1,7 +1,7 @@
-//! Sums over blocks, in lanes: the same order of additions whatever the width of the machine's registers.
+//! Sums over blocks, in lanes: the order of additions does not depend on the width of the CPU's registers.
 //!
-//! A sum that leaves the range of the type that is computed in is worked out again in double precision, where its terms were not out of range
-//! themselves. No other sum is affected.
+//! A sum that overflows the type of the computation is computed again in double precision, unless its terms overflow themselves. No other sum
+//! is affected.
 
 use crate::engine::number::Float;
 

@@ -1,4 +1,4 @@
-//! What L-BFGS remembers from iteration to iteration, and how it is saved: by parameter.
+//! The memory of L-BFGS from iteration to iteration. It is saved in one piece for each parameter.
 
 use std::collections::VecDeque;
 

@@ -1,5 +1,5 @@
-//! Muon on a device: moments by the launches of rules that treat every element alike, and the iteration by candle's products, over all matrices of one shape at
-//! once. Nothing goes through the host.
+//! Muon on a device: moments by kernel launches as for element-wise optimizers, and the iteration by candle's products, for all matrices of one shape at once.
+//! Nothing is copied to the host.
 
 use candle_core::{DType, Tensor};
 
