@@ -8,10 +8,10 @@ use crate::engine::gradient_map::GradientMap;
 use crate::engine::traced::cuda::Storage;
 use crate::error::Result;
 
-/// Ways of cutting tensors that are kept from step to step.
+/// How many divisions are kept before all are forgotten.
 const MOST: usize = 32;
 
-/// A tensor: where it is, how it is stored, and what its gradient is read through.
+/// A tensor: its addresses, how it is stored, and what is applied to its gradient as it is read.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Place {
     pub(crate) row: Row,
@@ -19,7 +19,7 @@ pub(crate) struct Place {
     pub(crate) map: GradientMap,
 }
 
-/// Ways of cutting tensors into pieces, each in a buffer of its own of the machine.
+/// Divisions of lists of tensors into pieces. Each is in a separate buffer of the machine and is kept between steps.
 #[derive(Debug, Default)]
 pub(crate) struct Cuts(Vec<Cut>);
 
@@ -30,7 +30,7 @@ struct Cut {
     pieces: Pieces,
 }
 
-/// Where the machine has it how tensors are cut, and into how many pieces.
+/// A division into pieces: its address on the machine, and the number of pieces.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Pieces {
     pub(crate) at: u64,
@@ -38,14 +38,14 @@ pub(crate) struct Pieces {
 }
 
 impl Cuts {
-    /// Begins a step, in which addresses of [`of`](Self::of) stay: ways that have become too many are forgotten here.
+    /// To be called at the beginning of a step: forgets all divisions if they have become too many. Addresses from [`of`](Self::of) are valid until the next call.
     pub(crate) fn begin(&mut self) {
         if self.0.len() > MOST {
             self.0.clear();
         }
     }
 
-    /// Tensors of these lengths cut into pieces of `size`, copied once; buffers are those from `first` on.
+    /// The division of tensors of these `lengths` into pieces of at most `size` elements, copied to the machine if it is new, to one of the buffers from `first` on.
     pub(crate) fn of(
         &mut self,
         machine: &mut impl Machine,
@@ -65,14 +65,14 @@ impl Cuts {
     }
 }
 
-/// Gradients that are stored alike: their tensors' rows, and how they are cut into chunks.
+/// Gradients of one element type: the address of their tensors' rows, and their division into chunks.
 pub(crate) struct Gradients {
     pub(crate) storage: Storage,
     pub(crate) rows: u64,
     pub(crate) chunks: Pieces,
 }
 
-/// Blocks of arguments, in each of which one is what gradients are multiplied with.
+/// Blocks of arguments, `stride` apart, in each of which argument `place` is the factor of the gradient.
 pub(crate) struct Scales {
     pub(crate) storage: Storage,
     pub(crate) arguments: u64,
@@ -81,8 +81,8 @@ pub(crate) struct Scales {
     pub(crate) place: usize,
 }
 
-/// Brings the norm of all gradients down to `most`: what they are multiplied with goes into the arguments, on the machine. `ranges` has the chunks of each of so many tensors;
-/// sums and norms go to these two buffers.
+/// Queues the clipping of all gradients to the norm `most`: the machine computes their norm and writes the gradients' factor into the arguments `scales`. `ranges` is
+/// the address of each tensor's range of chunks, for `tensors` tensors; `partial` and `out` are the buffers of the sums and norms.
 pub(crate) fn clip(
     machine: &mut impl Machine,
     most: f64,

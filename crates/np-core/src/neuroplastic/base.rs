@@ -128,24 +128,24 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Begun<A> {
 }
 
 impl Base {
-    /// AdamW as an optimizer of its own, without its weight decay.
+    /// AdamW's configuration with these settings and no weight decay, if this is AdamW.
     pub(super) fn adamw(&self) -> Option<AdamWConfig> {
         let Self::Adamw(BaseAdamw { beta1, beta2, eps }) = *self else { return None };
         Some(AdamWConfig { beta1, beta2, eps, weight_decay: 0.0, ..AdamWConfig::default() })
     }
 
-    /// SGD as an optimizer of its own, without its weight decay.
+    /// SGD's configuration with these settings and no weight decay, if this is SGD.
     pub(super) fn sgd(&self) -> Option<SgdConfig> {
         let Self::SgdMomentum(BaseSgd { momentum }) = *self else { return None };
         Some(SgdConfig { momentum, ..SgdConfig::default() })
     }
 
-    /// Any other.
+    /// The configuration of any other optimizer.
     pub(super) fn other(&self) -> Option<&BaseConfig> {
         if let Self::Other(config) = self { Some(config) } else { None }
     }
 
-    /// η that it has as an optimizer of its own.
+    /// The learning rate that this optimizer has by itself.
     pub(super) fn learning_rate(&self) -> f64 {
         match self {
             Self::Adamw(_) => AdamWConfig::default().lr,
@@ -166,7 +166,7 @@ impl Base {
         }
     }
 
-    /// Where, among its buffers, μ is.
+    /// The name of the buffer that holds its momentum, if it keeps one.
     pub(super) fn momentum(&self) -> Option<&'static str> {
         match self {
             Self::Adamw(_) | Self::SgdMomentum(_) => Some("momentum"),
@@ -200,12 +200,12 @@ pub(super) enum BaseScalars<T = f64> {
         k: sgd::Scalars<T>,
         weight_decay: T,
     },
-    /// b is there already.
+    /// Another optimizer, whose direction is already in b.
     Given,
 }
 
 impl BaseScalars {
-    /// Of a tensor's step t; none where there is no base.
+    /// The constants at a tensor's step `t`; `None` if the formulation has no base.
     pub(super) fn new(config: &NeuroPlasticConfig, t: u64, weight_decay: f64) -> Option<Self> {
         let Formulation::Hybrid(hybrid) = &config.formulation else { return None };
         let mut at = StepInfo { t, lr: 0.0, weight_decay: 0.0, numbers: &mut [] };
@@ -214,7 +214,7 @@ impl BaseScalars {
         Some(adamw.or_else(sgd).unwrap_or(Self::Given))
     }
 
-    /// The same in another type.
+    /// The same constants in another number type.
     #[inline(always)]
     pub(super) fn cast<N: Number>(&self) -> BaseScalars<N> {
         match self {
@@ -224,7 +224,7 @@ impl BaseScalars {
         }
     }
 
-    /// What the first buffer is multiplied with to give μ, as rounded where parameters are of this type.
+    /// The factor that turns the momentum buffer into μ, rounded as a step with parameters of `dtype` rounds it.
     pub(super) fn momentum_scale(&self, dtype: DType) -> f64 {
         match self {
             Self::Adamw(k) if dtype == DType::F64 => k.correction1(),
@@ -234,7 +234,7 @@ impl BaseScalars {
     }
 }
 
-/// The directions of `config`'s optimizer for `work`, in the scratch after x, and what it would do with them.
+/// Computes the directions of `config`'s optimizer for `work` into the scratch after x; returns how that optimizer would apply them.
 pub(super) fn directions(
     config: &BaseConfig,
     cx: &StepContext,
@@ -256,10 +256,10 @@ pub(super) fn directions(
     applies
 }
 
-/// What comes before the base's buffers.
+/// The number of NeuroPlastic's own buffers, which come before the base's.
 pub(super) const TRACES: usize = 3;
 
-/// A param for the base alone, with its part of the state: its buffers, b, and whatever other scratch it has.
+/// Moves the base's part of a parameter's state (its buffers, b, and its other scratch) into a parameter for the base alone.
 fn lend(param: &mut ParamState, weight_decay: f64) -> ParamState {
     fn split<T>(all: &mut Vec<T>, buffers: usize) -> Vec<T> {
         let mut own: Vec<T> = all.drain(TRACES..buffers).collect();

@@ -1,6 +1,6 @@
 //! Diagnostics: statistics of an epoch, summed over steps and tensors.
 //!
-//! They are a list of totals. A tensor's step has a number for each ([`Seen`]), in whatever numbers are computed with: on a device, totals are added up there.
+//! They are a list of totals. A tensor's step contributes a number to each ([`Seen`]). On a device the totals are added up there.
 
 use std::collections::BTreeMap;
 
@@ -10,9 +10,9 @@ use crate::config::plasticity::Layer;
 use crate::engine::chain::Total;
 use crate::engine::number::Number;
 
-/// Places of the totals.
+/// Indices of the totals.
 const ELEMENTS: usize = 0;
-/// Elements of the steps in which α was looked at.
+/// Elements of the steps in which the statistics of α were computed.
 const WATCHED: usize = 1;
 const GRADIENT2: usize = 2;
 const RAW_UPDATE2: usize = 3;
@@ -27,21 +27,22 @@ const NEAR_MAX: usize = 11;
 /// Σθ², then Σ(wd·θ)².
 pub(super) const PARAMETER2: usize = 12;
 const DECAY2: usize = 13;
-/// What an orthogonal residual adds: how many tensors, how many of them skipped, and the sums of [`SeenOrthogonal`].
+/// Of an orthogonal residual: the number of tensors, how many of them were skipped, and the sums of [`SeenOrthogonal`].
 const ORTHOGONAL: usize = 14;
-/// Elements, those that are modulated, and Σd²: of all tensors, then of the scopes of [`SCOPES`].
+/// Of a hybrid: elements, how many of them are modulated, and Σd², of all tensors and then of each of [`SCOPES`].
 const MODULATED: usize = ORTHOGONAL + 7;
-/// How many tensors were steered; sum, least and most of their signals, then of multipliers; how often a multiplier is at either bound.
+/// Of the controller: the number of tensors; sum, least and greatest of their signals, then of their multipliers; how often a multiplier is at its lower and
+/// at its upper bound.
 const CONTROLLED: usize = MODULATED + 3 * (1 + SCOPES.len());
 const SIGNAL: usize = CONTROLLED + 1;
 const MULTIPLIER: usize = SIGNAL + 3;
 const CLAMPED: usize = MULTIPLIER + 3;
-/// Tensors, signals and multipliers of each of [`Layer::ALL`].
+/// The number of tensors, and the sums of signals and of multipliers, of each of [`Layer::ALL`].
 const GROUPS: usize = CLAMPED + 2;
-/// How many totals there are.
+/// The number of totals.
 pub(super) const TOTALS: usize = GROUPS + 3 * Layer::ALL.len();
 
-/// What a total is.
+/// Whether a total is a sum, a minimum or a maximum.
 pub(super) fn total_of(place: usize) -> Total {
     match place {
         ALPHA_MIN => Total::Least,
@@ -56,20 +57,20 @@ pub(super) fn total_of(place: usize) -> Total {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Seen<N = f64>(pub(super) [N; TOTALS]);
 
-/// The scopes that a tensor is in, a bit each.
+/// Whether a tensor is in [`Scope::All`], then in each of [`SCOPES`].
 fn members(at: Position) -> impl Iterator<Item = bool> {
     std::iter::once(Scope::All).chain(SCOPES.iter().map(|(scope, _)| *scope)).map(move |scope| scope.contains(at))
 }
 
-/// The same as a number.
+/// [`members`] as the bits of a number.
 pub(super) fn scopes(at: Position) -> u32 {
     (0..).zip(members(at)).map(|(k, is_in)| u32::from(is_in) << k).sum()
 }
 
-/// What an orthogonal residual adds.
+/// What a tensor's step adds to the totals of an orthogonal residual.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct SeenOrthogonal<N> {
-    /// 1 where the tensor is left out, else 0.
+    /// 1 if the gradient is too small to have a direction, so that the residual is 0; else 0.
     pub(super) skipped: N,
     pub(super) signal2: N,
     pub(super) residual2: N,
@@ -79,19 +80,19 @@ pub(super) struct SeenOrthogonal<N> {
 }
 
 impl<N: Number> Seen<N> {
-    /// Nothing.
+    /// Changes no total.
     pub(super) fn nothing() -> Self {
         Self(std::array::from_fn(|place| total_of(place).nothing()))
     }
 
-    /// A tensor's gradient and its update, before and after controller and stabiliser.
+    /// Sets the squared norms of a tensor's gradient, of its update before and after controller and stabiliser, and of δ.
     pub(super) fn tensor(&mut self, first: &Sums<N>, raw_update2: N, effective_update2: N, delta2: N) {
         let elements = N::from_f64(first.elements as f64);
         (self.0[ELEMENTS], self.0[GRADIENT2]) = (elements, first.g2);
         (self.0[RAW_UPDATE2], self.0[EFFECTIVE_UPDATE2], self.0[DELTA2]) = (raw_update2, effective_update2, delta2);
     }
 
-    /// Statistics of α, over as many elements, where there are some.
+    /// Sets the statistics of α; without them (least above greatest), no element counts as watched.
     pub(super) fn alpha(&mut self, alpha: &[N; 6], elements: usize) {
         let [_, _, min, max, ..] = *alpha;
         self.0[WATCHED] = N::select_lt(max, min, N::ZERO, N::from_f64(elements as f64));
@@ -113,7 +114,7 @@ impl<N: Number> Seen<N> {
         }
     }
 
-    /// What the controller does to a tensor; whether its multiplier is at the lower bound, and at the upper, as 0 or 1.
+    /// Sets a tensor's signal and multiplier. `clamped` is 1 or 0 for each of the lower and the upper bound: whether the multiplier is at it.
     pub(super) fn controlled(&mut self, group: Layer, signal: N, multiplier: N, clamped: [N; 2]) {
         let [low, high] = clamped;
         let all = [N::ONE, signal, signal, signal, multiplier, multiplier, multiplier, low, high];
@@ -143,12 +144,12 @@ const SCOPES: [(Scope, &str); 4] = [
 ];
 
 impl Diagnostics {
-    /// From all totals; of nothing where there are none.
+    /// From all totals; if their number is another, as before the first step, nothing has been seen.
     pub(super) fn of(totals: Vec<f64>) -> Self {
         totals.try_into().map_or_else(|_| Self::default(), |totals| Self { totals })
     }
 
-    /// Everything by name; empty before the first step.
+    /// The statistics by name; empty before the first step.
     pub(super) fn report(&self) -> BTreeMap<String, f64> {
         let t = &self.totals;
         let mut out = BTreeMap::new();
@@ -202,7 +203,7 @@ impl Diagnostics {
         out
     }
 
-    /// What costs time to gather, and is absent where no step did.
+    /// The statistics that cost time, and that a step computes only if diagnostics are on.
     fn report_watched(&self, put: &mut impl FnMut(&str, f64) -> Option<f64>) {
         let (t, n) = (&self.totals, self.totals[WATCHED]);
         put("alpha_mean", t[ALPHA_SUM] / n);

@@ -1,6 +1,6 @@
-//! The passes on one block: vectorised arithmetic over slices that fit in the cache.
+//! The passes on one block, on the CPU: loops over slices that fit in the cache, written so that the compiler vectorises them.
 //!
-//! Every loop is over a few slices and has no branch. Sums are separate loops. All functions are inlined into the caller that chooses the instructions.
+//! Every loop is over a few slices and has no branch. Sums are separate loops. All functions are inlined into the caller, which selects the instruction set.
 
 use super::base::BaseScalars;
 use super::coefficient::Alpha;
@@ -12,7 +12,7 @@ use crate::engine::elementwise::Elementwise;
 use crate::engine::number::{Float, Number};
 use crate::engine::traced::pass::about;
 
-/// Traces and q; gives Σ|g|, Σa, Σq, Σg².
+/// Updates the traces, and writes q = |m|/(√v + ε) to x; returns Σ|g|, Σa, Σq, Σg².
 #[inline(always)]
 pub(super) fn trace<T: Float>(k: &Decays<T>, eps: T, block: &mut Block<'_, T>) -> [f64; 4] {
     let n = block.g.len();
@@ -35,7 +35,7 @@ pub(super) fn trace<T: Float>(k: &Decays<T>, eps: T, block: &mut Block<'_, T>) -
     )
 }
 
-/// The base optimizer's update into b; gives Σb².
+/// Writes the base optimizer's direction to b; returns Σb².
 #[inline(always)]
 pub(super) fn base_update<T: Float>(base: &BaseScalars<T>, block: &mut Block<'_, T>) -> f64 {
     let n = block.g.len();
@@ -131,7 +131,7 @@ pub(super) fn modulate<T: Float, const WATCH: bool>(how: &Modulation, block: &mu
     }
 }
 
-/// Writes `f(i, α_g, α, g)` over q, with Σx², Σx g, and, if watched, Σδ² and the statistics of α.
+/// Writes x = `f(i, α_g, α, g)` over q; adds Σx² and Σx·g to `sums` and, with `WATCH`, Σδ² and the statistics of α to `watched`.
 #[inline(always)]
 fn shaped<T: Float, const WATCH: bool>(
     alpha: &Alpha<T>,
@@ -159,10 +159,10 @@ fn shaped<T: Float, const WATCH: bool>(
     }
 }
 
-/// Lanes of the statistics of α: seven sums of as many lanes still fit in the registers.
+/// Lanes of the statistics of α: seven sums of 16 lanes still fit in the registers.
 const WATCH_LANES: usize = 16;
 
-/// The running sums of [`watch`], a lane each.
+/// The running sums of [`watch`], one per lane.
 struct Lanes<T> {
     off: [T; WATCH_LANES],
     off2: [T; WATCH_LANES],
@@ -222,11 +222,11 @@ fn watch<T: Float>(alpha: &[T], delta: &[T], near: [T; 2], sums: &mut [f64]) {
     }
 }
 
-/// Elements whose ratios are multiplied before a logarithm is taken, and products that are formed side by side.
+/// How many ratios are multiplied before a logarithm is taken, and how many such products are computed side by side.
 const PRODUCT: usize = 16;
 const PRODUCTS: usize = 8;
 
-/// Σ log(max(α, ε)/max(α_g, ε)), as logarithms of products of sixteen: a logarithm costs as much as everything else together.
+/// Σ log(max(α, ε)/max(α_g, ε)), as logarithms of products of 16 ratios: a logarithm of each would cost as much as everything else together.
 #[inline(always)]
 fn log_ratio<T: Float>(alpha: &Alpha<T>, eps: f64, block: &mut Block<'_, T>) -> f64 {
     const L: usize = PRODUCTS;
@@ -259,7 +259,7 @@ fn log_ratio<T: Float>(alpha: &Alpha<T>, eps: f64, block: &mut Block<'_, T>) -> 
     sum + above.iter().zip(below).map(|(above, below)| (above / below).ln()).sum::<f64>()
 }
 
-/// x ← kg g + kx x + kb b + kθ θ, with Σx² and Σx g.
+/// The [`Combination`] `how`; adds Σx² and Σx·g of the new x to `sums`. Where `b` is not 0, `g` is taken to be 0.
 #[inline(always)]
 pub(super) fn combine<T: Float>(how: &Combination, block: &mut Block<'_, T>, sums: &mut [f64]) {
     let [kg, kx, kb, kt] = [how.g, how.x, how.b, how.theta].map(T::from_f64);
@@ -278,7 +278,7 @@ pub(super) fn combine<T: Float>(how: &Combination, block: &mut Block<'_, T>, sum
     written(x, block.g, sums);
 }
 
-/// Σx² and Σx g of what was written.
+/// Adds Σx² and Σx·g to `sums`.
 #[inline(always)]
 fn written<T: Float>(x: &[T], g: &[T], sums: &mut [f64]) {
     let both = fused_sums(

@@ -1,9 +1,9 @@
-//! The inputs and results of the passes of a step.
+//! The inputs and the sums of the passes of a step.
 
 use super::coefficient::{Alpha, Means};
 use crate::engine::number::Number;
 
-/// Sums over the elements of one tensor; each pass fills in its own.
+/// Sums over the elements of one tensor. Each pass has some of them.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Sums<N = f64> {
     /// Number of elements.
@@ -16,19 +16,19 @@ pub(super) struct Sums<N = f64> {
     pub(super) theta2: N,
     /// Σb² of a hybrid's base update.
     pub(super) b2: N,
-    /// What the modulation wrote: Σx² and Σx g.
+    /// Σx² and Σx·g, of the x that the pass wrote.
     pub(super) out2: N,
     pub(super) out_g: N,
     /// Σδ², δ = (α − α_g) ⊙ g.
     pub(super) delta2: N,
     /// Σ log(max(α, ε)/max(α_g, ε)).
     pub(super) log_ratio: N,
-    /// Σα, Σα², least and most α, and how often it is near its lower bound, and its upper.
+    /// Σα, Σα², the least and the greatest α, and the numbers of elements near its lower and its upper bound.
     pub(super) alpha: [N; 6],
 }
 
 impl<N: Number> Sums<N> {
-    /// Of so many elements, which nothing has been found of yet.
+    /// The sums of `elements` elements before any pass.
     pub(super) fn of(elements: usize) -> Self {
         let (zero, infinite) = (N::ZERO, N::ONE / N::ZERO);
         Self {
@@ -45,7 +45,7 @@ impl<N: Number> Sums<N> {
         }
     }
 
-    /// How many elements there are, or 1 where there are none.
+    /// The number of elements, but at least 1.
     pub(super) fn count(&self) -> N {
         N::from_f64(self.elements.max(1) as f64)
     }
@@ -57,7 +57,7 @@ impl<N: Number> Sums<N> {
     }
 }
 
-/// What a pass looks at beyond what the step itself needs.
+/// What the passes sum besides what the step needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Watch {
     /// Nothing.
@@ -66,7 +66,7 @@ pub(super) enum Watch {
     Diagnostics,
 }
 
-/// What the modulation pass writes for each element, from α, α_g and g.
+/// What the modulation pass writes to x for each element.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Shape<N = f64> {
     /// α g + wd θ
@@ -75,7 +75,7 @@ pub(super) enum Shape<N = f64> {
     Residual,
     /// (α − α_g) g
     Signal,
-    /// (α − 1) (kb b + km μ), μ the buffer of the base's momentum.
+    /// (α − 1) (kb b + km B), B the buffer of the base's momentum.
     Base { kb: N, km: f64 },
 }
 
@@ -84,19 +84,19 @@ pub(super) enum Shape<N = f64> {
 pub(super) struct Modulation<N = f64> {
     pub(super) alpha: Alpha<N>,
     pub(super) shape: Shape<N>,
-    /// Up to, and from, which value α counts as near a bound.
+    /// α counts as near its lower bound up to the first value, and as near its upper bound from the second on.
     pub(super) near: [f64; 2],
-    /// Sum the logarithms that the controller needs, with this ε.
+    /// ε in the logarithms that the controller needs; `None` if they are not summed.
     pub(super) log_ratio: Option<f64>,
 }
 
-/// x ← kg g + kx x + kb b + kθ θ, where x is what the pass before wrote.
+/// x ← `g`·g + `x`·x + `b`·b + `theta`·θ, where x on the right is what the pass before wrote.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Combination<N = f64> {
     pub(super) g: N,
     pub(super) x: N,
     pub(super) b: f64,
     pub(super) theta: f64,
-    /// Elements that are not finite become 0.
+    /// Whether elements that are not finite become 0.
     pub(super) finite: bool,
 }

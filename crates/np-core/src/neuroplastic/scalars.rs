@@ -1,5 +1,5 @@
-//! The scalar arithmetic of a tensor's step, between the passes over its elements. Generic over the number type: computed on the host, recorded for
-//! a device.
+//! The scalar arithmetic of a tensor's step, between the passes over its elements. It is generic over the number type: on the host it computes, for a
+//! device it is recorded and becomes a kernel.
 
 use super::base::{Base, BaseScalars};
 use super::coefficient::Alpha;
@@ -14,18 +14,18 @@ use crate::config::plasticity::{Layer, Plasticity};
 use crate::engine::apply::Apply;
 use crate::engine::number::Number;
 
-/// What a step's formulation depends on beyond its tensors, worked out once.
+/// What is the same for all tensors of a step: the configuration, and what its schedules give at this step.
 pub(super) struct Plan<'a> {
     pub(super) config: &'a NeuroPlasticConfig,
-    /// ρ_e
+    /// ρ_e at this epoch, from the coefficient's rule and warm-up.
     pub(super) gate: f64,
-    /// κ of the orthogonal residual.
+    /// κ of the orthogonal residual; 1 in other formulations.
     pub(super) kappa: f64,
-    /// Whether a hybrid's phase holds.
+    /// Whether this epoch is in the hybrid's phase; `true` in other formulations.
     pub(super) phase: bool,
 }
 
-/// A tensor's place in the model, and what the groups say of it.
+/// A tensor's place in the model, and its settings with those of its groups applied.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Place {
     pub(super) at: Position,
@@ -33,17 +33,19 @@ pub(super) struct Place {
     pub(super) lr: f64,
     pub(super) weight_decay: f64,
     pub(super) plasticity: Plasticity,
-    /// What a base of the zoo would do with its direction, and its share of η in that.
+    /// θ ← keep·θ − factor·b of a base that is another optimizer of this crate; without one, keep is 1 and factor is η.
     pub(super) base: Apply,
+    /// `base.factor` / η; 1 if η is 0.
     pub(super) ratio: f64,
-    /// Constants of the base that the kernels compute, and what its first buffer is multiplied with to give μ.
+    /// The base's constants; `None` without a base.
     pub(super) scalars: Option<BaseScalars>,
+    /// The factor that turns the base's momentum buffer into μ.
     pub(super) momentum_scale: f64,
-    /// Which of the controller's sums steers it, and over how many tensors that is.
+    /// The index of the controller's sum that steers this tensor, and the number of tensors in that sum; `None` if the controller leaves the tensor alone.
     pub(super) steered: Option<(usize, usize)>,
 }
 
-/// What the passes have found of a tensor, as far as they have come.
+/// The sums of each pass over a tensor; those of passes still to come are not meaningful.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Found<N = f64> {
     pub(super) traces: Sums<N>,
@@ -54,17 +56,17 @@ pub(super) struct Found<N = f64> {
     pub(super) combined: Sums<N>,
 }
 
-/// Which combination of an element's numbers it is.
+/// One of the two combinations that a step can have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Stage {
-    /// The one that takes the gradient's direction out of an orthogonal residual.
+    /// Removes the gradient's direction from an orthogonal residual.
     Projection,
-    /// The one that gives u.
+    /// Gives u.
     Last,
 }
 
 impl Place {
-    /// The number of the sum that steers it; one more than there are where none does.
+    /// The index of the controller's sum that steers this tensor, or the number of sums if none does.
     pub(super) fn sum(&self) -> u32 {
         u32::try_from(self.steered.map_or(Layer::ALL.len(), |(sum, _)| sum)).unwrap_or(u32::MAX)
     }
@@ -72,14 +74,14 @@ impl Place {
 
 const TINY: f64 = 1e-12;
 
-/// An orthogonal residual's scales: what brings o to the norm that it is to have, and d / o.
+/// An orthogonal residual's scales: the factor that gives o the norm that `norm` asks for, and d / o.
 struct Residual<N> {
     matched: N,
     d: N,
 }
 
 impl Plan<'_> {
-    /// The combinations that a step has after its modulation.
+    /// The combinations that follow the modulation.
     pub(super) fn stages(&self) -> &'static [Stage] {
         match self.config.formulation {
             Formulation::Direct(_) => &[],
@@ -88,12 +90,12 @@ impl Plan<'_> {
         }
     }
 
-    /// Whether the controller's logarithms are summed.
+    /// Whether the modulation pass sums log(α/α_g) for the controller.
     pub(super) fn watches_ratio(&self) -> bool {
         self.config.controller.is_some() && self.config.coefficient.rule == RuleKind::Full
     }
 
-    /// What of a tensor's place decides by which operations its numbers are added up: a bit for each thing.
+    /// A bit for each scope that contains the tensor, and one more if it is modulated. Tensors with the same bits have the same arithmetic of diagnostics.
     pub(super) fn scopes(&self, at: Position) -> u32 {
         let active = matches!(&self.config.formulation, Formulation::Hybrid(x) if self.gamma(x, at) > 0.0);
         u32::from(active) << 5 | super::diagnostics::scopes(at)
@@ -116,7 +118,7 @@ impl Plan<'_> {
         }
     }
 
-    /// What a hybrid multiplies b with.
+    /// A hybrid's factor of b; 0 in other formulations.
     pub(super) fn gain<N: Number>(&self, place: &Place, s: &Sums<N>) -> N {
         let Formulation::Hybrid(x) = &self.config.formulation else { return N::ZERO };
         let (real, gamma) = (N::from_f64, self.gamma(x, place.at));
@@ -130,7 +132,7 @@ impl Plan<'_> {
         }
     }
 
-    /// The modulation of a tensor whose α and gain are these.
+    /// A tensor's modulation, from its α and its gain `kb`.
     pub(super) fn modulation<N: Number>(&self, place: &Place, alpha: Alpha<N>, kb: N) -> Modulation<N> {
         let NeuroPlasticConfig { coefficient, signals, .. } = self.config;
         let shape = match &self.config.formulation {
@@ -146,7 +148,7 @@ impl Plan<'_> {
         Modulation { alpha, shape, near: coefficient.near(), log_ratio: self.watches_ratio().then_some(signals.eps) }
     }
 
-    /// What g and x are multiplied with in a combination.
+    /// The factors of g and x in a combination.
     pub(super) fn factors<N: Number>(&self, stage: Stage, found: &Found<N>) -> [N; 2] {
         match (&self.config.formulation, stage) {
             (Formulation::Direct(_), _) => [N::ZERO, N::ONE],
@@ -162,7 +164,7 @@ impl Plan<'_> {
         }
     }
 
-    /// The combination of a tensor with these [`Plan::factors`].
+    /// A tensor's combination, from its [`Plan::factors`].
     pub(super) fn combination<N: Number>(&self, place: &Place, stage: Stage, [g, x]: [N; 2]) -> Combination<N> {
         let (b, theta) = match (&self.config.formulation, stage) {
             (_, Stage::Projection) => (0.0, 0.0),
@@ -179,7 +181,7 @@ impl Plan<'_> {
         N::select_lt(eps, s.g2, x, N::select_lt(-N::ONE, s.g2, N::ZERO, x))
     }
 
-    /// What brings the modulation of a bounded residual or a hybrid into its bounds.
+    /// The factor, at most 1, that brings the residual's norm down to `max_ratio` times the norm of g (bounded residual) or of b (hybrid).
     fn hold<N: Number>(&self, found: &Found<N>) -> N {
         let (ratio, norm2) = match &self.config.formulation {
             Formulation::BoundedResidual(x) => (x.max_ratio, found.traces.g2),
@@ -208,7 +210,7 @@ impl Plan<'_> {
         }
     }
 
-    /// Controller and stabiliser: what θ and u are multiplied with, keep and factor, and what the diagnostics see. `sums` are the controller's of all tensors.
+    /// Controller and stabiliser: keep and factor of the update, and what the tensor adds to the diagnostics. `sums` are the controller's, over all tensors.
     pub(super) fn end<N: Number>(&self, place: &Place, found: &Found<N>, sums: &[N]) -> ([N; 2], Seen<N>) {
         let (config, real) = (self.config, N::from_f64);
         let elements = found.traces.elements;
@@ -271,7 +273,7 @@ impl Plan<'_> {
         ([keep, factor], seen)
     }
 
-    /// Σθ² and Σ(wd·θ)² of a tensor, from keep and Σθ² before the step.
+    /// (keep·θ)² and (wd·θ)², each summed over the tensor, from keep and Σθ² before the step.
     pub(super) fn parameter<N: Number>(&self, place: &Place, keep: N, theta2: N) -> [N; 2] {
         // A base's decay is its own, but for AdamW's: it has no term here.
         let inside = matches!(&self.config.formulation, Formulation::Hybrid(x) if x.base.adamw().is_none());

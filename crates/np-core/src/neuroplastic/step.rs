@@ -1,4 +1,5 @@
-//! A step: passes over all tensors, with the arithmetic of `scalars` between them. Its numbers are in the tensors' rows.
+//! A step: passes over the elements of all tensors, and between them the scalar arithmetic of `scalars`. Its intermediate numbers are in the tensors' rows
+//! (see `engine::chain`).
 
 use np_cuda::table::BUFFERS;
 
@@ -21,7 +22,7 @@ use crate::engine::rule::StepContext;
 use crate::engine::traced::Outcome;
 use crate::error::Result;
 
-/// A tensor's state as the passes see it: traces a, m, v; the base optimizer's two buffers; scratch x; scratch b of a hybrid.
+/// Indices into a tensor's state, as the passes see it: the traces a, m, v; the base optimizer's two buffers; scratch x; scratch b of a hybrid.
 pub(super) const A: usize = 0;
 pub(super) const M: usize = 1;
 pub(super) const V: usize = 2;
@@ -30,25 +31,25 @@ pub(super) const SECOND: usize = 4;
 pub(super) const X: usize = 5;
 pub(super) const B: usize = 6;
 
-/// Columns of a tensor's row: sums of the passes.
+/// Columns of a tensor's row. First those with the sums of each pass.
 const TRACES_AT: usize = 0;
 const MODULATED_AT: usize = TRACES_AT + 6;
 const PROJECTED_AT: usize = MODULATED_AT + 10;
 const COMBINED_AT: usize = PROJECTED_AT + 2;
 const THETA2_AT: usize = COMBINED_AT + 2;
-/// α, and what a hybrid multiplies b with.
+/// The numbers of α, then a hybrid's factor of b.
 pub(super) const ALPHA_AT: usize = THETA2_AT + 1;
-/// What g and x are multiplied with in either combination.
+/// The factors of g and x, of each of the two combinations.
 const FACTORS_AT: usize = ALPHA_AT + ALPHA + 1;
-/// What θ and u are multiplied with.
+/// The factors of θ and u in the update: keep and factor.
 const APPLY_AT: usize = FACTORS_AT + 4;
-/// The tensor's part in each sum of the controller; in the row that is no tensor's, those sums.
+/// What the tensor adds to each sum of the controller; in the shared row, those sums.
 const SIGNALS_AT: usize = APPLY_AT + 2;
-/// What the diagnostics see.
+/// What the tensor adds to the totals of the diagnostics.
 const SEEN_AT: usize = SIGNALS_AT + Layer::ALL.len();
 const COLUMNS: usize = SEEN_AT + TOTALS;
 
-/// Where the factors of a combination are.
+/// The first column of a combination's factors.
 pub(super) fn factors_at(stage: Stage) -> usize {
     match stage {
         Stage::Projection => FACTORS_AT,
@@ -56,7 +57,7 @@ pub(super) fn factors_at(stage: Stage) -> usize {
     }
 }
 
-/// A step, or its directions alone.
+/// Makes a step, or computes its directions only; for those returns how to apply them.
 pub(super) fn take(
     config: &NeuroPlasticConfig,
     cx: &StepContext,
@@ -77,7 +78,7 @@ pub(super) struct Step<'a> {
 }
 
 impl<'a> Step<'a> {
-    /// A base of the zoo gives its directions here.
+    /// For a hybrid whose base is another optimizer of this crate, this also runs that optimizer: its directions are then in scratch b.
     pub(super) fn new(
         config: &'a NeuroPlasticConfig,
         cx: &StepContext,
@@ -133,7 +134,7 @@ impl<'a> Step<'a> {
         matches!(&self.plan.config.formulation, Formulation::Hybrid(h) if h.target == Target::TrustRatio)
     }
 
-    /// What the passes have left in a tensor's row.
+    /// Reads the passes' sums from a tensor's row.
     fn found<N: Number>(&self, tensor: usize, own: &[N]) -> Found<N> {
         let none = Sums::of(self.places[tensor].elements);
         let (mut traces, mut modulated, mut projected, mut combined) = (none, none, none, none);
@@ -201,7 +202,7 @@ impl chain::Step for Step<'_> {
     }
 }
 
-/// α and the gain of a hybrid, from the traces' sums.
+/// Computes α and the gain of a hybrid from the traces' sums.
 struct Coefficients<'a>(&'a Step<'a>);
 
 impl Arithmetic for Coefficients<'_> {
@@ -216,7 +217,7 @@ impl Arithmetic for Coefficients<'_> {
     }
 }
 
-/// Factors of a combination.
+/// Computes the factors of a combination.
 struct Factors<'a>(&'a Step<'a>, Stage);
 
 impl Arithmetic for Factors<'_> {
@@ -229,7 +230,7 @@ impl Arithmetic for Factors<'_> {
     }
 }
 
-/// A tensor's part in the controller's sums: its signal in one of them, and 0, which changes no sum, in the others.
+/// What a tensor adds to each of the controller's sums: its signal to the sum that steers it, 0 to the others.
 struct Signals<'a>(&'a Step<'a>);
 
 impl Arithmetic for Signals<'_> {
@@ -244,7 +245,7 @@ impl Arithmetic for Signals<'_> {
     }
 }
 
-/// Controller and stabiliser, and what the diagnostics see.
+/// Controller and stabiliser: computes keep and factor, and what the tensor adds to the diagnostics.
 struct Ends<'a>(&'a Step<'a>);
 
 impl Arithmetic for Ends<'_> {
@@ -264,7 +265,7 @@ impl Arithmetic for Ends<'_> {
     }
 }
 
-/// What the diagnostics see of θ.
+/// What a tensor adds to the diagnostics of θ.
 struct Parameters<'a>(&'a Step<'a>);
 
 impl Arithmetic for Parameters<'_> {

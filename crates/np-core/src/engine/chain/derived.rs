@@ -1,4 +1,4 @@
-//! Formulas that launches derive from others: a pass with the sums of its norms, and a step in place of a direction.
+//! Formulas that launches derive from others: a pass with the sums of its norms, and a pass that updates θ instead of writing a direction.
 
 use np_cuda::table::BUFFERS;
 
@@ -9,8 +9,8 @@ use crate::engine::places::Place;
 use crate::engine::traced::cuda::Storage;
 use crate::engine::traced::pass::{Pass, Target, Term};
 
-/// The formula's pass, with the sums of its norms. In double precision there are two more of each, of numbers multiplied with powers of two; squares of single
-/// precision are summed in double precision where they have to be.
+/// The formula's pass, with the sums of its norms before its own. If any tensor of the step is in double precision (`wide`), each norm has two more sums, of numbers
+/// multiplied by powers of two.
 pub(super) fn with_norms<N: Number>(
     formula: &impl Formula,
     (tensor, place, wide): (usize, &Place, bool),
@@ -37,7 +37,7 @@ pub(super) fn with_norms<N: Number>(
     pass
 }
 
-/// θ ← keep·θ − factor·u, u as a formula gives it, in place of writing u.
+/// `formula`, but with θ ← keep·θ − factor·u instead of writing u.
 pub(super) struct Finish<'a, F> {
     pub(super) formula: &'a F,
     pub(super) u: usize,
@@ -60,6 +60,6 @@ impl<F: Formula> Formula for Finish<'_, F> {
         pass
     }
 
-    /// Never asked for: the CPU applies directions by a loop of its own.
+    /// Never called: the CPU applies directions in a separate loop.
     fn block<T: Float>(&self, _: usize, _: Block<'_, T>, _: &[f64], _: &mut [f64]) {}
 }

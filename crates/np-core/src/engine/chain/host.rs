@@ -1,4 +1,4 @@
-//! Steps on the host: arithmetic there, passes in the CPU's memory, in fixed chunks on all threads, or by tensor operations.
+//! Steps that the host computes: the arithmetic itself; the passes on the CPU, in chunks of a fixed size on all threads, or else by tensor operations.
 
 use candle_core::{DType, Storage};
 use np_cuda::table::BUFFERS;
@@ -17,25 +17,25 @@ use crate::engine::traced::Outcome;
 use crate::engine::traced::pass::{Pass, Term};
 use crate::error::Result;
 
-/// Most numbers that a pass gives.
+/// The greatest number of outputs of a pass.
 const MOST: usize = 12;
 
-/// Columns of a norm: Σx², and those of scaled numbers, which are there where the first is out of range.
+/// Columns of a norm: Σx², and the same of scaled numbers, which are computed only if the first is out of range.
 const NORM: usize = 3;
 
-/// A step as far as it has come.
+/// A step in progress.
 pub(crate) struct Host<'a, 'w> {
     pub(super) work: &'a mut [ParamStep<'w>],
     pub(super) places: Vec<[Option<usize>; BUFFERS]>,
     columns: usize,
-    /// All rows one after the other, that which belongs to no tensor last.
+    /// All rows one after the other, the shared row last.
     rows: Vec<f64>,
     kept: &'a mut [f64],
     outcome: Outcome,
     applies: Vec<Apply>,
 }
 
-/// What a pass gives: squares of norms, then its own numbers, of which one may be a least, and the next a most.
+/// The outputs of a pass: `norms` squares of norms, then its own sums. Output `least`, if any, is a minimum, and the one after it a maximum.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Outputs {
     norms: usize,
@@ -64,7 +64,7 @@ impl<'a, 'w> Host<'a, 'w> {
         Self { work, places, columns: S::COLUMNS, rows, kept, outcome, applies: vec![] }
     }
 
-    /// The step; gives what is done, or to be done, with the directions.
+    /// Computes the step; returns how the directions were applied or are to be.
     pub(super) fn take(mut self, step: &impl Step) -> Result<Vec<Apply>> {
         step.run(&mut self)?;
         Ok(self.applies)
@@ -80,7 +80,7 @@ impl<'a, 'w> Host<'a, 'w> {
         Outputs { norms, count: norms + pass.outputs(), least: pass.least().map(|k| norms + k) }
     }
 
-    /// Puts what a pass has given into a tensor's row.
+    /// Writes a pass's outputs to a tensor's row.
     fn put(&mut self, tensor: usize, column: usize, outputs: Outputs, sums: &[f64; MOST]) {
         let row = &mut self.rows[tensor * self.columns..(tensor + 1) * self.columns];
         let (norms, sums) = sums[..outputs.count].split_at(outputs.norms);
@@ -89,7 +89,7 @@ impl<'a, 'w> Host<'a, 'w> {
         row[sums_at..sums_at + sums.len()].copy_from_slice(sums);
     }
 
-    /// Finds norms whose squares are out of double precision's range once more, of scaled numbers.
+    /// Computes norms whose squares leave the range of double precision again, from scaled numbers.
     fn scale_norms(&mut self, formula: &impl Formula, tensor: usize, column: usize) -> Result<()> {
         for (k, of) in formula.norms().iter().enumerate() {
             let at = column + NORM * k;
@@ -110,7 +110,8 @@ impl<'a, 'w> Host<'a, 'w> {
         Ok(())
     }
 
-    /// Runs the formula on every block of these tensors, which are of one type and in order; gives the sums of each, added up in order.
+    /// Runs the formula on every block of the tensors `members`, which are in order and of one element type; returns the sums of each tensor, over its chunks in
+    /// order.
     fn on_cpu<E: Element>(
         &mut self,
         formula: &impl Formula,
@@ -169,7 +170,7 @@ impl<'a, 'w> Host<'a, 'w> {
 /// A tensor's state.
 type Slices<'a, E> = [&'a mut [<E as Element>::Compute]; BUFFERS];
 
-/// What one task works on: the same stretch of everything that a tensor has.
+/// What one task works on: the same range of a tensor, its gradient and its states.
 struct Chunk<'a, E: Element> {
     tensor: usize,
     map: GradientMap,
@@ -283,7 +284,7 @@ impl Chain for Host<'_, '_> {
     }
 }
 
-/// Σ(scale · x)².
+/// The formula Σ(scale·x)².
 struct Scaled {
     of: Of,
     scale: f64,

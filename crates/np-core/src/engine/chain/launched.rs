@@ -1,7 +1,8 @@
-//! Steps as kernel launches on a [`Machine`]. Norms, sums, rows and everything kept from step to step stay there, so that nothing waits for it.
+//! Steps as kernel launches on a [`Machine`]. Norms, sums, rows and all that is kept between steps stay on the device, so that the host waits for nothing.
 //!
 //! Passes, and the arithmetic between them (one thread for each tensor), are recorded once. In a step the host writes a table of addresses and arguments,
-//! copies it if it has changed, and queues launches. Unless a sum leaves the range of its type, all sums except those of logarithms have the CPU's bits.
+//! copies it if it has changed, and queues launches. All sums except those of logarithms have the same bits as on the CPU, unless a sum leaves the range of
+//! its type.
 
 use np_cuda::machine::Machine;
 use np_cuda::table::{BUFFERS, CHUNK, Row, Table};
@@ -20,16 +21,16 @@ use crate::engine::traced::listed::{Listed, list};
 use crate::engine::traced::symbol::record_all;
 use crate::error::Result;
 
-/// The machine's buffers, by their numbers; from the last on, ways of cutting tensors.
+/// Numbers of the machine's buffers. Those from [`CUTS`] on hold the divisions of tensors into chunks.
 pub(super) const TABLE: usize = 0;
 pub(super) const PARTIAL: usize = 1;
 const NUMBERS: usize = 2;
-/// That of what is kept from step to step.
+/// The numbers that are kept between steps.
 pub(super) const KEPT: usize = 3;
 pub(super) const NORMS: usize = 4;
 pub(super) const CUTS: usize = 5;
 
-/// A form that has been recorded.
+/// A pass or arithmetic that has been recorded, in one form.
 #[derive(Debug)]
 pub(super) struct Known {
     form: Form,
@@ -39,19 +40,19 @@ pub(super) struct Known {
     least: Option<usize>,
 }
 
-/// By which operations a tensor's numbers are computed.
+/// What determines the operations that are recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Form {
     name: (&'static str, u32),
-    /// None for arithmetic.
+    /// `None` for arithmetic.
     storage: Option<Storage>,
-    /// Whether norms are looked after in double precision.
+    /// Whether norms have the two further columns of double precision.
     wide: bool,
-    /// How many numbers are kept.
+    /// How many numbers are kept between steps.
     kept: usize,
 }
 
-/// What is kept on the host from step to step.
+/// What the host keeps between steps.
 #[derive(Debug, Default)]
 pub(crate) struct Held {
     pub(super) table: Table,
@@ -60,11 +61,11 @@ pub(crate) struct Held {
     pub(super) cuts: Cuts,
     arguments: Vec<f64>,
     pub(super) texts: [String; 2],
-    /// Whether the machine has what is kept.
+    /// Whether the machine has the numbers that are kept between steps.
     keeps: bool,
 }
 
-/// A step, as far as it has been written down.
+/// A step that is being planned.
 pub(crate) struct Launched<'a, M> {
     pub(super) held: &'a mut Held,
     pub(super) machine: &'a mut M,
@@ -73,19 +74,19 @@ pub(crate) struct Launched<'a, M> {
     outcome: Outcome,
     /// Whether any tensor is computed with in double precision.
     wide: bool,
-    /// Where the tensors' numbers are; how many are kept, and where.
+    /// Address of the tensors' rows; then the number of kept numbers and their address.
     pub(super) numbers: u64,
     pub(super) kept: (usize, u64),
-    /// Rows that are in the table: of which tensors, and where.
+    /// Groups of tensors whose rows are in the table, with their offsets.
     rows: Vec<(Vec<usize>, usize)>,
     pub(super) launches: Vec<Launch>,
-    /// Most numbers that chunks of a pass give.
+    /// The greatest number of outputs of all chunks of a pass.
     pub(super) partial: usize,
-    /// In which columns it is what is to be done with directions.
+    /// The first of the two columns with keep and factor.
     applies: usize,
 }
 
-/// Where a parameter is whose buffers and scratch have the addresses in `state`; it and its gradient are where `row` says.
+/// The place of a parameter whose own and whose gradient's addresses are in `row`, and whose buffers and scratch have the addresses `state`.
 pub(crate) fn place(step: &impl Step, w: &ParamStep<'_>, row: Row, state: &[u64]) -> Place {
     let of = |place: Option<usize>| place.and_then(|k| state.get(k)).copied().unwrap_or(0);
     let row = Row { state: step.places(w.param).map(of), length: w.grad.elem_count() as u64, ..row };
@@ -93,7 +94,8 @@ pub(crate) fn place(step: &impl Step, w: &ParamStep<'_>, row: Row, state: &[u64]
 }
 
 impl Held {
-    /// A step of these tensors, with what the host keeps for it. Directions alone wait, for what is to be done with them.
+    /// Plans and queues a step; `kept` are the kept numbers, for a machine that does not have them. If only directions are wanted, waits for the numbers that say
+    /// how to apply them, and returns these.
     pub(crate) fn step<S: Step>(
         &mut self,
         machine: &mut impl Machine,
@@ -144,24 +146,24 @@ impl Held {
         }
     }
 
-    /// Whether the machine has what is kept.
+    /// Whether the machine has the numbers that are kept between steps.
     #[cfg(feature = "cuda")]
     pub(super) fn keeps(&self) -> bool {
         self.keeps
     }
 
-    /// What the machine keeps counts no more.
+    /// From here on, the machine's kept numbers are out of date.
     pub(crate) fn forget(&mut self) {
         self.keeps = false;
     }
 
-    /// What the machine keeps: so many numbers. It waits for them.
+    /// The machine's `count` kept numbers. Waits for them.
     #[cfg(test)]
     pub(crate) fn kept(machine: &mut impl Machine, count: usize) -> Result<Vec<f64>> {
         Ok(machine.numbers(KEPT, count)?)
     }
 
-    /// Which of the known forms it is: recorded where it is new.
+    /// The index of `form` among the known ones; a new one is recorded.
     fn known(&mut self, form: Form, record: impl FnOnce() -> Known) -> usize {
         self.known.iter().position(|known| known.form == form).unwrap_or_else(|| {
             self.known.push(record());
@@ -169,7 +171,7 @@ impl Held {
         })
     }
 
-    /// Appends what `f` lists: as many arguments as the form has that it is written for.
+    /// Appends the arguments that `f` lists to the table. An error if their number is not that of the recorded form.
     fn list(&mut self, known: usize, f: impl FnOnce(Listed)) -> Result<()> {
         self.arguments.clear();
         list(&mut self.arguments, f);
@@ -188,7 +190,7 @@ impl Held {
     }
 }
 
-/// Members of groups of one form each, in the order in which they come up.
+/// Groups members by their key; groups and members are in the order of first appearance.
 pub(super) fn grouped<K: PartialEq>(each: impl Iterator<Item = (K, usize)>) -> Vec<(K, Vec<usize>)> {
     let mut groups: Vec<(K, Vec<usize>)> = vec![];
     for (key, member) in each {
@@ -257,12 +259,12 @@ impl<M: Machine> Launched<'_, M> {
         Ok(())
     }
 
-    /// Lengths of these tensors.
+    /// The numbers of elements of `members`.
     pub(super) fn lengths(&self, members: &[usize]) -> Vec<u64> {
         members.iter().map(|i| self.places[*i].row.length).collect()
     }
 
-    /// Where in the table the rows of `members` are.
+    /// The table offset of the rows of `members`, which are appended if they are not there yet.
     pub(super) fn rows_of(&mut self, members: Vec<usize>) -> usize {
         if let Some((_, at)) = self.rows.iter().find(|(other, _)| *other == members) {
             return *at;
@@ -276,7 +278,7 @@ impl<M: Machine> Launched<'_, M> {
         at
     }
 
-    /// Writes down, of each of these groups, which chunks their tensors have, counted through all of them; gives where.
+    /// Appends to the table, for every tensor, the first and the number of its chunks, which are numbered through all groups; returns the offset.
     pub(super) fn ranges(&mut self, groups: &[Vec<usize>]) -> usize {
         let (mut ranges, mut first) = (vec![[0; 2]; self.places.len()], 0);
         for i in groups.iter().flatten() {

@@ -1,4 +1,4 @@
-//! What a rule keeps from step to step: numbers and, for launches, the device's memory, tables and kernels.
+//! What an optimizer keeps between steps: numbers and, for launches, the device's memory, tables and kernels.
 
 use super::Step;
 use crate::engine::apply::Apply;
@@ -8,22 +8,22 @@ use crate::engine::rule::StepContext;
 use crate::engine::traced::Outcome;
 use crate::error::Result;
 
-/// What steps keep from one to the next.
+/// What an optimizer keeps between steps.
 #[derive(Debug, Default)]
 pub struct Memory {
-    /// Numbers; a device may have newer ones.
+    /// The kept numbers; the device may have newer ones.
     kept: Vec<f64>,
     #[cfg(feature = "cuda")]
     device: device::Device,
 }
 
-/// Whether the steps of all of `work` are launches.
+/// Whether every parameter of `work` is updated by kernel launches; `false` if there is none.
 pub(crate) fn launches(backend: Backend, work: &[ParamStep<'_>]) -> bool {
     !work.is_empty() && work.iter().all(|w| w.param.launches(backend))
 }
 
 impl Memory {
-    /// The numbers that are kept; none before there are any. Where steps are launches this waits for them.
+    /// The kept numbers; empty before the first step. Waits for launches that still run.
     ///
     /// # Errors
     /// Those of copying from a device.
@@ -36,21 +36,21 @@ impl Memory {
         Ok(self.kept.clone())
     }
 
-    /// Keeps these numbers from here on.
+    /// Replaces the kept numbers.
     pub(crate) fn keep(&mut self, kept: Vec<f64>) {
         self.kept = kept;
         #[cfg(feature = "cuda")]
         self.device.held.forget();
     }
 
-    /// Keeps these numbers, if there are none yet.
+    /// Sets the kept numbers if there are none yet.
     pub(crate) fn keep_first(&mut self, kept: impl FnOnce() -> Vec<f64>) {
         if self.kept.is_empty() {
             self.keep(kept());
         }
     }
 
-    /// The numbers, which are the host's from here on.
+    /// The kept numbers, copied from the device if it has newer ones; from here on the host's are the newest.
     pub(super) fn on_host(&mut self) -> Result<&mut [f64]> {
         #[cfg(feature = "cuda")]
         if let Some(kept) = self.device.kept(self.kept.len())? {
@@ -59,7 +59,8 @@ impl Memory {
         Ok(&mut self.kept)
     }
 
-    /// A step of all of `work`, where it is made of launches; else `None`, and nothing has been done. Only directions wait, for what is to be done with them.
+    /// Queues a step of all of `work` if it is made of launches; otherwise does nothing and returns `None`. If only directions are wanted, it waits for the
+    /// numbers that say how to apply them.
     #[cfg_attr(not(feature = "cuda"), allow(clippy::unused_self, clippy::unnecessary_wraps))]
     pub(super) fn launch(
         &mut self,
@@ -103,7 +104,7 @@ mod device {
     }
 
     impl Device {
-        /// So many numbers that the device has, if it has newer ones than the host.
+        /// The device's `count` kept numbers, if they are newer than the host's.
         pub(super) fn kept(&self, count: usize) -> Result<Option<Vec<f64>>> {
             match &self.stream {
                 Some(stream) if self.held.keeps() && count > 0 => Ok(Some(self.memory.numbers(stream, KEPT, count)?)),

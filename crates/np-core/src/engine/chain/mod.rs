@@ -29,87 +29,89 @@ use crate::error::Result;
 use host::Host;
 use memory::{Memory, launches};
 
-/// A step of these tensors: what is known of it before the first pass.
+/// An optimizer's step over a set of tensors, described as passes and arithmetic; holds what is known before the first pass.
 pub(crate) trait Step: Sync {
-    /// Columns of a row.
+    /// The number of columns of a row.
     const COLUMNS: usize;
 
-    /// Which of a parameter's buffers and scratch the state of the formulas is: those in their order, where not said.
+    /// For each state of the formulas, the index of that buffer or scratch among the parameter's; `None` where the parameter has none. By default, in order.
     fn places(&self, _param: &ParamState) -> [Option<usize>; BUFFERS] {
         std::array::from_fn(Some)
     }
 
-    /// Passes and arithmetic, one after the other.
+    /// Calls the passes and the arithmetic of `chain`, one after the other.
     ///
     /// # Errors
     /// Those of the chain.
     fn run(&self, chain: &mut impl Chain) -> Result<()>;
 }
 
-/// What computes a step.
+/// Computes or records the parts of a step.
 pub(crate) trait Chain {
-    /// How many columns a norm takes, for [`norms`].
+    /// The number of columns of a norm, for [`norms`].
     fn norm_columns(&self) -> usize;
 
-    /// A pass; its norms and sums go to the columns from `column` on.
+    /// Runs a pass; writes its norms, then its sums, to the columns from `column` on.
     fn pass(&mut self, formula: &impl Formula, column: usize) -> Result<()>;
 
-    /// Arithmetic of every tensor, of those that are empty too: to columns of its row.
+    /// Runs arithmetic for every tensor, including empty ones; writes to columns of its row.
     fn arithmetic(&mut self, arithmetic: &impl Arithmetic) -> Result<()>;
 
-    /// Arithmetic of the row that belongs to no tensor: to what is kept from step to step.
+    /// Runs arithmetic once, on the shared row; writes to the numbers that are kept between steps.
     fn keep(&mut self, arithmetic: &impl Arithmetic) -> Result<()>;
 
-    /// Totals of columns over all tensors, in their order.
+    /// Adds columns up over all tensors, in the tensors' order.
     fn totals(&mut self, entries: impl IntoIterator<Item = (usize, Total)>, to: To);
 
-    /// θ ← keep·θ − factor·u, where that is wanted, with u as the formula leaves it in state `u`, and keep and factor in the two columns from `at` on. Says whether Σθ², of θ
-    /// as it was, is in the column for it.
+    /// Runs the last pass, which leaves u in state `u`; then, unless only directions are wanted, θ ← keep·θ − factor·u. keep and factor are in columns `at` and
+    /// `at` + 1. Returns whether column `squares` now has Σθ², of θ before the update.
     fn finish(&mut self, formula: &impl Formula, u: usize, at: usize, squares: Option<usize>) -> Result<bool>;
 }
 
-/// What a norm is of.
+/// What a norm is taken of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Of {
     Theta,
     Gradient,
-    /// This state, as the pass leaves it.
+    /// The state of this index, after the pass.
     State(usize),
 }
 
-/// A pass's formula, written twice: of an element, to be recorded, and of a block, for the CPU.
+/// A pass's formula, written twice: for one element, which is recorded for other devices, and for a block of elements, which the CPU runs.
 pub(crate) trait Formula: Sync {
     /// Whether it neither writes nor sums anything.
     const IDLE: bool = false;
 
-    /// Its name; and, of a tensor, in which of its forms it is done. Two tensors of the same name, form and type are done by the same operations.
+    /// The formula's name, and a number that tells apart the forms that it has for different tensors. Tensors with the same name, form and element type are
+    /// computed by the same operations, so one kernel serves them.
     fn form(&self, tensor: usize) -> (&'static str, u32);
 
-    /// Whether the pass goes over a tensor.
+    /// Whether the pass includes a tensor.
     fn takes(&self, _tensor: usize) -> bool {
         true
     }
 
-    /// What has its norm taken. Norms come before the sums of the pass.
+    /// What the pass takes norms of. Their columns come before those of its sums.
     fn norms(&self) -> &'static [Of] {
         &[]
     }
 
-    /// What is done with an element of a tensor whose row has these numbers.
+    /// The formula for one element; `numbers` is the tensor's row.
     fn pass<N: Number>(&self, tensor: usize, theta: N, g: N, state: [N; BUFFERS], numbers: &[N]) -> Pass<N>;
 
-    /// The same on a block; adds to `sums`, which has the squares of each norm, then what the pass gives. Mark it `#[inline(always)]`: it becomes the body of vectorised loops.
+    /// The formula for a block. Adds to `sums`: first the square of each norm, then the sums of the pass. Mark it `#[inline(always)]`: it becomes the body of
+    /// vectorised loops.
     fn block<T: Float>(&self, tensor: usize, block: Block<'_, T>, numbers: &[f64], sums: &mut [f64]);
 }
 
-/// A block of elements in the CPU's memory, in the type that is computed in.
+/// A block of elements in the CPU's memory, converted to the type of the computation.
 pub(crate) struct Block<'a, T> {
     pub(crate) theta: &'a [T],
     /// The gradient, accumulated and clipped.
     pub(crate) g: &'a [T],
-    /// What there is none of is empty.
+    /// A state that the parameter does not have is empty.
     pub(crate) state: [&'a mut [T]; BUFFERS],
-    /// Memory to work in, as long as the longest block.
+    /// Working memory, as long as the longest block.
     pub(crate) spare: [&'a mut [T]; 3],
 }
 
@@ -118,7 +120,7 @@ pub(crate) trait Arithmetic {
     /// As [`Formula::form`].
     fn form(&self, tensor: usize) -> (&'static str, u32);
 
-    /// What is made of a tensor's numbers, and where each result goes.
+    /// The results, each with the index it is written to: a column, or for [`Chain::keep`] a kept number.
     fn of<N: Number>(&self, tensor: usize, numbers: Numbers<'_, N>) -> Vec<(usize, N)>;
 }
 
@@ -127,13 +129,13 @@ pub(crate) trait Arithmetic {
 pub(crate) struct Numbers<'a, N> {
     /// The tensor's row.
     pub(crate) own: &'a [N],
-    /// The row that belongs to no tensor.
+    /// The shared row.
     pub(crate) shared: &'a [N],
-    /// What is kept from step to step.
+    /// The numbers that are kept between steps.
     pub(crate) kept: &'a [N],
 }
 
-/// What a total is.
+/// How a total combines numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Total {
     Sum,
@@ -142,7 +144,7 @@ pub(crate) enum Total {
 }
 
 impl Total {
-    /// The total of nothing.
+    /// The total of no numbers: 0, ∞ or −∞.
     pub(crate) fn nothing<N: Number>(self) -> N {
         match self {
             Self::Sum => N::ZERO,
@@ -164,13 +166,13 @@ impl Total {
 /// Where totals go.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum To {
-    /// To the columns from this on of the row that belongs to no tensor.
+    /// To the columns of the shared row from this one on, in place of what they hold.
     Shared(usize),
-    /// On top of what is kept from step to step.
+    /// To the numbers that are kept between steps, combined with what they hold.
     Kept,
 }
 
-/// What u is where a pass before has left it.
+/// The last formula of a step in which an earlier pass has already written u.
 pub(crate) struct Given;
 
 impl Formula for Given {
@@ -188,7 +190,7 @@ impl Formula for Given {
     fn block<T: Float>(&self, _: usize, _: Block<'_, T>, _: &[f64], _: &mut [f64]) {}
 }
 
-/// A norm from its columns: Σx², and, where it has three, Σ(s x)² with scales that keep squares in double precision's range.
+/// A norm from its columns: Σx², and, if there are three, Σ(s·x)² for a small and a large scale s, which serve if Σx² overflows or is 0.
 fn norm<N: Number>(sums: &[N]) -> N {
     let [plain, smaller, larger] = match *sums {
         [plain, smaller, larger] => [plain, smaller, larger],
@@ -200,12 +202,12 @@ fn norm<N: Number>(sums: &[N]) -> N {
     N::select_lt(N::MAX, plain, smaller.sqrt() / small, near)
 }
 
-/// The norms in a row's columns from the first on, each of which takes so many.
+/// The first `K` norms in `columns`, each of which has `each` columns.
 pub(crate) fn norms<N: Number, const K: usize>(columns: &[N], each: usize) -> [N; K] {
     std::array::from_fn(|k| norm(&columns[k * each..(k + 1) * each]))
 }
 
-/// A step of all of `work`, or its directions alone, with what is to be done with them.
+/// Makes a step of all of `work`; or, as `outcome` says, computes the directions only and returns how to apply them.
 ///
 /// # Errors
 /// Those of candle and of a device.
@@ -222,7 +224,8 @@ pub(crate) fn take(
     Host::new(step, work, memory.on_host()?, outcome).take(step)
 }
 
-/// The same, where no parameter's step depends on the others: on the CPU each goes through all passes by itself, while it is in the caches.
+/// [`take`] for optimizers in which no parameter's step depends on another's: on the CPU each parameter goes through all passes before the next, while it is
+/// in the caches.
 ///
 /// # Errors
 /// Those of [`take`].

@@ -13,7 +13,8 @@ use crate::engine::traced::tensors::Value;
 use crate::error::Result;
 
 impl Host<'_, '_> {
-    /// The numbers of a pass over these tensors, which are of one type; nothing of those that are empty. They cross from the device together.
+    /// Runs a pass over the tensors `members`, which are of one element type; returns the outputs of each, none for empty ones. All are copied from the device
+    /// together.
     pub(super) fn on_tensors(&mut self, formula: &impl Formula, members: &[usize]) -> Result<Vec<Vec<f64>>> {
         let (mut scalars, mut filled) = (vec![], 0);
         for tensor in members {
@@ -43,7 +44,7 @@ impl Host<'_, '_> {
         Ok(members.iter().map(unpack).collect())
     }
 
-    /// A pass over one tensor: moves its state, and gives norms and sums as tensors of no dimension.
+    /// Runs a pass over one tensor: updates its state, and returns norms and sums as tensors without dimensions.
     fn on_one(&mut self, formula: &impl Formula, tensor: usize) -> Result<Vec<Tensor>> {
         let (row, places) = (self.row(tensor).to_vec(), self.places[tensor]);
         let w = &mut self.work[tensor];
@@ -108,7 +109,7 @@ impl Host<'_, '_> {
         Ok([norms, sums].concat())
     }
 
-    /// Σ(scale · x)² of one tensor.
+    /// Σ(scale·x)² of one tensor.
     pub(super) fn scaled_squares(&mut self, tensor: usize, of: Of, scale: f64) -> Result<f64> {
         let w = &self.work[tensor];
         let (theta, g) = (w.param.var.as_detached_tensor(), w.gradient()?);

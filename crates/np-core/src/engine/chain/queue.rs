@@ -1,4 +1,4 @@
-//! The launches of a planned step: copies its table, clips gradients by their norm if the step is to do that, and queues all launches.
+//! Queues a planned step: copies its table if that has changed, clips gradients by their norm if the step does that, and queues all launches.
 
 use np_cuda::machine::Machine;
 use np_cuda::table::CHUNK;
@@ -11,7 +11,7 @@ use crate::engine::traced::cuda::Storage;
 use crate::engine::traced::pass::{PASS, THREADS};
 use crate::error::Result;
 
-/// What is launched; numbers named `at` are places in the table.
+/// A launch of a planned step. Fields that begin with `at` are offsets into the table.
 pub(super) enum Launch {
     Pass {
         known: usize,
@@ -42,7 +42,7 @@ pub(super) enum Launch {
 }
 
 impl<M: Machine> Launched<'_, M> {
-    /// Queues all of it.
+    /// Queues all launches of the step.
     pub(super) fn queue(mut self) -> Result<()> {
         let most = self.places.first().and_then(|place| place.map.norm);
         let filled = |(i, place): (usize, &Place)| (place.row.length > 0).then_some((place.storage, i));
