@@ -1,4 +1,4 @@
-//! Steps on CUDA devices: a launch for all parameters of one type and formula, with the norm of the gradients and what clipping makes of it on the device.
+//! Steps on CUDA devices: one launch for all parameters of the same element type and formula. The norm of the gradients and the factor of clipping stay on the device.
 //!
 //! A step copies one small table to the device and does not wait. Repeated launches are replayed as one CUDA graph. Parameters and state are updated in
 //! place. `plan` determines the launches; this module has the code that needs CUDA's libraries, behind the feature `cuda`.
@@ -10,14 +10,14 @@ use crate::engine::rule::StepContext;
 use crate::engine::traced::Outcome;
 use crate::error::Result;
 
-/// Memory of the device and kernels that steps keep; nothing without the feature `cuda`.
+/// The device memory and kernels that are kept between steps; empty without the feature `cuda`.
 #[derive(Debug, Default)]
 pub struct Launches {
     #[cfg(feature = "cuda")]
     on_device: cuda::OnDevice,
 }
 
-/// A step of all of `work`, where it is made of launches; else `None`, and nothing has been done.
+/// Queues a step of all of `work` if it is made of launches; otherwise does nothing and returns `None`.
 pub(super) fn step<R: Elementwise>(
     rule: &R,
     cx: &StepContext,
@@ -50,7 +50,7 @@ mod cuda {
     use crate::engine::traced::Outcome;
     use crate::error::Result;
 
-    /// What is kept from step to step.
+    /// What is kept between steps.
     #[derive(Debug, Default)]
     pub(super) struct OnDevice {
         held: Held,

@@ -1,4 +1,4 @@
-//! Runs a planned step on a machine: copies its table, clips gradients by their norm if the step is to do that, and makes its launches.
+//! Runs a planned step on a machine: copies its table if that has changed, clips gradients by their norm if the step does that, and queues its launches.
 
 use np_cuda::machine::Machine;
 use np_cuda::table::{CHUNK, PIECE, Row, Table};
@@ -15,24 +15,24 @@ use crate::error::Result;
 /// Threads of a block of an element-wise kernel.
 const THREADS: u32 = 256;
 
-/// The machine's buffers, by their numbers; from the last on, ways of cutting tensors.
+/// Numbers of the machine's buffers. Those from [`CUTS`] on hold the divisions of tensors into pieces.
 const TABLE: usize = 0;
 const PARTIAL: usize = 1;
 const NORMS: usize = 2;
 const CUTS: usize = 3;
 
-/// What is kept on the host from step to step.
+/// What the host keeps between steps.
 #[derive(Debug, Default)]
 pub(crate) struct Held {
     table: Table,
-    /// What of the table is on the machine as it was written; nothing where a launch has written into it.
+    /// The table as it is on the machine; empty if launches have written to it.
     sent: Vec<u8>,
     texts: Vec<(Expression, Storage, String)>,
     cuts: Cuts,
 }
 
 impl Held {
-    /// A step of all of `work`; `row` says where a parameter and its gradient are, and its buffers and scratch.
+    /// Queues a step of all of `work`. `row` gives the addresses of a parameter and its gradient, then of its buffers and scratch.
     pub(crate) fn step<R: Elementwise>(
         &mut self,
         machine: &mut impl Machine,
@@ -70,7 +70,7 @@ impl Held {
         Ok(applies)
     }
 
-    /// Copies the table where it is another than in the step before, or launches have written into that; gives its address.
+    /// Copies the table unless the machine has the same one; returns its address. `written` says that launches of this step will write to it.
     fn send(&mut self, machine: &mut impl Machine, written: bool) -> Result<u64> {
         let bytes = self.table.bytes();
         if !written && self.sent == bytes {
@@ -84,7 +84,7 @@ impl Held {
         Ok(table)
     }
 
-    /// The text of a launch's kernel, written once.
+    /// The source text of a launch's kernel, generated once.
     fn text(&mut self, launch: &Launch) -> &str {
         let known = |(expression, storage, _): &(Expression, Storage, String)| {
             *storage == launch.storage && *expression == launch.expression

@@ -1,4 +1,4 @@
-//! The loops over a span of elements, compiled for each count of buffers that a rule may ask for.
+//! The loops over a span of elements, compiled for each number of buffers that an optimizer may ask for.
 
 use super::{Elementwise, Scalars};
 use crate::engine::element::{BLOCK, Element};
@@ -9,10 +9,10 @@ pub(super) const fn has<R: Elementwise>(n: usize) -> bool {
     R::COUNTS[0] <= n && n <= R::COUNTS[1]
 }
 
-/// What is done around a rule's formula: g ← g + wd·θ before it, θ ← keep·θ − factor·u after it.
+/// The operations around an optimizer's formula: g ← g + wd·θ before it, θ ← keep·θ − factor·u after it.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Around<T> {
-    /// wd, where it is coupled and not 0.
+    /// wd, if it is coupled and not 0.
     pub(crate) coupled: Option<T>,
     pub(crate) keep: T,
     pub(crate) factor: T,
@@ -45,8 +45,8 @@ impl<T: Number> Around<T> {
 /// Four buffers at most, and the scratch for u.
 pub(super) type Slices<'a, T> = [&'a mut [T]; 5];
 
-/// Decay, direction and update of a span: in a loop compiled for this CPU's instructions, but for half precision, whose conversions cost more
-/// than the loop, and for directions that are only written. Those share one loop, which saves half of what there is to compile.
+/// Decay, direction and update of a span, in a loop compiled for this CPU's instructions. Half precision, whose conversions cost more than the loop, and
+/// directions that are only written have a portable loop instead, which saves half of what there is to compile.
 #[inline(always)]
 pub(super) fn update<R: Elementwise, E: Element, const N: usize>(
     scalars: &Scalars<R::Scalars<E::Compute>, E::Compute>,
@@ -66,10 +66,9 @@ pub(super) fn update<R: Elementwise, E: Element, const N: usize>(
     }
 }
 
-/// θ ← keep θ − factor u.
+/// θ ← keep·θ − factor·u.
 ///
-/// One loop over everything that an element has, so that all of memory streams at once: block by block, one array after the other,
-/// it is half as fast.
+/// One loop reads and writes all arrays at once: block by block, one array after the other, it is half as fast.
 #[inline(always)]
 fn apply<R: Elementwise, T: Float, const N: usize>(
     scalars: &Scalars<R::Scalars<T>, T>,
@@ -110,7 +109,7 @@ fn write<R: Elementwise, T: Float, const N: usize>(
     }
 }
 
-/// The direction of element `i`, whose state moves on.
+/// The direction of element `i`; updates its state.
 #[inline(always)]
 fn direction<R: Elementwise, T: Float, const N: usize>(
     scalars: &Scalars<R::Scalars<T>, T>,

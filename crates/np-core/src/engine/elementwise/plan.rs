@@ -1,7 +1,7 @@
-//! The plan of a step's launches: which kernels, over which tensors, with which arguments. It is made on the host, for addresses on a device or, in tests, on
+//! The plan of a step's launches: which kernels run, over which tensors, with which arguments. The host makes it, for addresses on a device or, in tests, on
 //! the host.
 //!
-//! Parameters with the same expression and type share a launch. Those whose arguments are equal too share a block of arguments and are recorded once.
+//! Parameters with the same expression and element type share a launch. Those that also have equal arguments share a block of arguments and are recorded once.
 
 use candle_core::DType;
 use np_cuda::table::{Row, Table};
@@ -15,31 +15,32 @@ use crate::engine::traced::cuda::Storage;
 use crate::engine::traced::{Expression, Outcome, Traced};
 use crate::error::Result;
 
-/// A kernel's launch over the tensors of its rows.
+/// A launch of one kernel over several tensors.
 #[derive(Debug)]
 pub(crate) struct Launch {
     pub(crate) expression: Expression,
     pub(crate) storage: Storage,
-    /// Which of the argument's numbers clipping multiplies gradients with.
+    /// The index, among the arguments, of the gradient's factor, which clipping sets.
     pub(crate) scale: usize,
     /// Each tensor's number of elements.
     pub(crate) lengths: Vec<u64>,
-    /// Which of the step's tensors each is; those that are empty do not count.
+    /// The index of each tensor in the step, among those that are not empty.
     places: Vec<usize>,
     rows: Vec<Row>,
     arguments: Vec<Vec<f64>>,
-    /// Where in the table rows and arguments begin.
+    /// Table offsets of the rows and of the arguments.
     pub(crate) at_rows: usize,
     pub(crate) at_arguments: usize,
 }
 
 impl Launch {
-    /// How many blocks of arguments there are.
+    /// The number of blocks of arguments.
     pub(crate) fn blocks(&self) -> usize {
         self.arguments.len()
     }
 
-    /// Of every tensor of the step, in its order, which of the pieces of `size` elements is its first, and how many it has. Pieces are counted through all launches.
+    /// For every tensor of the step that is not empty, in order: the number of its first piece of `size` elements, then how many it has. Pieces are numbered
+    /// through all launches.
     pub(crate) fn ranges(launches: &[Self], size: usize) -> impl Iterator<Item = u32> {
         let mut ranges = vec![[0; 2]; launches.iter().map(|launch| launch.lengths.len()).sum()];
         let mut first = 0;
@@ -66,7 +67,7 @@ impl Launch {
     }
 }
 
-/// What a step of one parameter is made of. The same for two, their steps are the same but for where they are.
+/// What determines the operations and arguments of a parameter's step. Parameters with equal keys differ only in their addresses.
 #[derive(Debug, PartialEq)]
 struct Key {
     storage: Storage,
@@ -77,7 +78,7 @@ struct Key {
     map: GradientMap,
 }
 
-/// A step that has been recorded.
+/// The recorded step of all parameters with one key.
 struct Recorded {
     key: Key,
     numbers: Vec<f64>,
@@ -86,7 +87,7 @@ struct Recorded {
     block: u64,
 }
 
-/// The type of `dtype`'s parameters.
+/// How parameters of `dtype` are stored.
 pub(crate) fn storage_of(dtype: DType) -> Storage {
     match dtype {
         DType::F64 => Storage::F64,
@@ -96,9 +97,10 @@ pub(crate) fn storage_of(dtype: DType) -> Storage {
     }
 }
 
-/// The launches of a step of all of `work`, in `table`, and how each parameter's ends; `row` says where a parameter and its gradient are, and its buffers and scratch. The numbers of all move on.
+/// Plans a step of all of `work`: writes `table`, and returns the launches and how each parameter's direction is applied. `row` gives the addresses of a parameter and
+/// its gradient, then of its buffers and scratch. The parameters' own numbers advance by a step.
 ///
-/// Rows and blocks of arguments are in the order in which parameters bring them up, the same in every step of the same parameters.
+/// Rows and blocks of arguments are in the order in which parameters first need them, which is the same in every step of the same parameters.
 pub(crate) fn plan<R: Elementwise>(
     rule: &R,
     work: &mut [ParamStep<'_>],

@@ -1,4 +1,4 @@
-//! Formulas of element-wise rules as expressions: recorded for every step of every tensor, which costs some microseconds and gives the step's arguments.
+//! Formulas of element-wise optimizers as expressions. They are recorded anew in every step, which costs some microseconds and gives the step's arguments.
 
 use super::loops::{Around, has};
 use super::{Elementwise, StepInfo, around, at};
@@ -10,7 +10,7 @@ use crate::engine::traced::symbol::{Symbol, record};
 use crate::engine::traced::{Outcome, Traced};
 use crate::error::Result;
 
-/// [`trace`] with a map, and which argument its scale is.
+/// [`trace`] with `map`; also returns the index of the argument that is the map's scale.
 #[cfg(any(test, feature = "cuda"))]
 pub(super) fn trace_mapped<R: Elementwise>(
     rule: &R,
@@ -27,8 +27,8 @@ pub(super) fn trace_mapped<R: Elementwise>(
     (trace(rule, at, around, Some(map), outcome), of_rule)
 }
 
-/// The step of one element, with what is around the rule's formula; what is in `at.numbers` moves on. With `map`, the gradient goes through it first: scale and
-/// limit are arguments then.
+/// Records the step of one element: `rule`'s formula and the operations `around` it. `at.numbers` advance by a step. With `map`, the gradient is scaled and clipped
+/// first; scale and limit are then arguments.
 pub(crate) fn trace<R: Elementwise>(
     rule: &R,
     at: &mut StepInfo<'_>,
@@ -79,7 +79,7 @@ fn direction<R: Elementwise>(
     }
 }
 
-/// The first step of a parameter, as `rule`'s own settings have it.
+/// Records the first step of a parameter with `rule`'s settings.
 pub(super) fn first<R: Elementwise>(rule: &R, outcome: Outcome) -> Traced {
     let mut numbers: Vec<f64> = Elementwise::numbers(rule).iter().map(|(_, initial)| *initial).collect();
     let weight_decay = rule.weight_decay().strength();
@@ -88,7 +88,7 @@ pub(super) fn first<R: Elementwise>(rule: &R, outcome: Outcome) -> Traced {
     trace(rule, &mut at, around, Some(GradientMap::IDENTITY), outcome)
 }
 
-/// A step by tensor operations.
+/// Makes a step by tensor operations.
 pub(super) fn step_tensors<R: Elementwise>(rule: &R, w: &mut ParamStep<'_>, outcome: Outcome) -> Result<Apply> {
     let mut at = at(rule, w);
     let (around, apply) = around(rule, &at);

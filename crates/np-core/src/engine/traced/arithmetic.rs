@@ -1,7 +1,7 @@
-//! Scalar arithmetic as CUDA kernels: what is recorded of one tensor's numbers, by a thread for each tensor, and totals over tensors.
+//! Scalar arithmetic as CUDA kernels: arithmetic that was recorded for one tensor's numbers, run by a thread for each tensor, and totals over tensors.
 //!
-//! A tensor has a row of numbers of double precision; those of all tensors are one table, with a row for what belongs to none of them at its end. All is computed in double
-//! precision, whatever the tensors are stored as.
+//! A tensor has a row of numbers in double precision. The rows of all tensors are one table, with the shared row at its end. All arithmetic is in double
+//! precision, whatever the element type.
 
 use std::fmt::{self, Write as _};
 
@@ -17,17 +17,18 @@ pub(crate) const TOTALS: &str = "np_totals";
 /// Threads of a block of [`kernel`] and [`totals`].
 pub(crate) const THREADS: u32 = 32;
 
-/// Where results go.
+/// Where arithmetic writes its results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Writes {
     /// To the tensor's row.
     Row,
-    /// To what is kept from step to step.
+    /// To the numbers that are kept between steps.
     Kept,
 }
 
-/// `np_arithmetic(numbers, members, count, arguments, tensors, kept)`, a thread for each of `count` tensors, whose rows `members` has (an `unsigned int` each): results of
-/// `recording` go to the places `to` of what is written. State k is column k of the tensor's row, then of the last row of the table, then of what is kept.
+/// Source text of the kernel `np_arithmetic(numbers, members, count, arguments, tensors, kept)`: one thread for each of `count` tensors. `members` has their indices
+/// (`unsigned int`). The results of `recording` go to the indices `to` of `writes`. The recording's states are the columns of the tensor's row, then those of the
+/// shared row, then the kept numbers.
 pub(crate) fn kernel(recording: &Recording, to: &[usize], columns: usize, writes: Writes) -> String {
     let mut text = String::new();
     // Writing to a string does not fail.
@@ -66,8 +67,8 @@ extern \"C\" __global__ void {ARITHMETIC}(double *numbers, const unsigned int *m
     writeln!(out, "}}")
 }
 
-/// `np_chunks(ranges, partial, numbers, outputs, least, columns, column)`, a block of 32 threads for each tensor: its chunks' numbers added up in order, to the columns from
-/// `column` on of its row; but `least` is the least of them, and the next the most.
+/// Source text of the kernel `np_chunks(ranges, partial, numbers, outputs, least, columns, column)`: one block of 32 threads for each tensor. It adds up the outputs of
+/// the tensor's chunks, in order, and writes the sums to the columns of its row from `column` on. Of output `least` it takes the minimum, of the next the maximum.
 pub(crate) fn chunks() -> String {
     format!(
         "// Sums of chunks, in order.
@@ -94,8 +95,9 @@ extern \"C\" __global__ void {CHUNKS}(const Range *ranges, const double *partial
     )
 }
 
-/// `np_totals(entries, numbers, columns, tensors, totals, count, anew)`, a thread for each of `count` totals over `tensors` rows, in order; `entries` has the column of each, and
-/// what it is: 0 for a sum, 1 for the least, 2 for the most (two `unsigned int`). Totals go on from what they are, or, `anew`, from nothing.
+/// Source text of the kernel `np_totals(entries, numbers, columns, tensors, totals, count, anew)`: one thread for each of `count` totals over `tensors` rows, in order.
+/// `entries` has the column of each total and its kind, 0 for a sum, 1 for a minimum, 2 for a maximum (two `unsigned int`). If `anew` is 0, numbers are added to the
+/// totals that are there; else the totals are replaced.
 pub(crate) fn totals() -> String {
     format!(
         "// Totals over all tensors, in order.

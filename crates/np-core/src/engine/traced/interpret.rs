@@ -1,9 +1,9 @@
-//! Evaluates expressions on the host, one element after the other: slow, with the same bits as the loops compiled from the formula.
+//! Evaluates expressions on the host, one element after the other: slow, but with the same bits as the loops compiled from the formula.
 
 use super::{Expression, Node, Outcome, Traced};
 use crate::engine::number::Float;
 
-/// An expression and its arguments, in the type that is computed in.
+/// An expression and its arguments, in the type of the computation.
 #[derive(Debug, Clone)]
 pub(crate) struct Program<'a, T> {
     expression: &'a Expression,
@@ -11,7 +11,7 @@ pub(crate) struct Program<'a, T> {
 }
 
 impl Traced {
-    /// The step in single (`f32`) or double (`f64`) precision.
+    /// The step as a program in single (`f32`) or double (`f64`) precision.
     #[must_use]
     pub(crate) fn program<T: Float>(&self) -> Program<'_, T> {
         Program { expression: &self.expression, arguments: self.arguments.iter().map(|x| T::from_f64(*x)).collect() }
@@ -19,7 +19,7 @@ impl Traced {
 }
 
 impl<T: Float> Program<'_, T> {
-    /// The step of one element; `values` is left with what each node is. It gives the first result, and the new state is in `state`.
+    /// The step of one element: returns the result and updates `state`. Afterwards `values` has the value of each node.
     ///
     /// # Panics
     /// If `state` has not as many numbers as the expression has buffers.
@@ -50,10 +50,10 @@ impl<T: Float> Program<'_, T> {
         values[self.expression.result]
     }
 
-    /// The step of many: new parameters go to `theta`, or directions to `u`, as the expression's outcome is.
+    /// The step of many elements: writes new parameters to `theta` or directions to `u`, as the expression's outcome says.
     ///
     /// # Panics
-    /// If the slices that are used differ in length, or `state` has not as many as the expression has buffers.
+    /// If the slices that are used differ in length, or `state` has not as many slices as the expression has buffers.
     pub(crate) fn run(&self, theta: &mut [T], g: &[T], state: &mut [&mut [T]], u: &mut [T]) {
         let mut values = Vec::with_capacity(self.expression.nodes.len());
         let mut now = vec![T::ZERO; state.len()];

@@ -1,4 +1,4 @@
-//! The text of a pass's kernel.
+//! Generates the source text of a pass's kernel.
 
 use std::fmt::{self, Write as _};
 
@@ -9,7 +9,7 @@ use super::pass::{LANES, PASS, Pass, THREADS, Target, Term, WARPS, WATCH_LANES, 
 use super::{Node, Recording};
 use crate::engine::element::BLOCK;
 
-/// What a kernel is written of.
+/// What a kernel is generated from.
 pub(super) struct Writer<'a> {
     pub(super) pass: &'a Pass<usize>,
     pub(super) recording: &'a Recording,
@@ -57,7 +57,7 @@ impl Writer<'_> {
         writeln!(out, "}}")
     }
 
-    /// Where the elements are, and what is the same for all.
+    /// Writes the pointers to the elements, and the values that are the same for all elements.
     fn write_places(&self, out: &mut String) -> fmt::Result {
         let (real, stored) = (self.storage.compute(), self.storage.stored());
         writeln!(out, "    {stored} *const theta = tensor.theta + start;")?;
@@ -166,7 +166,8 @@ impl Writer<'_> {
         writeln!(out, "    }}")
     }
 
-    /// Sums of what is watched, in half as many lanes as a warp has threads: each of the first half takes its own element and then that of the other half.
+    /// Writes the sums of [`Pass::watched`]. They have half as many lanes as a warp has threads: each thread of the first half adds its own element, then that
+    /// of a thread of the other half.
     fn write_watch(&self, out: &mut String) -> fmt::Result {
         let (real, add) = (self.storage.compute(), self.add());
         let (sub, mul) = (add.replace("add", "sub"), add.replace("add", "mul"));
@@ -198,7 +199,7 @@ impl Writer<'_> {
         )
     }
 
-    /// Lanes, in order, by a thread for each sum; then blocks, in order.
+    /// Writes the additions of lanes, in order, by one thread for each sum, and then of blocks, in order.
     fn write_totals(&self, out: &mut String) -> fmt::Result {
         let (terms, outputs) = (self.pass.terms.len(), self.pass.outputs());
         for k in 0..terms {
@@ -313,19 +314,19 @@ impl Writer<'_> {
         )
     }
 
-    /// Whether sums are kept in double precision too, for those that leave the range of the type that is computed in.
+    /// Whether sums are also computed in double precision, for those that leave the range of the type of the computation.
     fn widens(&self) -> bool {
         self.storage != Storage::F64
     }
 
-    /// The function that adds, and rounds to the nearest.
+    /// The CUDA function that adds and rounds to nearest.
     fn add(&self) -> &'static str {
         if self.storage == Storage::F64 { "__dadd_rn" } else { "__fadd_rn" }
     }
 }
 
 impl Node {
-    /// Whether it is the same for all elements of a tensor: state after the last buffer is the tensor's row of numbers.
+    /// Whether the node is the same for all elements of a tensor. States after the last buffer are numbers of the tensor's row.
     fn is_same_for_all(self) -> bool {
         match self {
             Self::Argument(_) | Self::Constant(_) | Self::Largest => true,

@@ -1,4 +1,4 @@
-//! The symbolic number: operations on it are recorded on a thread-local tape.
+//! The symbolic number: operations on it are recorded on a tape, one per thread.
 
 use std::cell::RefCell;
 use std::ops::{Add, Div, Mul, Neg, Sub};
@@ -9,15 +9,15 @@ use crate::engine::number::Number;
 /// A number that is not known yet.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Symbol {
-    /// One that is in the formula's text.
+    /// A constant of the formula.
     Constant(f64),
-    /// The largest finite number of the type that is computed in.
+    /// The largest finite number of the type of the computation.
     Largest,
-    /// The node of this place on the tape.
+    /// The node of this index on the tape.
     Node(usize),
 }
 
-/// What has been done so far.
+/// The operations and arguments that have been recorded so far.
 #[derive(Default)]
 struct Tape {
     nodes: Vec<Node>,
@@ -25,7 +25,7 @@ struct Tape {
 }
 
 impl Tape {
-    /// The place of `node`, which is recorded once however often it is asked for.
+    /// The index of `node`. Equal nodes are recorded once.
     fn place(&mut self, node: Node) -> usize {
         // A formula has a few dozen nodes.
         self.nodes.iter().position(|other| *other == node).unwrap_or_else(|| {
@@ -47,7 +47,7 @@ thread_local! {
     static TAPE: RefCell<Tape> = RefCell::default();
 }
 
-/// The expression that `f` leaves behind: from θ, the gradient and `buffers` numbers of state it gives its first result and the new state.
+/// Records `f`, which computes its result and the new state from θ, the gradient and `buffers` numbers of state.
 pub(crate) fn record(
     buffers: usize,
     outcome: Outcome,
@@ -63,7 +63,7 @@ pub(crate) fn record(
     Traced { expression, arguments: tape.arguments }
 }
 
-/// The operations that `f` leaves behind: from θ, the gradient and `buffers` numbers of state it gives as many results as it likes.
+/// Records `f`, which computes any number of results from θ, the gradient and `buffers` numbers of state.
 pub(crate) fn record_all(buffers: usize, f: impl FnOnce(Symbol, Symbol, &[Symbol]) -> Vec<Symbol>) -> super::Recording {
     let before = TAPE.take();
     let state: Vec<Symbol> = (0..buffers).map(|buffer| Symbol::node(Node::State(buffer))).collect();
@@ -74,7 +74,7 @@ pub(crate) fn record_all(buffers: usize, f: impl FnOnce(Symbol, Symbol, &[Symbol
     super::Recording { nodes, results, arguments: tape.arguments }
 }
 
-/// How many arguments `f` makes.
+/// The number of arguments that `f` records.
 pub(crate) fn count(f: impl FnOnce()) -> usize {
     let before = TAPE.take();
     f();
@@ -86,7 +86,7 @@ impl Symbol {
         TAPE.with_borrow_mut(|tape| Self::Node(tape.place(node)))
     }
 
-    /// The node that `make` makes of the places of `operands`.
+    /// Records the node that `make` returns for the indices of `operands`.
     fn of<const N: usize>(operands: [Self; N], make: impl FnOnce([usize; N]) -> Node) -> Self {
         TAPE.with_borrow_mut(|tape| {
             let places = operands.map(|operand| tape.place_of(operand));

@@ -1,4 +1,4 @@
-//! Evaluates expressions as tensor operations, each node once: for devices without a kernel.
+//! Evaluates expressions by tensor operations, each node once, for devices without a kernel.
 
 use candle_core::{DType, Result, Tensor};
 
@@ -6,19 +6,19 @@ use super::{Node, Recording, Traced};
 use crate::engine::range::largest;
 use crate::engine::tensor_ops::fill;
 
-/// What a node is.
+/// The value of a node.
 #[derive(Debug, Clone)]
 pub(crate) enum Value {
-    /// The same everywhere.
+    /// The same for all elements.
     Scalar(f64),
-    /// θ, the gradient or state, whose memory is not ours.
+    /// θ, the gradient or state, whose memory must not be overwritten.
     Given(Tensor),
-    /// What has been computed.
+    /// A computed tensor.
     Computed(Tensor),
 }
 
 impl Traced {
-    /// The first result and the new state, from tensors of one shape and type. Nothing of the new state shares memory with θ or the gradient, which others write to.
+    /// The result and the new state, from tensors of the same shape and type. The new state shares no memory with θ or the gradient, which others may write to.
     ///
     /// # Errors
     /// Those of candle's operations.
@@ -37,7 +37,7 @@ impl Traced {
 }
 
 impl Recording {
-    /// Its results, from tensors of one shape and type, and numbers.
+    /// The results, from tensors of the same shape and type, and numbers.
     ///
     /// # Errors
     /// Those of candle's operations.
@@ -46,7 +46,7 @@ impl Recording {
     }
 }
 
-/// What the nodes at the places `wanted` are.
+/// The values of the nodes with the indices `wanted`.
 fn evaluate(
     nodes: &[Node],
     wanted: &[usize],
@@ -101,13 +101,13 @@ impl Value {
     }
 }
 
-/// Operations on tensors of one shape and type, with the outcome that they have on numbers of that type.
+/// Operations on tensors of one shape and type, with the same results as on single numbers of that type.
 struct Operations<'a> {
     like: &'a Tensor,
 }
 
 impl Operations<'_> {
-    /// `x` as the type has it.
+    /// `x`, rounded to the type.
     #[allow(clippy::cast_possible_truncation)] // single precision is what is asked for
     fn scalar(&self, x: f64) -> Value {
         Value::Scalar(if self.like.dtype() == DType::F64 { x } else { f64::from(x as f32) })
@@ -120,7 +120,7 @@ impl Operations<'_> {
         }
     }
 
-    /// One operation on two tensors, another on a tensor and a number at its right, another on a number and a tensor.
+    /// A binary operation, by one function for two tensors, one for a tensor and a number, and one for a number and a tensor.
     fn binary(
         &self,
         [a, b]: [&Value; 2],
@@ -179,7 +179,7 @@ mod tests {
     use crate::engine::traced::Outcome;
     use crate::engine::traced::symbol::{Symbol, record};
 
-    /// Every operation, on tensors, on a tensor and a number in either order, and on numbers.
+    /// A formula with every operation, on tensors, on a tensor and a number in either order, and on numbers.
     fn everything() -> Traced {
         record(3, Outcome::Direction, |theta, g, state| {
             let (a, b) = (Symbol::from_f64(0.1), Symbol::from_f64(-1.0 / 3.0));
