@@ -20,7 +20,7 @@ const IGNORED: &str = ".num_batches_tracked";
 /// # fn main() -> np_models::Result<()> {
 /// let build = |seed| Mlp::new(4, 2, &MlpConfig { hidden: vec![3], dropout: 0.0 }, seed, &Device::Cpu);
 /// let (from, to) = (build(1)?, build(2)?);
-/// // As `candle_core::safetensors::load` returns them: copies, since a clone of a parameter's tensor would go along with it.
+/// // As `candle_core::safetensors::load` returns them. Copies, because a clone of a parameter's tensor shares its memory.
 /// let copies = from.parameters().into_iter().map(|(name, var)| Ok((name, var.as_tensor().copy()?)));
 /// let tensors = copies.collect::<np_models::Result<_>>()?;
 /// load(&to, &tensors)?;

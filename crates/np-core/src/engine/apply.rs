@@ -1,4 +1,4 @@
-//! θ ← keep·θ − factor·u, with u in a parameter's first scratch: how the steps of all rules end that are not fused into one loop.
+//! θ ← keep·θ − factor·u, with u in a parameter's first scratch: the end of every step that is not fused into one loop.
 
 use std::cell::Cell;
 
@@ -37,16 +37,16 @@ impl Apply {
     }
 }
 
-/// What applying looks at on its way through the parameters.
+/// What applying sums on its way through the parameters.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Seeing {
     /// Nothing.
     Nothing,
-    /// Σθ², of θ as it was.
+    /// Σθ², of θ before the update.
     Squares,
 }
 
-/// Does so for all of `work`; gives Σθ² of each, if it is to be seen.
+/// Applies the directions of all of `work`; returns Σθ² of each with [`Seeing::Squares`], else zeros.
 pub(crate) fn apply_all(work: &mut [ParamStep<'_>], applies: &[Apply], seeing: Seeing) -> Result<Vec<f64>> {
     if cpu::worth_threads(work.iter().map(|w| w.grad.elem_count()).sum()) {
         work.par_iter_mut().zip(applies).map(|(w, how)| apply_one(w, *how, seeing)).collect()
@@ -90,7 +90,7 @@ struct Chunk<'a, E: Element> {
     rounder: Rounder<'a>,
 }
 
-/// The in-place operation that candle lends θ to.
+/// The candle in-place operation that updates θ, which gives access to its memory.
 struct ApplyTo<'a, E: Element> {
     u: &'a [E::Compute],
     keep: E::Compute,

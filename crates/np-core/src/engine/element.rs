@@ -8,24 +8,24 @@ use crate::engine::number::Float;
 use crate::engine::param_state::State;
 use crate::engine::rounder::Rounder;
 
-/// Elements in a block: what fits in the first-level cache beside its state, and the unit of conversion for half-precision parameters.
+/// Elements of a block: as many as fit in the first-level cache together with their state. Half-precision parameters are converted block by block.
 pub(crate) const BLOCK: usize = 1024;
 
-/// How a parameter is stored: `f32` and `f64` as they are computed with, `f16` and `bf16` widened to `f32` block by block.
+/// How a parameter is stored. `f32` and `f64` are computed with directly; `f16` and `bf16` are converted to `f32`, block by block.
 pub(crate) trait Element: Copy + Send + Sync + 'static {
     type Compute: Float;
     const DTYPE: DType;
-    /// Most elements that [`Element::read`] and [`Element::edit`] take at once.
+    /// The greatest number of elements that [`Element::read`] and [`Element::edit`] accept at once.
     const SPAN: usize;
-    /// The buffers of a state of this kind; none if it is of another.
+    /// The buffers of a state in the type of the computation; empty if the state has another type.
     fn buffers(state: &mut State) -> &mut [Vec<Self::Compute>];
     fn slice(storage: &CpuStorage) -> Option<&[Self]>;
     fn slice_mut(storage: &mut CpuStorage) -> Option<&mut [Self]>;
-    /// Elements of a storage of the computing type.
+    /// The elements of a storage in the type of the computation.
     fn compute_slice_mut(storage: &mut CpuStorage) -> Option<&mut [Self::Compute]>;
-    /// `block` (at most [`Element::SPAN`] long) as numbers to compute with, in `buffer` if they had to be widened.
+    /// `block`, at most [`Element::SPAN`] long, in the type of the computation; in `buffer` if it had to be converted.
     fn read<'a>(block: &'a [Self], buffer: &'a mut [Self::Compute; BLOCK]) -> &'a [Self::Compute];
-    /// The same through `map`.
+    /// As [`Element::read`], with `map` applied.
     #[inline(always)]
     fn read_mapped<'a>(
         block: &'a [Self],
@@ -39,11 +39,11 @@ pub(crate) trait Element: Copy + Send + Sync + 'static {
         map.apply(&mut buffer[..block.len()]);
         &buffer[..block.len()]
     }
-    /// `block` itself, if it is of the computing type.
+    /// `block` itself, if it is in the type of the computation.
     fn same(block: &[Self]) -> Option<&[Self::Compute]>;
     /// Copies `block` to `buffer`.
     fn widen(block: &[Self], buffer: &mut [Self::Compute; BLOCK]);
-    /// Lets `f` change `block` in place, by way of `buffer` if it has to be widened and rounded back, as `rounder` does.
+    /// Lets `f` change `block`: in place, or converted in `buffer` and then rounded back by `rounder`.
     fn edit(
         block: &mut [Self],
         buffer: &mut [Self::Compute; BLOCK],
@@ -127,7 +127,7 @@ macro_rules! impl_element {
         }
     };
 }
-/// Runs an expression with a name for the type of elements of a data type; single precision where it is none of the four.
+/// Evaluates an expression with a type name bound to the [`Element`] of a candle data type; `f32` if it is none of the four.
 macro_rules! dispatch {
     ($dtype:expr, $element:ident => $run:expr) => {
         match $dtype {

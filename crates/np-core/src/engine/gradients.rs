@@ -29,30 +29,30 @@ pub(crate) fn find(params: &[ParamState], grads: &GradStore) -> Result<Vec<Optio
 
 /// The result of checking the gradients of a step.
 pub(crate) enum GradientCheck {
-    /// They may be used, clipped by this map; with their norm, if it was computed.
+    /// The gradients can be used, with `map` applied. `norm` is their norm, if it was computed.
     Use { map: GradientMap, norm: Option<f64> },
-    /// The step is to be skipped.
+    /// The step has to be skipped.
     Skip { norm: f64 },
 }
 
 /// Where gradients are clipped by their norm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Clips {
-    /// Before the step, on the host; the norm is read from a device.
+    /// The host computes the factor before the step, and reads the norm from the device for it.
     Here,
-    /// In the step, on the device, unless the gradients have to be checked on the host anyway.
+    /// The device computes the factor in the step, unless the host has to check the gradients anyway.
     InStep,
 }
 
 impl Clips {
-    /// In the step, if the rule clips on devices and all parameters' steps are launches.
+    /// [`Clips::InStep`] if the optimizer clips on devices and all parameters' steps are launches.
     pub(crate) fn of(on_device: bool, params: &[ParamState], backend: Backend) -> Self {
         if on_device && params.iter().all(|param| param.launches(backend)) { Self::InStep } else { Self::Here }
     }
 }
 
-/// Checks gradients as [`NonFinite`] says, and computes the clipping. `squares` says for which shapes of parameters the state holds squares, so that overflowing squares
-/// are looked for too. For ordinary gradients it synchronises with a device once.
+/// Checks gradients as [`NonFinite`] says, and computes the clipping. `squares` says for which shapes of parameters the state holds squares: for those it also looks for
+/// squares that overflow. For ordinary gradients it synchronises with a device once.
 pub(crate) fn check_gradients(
     params: &[ParamState],
     found: &[Option<Tensor>],
@@ -107,13 +107,13 @@ fn finite(name: &str, sum: f64) -> Result<()> {
     Err(Error::Gradient { name: name.to_string(), expected, got })
 }
 
-/// ‖g‖ over all gradients together.
+/// ‖g‖ of all gradients together.
 pub(crate) fn norm(found: &[Option<Tensor>]) -> Result<f64> {
     Ok(Squares::of(found)?.norm())
 }
 
-/// The norm of each clipped gradient, or an error that names the first gradient that is not finite. For rules that cannot use such gradients, whatever
-/// [`NonFinite`] says.
+/// An upper bound of the norm of each clipped gradient; or an error that names the first gradient that is not finite. For optimizers that cannot use such gradients,
+/// whatever [`NonFinite`] says.
 pub(crate) fn norms(work: &[ParamStep<'_>]) -> Result<Vec<f64>> {
     let found: Vec<_> = work.iter().map(|w| Some(w.grad.clone())).collect();
     let sums = Squares::of(&found)?;
@@ -126,7 +126,7 @@ pub(crate) fn norms(work: &[ParamStep<'_>]) -> Result<Vec<f64>> {
     Ok(norms)
 }
 
-/// Σ(scale · g)² of each gradient that is not empty, with its parameter's number, and of all together.
+/// Σ(scale·g)² of each gradient that is not empty, with its parameter's index, and of all together.
 pub(crate) struct Squares {
     each: Vec<(usize, f64)>,
     total: f64,
@@ -134,7 +134,7 @@ pub(crate) struct Squares {
 }
 
 impl Squares {
-    /// Scales for numbers whose squares, or the sum of these, are out of double precision's range. They are powers of two, so that scaling is exact.
+    /// Scales for numbers whose squares, or the sum of these, leave the range of double precision. They are powers of two, so scaling is exact.
     pub(crate) const SMALLER: f64 = f64::from_bits((1023 - 600) << 52);
     pub(crate) const LARGER: f64 = f64::from_bits((1023 + 600) << 52);
 
@@ -182,7 +182,7 @@ fn square_sums(found: &[Option<Tensor>], scale: f64) -> Result<Vec<(usize, f64)>
     Ok(sums)
 }
 
-/// Sums of squares on a device, in the type of the computation. Sums out of its range are computed again from numbers divided by the largest.
+/// Sums of squares on a device, in the type of the computation. Those that leave its range are computed again, from numbers divided by the largest.
 fn far_square_sums(far: &[(usize, Tensor)], scale: f64) -> Result<Vec<(usize, f64)>> {
     // Not all devices have double precision.
     let read = |scalars: Vec<Tensor>| match scalars.is_empty() {
@@ -206,7 +206,7 @@ fn far_square_sums(far: &[(usize, Tensor)], scale: f64) -> Result<Vec<(usize, f6
     Ok(all)
 }
 
-/// Σ(scale · x)² in double precision, chunk by chunk.
+/// Σ(scale·x)² in double precision, chunk by chunk.
 fn square_sum<E: Element>(xs: &[E], scale: f64) -> f64 {
     if scale == 1.0 { square_sum_of::<E, false>(xs, scale) } else { square_sum_of::<E, true>(xs, scale) }
 }

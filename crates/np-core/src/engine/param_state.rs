@@ -47,12 +47,12 @@ pub struct ParamState {
     pub(crate) loaded: Option<Tensor>,
     /// The settings of its groups.
     pub(crate) settings: Settings,
-    /// Mean of the gradients since the last update, where gradients are accumulated; and whether there was one.
+    /// With gradient accumulation, the mean of the gradients since the last update; and whether there was one.
     pub(crate) accumulated: Option<Tensor>,
     pub(crate) has_gradient: bool,
 }
 
-/// The changes of a parameter by new settings: fresh buffers, state and numbers, if these change, and the compensation, if that changes.
+/// What new settings change of a parameter: fresh buffers, state and numbers if these change, and the compensation if that changes.
 pub(crate) struct Settled {
     settings: Settings,
     state: Option<(Vec<Buffer>, State, Vec<f64>)>,
@@ -75,7 +75,7 @@ pub(crate) fn compute_dtype(dtype: DType) -> DType {
 }
 
 impl State {
-    /// `buffers` as they are before the first step, and `scratch` more of the parameter's shape.
+    /// The `buffers` with their initial values, and `scratch` further tensors of the parameter's shape.
     pub(crate) fn fresh(var: &Var, buffers: &[Buffer], scratch: usize, backend: Backend) -> Result<Self> {
         let (dtype, device) = (compute_dtype(var.dtype()), var.device());
         let work = Buffer::new("scratch");
@@ -101,7 +101,7 @@ impl State {
         })
     }
 
-    /// The `buffers` as tensors on the device of `var`; copies, on the CPU.
+    /// The `buffers` as tensors on the device of `var`; with a state in slices, these are copies.
     pub(crate) fn tensors(&self, var: &Var, buffers: &[Buffer]) -> Result<Vec<Tensor>> {
         let device = var.device();
         let dims = || buffers.iter().map(|b| b.dims(var.dims()));
@@ -112,7 +112,7 @@ impl State {
         }
     }
 
-    /// The sum of the diagonal of buffer `k`, a matrix of n rows and columns.
+    /// The sum of the diagonal of buffer `k`, an n×n matrix.
     pub(crate) fn trace(&self, k: usize, n: usize) -> Result<f64> {
         Ok(match self {
             Self::F32(buffers) => buffers[k].iter().step_by(n + 1).map(|x| f64::from(*x)).sum(),
@@ -185,7 +185,7 @@ impl ParamState {
         self.settings.dims(&self.var)
     }
 
-    /// The changes by `settings`.
+    /// What `settings` change.
     ///
     /// # Errors
     /// [`Error::Parameter`] if the state must be made again while the average is in the parameter.
@@ -221,7 +221,7 @@ impl ParamState {
         }
     }
 
-    /// `Ok` if the parameter holds the weights that are trained.
+    /// Checks that the parameter holds the trained weights.
     ///
     /// # Errors
     /// [`Error::Parameter`] while it holds their average, or if the loaded weights have been replaced by others.
@@ -244,7 +244,7 @@ impl ParamState {
         }
     }
 
-    /// The error of what needs the weights that are trained.
+    /// The error of a call that needs the trained weights while the parameter holds their average.
     pub(crate) fn averaged(&self) -> Error {
         let expected = "the weights that are trained".to_string();
         let got = "their average; hint: call `use_weights(Weights::Trained)`".to_string();
@@ -270,7 +270,7 @@ impl ParamState {
     }
 }
 
-/// The memory of a tensor.
+/// The address of a tensor's storage, which identifies it.
 pub(crate) fn memory(t: &Tensor) -> *const Storage {
     &raw const *t.storage_and_layout().0
 }

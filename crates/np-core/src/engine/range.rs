@@ -1,21 +1,21 @@
-//! The range of a state's number type, and whether it holds the squares of a gradient.
+//! The range of a state's number type, and whether the squares of a gradient fit in it.
 
 use candle_core::DType;
 
 use crate::engine::param_state::compute_dtype;
 use crate::error::{Error, Result};
 
-/// Largest norm of a gradient whose squares the state of a parameter of this type holds, with room for what a step adds to them.
+/// The largest norm of a gradient whose squares fit in the state of a parameter of this type, with room for what a step adds to them.
 pub(crate) fn most(dtype: DType) -> f64 {
     0.25 * largest(dtype).sqrt()
 }
 
-/// Largest number that the state of a parameter of this type holds.
+/// The largest number of the state of a parameter of this type.
 pub(crate) fn largest(dtype: DType) -> f64 {
     if dtype == DType::F64 { f64::MAX } else { f64::from(f32::MAX) }
 }
 
-/// `Ok` if squares of a gradient of this norm can be held, else an error that names the parameter.
+/// Checks that the squares of a gradient of this norm fit in the state; the error names the parameter.
 pub(crate) fn squarable(name: &str, dtype: DType, norm: f64) -> Result<()> {
     let most = most(dtype);
     if norm > most || norm.is_nan() {

@@ -12,17 +12,17 @@ use crate::error::Result;
 #[derive(Debug)]
 pub(crate) enum Rounder<'a> {
     Nearest,
-    /// With the step's key, and the index of the first element.
+    /// `key` is that of the parameter's step, `first` the index of the range's first element.
     Stochastic {
         key: u64,
         first: usize,
     },
-    /// With the rounding errors so far.
+    /// With the elements' accumulated rounding errors.
     Compensated(&'a mut [f32]),
 }
 
 impl<'a> Rounder<'a> {
-    /// That of parameter `param`, whose compensation is lent.
+    /// The rounder of a parameter of `dtype`, with its compensation buffer if it has one.
     fn new(
         rounding: Rounding,
         dtype: DType,
@@ -41,7 +41,7 @@ impl<'a> Rounder<'a> {
         }
     }
 
-    /// The first `n` elements', and the others'.
+    /// Splits into the rounders of the first `n` elements and of the others.
     pub(crate) fn split(self, n: usize) -> (Self, Self) {
         match self {
             Self::Nearest => (Self::Nearest, Self::Nearest),
@@ -55,7 +55,7 @@ impl<'a> Rounder<'a> {
         }
     }
 
-    /// Those of stretches of these lengths, one after the other.
+    /// Splits into the rounders of consecutive ranges of these lengths.
     pub(crate) fn stretches(self, lengths: impl Iterator<Item = usize>) -> Vec<Self> {
         let mut rest = self;
         let mut all = Vec::new();
@@ -67,7 +67,7 @@ impl<'a> Rounder<'a> {
         all
     }
 
-    /// Elements `at..end` of these.
+    /// The rounder of elements `at..end` of the range.
     #[inline(always)]
     pub(crate) fn part(&mut self, at: usize, end: usize) -> Rounder<'_> {
         match self {
@@ -85,7 +85,7 @@ impl<'a> Rounder<'a> {
         }
     }
 
-    /// Rounds `wide` to `block`.
+    /// Rounds `wide` into `block`.
     #[inline(always)]
     pub(crate) fn store<H: Half>(self, block: &mut [H], wide: &[f32]) {
         match self {
@@ -110,7 +110,7 @@ impl<'a> Rounder<'a> {
 pub(crate) trait Half: Copy {
     fn nearest(x: f32) -> Self;
     fn widened(self) -> f32;
-    /// The next number away from zero (`1`), or towards it (`-1`): numbers of one sign are ordered as their bits are.
+    /// The next number away from zero (`by` = 1) or towards it (−1): numbers of one sign are ordered as their bits are.
     fn beside(self, by: i16) -> Self;
 }
 
@@ -134,7 +134,7 @@ macro_rules! impl_half {
 }
 impl_half!(f16, bf16);
 
-/// One of the two neighbours of `x`: the one further from zero if `chance`, from [0, 1), is less than how near `x` is to it.
+/// One of the two numbers next to `x`: the one further from zero if `chance`, in [0, 1), is less than (|x| − |inner|)/(|outer| − |inner|).
 #[inline(always)]
 fn by_chance<H: Half>(x: f32, chance: f32) -> H {
     let near = H::nearest(x);
@@ -148,7 +148,7 @@ fn by_chance<H: Half>(x: f32, chance: f32) -> H {
     if chance < (x.abs() - low) / (high - low) { outer } else { inner }
 }
 
-/// A number from [0, 1) for element `i`.
+/// A pseudo-random number in [0, 1) for element `i`.
 #[inline(always)]
 #[allow(clippy::cast_precision_loss)] // 24 bits
 fn chance(key: u64, i: usize) -> f32 {
@@ -164,21 +164,21 @@ fn mixed(x: u64) -> u64 {
     x ^ (x >> 31)
 }
 
-/// What the random bits of a parameter's step are a function of.
+/// The key of the random bits of a parameter's step, from its name, its number of steps and the seed.
 fn key(name: &str, steps: u64) -> impl FnOnce(u64) -> u64 {
     let name = name.bytes().fold(0u64, |hash, byte| mixed(hash ^ u64::from(byte)).wrapping_add(1));
     move |seed| mixed(seed.wrapping_add(mixed(name ^ mixed(steps.wrapping_add(1)))))
 }
 
 impl ParamState {
-    /// How this parameter's elements are rounded on the CPU; the rest of it can still be used.
+    /// The rounder of this parameter on the CPU, beside its variable and its state, which stay accessible.
     pub(crate) fn rounder(&mut self) -> (&candle_core::Var, &mut State, Rounder<'_>) {
         let (dtype, key) = (self.var.dtype(), key(&self.name, self.steps));
         let rounder = Rounder::new(self.settings.rounding, dtype, key, self.compensation.as_mut());
         (&self.var, &mut self.state, rounder)
     }
 
-    /// The parameter in the type that is computed in, with what rounding has left out.
+    /// The parameter in the type of the computation, with its accumulated rounding errors added.
     pub(crate) fn theta(&self) -> Result<Tensor> {
         let theta = self.var.as_detached_tensor().to_dtype(compute_dtype(self.var.dtype()))?;
         match &self.compensation {
@@ -190,7 +190,7 @@ impl ParamState {
         }
     }
 
-    /// Puts `value`, of the type that is computed in, into the parameter, rounded as its settings say.
+    /// Sets the parameter to `value`, given in the type of the computation and rounded as the settings say.
     pub(crate) fn write(&mut self, value: &Tensor) -> Result<()> {
         let dtype = self.var.dtype();
         let rounded = match self.settings.rounding {

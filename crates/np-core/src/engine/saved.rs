@@ -12,7 +12,7 @@ use crate::engine::rate::placed;
 use crate::engine::rule::Rule;
 use crate::error::{Error, Result};
 
-/// A position as it is saved.
+/// A schedule's position in its saved form: a number, or `none`.
 struct Position(Option<f64>);
 
 impl std::str::FromStr for Position {
@@ -23,13 +23,13 @@ impl std::str::FromStr for Position {
     }
 }
 
-/// What belongs to no parameter, and is saved of every optimizer.
+/// The saved numbers of every optimizer that belong to no parameter.
 const NUMBERS: [&str; 8] = ["lr", "step", "absent", "skipped", "calls", "position", "epoch", "epochs"];
 
-/// Name of the weights that are trained, while averaged ones stand in the parameters.
+/// The key of the trained weights, which are saved while the parameters hold averaged ones.
 const TRAINED: &str = "trained";
 
-/// What is loaded of one parameter, once it is known to fit.
+/// What is loaded for one parameter, after it has been checked.
 struct Loaded {
     state: State,
     steps: u64,

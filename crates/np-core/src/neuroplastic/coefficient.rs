@@ -92,8 +92,8 @@ pub(super) struct Means<N> {
     pub(super) memory: N,
 }
 
-/// α of one tensor in one step, as a function of its elements: each clipped sum is a constant (for a coefficient a tensor) plus
-/// multiples of the signals (for one an element).
+/// α of one tensor in one step, as a function of its elements. Each clipped sum is a constant (with one coefficient for the tensor) plus multiples of the
+/// signals (with one for each element).
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Alpha<T> {
     gradient_only: [T; 2],
@@ -102,7 +102,7 @@ pub(super) struct Alpha<T> {
     bounds: [T; 2],
 }
 
-/// How many numbers α of a tensor depends on.
+/// The number of values that [`Alpha`] consists of.
 pub(super) const ALPHA: usize = 9;
 
 impl<T: Number> Alpha<T> {
@@ -127,13 +127,13 @@ impl<T: Number> Alpha<T> {
         Self { gradient_only, full, blend: real(gate * coefficient.scale), bounds }
     }
 
-    /// All that it depends on, in one order.
+    /// Its values, in the order of [`Alpha::of_numbers`].
     pub(super) fn numbers(&self) -> [T; ALPHA] {
         let ([c, k], [constant, a, g, m], [lo, hi]) = (self.gradient_only, self.full, self.bounds);
         [c, k, constant, a, g, m, self.blend, lo, hi]
     }
 
-    /// The same of [`Alpha::numbers`].
+    /// The inverse of [`Alpha::numbers`].
     pub(super) fn of_numbers([c, k, constant, a, g, m, blend, lo, hi]: [T; ALPHA]) -> Self {
         Self { gradient_only: [c, k], full: [constant, a, g, m], blend, bounds: [lo, hi] }
     }
@@ -151,7 +151,7 @@ impl<T: Number> Alpha<T> {
 }
 
 impl<T: Float> Alpha<T> {
-    /// The same in another type.
+    /// The same function in another number type.
     pub(super) fn cast<U: Number>(&self) -> Alpha<U> {
         let cast = |x: T| U::from_f64(x.to_f64());
         Alpha {

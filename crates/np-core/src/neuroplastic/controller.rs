@@ -45,7 +45,7 @@ pub enum ControllerMode {
 }
 
 impl Controller {
-    /// Which sum of signals steers the tensors of a group of layers; `None` where nothing does. There is one for each of [`Layer::ALL`].
+    /// The index of the sum of signals that steers the tensors of a layer group; `None` if their multiplier is 1. There are as many sums as [`Layer::ALL`] has groups.
     pub(super) fn sum_for(&self, group: Layer) -> Option<usize> {
         match self.mode {
             ControllerMode::Global => Some(0),
@@ -54,7 +54,7 @@ impl Controller {
         }
     }
 
-    /// What is done to a tensor, from that sum over `count` tensors.
+    /// Signal and multiplier of a tensor, from that sum over `count` tensors.
     pub(super) fn steer<N: Number>(&self, sum: N, count: usize) -> Steered<N> {
         let (real, signal) = (N::from_f64, sum / N::from_f64(count.max(1) as f64));
         let multiplier = (N::ONE + real(self.strength) * signal).clip(real(self.low), real(self.high));
@@ -62,10 +62,10 @@ impl Controller {
     }
 }
 
-/// What the controller does to a tensor.
+/// The controller's result for a tensor.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Steered<N> {
-    /// ζ̄ of its group; 0 where nothing steers it.
+    /// ζ̄ of its group.
     pub(super) signal: N,
     /// c.
     pub(super) multiplier: N,

@@ -17,11 +17,11 @@ use crate::engine::elementwise::Elementwise;
 use crate::engine::number::{Float, Number};
 use crate::engine::traced::pass::{Pass, Target, Term};
 
-/// Traces, the base optimizer's direction, and sums of signals.
+/// The pass that updates the traces, computes the base optimizer's direction, and sums the signals.
 pub(super) struct Traces<'a>(pub(super) &'a Step<'a>);
 
 impl Traces<'_> {
-    /// Whether decay goes into an SGD base's gradient: it is no operation where it is 0.
+    /// Whether weight decay is added to the gradient of an SGD base; if it is 0 there is no such operation.
     fn decays(&self, tensor: usize) -> bool {
         let sgd = matches!(&self.0.plan.config.formulation, Formulation::Hybrid(h) if h.base.sgd().is_some());
         sgd && self.0.places[tensor].weight_decay != 0.0
@@ -75,7 +75,7 @@ impl Formula for Traces<'_> {
     }
 }
 
-/// Coefficient and modulation.
+/// The pass that computes the coefficient and the modulation.
 pub(super) struct Modulate<'a>(pub(super) &'a Step<'a>);
 
 impl Modulate<'_> {
@@ -133,7 +133,7 @@ impl Formula for Modulate<'_> {
     }
 }
 
-/// x ← kg g + kx x + kb b + kθ θ.
+/// The pass x ← kg·g + kx·x + kb·b + kθ·θ.
 pub(super) struct Combine<'a>(pub(super) &'a Step<'a>, pub(super) Stage);
 
 impl Combine<'_> {

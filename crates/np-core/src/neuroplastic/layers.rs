@@ -55,16 +55,16 @@ impl Layer {
     }
 }
 
-/// Where a tensor stands in its model.
+/// A tensor's position in its model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Position {
-    /// From 0.
+    /// Index in model order, from 0.
     pub(super) index: usize,
     /// Number of tensors n.
     pub(super) of: usize,
     /// Number of dimensions of the tensor.
     pub(super) rank: usize,
-    /// What the options say of it.
+    /// The layer that a parameter group sets, if any.
     pub(super) layer: Option<Layer>,
     pub(super) third: Option<Third>,
 }

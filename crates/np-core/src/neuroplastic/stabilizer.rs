@@ -104,7 +104,7 @@ impl Stabilizer {
         self.in_range()
     }
 
-    /// What an update with `square_sum` = Σu² over `elements` is multiplied with: clip and gain together.
+    /// The factor of an update with `square_sum` = Σu² over `elements` elements: clip and gain together.
     pub(super) fn factor<N: Number>(&self, square_sum: N, elements: usize, at: Position) -> N {
         let (real, norm) = (N::from_f64, square_sum.sqrt());
         let clip = match self.max_update_norm {
@@ -124,7 +124,7 @@ impl Stabilizer {
     }
 }
 
-/// What brings a norm down to `max`, with ε under the division; 1 where it is not above.
+/// The factor that brings a norm down to `max`: max/(norm + ε), or 1 if the norm is not above `max`.
 pub(super) fn held<N: Number>(norm: N, max: N, eps: N) -> N {
     N::select_lt(max, norm, max / (norm + eps), N::ONE)
 }

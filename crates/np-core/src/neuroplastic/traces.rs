@@ -27,7 +27,7 @@ pub(super) fn memory<T: Number>(m: T, v: T, eps: T) -> T {
     m.abs() / (v.sqrt() + eps)
 }
 
-/// The decays in the type that is computed in, each beside its complement.
+/// The decays in the type of the computation, each with its complement.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Decays<T> {
     activity: [T; 2],
@@ -41,7 +41,7 @@ impl<T: Number> Decays<T> {
         Self { activity: pair(traces.activity_decay), momentum: pair(traces.beta1), variance: pair(traces.beta2) }
     }
 
-    /// The next (a, m, v).
+    /// The new (a, m, v).
     #[inline(always)]
     pub(super) fn update(&self, g: T, a: T, m: T, v: T) -> (T, T, T) {
         (

@@ -1,4 +1,4 @@
-//! Distribution of a step over the CPU's threads: in fixed chunks, so that no sum depends on the number of threads, with instructions chosen at run time.
+//! Distribution of a step over the CPU's threads, in chunks of a fixed size, so that no sum depends on the number of threads. The instruction set is chosen at run time.
 
 pub(crate) mod sums;
 mod threads;
@@ -9,30 +9,31 @@ use rayon::prelude::*;
 use crate::engine::element::Element;
 pub(crate) use threads::{on_threads, parallel};
 
-/// Elements in a chunk: the work of a task, and the unit of sums. It is part of the arithmetic: another value would give other rounding errors.
+/// Elements of a chunk: the work of a task, and the unit of sums. It is part of the arithmetic: another value would give other rounding errors.
 pub(crate) const CHUNK: usize = 16 * 1024;
 
 /// Number of elements above which using several threads is faster.
 const WORTH_THREADS: usize = 2 * CHUNK;
 
-/// Whether `elements` are to be spread over threads: inside [`on_threads`], where there are enough of them.
+/// Whether to spread `elements` elements over threads: inside [`on_threads`], if there are enough of them.
 pub(crate) fn worth_threads(elements: usize) -> bool {
     elements > WORTH_THREADS && parallel()
 }
 
-/// Elements of those tensors that are in the CPU's memory. Candle's queue of a CUDA device is the calling thread's own: work on such a device must not change threads.
+/// The number of elements of the tensors in the CPU's memory. Others do not count: candle has a CUDA stream for each thread, so work on such a device must stay on its
+/// thread.
 pub(crate) fn elements<'a>(tensors: impl Iterator<Item = &'a Tensor>) -> usize {
     tensors.filter(|tensor| tensor.device().is_cpu()).map(Tensor::elem_count).sum()
 }
 
-/// Runs `f`, which handles `elements` of them, on threads where that pays.
+/// Runs `f`, which handles `elements` elements, by [`on_threads`] if that is faster.
 pub(crate) fn on_threads_if_worth<T: Send>(elements: usize, f: impl FnOnce() -> T + Send) -> T {
     if elements > WORTH_THREADS { on_threads(f) } else { f() }
 }
 
 /// Runs `f` on every item, inside [`on_threads`] on all threads, compiled for the best instructions that this CPU has.
 ///
-/// No fused multiply-add is ever contracted, so that the instruction set does not change a bit.
+/// The compiler never contracts to fused multiply-adds, so results have the same bits with every instruction set.
 pub(crate) fn for_each<J: Send>(jobs: Vec<J>, f: impl Fn(J) + Sync) {
     let arch = pulp::Arch::new();
     // What runs inside `dispatch` gets the instructions only if it is inlined into it: hence the attributes here and at each caller.
@@ -57,7 +58,7 @@ pub(crate) fn slice<'a, E: Element>(storage: &'a CpuStorage, layout: &Layout) ->
     }
 }
 
-/// The elements of a contiguous tensor's storage, to be changed.
+/// The elements of a contiguous tensor's storage, mutably.
 pub(crate) fn slice_mut<'a, E: Element>(
     storage: &'a mut CpuStorage,
     layout: &Layout,

@@ -1,7 +1,7 @@
 //! Sums over blocks, in lanes: the order of additions does not depend on the width of the CPU's registers.
 //!
-//! A sum that overflows the type of the computation is computed again in double precision, unless its terms overflow themselves. No other sum
-//! is affected.
+//! A sum that overflows the type of the computation, or a sum of squares that is 0, is computed again in double precision. No other sum is affected.
+//! [`sum`] computes its terms in the type of the computation, so that it is not finite if one of them overflows.
 
 use crate::engine::number::Float;
 
@@ -28,8 +28,8 @@ fn in_lanes<T: Float>(xs: &[T], f: impl Fn(T) -> T) -> f64 {
     lanes.iter().map(|x| x.to_f64()).sum()
 }
 
-/// Sums of K terms, each of an element of every slice: lane by lane as [`sum`], [`square_sum`] and [`dot`] have them, in one loop. `None` where one is out of range, or 0
-/// and perhaps only rounded to it: then those three say what each is.
+/// K sums of terms, each a function of one element of every slice, in one loop; lane by lane, with the same bits as [`sum`], [`square_sum`] and [`dot`]. `None` if a sum
+/// is not finite or is 0, perhaps by underflow: then those three have to be called.
 #[inline(always)]
 #[expect(clippy::needless_range_loop, reason = "loops over counts, of which registers are made")]
 pub(crate) fn fused_sums<T: Float, const S: usize, const K: usize>(
@@ -65,7 +65,7 @@ pub(crate) fn fused_sums<T: Float, const S: usize, const K: usize>(
     totals.iter().all(|total| total.is_finite() && *total != 0.0).then_some(totals)
 }
 
-/// The sums of lanes, each in their order: an addition waits for the one before it, so several sums go side by side.
+/// Adds up the lanes of each sum, in order. An addition has to wait for the one before it, so several sums are computed side by side.
 #[inline(always)]
 #[expect(clippy::needless_range_loop, reason = "loops over counts, of which registers are made")]
 pub(crate) fn reduce_lanes<T: Float, const L: usize, const K: usize>(lanes: &[[T; L]; K]) -> [f64; K] {
@@ -118,7 +118,7 @@ fn dot_again<T: Float>(xs: &[T], ys: &[T]) -> f64 {
     xs.iter().zip(ys).map(|(x, y)| x.to_f64() * y.to_f64()).sum()
 }
 
-/// ‖x‖ where Σx² is out of range even in double precision.
+/// ‖x‖ if Σx² is out of range even in double precision.
 #[cold]
 pub(crate) fn far_norm<T: Float>(xs: &[T]) -> f64 {
     let largest = xs.iter().fold(0.0, |most: f64, x| most.max(x.abs().to_f64()));

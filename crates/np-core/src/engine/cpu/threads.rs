@@ -16,13 +16,13 @@ thread_local! {
     static OWN: Cell<bool> = const { Cell::new(false) };
 }
 
-/// A pool, and whose turn it is: two steps of optimizers that share a parameter would otherwise meet on one stack here.
+/// A pool, and a lock that lets one step use it at a time: otherwise two steps of optimizers that share a parameter could meet on one stack and deadlock.
 struct Workers {
     pool: ThreadPool,
     turn: Mutex<()>,
 }
 
-/// One for each number of threads that was asked for.
+/// A pool for each number of threads that has been asked for.
 static POOLS: Mutex<BTreeMap<usize, Arc<Workers>>> = Mutex::new(BTreeMap::new());
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -30,7 +30,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The pool of so many threads; none where the system gives no more of them.
+/// The pool of `threads` threads; `None` if the system refuses to create them.
 fn workers(threads: usize) -> Option<Arc<Workers>> {
     let mut pools = lock(&POOLS);
     if let Some(workers) = pools.get(&threads) {
@@ -43,13 +43,13 @@ fn workers(threads: usize) -> Option<Arc<Workers>> {
     Some(workers)
 }
 
-/// Whether work that is split here is done by several threads: inside [`on_threads`], where there is more than one.
+/// Whether work that is split here runs on several threads: inside [`on_threads`], if its pool has more than one.
 pub(crate) fn parallel() -> bool {
     OWN.get() && rayon::current_num_threads() > 1
 }
 
-/// Runs `f` where [`parallel`] holds, on as many threads as the caller's rayon pool has; with a single one, here. Call it before any of candle's
-/// locks is taken: it waits for its turn.
+/// Runs `f` on a pool with as many threads as the caller's rayon pool has; if that is one, on this thread. Call it before any of candle's locks is taken,
+/// because it waits for other steps.
 pub(crate) fn on_threads<T: Send>(f: impl FnOnce() -> T + Send) -> T {
     if OWN.get() {
         return f();

@@ -131,7 +131,7 @@ impl StepInfo<'_> {
     }
 }
 
-/// Elements that a task works on. Longer than the chunks of what has sums: no result depends on it, and memory streams better.
+/// Elements that a task works on. No result depends on it, so it is larger than a chunk of sums: memory streams better.
 const STRETCH: usize = 4 * CHUNK;
 /// Bytes of a cache line.
 const LINE: usize = 64;
@@ -202,13 +202,13 @@ fn step_one<R: Elementwise>(rule: &R, w: &mut ParamStep<'_>, outcome: Outcome, b
     }
 }
 
-/// Which step of which tensor it is.
+/// The step that scalars are computed for.
 fn at<'a, R: Elementwise>(rule: &R, w: &'a mut ParamStep<'_>) -> StepInfo<'a> {
     let weight_decay = w.weight_decay(rule.weight_decay().strength());
     StepInfo { t: w.param.steps, lr: w.lr, weight_decay, numbers: &mut w.param.numbers }
 }
 
-/// What is done around the rule's formula, and how the step ends.
+/// The operations around the rule's formula, and how its direction is applied.
 fn around<R: Elementwise>(rule: &R, at: &StepInfo<'_>) -> (Around<f64>, Apply) {
     let decay = rule.weight_decay().of_strength(at.weight_decay);
     let apply = Apply::new(rule.step_size(at), decay);
@@ -227,7 +227,7 @@ struct Chunk<'a, E: Element> {
     rounder: Rounder<'a>,
 }
 
-/// The in-place operation that candle lends θ and g to.
+/// The candle in-place operation that makes the step, which gives access to the memory of θ and g.
 struct Step<'a, R: Elementwise, E: Element> {
     scalars: Scalars<R::Scalars<E::Compute>, E::Compute>,
     program: Option<Program<'a, E::Compute>>,
@@ -235,7 +235,7 @@ struct Step<'a, R: Elementwise, E: Element> {
     rounder: Cell<Rounder<'a>>,
 }
 
-/// What is the same for all elements: the rule's part, and the driver's.
+/// The numbers that are the same for all elements of a tensor: the rule's, and those around its formula.
 #[derive(Clone, Copy)]
 struct Scalars<K, T> {
     k: K,

@@ -13,11 +13,11 @@ use super::{Expression, Node, Outcome};
 /// piece of [`PIECE`] elements, over the tables of [`np_cuda::table`].
 pub const NAME: &str = "np_step";
 
-/// Elements that a thread loads before it computes with the first: the more, the less it waits for memory.
+/// How many elements a thread loads before it computes with the first: with more it waits less for memory.
 const TOGETHER: usize = 4;
 
 impl Node {
-    /// Where in memory its values are, if they are there.
+    /// The name of the array that has its values, if they are in memory.
     pub(crate) fn memory(self) -> Option<String> {
         match self {
             Self::Theta => Some("theta".to_string()),
@@ -45,7 +45,7 @@ impl Storage {
     /// All four types.
     pub const ALL: [Self; 4] = [Self::F32, Self::F64, Self::F16, Self::Bf16];
 
-    /// The type that is computed in.
+    /// The type of the computation.
     pub(crate) fn compute(self) -> &'static str {
         if self == Self::F64 { "double" } else { "float" }
     }
@@ -59,7 +59,7 @@ impl Storage {
         }
     }
 
-    /// What stands between memory and the numbers that are computed with.
+    /// Source text of the conversions `widen` and `narrow` between the stored type and that of the computation; empty if they are the same.
     pub(crate) fn conversions(self) -> &'static str {
         match self {
             Self::F32 | Self::F64 => "",
@@ -112,19 +112,19 @@ __device__ __forceinline__ unsigned short narrow(float x) {
         np_cuda::sums::squares(self.stored(), self.compute(), self.conversions(), read)
     }
 
-    /// The function that rounds the result of `operation` to the nearest, and is not contracted with another.
+    /// A call of the CUDA intrinsic that rounds the result of `operation` to nearest, which the compiler never fuses with another operation.
     pub(crate) fn rounded(self, operation: &str, operands: &[usize]) -> String {
         let operands: Vec<String> = operands.iter().map(|place| format!("v{place}")).collect();
         let letter = if self == Self::F64 { 'd' } else { 'f' };
         format!("__{letter}{operation}_rn({})", operands.join(", "))
     }
 
-    /// The largest finite number of the type that is computed in.
+    /// The largest finite number of the type of the computation.
     fn largest(self) -> f64 {
         if self == Self::F64 { f64::MAX } else { f32::MAX.into() }
     }
 
-    /// `x` exactly.
+    /// `x` as an exact literal.
     fn constant(self, x: f64) -> String {
         if x.is_nan() {
             return "(0.0f / 0.0f)".to_string();
@@ -138,7 +138,7 @@ __device__ __forceinline__ unsigned short narrow(float x) {
     }
 }
 
-/// A finite number in hexadecimal digits, which say it exactly.
+/// A finite number as a hexadecimal literal, which is exact.
 struct Hex(f64);
 
 impl fmt::Display for Hex {
@@ -217,7 +217,7 @@ impl Expression {
         writeln!(out, "    }}\n}}")
     }
 
-    /// A loop over the elements that a thread handles together.
+    /// Writes a loop over the elements that a thread handles together.
     fn write_loop(out: &mut String, body: impl FnOnce(&mut String) -> fmt::Result) -> fmt::Result {
         writeln!(out, "#pragma unroll")?;
         writeln!(out, "        for (unsigned int k = 0; k < {TOGETHER}u; k += 1) {{")?;
@@ -227,7 +227,7 @@ impl Expression {
         writeln!(out, "            }}\n        }}")
     }
 
-    /// What is the same for all elements of a piece: where they are, arguments, constants.
+    /// Writes what is the same for all elements of a piece: pointers, arguments and constants.
     fn write_before(&self, out: &mut String, storage: Storage) -> fmt::Result {
         let (real, stored) = (storage.compute(), storage.stored());
         writeln!(out, "    {stored} *__restrict__ const theta = tensor.theta + start;")?;
@@ -262,7 +262,7 @@ impl Expression {
 }
 
 impl Node {
-    /// The operation, with operands by their places; `memory` is where its value is, if it is in memory.
+    /// The operation as C code, with operands `v0`, `v1`, … by index; `memory` is the expression that reads its value, if that is in memory.
     pub(crate) fn text(self, storage: Storage, memory: &str) -> String {
         match self {
             Self::Theta | Self::Gradient => storage.read(memory),

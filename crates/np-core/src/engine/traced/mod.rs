@@ -59,7 +59,7 @@ pub enum Node {
 }
 
 impl Node {
-    /// The same operation on the operands that `f` makes of its own.
+    /// The same operation, with each operand replaced by `f` of it.
     fn map(self, mut f: impl FnMut(usize) -> usize) -> Self {
         match self {
             Self::Theta | Self::Gradient | Self::State(_) => self,
@@ -95,7 +95,7 @@ pub struct Expression {
     arguments: usize,
 }
 
-/// The nodes that `wanted` need, in their order, and where those wanted are among them.
+/// The nodes that the nodes `wanted` depend on, in order and renumbered; and the new indices of `wanted`.
 fn needed_for(nodes: &[Node], wanted: &[usize]) -> (Vec<Node>, Vec<usize>) {
     let mut needed = vec![false; nodes.len()];
     wanted.iter().for_each(|place| needed[*place] = true);
@@ -113,7 +113,7 @@ fn needed_for(nodes: &[Node], wanted: &[usize]) -> (Vec<Node>, Vec<usize>) {
     (kept, wanted.iter().map(|place| places[*place]).collect())
 }
 
-/// Operations with as many results as are wanted, and what their arguments are: a pass over elements, with what it writes and what it sums.
+/// Operations with any number of results, and the values of their arguments: the formula of a pass, whose results are what it writes and sums.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Recording {
     pub(crate) nodes: Vec<Node>,
@@ -122,7 +122,7 @@ pub(crate) struct Recording {
 }
 
 impl Expression {
-    /// One of `nodes`, less what neither `result` nor `state` needs.
+    /// The expression of those of `nodes` that `result` or `state` depends on.
     fn new(nodes: &[Node], outcome: Outcome, result: usize, state: &[usize], arguments: usize) -> Self {
         let wanted: Vec<usize> = state.iter().copied().chain([result]).collect();
         let (nodes, mut state) = needed_for(nodes, &wanted);
