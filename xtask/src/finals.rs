@@ -145,8 +145,8 @@ fn tried(root: &Path, store: &Store, plan: &Plan) -> Result<Runs> {
         );
     }
     let reading = store.records_of(plan);
-    if let Some(error) = reading.refused.first() {
-        bail!("{error}");
+    if let Some(error) = reading.refused.into_iter().next() {
+        return Err(error.into());
     }
     Ok(reading.runs)
 }

@@ -16,8 +16,9 @@ mod tidy;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Error, Result};
 use clap::{Parser, Subcommand};
+use np_record::{StoreError, compare::CompareError, select::SelectError};
 
 /// The project's own commands
 #[derive(Debug, Parser)]
@@ -59,9 +60,24 @@ fn main() -> ExitCode {
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {error:#}");
+            eprintln!("error: {}", told(&error));
             ExitCode::FAILURE
         }
+    }
+}
+
+/// An error and its causes in a line, and below it what mends it, where one of them knows that.
+fn told(error: &Error) -> String {
+    let of = |cause: &(dyn std::error::Error + 'static)| {
+        let store = cause.downcast_ref::<StoreError>().and_then(|error| error.hint().map(str::to_owned));
+        let compared = || cause.downcast_ref::<CompareError>().and_then(CompareError::hint);
+        let selected = || cause.downcast_ref::<SelectError>().map(SelectError::hint);
+        let data = || cause.downcast_ref::<np_data::Error>().and_then(np_data::Error::hint);
+        store.or_else(compared).or_else(selected).or_else(data)
+    };
+    match error.chain().find_map(of) {
+        Some(hint) => format!("{error:#}\nhint: {hint}"),
+        None => format!("{error:#}"),
     }
 }
 
@@ -69,4 +85,17 @@ fn main() -> ExitCode {
 fn root() -> Result<PathBuf> {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     here.parent().map(Path::to_path_buf).context("xtask is not inside a workspace")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hint_of_any_cause_is_told() {
+        let unknown = CompareError::UnknownArm { expected: vec!["full".into()], got: "sgd".into() };
+        let error = Error::from(unknown).context("figure 2");
+        assert_eq!(told(&error), "figure 2: no arm `sgd`\nhint: the plan has `full`");
+        assert_eq!(told(&anyhow::anyhow!("no more than this")), "no more than this");
+    }
 }

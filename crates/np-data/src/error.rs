@@ -1,31 +1,26 @@
-//! Errors. Every message names the file or value, what was expected and what was found, and has a hint where something can be done about it.
+//! What can be wrong with data, or with a request for it.
+//!
+//! Every message names the file or the value, what was expected and what was found. Where there is something to do about it,
+//! [`Error::hint`] says that: it is no part of the message.
 
 use std::io;
 use std::path::PathBuf;
 
-use crate::dataset::DATA_DIR_ENV;
 use crate::idx::Kind;
-use crate::name::{DataName, Source};
+use crate::name::DataName;
 
 /// An error of this crate.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// The full set was requested without a data folder.
-    #[error(
-        "`{name}`: expected a data folder for the full set, found none\nhint: pass `--data-dir DIR` or set `{}`{}",
-        DATA_DIR_ENV,
-        if name.has(Source::Mini) { "; the mini set needs no folder" } else { "" }
-    )]
+    #[error("`{name}`: expected a data folder for the full set, found none")]
     NoFolder {
         /// The requested data set.
         name: DataName,
     },
     /// The data folder, or the data set's folder in it, does not exist.
-    #[error(
-        "`{path}`: expected a folder, found {found}\nhint: the layout is `DIR/{example}`; name `DIR` by `--data-dir` or `{}`",
-        DATA_DIR_ENV
-    )]
+    #[error("`{path}`: expected a folder, found {found}")]
     MissingFolder {
         /// The folder looked for.
         path: PathBuf,
@@ -35,11 +30,7 @@ pub enum Error {
         example: String,
     },
     /// A data file is missing under each of the names it may have.
-    #[error(
-        "`{folder}`: expected a file `{}`, found neither\nhint: {remedy}, or name another folder by `--data-dir` or `{}`",
-        looked_for.join("` or `"),
-        DATA_DIR_ENV
-    )]
+    #[error("`{folder}`: expected a file `{}`, found neither", looked_for.join("` or `"))]
     MissingFile {
         /// The data set's folder.
         folder: PathBuf,
@@ -67,7 +58,7 @@ pub enum Error {
         found: String,
     },
     /// Something else in place of a data file: not a regular file, or another format, recognised by its first bytes.
-    #[error("`{path}`: expected {expected}, found {found}\nhint: {remedy}")]
+    #[error("`{path}`: expected {expected}, found {found}")]
     Foreign {
         /// The file.
         path: PathBuf,
@@ -97,7 +88,7 @@ pub enum Error {
         found: u8,
     },
     /// Images where labels belong, or labels where images belong.
-    #[error("`{path}`: expected {expected}, found {found}\nhint: the images and labels files may have been swapped")]
+    #[error("`{path}`: expected {expected}, found {found}")]
     Mislabelled {
         /// The file.
         path: PathBuf,
@@ -117,7 +108,7 @@ pub enum Error {
         found: u128,
     },
     /// Fewer bytes than the header announces, counted after decompression.
-    #[error("`{path}`: expected {expected} bytes, found {found}\nhint: the file is cut short; copy it again")]
+    #[error("`{path}`: expected {expected} bytes, found {found}")]
     Truncated {
         /// The file.
         path: PathBuf,
@@ -135,7 +126,7 @@ pub enum Error {
         expected: u64,
     },
     /// A gzip stream that ends early or fails its checksum.
-    #[error("`{path}`: expected a whole gzip stream, found `{found}`\nhint: the file is damaged; copy it again")]
+    #[error("`{path}`: expected a whole gzip stream, found `{found}`")]
     CorruptGzip {
         /// The file.
         path: PathBuf,
@@ -143,9 +134,7 @@ pub enum Error {
         found: String,
     },
     /// A file of the binary version that ends in the middle of a record, or is something else.
-    #[error(
-        "`{path}`: expected whole records of {expected} bytes, found {found} bytes\nhint: the file is cut short, or not of the binary version; copy it again"
-    )]
+    #[error("`{path}`: expected whole records of {expected} bytes, found {found} bytes")]
     PartialRecord {
         /// The file.
         path: PathBuf,
@@ -163,9 +152,7 @@ pub enum Error {
         expected: usize,
     },
     /// A file of the training set with fewer or more records than the first.
-    #[error(
-        "`{path}`: expected {expected} examples, as in `{first}`, found {found}\nhint: one of the two is cut short; copy it again"
-    )]
+    #[error("`{path}`: expected {expected} examples, as in `{first}`, found {found}")]
     UnequalBatches {
         /// The file.
         path: PathBuf,
@@ -177,9 +164,7 @@ pub enum Error {
         found: usize,
     },
     /// A parquet file that cannot be read.
-    #[error(
-        "`{path}`: expected a parquet file, found `{found}`\nhint: the file is damaged or of another format; copy it again"
-    )]
+    #[error("`{path}`: expected a parquet file, found `{found}`")]
     Parquet {
         /// The file.
         path: PathBuf,
@@ -209,9 +194,7 @@ pub enum Error {
         found: usize,
     },
     /// An imported set that is hidden by other files of the same set, which take precedence.
-    #[error(
-        "`{folder}`: expected the imported set ({expected}), found another ({found})\nhint: the folder had files of the set, which are looked for first; import into another folder, or remove them"
-    )]
+    #[error("`{folder}`: expected the imported set ({expected}), found another ({found})")]
     Covered {
         /// The folder.
         folder: PathBuf,
@@ -233,7 +216,7 @@ pub enum Error {
         source: io::Error,
     },
     /// The note that an import writes beside its files cannot be parsed.
-    #[error("`{path}`: expected {expected}, found `{found}`\nhint: import the set again, or remove this file")]
+    #[error("`{path}`: expected {expected}, found `{found}`")]
     Note {
         /// The note.
         path: PathBuf,
@@ -243,9 +226,7 @@ pub enum Error {
         found: String,
     },
     /// The files have changed since they were imported.
-    #[error(
-        "`{folder}`: expected data with the digest `{expected}`, as imported, found `{found}`\nhint: import it again; if you have replaced the files, remove `{note}`"
-    )]
+    #[error("`{folder}`: expected data with the digest `{expected}`, as imported, found `{found}`")]
     Damaged {
         /// The data set's folder.
         folder: PathBuf,
@@ -257,9 +238,7 @@ pub enum Error {
         note: &'static str,
     },
     /// The embedded set was requested of a data set that has none.
-    #[error(
-        "`{name}`: expected the source `full`, found `mini`\nhint: this set is not embedded; read it from a folder with `source: full`"
-    )]
+    #[error("`{name}`: expected the source `full`, found `mini`")]
     NotEmbedded {
         /// The data set asked for.
         name: DataName,

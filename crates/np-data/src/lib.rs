@@ -48,6 +48,7 @@ mod error;
 #[cfg(feature = "hub")]
 pub mod fetch;
 mod files;
+mod hint;
 #[cfg(feature = "hub")]
 pub mod hub;
 mod identity;

@@ -93,8 +93,9 @@ mod tests {
             assert_eq!(Note::parse(&note.text(), path).unwrap(), note);
         }
         for text in ["", "variant JPEG\n", "digest 12\n", "variant \u{1b}[2J\n", "hello\n"] {
-            let error = Note::parse(text, path).unwrap_err().to_string();
-            assert!(error.starts_with("`cifar10/imported.txt`: expected ") && error.contains("hint: "), "{error}");
+            let error = Note::parse(text, path).unwrap_err();
+            assert!(error.to_string().starts_with("`cifar10/imported.txt`: expected "), "{error}");
+            assert_eq!(error.hint().unwrap(), "import the set again, or remove this file");
         }
     }
 }

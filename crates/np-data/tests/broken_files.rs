@@ -43,8 +43,13 @@ fn load(dir: &Path) -> Result<DataSet, Error> {
     DataSet::load(DataName::Mnist, Source::Full, Some(dir))
 }
 
+/// A message with its hint on a second line.
+fn told(error: &Error) -> String {
+    error.hint().map_or_else(|| error.to_string(), |hint| format!("{error}\nhint: {hint}"))
+}
+
 fn message(dir: &Path) -> String {
-    let message = load(dir).unwrap_err().to_string();
+    let message = told(&load(dir).unwrap_err());
     assert!(!message.ends_with('.'), "{message}");
     message
 }
@@ -131,7 +136,7 @@ fn every_broken_file_is_named_with_what_was_expected_and_found() {
 
 #[test]
 fn missing_folders_and_files_say_where_to_put_them() {
-    let error = DataSet::load(DataName::FashionMnist, Source::Full, None).unwrap_err().to_string();
+    let error = told(&DataSet::load(DataName::FashionMnist, Source::Full, None).unwrap_err());
     for part in ["`fashion-mnist`: expected a data folder", "found none", "hint: ", "`--data-dir DIR`", "`NP_DATA_DIR`"]
     {
         assert!(error.contains(part), "`{error}` lacks `{part}`");
@@ -142,7 +147,7 @@ fn missing_folders_and_files_say_where_to_put_them() {
     assert!(error.contains("nowhere`: expected a folder, found nothing\nhint: "), "{error}");
     assert!(error.contains("`NP_DATA_DIR`"), "{error}");
 
-    let error = DataSet::load(DataName::FashionMnist, Source::Full, Some(dir.path())).unwrap_err().to_string();
+    let error = told(&DataSet::load(DataName::FashionMnist, Source::Full, Some(dir.path())).unwrap_err());
     assert!(error.contains("fashion-mnist`: expected a folder, found nothing\nhint: "), "{error}");
 
     let error = message(&dir.path().join("mnist").join(IMAGES));
@@ -191,7 +196,7 @@ fn what_is_no_regular_file_is_not_opened() {
     fs::create_dir(&cifar).unwrap();
     for file in ["imported.txt", "data_batch_1.bin"] {
         pipe(&cifar.join(file));
-        let error = DataSet::load(DataName::Cifar10, Source::Full, Some(dir.path())).unwrap_err().to_string();
+        let error = told(&DataSet::load(DataName::Cifar10, Source::Full, Some(dir.path())).unwrap_err());
         assert!(error.contains(&format!("{file}`: expected a regular file, found a pipe\nhint: ")), "{error}");
         fs::remove_file(cifar.join(file)).unwrap();
     }

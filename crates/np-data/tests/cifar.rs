@@ -31,8 +31,13 @@ fn load(dir: &Path) -> Result<DataSet, Error> {
     DataSet::load(DataName::Cifar10, Source::Full, Some(dir))
 }
 
+/// A message with its hint on a second line.
+fn told(error: &Error) -> String {
+    error.hint().map_or_else(|| error.to_string(), |hint| format!("{error}\nhint: {hint}"))
+}
+
 fn message(dir: &Path) -> String {
-    let message = load(dir).unwrap_err().to_string();
+    let message = told(&load(dir).unwrap_err());
     assert!(!message.ends_with('.'), "{message}");
     message
 }
@@ -93,9 +98,9 @@ fn every_broken_file_is_named_with_what_was_expected_and_found() {
 
 #[test]
 fn what_is_missing_says_where_to_get_it() {
-    let error = DataSet::load(DataName::Cifar10, Source::Mini, None).unwrap_err().to_string();
+    let error = told(&DataSet::load(DataName::Cifar10, Source::Mini, None).unwrap_err());
     assert!(error.contains("`cifar10`: expected the source `full`, found `mini`\nhint: "), "{error}");
-    let error = DataSet::load(DataName::Cifar10, Source::Full, None).unwrap_err().to_string();
+    let error = told(&DataSet::load(DataName::Cifar10, Source::Full, None).unwrap_err());
     assert!(error.contains("`--data-dir DIR`") && !error.contains("mini"), "{error}");
 
     let dir = healthy();

@@ -111,14 +111,13 @@ fn what_is_no_example_is_refused_with_its_row() {
         (b"PK\x03\x04", "a zip archive"),
     ] {
         fs::write(dir.path().join("train.parquet"), bytes).unwrap();
-        let error = import_set(DataName::Cifar10, dir.path(), &dir.path().join("data")).unwrap_err().to_string();
+        let error = import_set(DataName::Cifar10, dir.path(), &dir.path().join("data")).unwrap_err();
         let expected = format!("train.parquet`: expected a parquet file, found {found}");
-        assert!(error.contains(&expected) && error.contains("\nhint: "), "{error}");
+        assert!(error.to_string().ends_with(&expected) && error.hint().is_some(), "{error}");
     }
-    let error = import_set(DataName::Cifar10, tempfile::tempdir().unwrap().path(), Path::new("nowhere"))
-        .unwrap_err()
-        .to_string();
-    assert!(error.contains("`train.parquet`") && error.contains("hint: "), "{error}");
+    let nothing = tempfile::tempdir().unwrap();
+    let error = import_set(DataName::Cifar10, nothing.path(), Path::new("nowhere")).unwrap_err();
+    assert!(error.to_string().contains("`train.parquet`") && error.hint().is_some(), "{error}");
 }
 
 /// The real files where `NP_DATA_DIR` has them: complete, balanced, and of the colours that everybody quotes.

@@ -1,4 +1,4 @@
-//! The errors of this crate. Their messages say what was wrong, what was expected and what was given.
+//! The errors of this crate: what was wrong, what was expected, what came. [`Error::hint`] says what mends it.
 
 /// Result of this crate's functions.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -28,9 +28,7 @@ pub enum Error {
         got: String,
     },
     /// A tensor of a checkpoint does not fit the model.
-    #[error(
-        "tensor `{name}` must be {expected}, got {got}\nhint: a checkpoint fits only a model of the same kind, width, channels and classes"
-    )]
+    #[error("tensor `{name}` must be {expected}, got {got}")]
     Tensor {
         /// The tensor's name: `layer2.0.conv1.weight`.
         name: String,
@@ -40,15 +38,13 @@ pub enum Error {
         got: String,
     },
     /// A recorder was given to a model or layer that does not support it.
-    #[error(
-        "{what} keeps no records of its layers, got a recorder\nhint: `Mlp` keeps them, on a CPU in `f32` and `f64`"
-    )]
+    #[error("{what} keeps no records of its layers, got a recorder")]
     Unrecorded {
         /// The model, by its title, or the layer.
         what: String,
     },
     /// A device has too little memory.
-    #[error("the device has {free} MiB of memory free, and the model needs {plan}\nhint: {hint}")]
+    #[error("the device has {free} MiB of memory free, and the model needs {plan}")]
     Memory {
         /// Free memory in MiB.
         free: u64,
@@ -68,14 +64,26 @@ pub enum Error {
 /// For `?` in code that returns candle's errors, such as the closures of its `Func`.
 impl From<Error> for candle_core::Error {
     fn from(error: Error) -> Self {
-        match error {
-            Error::Candle(error) => error,
-            other => Self::wrap(other),
+        match (error.hint(), error) {
+            (_, Error::Candle(error)) => error,
+            (Some(hint), other) => Self::wrap(format!("{other}\nhint: {hint}")),
+            (None, other) => Self::wrap(other),
         }
     }
 }
 
 impl Error {
+    /// What mends it, where that is known.
+    #[must_use]
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Tensor { .. } => Some("a checkpoint fits only a model of the same kind, width, channels and classes"),
+            Self::Unrecorded { .. } => Some("`Mlp` keeps them, on a CPU in `f32` and `f64`"),
+            Self::Memory { hint, .. } => Some(*hint),
+            Self::Config { .. } | Self::Input { .. } | Self::Device(_) | Self::Candle(_) => None,
+        }
+    }
+
     pub(crate) fn config(field: impl Into<String>, expected: impl Into<String>, got: impl ToString) -> Self {
         Self::Config { field: field.into(), expected: expected.into(), got: got.to_string() }
     }

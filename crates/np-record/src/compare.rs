@@ -40,7 +40,7 @@ const LEVEL: f64 = 0.05;
 #[non_exhaustive]
 pub enum CompareError {
     /// The plan has no such arm.
-    #[error("no arm `{got}`\nhint: the plan has {}", quoted(expected))]
+    #[error("no arm `{got}`")]
     UnknownArm {
         /// The plan's arms.
         expected: Vec<String>,
@@ -51,7 +51,7 @@ pub enum CompareError {
     #[error("arm `{0}` is compared with itself")]
     SameArm(String),
     /// Two runs of one arm have the same seed and axes.
-    #[error("arm `{arm}` has two runs of seed `{seed}` at {axes}\nhint: every swept key must be an axis of the plan")]
+    #[error("arm `{arm}` has two runs of seed `{seed}` at {axes}")]
     Ambiguous {
         /// The arm.
         arm: String,
@@ -60,6 +60,18 @@ pub enum CompareError {
         /// The values of the axes, as text.
         axes: String,
     },
+}
+
+impl CompareError {
+    /// What mends it, where that is known.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::UnknownArm { expected, .. } => Some(format!("the plan has {}", quoted(expected))),
+            Self::SameArm(_) => None,
+            Self::Ambiguous { .. } => Some("every swept key must be an axis of the plan".to_owned()),
+        }
+    }
 }
 
 fn quoted(names: &[String]) -> String {

@@ -9,13 +9,13 @@ use std::path::{Path, PathBuf};
 #[non_exhaustive]
 pub enum OutputError {
     /// It would replace one of its sources.
-    #[error("`{}` is what it is made from\nhint: choose another file", path.display())]
+    #[error("`{}` is what it is made from", path.display())]
     Source {
         /// The file, links followed.
         path: PathBuf,
     },
     /// It would be in a folder of a store.
-    #[error("`{}` is in a folder of the store `{}`, which has files of its own alone\nhint: choose another folder", path.display(), store.display())]
+    #[error("`{}` is in a folder of the store `{}`, which has files of its own alone", path.display(), store.display())]
     InStore {
         /// The file, links followed.
         path: PathBuf,
@@ -23,7 +23,7 @@ pub enum OutputError {
         store: PathBuf,
     },
     /// It would replace a file of another kind.
-    #[error("`{}` is there already, and is no {kind}: it is not replaced\nhint: choose another file, or remove this one", path.display())]
+    #[error("`{}` is there already, and is no {kind}: it is not replaced", path.display())]
     Other {
         /// The file, links followed.
         path: PathBuf,
@@ -38,6 +38,19 @@ pub enum OutputError {
         /// The error of the system.
         source: io::Error,
     },
+}
+
+impl OutputError {
+    /// What mends it, where that is known.
+    #[must_use]
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Source { .. } => Some("choose another file"),
+            Self::InStore { .. } => Some("choose another folder"),
+            Self::Other { .. } => Some("choose another file, or remove this one"),
+            Self::Io { .. } => None,
+        }
+    }
 }
 
 /// A kind of file, recognised by its first bytes.

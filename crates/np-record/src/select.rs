@@ -100,16 +100,13 @@ impl Rule {
 #[non_exhaustive]
 pub enum SelectError {
     /// The plan has no tuned axis.
-    #[error(
-        "nothing to select: no axis of `optimizer`, `options` or `train`, got {}\nhint: try values with `--sweep optimizer.lr=0.1,0.03`, or name the tuned axis with `--tune KEY`",
-        names(got)
-    )]
+    #[error("nothing to select: no axis of `optimizer`, `options` or `train`, got {}", names(got))]
     NothingTuned {
         /// The plan's axes.
         got: Vec<String>,
     },
     /// The plan has no axis of this name.
-    #[error("expected an axis of the plan, got `{got}`\nhint: its axes are {}", names(expected))]
+    #[error("expected an axis of the plan, got `{got}`")]
     UnknownAxis {
         /// The plan's axes.
         expected: Vec<String>,
@@ -117,15 +114,29 @@ pub enum SelectError {
         got: String,
     },
     /// A finished run has no validation score.
-    #[error(
-        "run `{id}` of arm `{arm}` has no validation score\nhint: hold examples out with `data.validation` (`--set data.validation=0.1`) and train again, or select on the test split, as the paper does, with `--select test`"
-    )]
+    #[error("run `{id}` of arm `{arm}` has no validation score")]
     NoValidation {
         /// The run.
         id: String,
         /// Its arm.
         arm: String,
     },
+}
+
+impl SelectError {
+    /// What mends it.
+    #[must_use]
+    pub fn hint(&self) -> String {
+        match self {
+            Self::NothingTuned { .. } => {
+                "try values with `--sweep optimizer.lr=0.1,0.03`, or name the tuned axis with `--tune KEY`".to_owned()
+            }
+            Self::UnknownAxis { expected, .. } => format!("its axes are {}", names(expected)),
+            Self::NoValidation { .. } => {
+                "hold examples out with `data.validation` (`--set data.validation=0.1`) and train again, or select on the test split, as the paper does, with `--select test`".to_owned()
+            }
+        }
+    }
 }
 
 fn names(axes: &[String]) -> String {

@@ -88,7 +88,7 @@ fn damaged_records() {
                     true
                 }
                 Err(error) => {
-                    assert!(error.to_string().contains("\nhint: "), "{error}");
+                    assert!(error.hint().is_some(), "{error}");
                     false
                 }
             }
@@ -236,7 +236,7 @@ fn damaged_archives() {
         match Archive::open(&path).and_then(|archive| read(&archive)) {
             Ok(()) => true,
             Err(error) => {
-                assert!(error.to_string().contains("\nhint: "), "{error}");
+                assert!(error.hint().is_some(), "{error}");
                 false
             }
         }

@@ -327,7 +327,7 @@ mod tests {
             ("a:\n  1: 3\n", "t.yaml:1:1: `a`: expected keys that are text; put others in quotes"),
             ("a: !big 3\n", "t.yaml:1:1: `a`: YAML tags have no meaning here: `!big`"),
         ] {
-            assert_eq!(read(text).unwrap_err().to_string(), expect);
+            assert_eq!(read(text).unwrap_err().told(), expect);
         }
         assert!(read("a: [1, 2\nb: 3").unwrap_err().to_string().starts_with("t.yaml:2:"));
     }

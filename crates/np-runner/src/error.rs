@@ -2,6 +2,9 @@
 //!
 //! A [`Fault`] is a mistake in something that someone wrote (a file, an option): where, which key, what was expected, what
 //! stands there, and how to mend it. Everything else is an [`Error`] of the machine or of a run.
+//!
+//! An error's message is the problem alone; its `hint` is what mends it, in this crate and in those that it uses. [`told`] puts the two
+//! together, as the program prints them.
 
 use std::{fmt, io, path::PathBuf};
 
@@ -33,9 +36,7 @@ pub enum Error {
         source: io::Error,
     },
     /// A process or a thread could not be started.
-    #[error(
-        "cannot start {what}: {source}\nhint: end other programs, allow more processes (`ulimit -u`) and memory, or ask for less with `--jobs` and `--threads`"
-    )]
+    #[error("cannot start {what}: {source}")]
     Start {
         /// What was to be started.
         what: String,
@@ -96,6 +97,8 @@ pub enum Error {
         program: String,
         /// What it said, or what is wrong with that.
         said: String,
+        /// What mends it, where that is known.
+        hint: Option<&'static str>,
     },
 }
 
@@ -111,6 +114,36 @@ impl Error {
             Self::Requeue { gained: false } => REQUEUE_WITHOUT_GAIN,
             _ => 1,
         }
+    }
+
+    /// What mends it, where that is known.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Fault(fault) => fault.hint.clone(),
+            Self::Start { .. } => Some(
+                "end other programs, allow more processes (`ulimit -u`) and memory, or ask for less with `--jobs` and `--threads`".to_owned(),
+            ),
+            Self::Record(error) => error.hint().map(str::to_owned),
+            Self::Data(error) => error.hint(),
+            Self::Model(error) => error.hint().map(str::to_owned),
+            Self::Gpu(error) => error.hint(),
+            Self::Slurm { hint, .. } => hint.map(str::to_owned),
+            _ => None,
+        }
+    }
+
+    /// What `np` prints of it: the problem, what the system said where the error's own words leave that out, and the hint on a line of its own.
+    #[must_use]
+    pub fn told(&self) -> String {
+        told(self.with_cause(), self.hint())
+    }
+
+    /// The problem, with what the system said where the error's own words leave that out.
+    pub(crate) fn with_cause(&self) -> String {
+        let text = self.to_string();
+        let cause = std::error::Error::source(self).map(ToString::to_string).filter(|cause| !text.contains(cause));
+        cause.map_or_else(|| text.clone(), |cause| format!("{text}: {cause}"))
     }
 
     /// Wraps an input or output error with the file that it is about.
@@ -160,6 +193,7 @@ impl From<Box<dyn std::error::Error + Send + Sync>> for Error {
             }};
         }
         let error = kept!(error, Self, candle_core::Error, np_models::Error, np_data::Error, np_core::Error);
+        let error = kept!(error, Fault, np_record::StoreError, crate::gpu::GpuError);
         let mut text = error.to_string();
         let mut cause = error.source();
         while let Some(next) = cause {
@@ -175,7 +209,7 @@ impl From<Box<dyn std::error::Error + Send + Sync>> for Error {
 
 /// A mistake in a file or an option.
 ///
-/// Prints as `place: key: problem`, with a second line `hint: …` where there is one.
+/// Its message is `place: key: problem`.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct Fault {
     /// Where it stands.
@@ -217,10 +251,9 @@ impl Fault {
         Self { place, key: None, problem: Problem::Other(problem.into()), hint: None }
     }
 
-    /// What an error of another crate says of `place`.
-    pub(crate) fn told(place: Place, error: &dyn fmt::Display) -> Self {
-        let (problem, hint) = parted(&error.to_string());
-        Self::new(place, problem).hint_if(hint)
+    /// What `np` prints of it: the problem, and the hint on a line of its own.
+    pub(crate) fn told(&self) -> String {
+        told(self, self.hint.as_ref())
     }
 
     pub(crate) fn key(mut self, key: impl Into<String>) -> Self {
@@ -233,8 +266,8 @@ impl Fault {
         self
     }
 
-    pub(crate) fn hint_if(mut self, hint: Option<String>) -> Self {
-        self.hint = hint.or(self.hint);
+    pub(crate) fn hint_if(mut self, hint: Option<impl Into<String>>) -> Self {
+        self.hint = hint.map(Into::into).or(self.hint);
         self
     }
 }
@@ -254,11 +287,7 @@ impl fmt::Display for Fault {
         if let Some(key) = &self.key {
             write!(f, "`{key}`: ")?;
         }
-        write!(f, "{}", self.problem)?;
-        match &self.hint {
-            Some(hint) => write!(f, "\n  hint: {hint}"),
-            None => Ok(()),
-        }
+        write!(f, "{}", self.problem)
     }
 }
 
@@ -272,11 +301,11 @@ impl fmt::Display for Place {
     }
 }
 
-/// A message, and its hint: the errors of the other crates print it on a second line.
-pub(crate) fn parted(message: &str) -> (String, Option<String>) {
-    match message.split_once("\nhint: ") {
-        Some((problem, hint)) => (problem.to_owned(), Some(hint.to_owned())),
-        None => (message.to_owned(), None),
+/// A problem, and what mends it on a line of its own: how the program prints both.
+pub(crate) fn told(problem: impl fmt::Display, hint: Option<impl fmt::Display>) -> String {
+    match hint {
+        Some(hint) => format!("{problem}\n  hint: {hint}"),
+        None => problem.to_string(),
     }
 }
 
@@ -307,16 +336,44 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_fault_says_place_key_problem_and_hint() {
+    fn a_fault_says_place_key_and_problem_and_has_its_hint_apart() {
         let fault = Fault {
             place: Place::File("a.yaml".into(), Some((3, 7))),
             key: Some("train.epochs".into()),
             problem: Problem::Expected { expected: "a whole number".into(), got: "`many`".into() },
             hint: Some("say `10`".into()),
         };
-        let text = "a.yaml:3:7: `train.epochs`: expected a whole number, got `many`\n  hint: say `10`";
+        let text = "a.yaml:3:7: `train.epochs`: expected a whole number, got `many`";
         assert_eq!(fault.to_string(), text);
-        assert_eq!(Error::from(fault).exit_code(), 2);
+        let told = format!("{text}\n  hint: say `10`");
+        assert_eq!(fault.told(), told);
+        let error = Error::from(fault);
+        assert_eq!((error.exit_code(), error.told(), error.hint()), (2, told, Some("say `10`".into())));
+    }
+
+    /// Of every crate, and with what the system said before the hint, not behind it.
+    #[test]
+    fn an_error_of_another_crate_keeps_its_hint() {
+        let data: Error = np_data::Error::NotEmbedded { name: np_data::DataName::Cifar10 }.into();
+        let text = "`cifar10`: expected the source `full`, found `mini`\n  hint: this set is not embedded; \
+                    read it from a folder with `source: full`";
+        assert_eq!(data.told(), text);
+        let model: Error = np_models::Error::Unrecorded { what: "a model".into() }.into();
+        assert_eq!(
+            model.told(),
+            "a model keeps no records of its layers, got a recorder\n  hint: `Mlp` keeps them, on a CPU in `f32` and `f64`"
+        );
+        let full = || io::Error::from(io::ErrorKind::StorageFull);
+        let record = np_record::StoreError::Io { action: "write", path: "a.json".into(), source: full() };
+        // As a task's error too, which is any error.
+        let boxed: Box<dyn std::error::Error + Send + Sync> = Box::new(record);
+        let text = format!(
+            "cannot write `a.json`: {}\n  hint: make room and give the same command again; what is written stays",
+            full()
+        );
+        assert_eq!(Error::from(boxed).told(), text);
+        let read: Error = np_data::Error::Io { path: "a".into(), source: full() }.into();
+        assert_eq!(read.told(), format!("`a`: could not be read: {}", full()));
     }
 
     #[test]

@@ -226,7 +226,7 @@ mod tests {
         ] {
             let document = document(text);
             let error = read::<Outer>(&Tree::of(&document), &document).unwrap_err();
-            assert_eq!(error.to_string(), expect);
+            assert_eq!(error.told(), expect);
         }
     }
 }

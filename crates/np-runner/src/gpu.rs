@@ -21,12 +21,10 @@ pub(crate) const VISIBLE: &str = "CUDA_VISIBLE_DEVICES";
 #[derive(Debug, thiserror::Error)]
 pub enum GpuError {
     /// This program knows none.
-    #[error(
-        "this `np` was built without CUDA, and `train.device` is `cuda`\nhint: build it where CUDA's compiler is, `cargo build -p neuroplastic-runner --features cuda`, or train on the CPU: `--device cpu`"
-    )]
+    #[error("this `np` was built without CUDA, and `train.device` is `cuda`")]
     NotBuilt,
     /// There is none that this process may use.
-    #[error("no GPU is in reach: {why}\nhint: {hint}, or train on the CPU: `--device cpu`")]
+    #[error("no GPU is in reach: {why}")]
     None {
         /// Who says so.
         why: String,
@@ -34,9 +32,7 @@ pub enum GpuError {
         hint: &'static str,
     },
     /// The driver cannot load what the compiler makes.
-    #[error(
-        "the driver of this machine is of CUDA {driver}, and kernels are compiled by CUDA {compiler}\nhint: install a driver of CUDA {compiler} or newer, or an `np` that was built with CUDA {driver} or older"
-    )]
+    #[error("the driver of this machine is of CUDA {driver}, and kernels are compiled by CUDA {compiler}")]
     OldDriver {
         /// The newest that the driver knows.
         driver: String,
@@ -56,9 +52,7 @@ pub enum GpuError {
         jobs: usize,
     },
     /// A snapshot was made where the bits are others.
-    #[error(
-        "its snapshot, after epoch {epoch}, is of another GPU ({then}; this is {now}), where the bits are others\nhint: go on where it was begun, or begin it anew with `np run --restart`"
-    )]
+    #[error("its snapshot, after epoch {epoch}, is of another GPU ({then}; this is {now}), where the bits are others")]
     Elsewhere {
         /// Completed epochs.
         epoch: usize,
@@ -79,14 +73,33 @@ fn out_of(jobs: usize, wanted: Memory, name: &str, memory: u64) -> String {
     let (all, has) = (wanted.in_words(), human(memory));
     let fits = wanted.total().saturating_mul(jobs as u64) <= memory;
     let others = if fits { ", of which others have a part" } else { "" };
-    let hint = match jobs > 1 && wanted.total() <= memory {
-        true => "fewer runs at a time: `--jobs-per-gpu`",
-        false => wanted.relief(),
-    };
-    format!("{who} {all}, and `{name}` has {has}{others}\nhint: {hint}")
+    format!("{who} {all}, and `{name}` has {has}{others}")
 }
 
 impl GpuError {
+    /// What mends it, where that is known.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        let hint = match self {
+            Self::NotBuilt => {
+                "build it where CUDA's compiler is, `cargo build -p neuroplastic-runner --features cuda`, or train on the CPU: `--device cpu`"
+            }
+            Self::None { hint, .. } => return Some(format!("{hint}, or train on the CPU: `--device cpu`")),
+            Self::OldDriver { driver, compiler } => {
+                return Some(format!(
+                    "install a driver of CUDA {compiler} or newer, or an `np` that was built with CUDA {driver} or older"
+                ));
+            }
+            Self::Memory { memory, wanted, jobs, .. } if *jobs > 1 && wanted.total() <= *memory => {
+                "fewer runs at a time: `--jobs-per-gpu`"
+            }
+            Self::Memory { wanted, .. } => wanted.relief(),
+            Self::Elsewhere { .. } => "go on where it was begun, or begin it anew with `np run --restart`",
+            Self::Refused(_) => return None,
+        };
+        Some(hint.to_owned())
+    }
+
     /// None in reach, for all that a list says.
     pub(crate) fn none(why: impl Into<String>) -> Self {
         Self::None { why: why.into(), hint: "`nvidia-smi -L` lists those that the driver knows" }
@@ -320,12 +333,13 @@ mod tests {
     fn a_driver_is_as_new_as_the_compiler() {
         new_enough((13, 0), (13, 0)).unwrap();
         new_enough((13, 1), (12, 9)).unwrap();
-        let told = new_enough((12, 8), (13, 0)).unwrap_err().to_string();
-        assert!(
-            told.starts_with(
-                "the driver of this machine is of CUDA 12.8, and kernels are compiled by CUDA 13.0\nhint: "
-            )
+        let told = new_enough((12, 8), (13, 0)).unwrap_err();
+        assert_eq!(
+            told.to_string(),
+            "the driver of this machine is of CUDA 12.8, and kernels are compiled by CUDA 13.0"
         );
+        let hint = "install a driver of CUDA 13.0 or newer, or an `np` that was built with CUDA 12.8 or older";
+        assert_eq!(told.hint().unwrap(), hint);
         assert!(new_enough((12, 9), (12, 10)).is_err(), "not as texts");
     }
 
@@ -336,16 +350,16 @@ mod tests {
         let on = |memory| Some(("NVIDIA H200".to_owned(), memory));
         fits(wanted, 2, on(352_000_000)).unwrap();
         fits(wanted, 2, None).unwrap();
-        let told = |wanted, jobs, memory| fits(wanted, jobs, on(memory)).unwrap_err().to_string();
+        let told = |wanted, jobs, memory| Error::from(fits(wanted, jobs, on(memory)).unwrap_err()).told();
         assert_eq!(
             told(wanted, 1, 100_000_000),
             "a run wants about 176 MB (parameters 44 MB, gradients 44 MB, optimizer state 88 MB, no activations of a batch, no data), and \
-             `NVIDIA H200` has 100 MB\nhint: another optimizer, or a smaller model"
+             `NVIDIA H200` has 100 MB\n  hint: another optimizer, or a smaller model"
         );
-        assert!(told(wanted, 2, 200_000_000).ends_with("\nhint: fewer runs at a time: `--jobs-per-gpu`"));
+        assert!(told(wanted, 2, 200_000_000).ends_with("\n  hint: fewer runs at a time: `--jobs-per-gpu`"));
         let batch = Memory { activations: 1 << 30, ..wanted };
         assert!(
-            told(batch, 2, 200_000_000).ends_with("\nhint: a smaller `train.batch_size` and `train.eval_batch_size`")
+            told(batch, 2, 200_000_000).ends_with("\n  hint: a smaller `train.batch_size` and `train.eval_batch_size`")
         );
     }
 
@@ -354,12 +368,12 @@ mod tests {
         let wanted = Memory { parameters: 44_000_000, gradients: 44_000_000, optimizer: 8, activations: 0, data: 0 };
         let told = |text: &str| {
             let error = explained(Error::Tensor(text.into()), Some(wanted), Some(("NVIDIA H200".into(), 1 << 40)));
-            error.to_string()
+            error.told()
         };
         let lack = told("DriverError(CUDA_ERROR_OUT_OF_MEMORY, \"out of memory\")");
         assert!(lack.starts_with("a run wants about 88 MB (parameters 44 MB, "), "{lack}");
         assert!(
-            lack.ends_with("`NVIDIA H200` has 1.1 TB, of which others have a part\nhint: a smaller model"),
+            lack.ends_with("`NVIDIA H200` has 1.1 TB, of which others have a part\n  hint: a smaller model"),
             "{lack}"
         );
         assert_eq!(told("CUDA_ERROR_LAUNCH_FAILED"), "CUDA_ERROR_LAUNCH_FAILED");
@@ -367,7 +381,7 @@ mod tests {
 
     #[test]
     fn a_program_without_cuda_says_how_to_get_one_with_it() {
-        let told = GpuError::NotBuilt.to_string();
-        assert!(told.contains("built without CUDA") && told.contains("hint: ") && told.contains("--features cuda"));
+        let (told, hint) = (GpuError::NotBuilt.to_string(), GpuError::NotBuilt.hint().unwrap());
+        assert!(told.contains("built without CUDA") && hint.contains("--features cuda"), "{told}: {hint}");
     }
 }

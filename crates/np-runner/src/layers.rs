@@ -279,7 +279,7 @@ mod tests {
         let said =
             said.iter().map(|(key, value, by)| Said { key: crate::tree::split(key), value, origin: &origin, by: *by });
         let tree = lay(Tree::new(base, Origin::File(KeyPath::new())), said.collect(), &document);
-        tree.map(|tree| tree.value).map_err(|fault| fault.to_string())
+        tree.map(|tree| tree.value).map_err(|fault| fault.told())
     }
 
     /// Every order of some values.

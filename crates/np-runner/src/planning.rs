@@ -235,7 +235,7 @@ pub(crate) fn of_stored(plan: Plan, file: &Path, data_dir: Option<&Path>) -> Res
         let about = match task.load(data_dir) {
             Ok(data) => task.about(data.any())?,
             Err(Error::Data(error)) if error.is_absence() => {
-                let fault = Fault::told(Place::File(file.to_owned(), None), &error);
+                let fault = Fault::new(Place::File(file.to_owned(), None), error.to_string()).hint_if(error.hint());
                 unread.get_or_insert(Box::new(fault));
                 task.told(digest).0
             }
@@ -282,18 +282,12 @@ fn read(run: &SpecRun, spec: &Spec, data_dir: Option<&Path>) -> Result<Known, Un
     let read = task.chosen().load(data_dir).and_then(|data| Known::of(task, data));
     read.map_err(|error| {
         let is_absence = matches!(&error, Error::Data(error) if error.is_absence());
-        let mut text = error.to_string();
-        if let Some(cause) = std::error::Error::source(&error)
-            && !text.contains(&cause.to_string())
-        {
-            text = format!("{text}: {cause}");
-        }
         let key = match task.chosen().section() {
             section if section.is_empty() => vec!["data".to_owned(), "source".to_owned()],
             section => section,
         };
-        let fault = Fault::told(run.tree.place(&key, &spec.document), &text).key(key.join("."));
-        let fault = Box::new(fault);
+        let fault = Fault::new(run.tree.place(&key, &spec.document), error.with_cause()).key(key.join("."));
+        let fault = Box::new(fault.hint_if(error.hint()));
         if is_absence { Unread::NoFolder(fault) } else { Unread::Broken(fault) }
     })
 }
@@ -301,12 +295,13 @@ fn read(run: &SpecRun, spec: &Spec, data_dir: Option<&Path>) -> Result<Known, Un
 /// What a task says of a run's examples, at the setting that it is about.
 fn of_task(run: &SpecRun, spec: &Spec, error: Error) -> Box<Fault> {
     let section = run.config.task.chosen().section();
+    let hint = error.hint();
     let (path, problem) = match error {
         Error::Setting { key, problem } => ([section, split(&key)].concat(), problem),
         other => (section, Problem::Other(other.to_string())),
     };
     let place = run.tree.place(&path, &spec.document);
-    Box::new(Fault { place, key: Some(path.join(".")).filter(|key| !key.is_empty()), problem, hint: None })
+    Box::new(Fault { place, key: Some(path.join(".")).filter(|key| !key.is_empty()), problem, hint })
 }
 
 /// The runs of `plan` that have no finished record in `store`, each id once, by their place in the plan. A damaged record is none; a run whose record

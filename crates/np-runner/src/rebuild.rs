@@ -10,6 +10,7 @@ use crate::{
     error::{Fault, Place, Result},
     planning::plan_name,
     spec::{Request, Spec},
+    worker::first_line,
 };
 
 /// Checks a plan that was read from `file`: its runs must be those of its text, in their order and under their names, and on one digest a data set.
@@ -24,8 +25,7 @@ pub(crate) fn check(plan: &Plan, file: &Path) -> Result<()> {
         fault.hint("`np run` of the experiment makes the plan anew")
     };
     let spec = respecify(plan, text).map_err(|error| {
-        let why = error.to_string();
-        refuse(format!("the text that this plan carries is no experiment: {}", why.lines().next().unwrap_or_default()))
+        refuse(format!("the text that this plan carries is no experiment: {}", first_line(&error.to_string())))
     })?;
     let head = [
         ("`experiment`", plan.experiment == plan_name(&spec.name, &spec.overrides)),

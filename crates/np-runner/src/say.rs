@@ -11,15 +11,15 @@ macro_rules! say {
 
 pub(crate) use say;
 
+use crate::worker::first_line;
+
 /// Names the records that are not used, and why, with what mends it; a hint that several share once.
 pub(crate) fn say_refused(refused: &[np_record::StoreError]) {
-    let told: Vec<String> = refused.iter().map(ToString::to_string).collect();
-    let hint = |text: &str| text.split_once('\n').map(|(_, hint)| hint.to_owned());
-    for (place, text) in told.iter().enumerate() {
-        say!("warning: not used: {}", text.lines().next().unwrap_or_default());
-        let last = told.get(place + 1).is_none_or(|next| hint(next) != hint(text));
-        if let Some(hint) = hint(text).filter(|_| last) {
-            say!("  {hint}");
+    for (place, error) in refused.iter().enumerate() {
+        say!("warning: not used: {}", first_line(&error.to_string()));
+        let last = refused.get(place + 1).is_none_or(|next| next.hint() != error.hint());
+        if let Some(hint) = error.hint().filter(|_| last) {
+            say!("  hint: {hint}");
         }
     }
 }

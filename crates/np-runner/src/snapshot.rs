@@ -295,7 +295,7 @@ mod tests {
         snapshot.progress.gpu = Some(gpu("NVIDIA H200", "580.95.05", "9.13.0"));
         let read = Snapshot::from_bytes(&snapshot.to_bytes().unwrap(), "id").unwrap();
         assert_eq!(read.progress, snapshot.progress, "it says which it was");
-        let on = |gpu: Gpu| read.progress.goes_on(Some(&gpu)).map_err(|error| error.to_string());
+        let on = |gpu: Gpu| read.progress.goes_on(Some(&gpu)).map_err(|error| Error::from(error).told());
         assert_eq!(on(gpu("NVIDIA H200", "580.95.05", "9.13.0")), Ok(()));
         assert_eq!(on(gpu("NVIDIA H200", "590.10", "9.13.0")), Ok(()), "a driver decides no bits");
         let refused = on(gpu("NVIDIA H100 80GB HBM3", "580.95.05", "9.13.0")).unwrap_err();

@@ -8,7 +8,7 @@ use crate::{
     arithmetic::{arithmetic, going_on},
     config::RunConfig,
     device::Device,
-    error::{Error, Fault, Place, Result},
+    error::{Error, Fault, Place, Result, told},
     event::Event,
     gpu,
     keeper::{Every, Keeper},
@@ -128,8 +128,9 @@ pub fn exec(store: &Store, job: &Job<'_>) -> Result<()> {
             }
         }
         Err(error) => {
-            store.write_record(&failed(run, error.to_string(), provenance))?;
-            Event::Recorded { outcome: Outcome::Failed { reason: error.to_string() } }.say()?;
+            let reason = told(&error, error.hint());
+            store.write_record(&failed(run, reason.clone(), provenance))?;
+            Event::Recorded { outcome: Outcome::Failed { reason } }.say()?;
             Err(error)
         }
     }
@@ -148,14 +149,14 @@ fn recorded(store: &Store, run: &PlannedRun) -> Result<Option<Record>> {
     }
 }
 
-/// A message without its hint.
+/// The first line of a message: names in it may have more.
 pub(crate) fn first_line(text: &str) -> &str {
     text.lines().next().unwrap_or_default()
 }
 
 /// A snapshot that could not be written. The training can go on.
 fn unkept(error: &Error) -> Event {
-    Event::Notice { text: format!("no snapshot is kept: {error}") }
+    Event::Notice { text: format!("no snapshot is kept: {}", told(error, error.hint())) }
 }
 
 fn attempt(run: &PlannedRun, job: &Job<'_>, stop: &Stop, keeper: &mut Keeper) -> Result<Trained> {

@@ -250,13 +250,14 @@ pub(crate) fn run(options: &Options, root: &Path) -> Result<()> {
             }
             Err(error) if error.is::<Untrained>() && !number.stands_in(&folder) => {
                 eprintln!(
-                    "{} is left out, as it has not been drawn at scale `{}` yet: {error:#}",
+                    "{} is left out, as it has not been drawn at scale `{}` yet: {}",
                     number.title(),
-                    options.scale
+                    options.scale,
+                    crate::told(&error)
                 );
             }
             Err(error) => {
-                eprintln!("{}: {error:#}", number.title());
+                eprintln!("{}: {}", number.title(), crate::told(&error));
                 failed.push(number.title());
             }
         }

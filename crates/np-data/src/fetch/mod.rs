@@ -273,11 +273,7 @@ fn there(name: DataName, data_dir: &Path, place: &Path) -> Result<Option<DataSet
     match DataSet::load(name, Source::Full, Some(data_dir)) {
         Ok(set) if known_digest(name, Source::Full).is_none_or(|known| known == set.digest) => Ok(Some(set)),
         Ok(set) => Err(occupied(format!("{} + {} other examples", set.train.len(), set.test.len())).into()),
-        Err(error) => {
-            let text = error.to_string();
-            let first = text.split("\nhint: ").next().unwrap_or_default();
-            Err(occupied(format!("something else ({first})")).into())
-        }
+        Err(error) => Err(occupied(format!("something else ({error})")).into()),
     }
 }
 

@@ -32,10 +32,18 @@ pub enum Metric {
 
 /// The error of an unknown name of a [`Metric`].
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("no metric `{got}`\nhint: one of {}", Metric::ALL.map(|m| format!("`{m}`")).join(", "))]
+#[error("no metric `{got}`")]
 pub struct UnknownMetric {
     /// The unknown name.
     pub got: String,
+}
+
+impl UnknownMetric {
+    /// The names that there are.
+    #[must_use]
+    pub fn hint(&self) -> String {
+        format!("one of {}", Metric::ALL.map(|m| format!("`{m}`")).join(", "))
+    }
 }
 
 impl Metric {

@@ -30,10 +30,18 @@ pub enum Format {
 
 /// The error of an unknown name of a [`Format`].
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
-#[error("no format `{got}`\nhint: one of {}", Format::ALL.map(|f| format!("`{f}`")).join(", "))]
+#[error("no format `{got}`")]
 pub struct UnknownFormat {
     /// The unknown name.
     pub got: String,
+}
+
+impl UnknownFormat {
+    /// The names that there are.
+    #[must_use]
+    pub fn hint(&self) -> String {
+        format!("one of {}", Format::ALL.map(|f| format!("`{f}`")).join(", "))
+    }
 }
 
 impl Format {

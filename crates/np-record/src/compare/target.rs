@@ -24,19 +24,28 @@ pub enum Target {
 #[non_exhaustive]
 pub enum TargetError {
     /// The metric has no value for each epoch.
-    #[error("`{0}` has no value after each epoch\nhint: choose another `--metric`")]
+    #[error("`{0}` has no value after each epoch")]
     NoCurve(Metric),
     /// The metric cannot be used as a cost: higher values are better, and it has no upper bound to take the difference from.
-    #[error(
-        "`{0}` is the better the higher, and no share: there is no cost to compare\nhint: choose another `--metric`"
-    )]
+    #[error("`{0}` is the better the higher, and no share: there is no cost to compare")]
     NoCost(Metric),
     /// A target accuracy outside of 0 to 1.
-    #[error("expected a share of 0 to 1, or an arm, got `{got}`\nhint: accuracies are shares: 85 % is `0.85`")]
+    #[error("expected a share of 0 to 1, or an arm, got `{got}`")]
     NoShare {
         /// The given value.
         got: f64,
     },
+}
+
+impl TargetError {
+    /// What mends it.
+    #[must_use]
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::NoCurve(_) | Self::NoCost(_) => "choose another `--metric`",
+            Self::NoShare { .. } => "accuracies are shares: 85 % is `0.85`",
+        }
+    }
 }
 
 /// When a run reached its target.

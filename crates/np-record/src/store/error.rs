@@ -1,4 +1,4 @@
-//! Errors of a store. Their messages name the file and have a hint.
+//! What can be wrong with a file of a store, in words that name it; a hint apart from them says what mends it.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use crate::SCHEMA;
 #[non_exhaustive]
 pub enum StoreError {
     /// An error of the operating system.
-    #[error("cannot {action} `{}`: {source}{}", path.display(), hint(source))]
+    #[error("cannot {action} `{}`: {source}", path.display())]
     Io {
         /// The attempted action (`read`, `write`, `list`).
         action: &'static str,
@@ -20,7 +20,7 @@ pub enum StoreError {
         source: io::Error,
     },
     /// The file is truncated, is not JSON, or does not have the layout of its kind.
-    #[error("`{}` is not a whole {kind}: at `{place}`: {source}{}", path.display(), again())]
+    #[error("`{}` is not a whole {kind}: at `{place}`: {source}", path.display())]
     Malformed {
         /// The file.
         path: PathBuf,
@@ -32,7 +32,7 @@ pub enum StoreError {
         source: serde_json::Error,
     },
     /// The file was written by a newer version of this project.
-    #[error("`{}` has schema `{got}`, this build reads up to `{SCHEMA}`\nhint: update this checkout, or delete the file and run again", path.display())]
+    #[error("`{}` has schema `{got}`, this build reads up to `{SCHEMA}`", path.display())]
     NewerSchema {
         /// The file.
         path: PathBuf,
@@ -40,7 +40,7 @@ pub enum StoreError {
         got: u32,
     },
     /// The file was renamed, or copied to the wrong place.
-    #[error("`{}` says `{field}: {got}`, its name says `{expected}`\nhint: {}; `np run` sets it aside and makes it anew", path.display(), own_name(*taken))]
+    #[error("`{}` says `{field}: {got}`, its name says `{expected}`", path.display())]
     WrongName {
         /// The file.
         path: PathBuf,
@@ -54,7 +54,7 @@ pub enum StoreError {
         taken: bool,
     },
     /// The record is not that of its id: its configuration, data and semantics give another id.
-    #[error("`{}` is not of the run `{expected}`: its configuration, data and semantics are those of `{got}`{}", path.display(), again())]
+    #[error("`{}` is not of the run `{expected}`: its configuration, data and semantics are those of `{got}`", path.display())]
     OtherRun {
         /// The file.
         path: PathBuf,
@@ -64,7 +64,7 @@ pub enum StoreError {
         got: String,
     },
     /// The file was edited, or is damaged but still JSON.
-    #[error("`{}` was changed after it was written: `{field}` is `{expected}`, its content gives `{got}`{}", path.display(), again())]
+    #[error("`{}` was changed after it was written: `{field}` is `{expected}`, its content gives `{got}`", path.display())]
     Digest {
         /// The file.
         path: PathBuf,
@@ -76,7 +76,7 @@ pub enum StoreError {
         got: String,
     },
     /// The file has no digest of itself, and none is published for it.
-    #[error("`{}` is a {kind} without `{field}`: nobody can tell whether it was changed\nhint: {}", path.display(), earlier(*kind))]
+    #[error("`{}` is a {kind} without `{field}`: nobody can tell whether it was changed", path.display())]
     NoDigest {
         /// The file.
         path: PathBuf,
@@ -86,7 +86,7 @@ pub enum StoreError {
         field: &'static str,
     },
     /// The record has other results than those published for its run, although a run always gives the same bits.
-    #[error("`{}` has other results than were published for the run `{id}`: `result_sha256` is `{got}`, and not `{expected}`{}", path.display(), again())]
+    #[error("`{}` has other results than were published for the run `{id}`: `result_sha256` is `{got}`, and not `{expected}`", path.display())]
     OtherResult {
         /// The file.
         path: PathBuf,
@@ -98,7 +98,7 @@ pub enum StoreError {
         got: String,
     },
     /// A pack, or a file in it, is truncated or damaged.
-    #[error("`{}` is not a whole pack: at {what}: {source}{}", path.display(), restore())]
+    #[error("`{}` is not a whole pack: at {what}: {source}", path.display())]
     DamagedPack {
         /// The pack, or the pack and the file in it.
         path: PathBuf,
@@ -108,7 +108,7 @@ pub enum StoreError {
         source: io::Error,
     },
     /// The file is not an archive, or is truncated or damaged.
-    #[error("`{}` is no archive that can be used: {why}\nhint: copy it again from where it was made", path.display())]
+    #[error("`{}` is no archive that can be used: {why}", path.display())]
     NoArchive {
         /// The file.
         path: PathBuf,
@@ -116,7 +116,7 @@ pub enum StoreError {
         why: String,
     },
     /// Two records of a run, of which at least one is packed, have different results.
-    #[error("`{}` has other results of the run `{id}` than `{}`\nhint: a run has one result: remove the one that was changed; `np run` sets the first aside", path.display(), other.display())]
+    #[error("`{}` has other results of the run `{id}` than `{}`", path.display(), other.display())]
     Conflict {
         /// One of them.
         path: PathBuf,
@@ -126,7 +126,7 @@ pub enum StoreError {
         id: String,
     },
     /// A folder, a pipe or a broken link in place of a file. Nothing is read from it.
-    #[error("`{}` is no regular file, and no {kind}{}", path.display(), again())]
+    #[error("`{}` is no regular file, and no {kind}", path.display())]
     NotRegular {
         /// Its path.
         path: PathBuf,
@@ -155,27 +155,39 @@ pub enum StoreError {
     },
 }
 
-/// What mends a file under another's name.
-fn own_name(taken: bool) -> &'static str {
-    if taken { "remove it: what has that name is sound" } else { "give it its own name back" }
-}
+/// What mends a file that can be made again.
+const AGAIN: &str = "`np run` sets it aside and makes it anew";
 
-/// What mends a damaged file.
-fn again() -> &'static str {
-    "\nhint: `np run` sets it aside and makes it anew"
-}
-
-/// What mends a damaged pack.
-fn restore() -> &'static str {
-    "\nhint: copy it there again; else `np run` sets it aside and makes anew what it held"
-}
-
-/// What mends a file that lacks what later versions write.
-fn earlier(kind: Kind) -> &'static str {
-    match kind {
-        Kind::Plan | Kind::Pack => "`np run` sets it aside and makes it anew",
-        Kind::Record => {
-            "made by an earlier version: its description is not under a digest; `np run` sets it aside and trains the run anew, that version still reads it"
+impl StoreError {
+    /// What mends it, where that is known.
+    #[must_use]
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Io { source, .. } => of_refusal(source),
+            Self::Malformed { .. }
+            | Self::OtherRun { .. }
+            | Self::Digest { .. }
+            | Self::OtherResult { .. }
+            | Self::NotRegular { .. }
+            | Self::NoDigest { kind: Kind::Plan | Kind::Pack, .. } => Some(AGAIN),
+            Self::NoDigest { kind: Kind::Record, .. } => Some(
+                "made by an earlier version: its description is not under a digest; `np run` sets it aside and trains the run anew, that version still reads it",
+            ),
+            Self::NewerSchema { .. } => Some("update this checkout, or delete the file and run again"),
+            Self::WrongName { taken: true, .. } => {
+                Some("remove it: what has that name is sound; `np run` sets it aside and makes it anew")
+            }
+            Self::WrongName { taken: false, .. } => {
+                Some("give it its own name back; `np run` sets it aside and makes it anew")
+            }
+            Self::DamagedPack { .. } => {
+                Some("copy it there again; else `np run` sets it aside and makes anew what it held")
+            }
+            Self::NoArchive { .. } => Some("copy it again from where it was made"),
+            Self::Conflict { .. } => {
+                Some("a run has one result: remove the one that was changed; `np run` sets the first aside")
+            }
+            Self::Unsealed { .. } | Self::BadName { .. } => None,
         }
     }
 }
@@ -220,15 +232,15 @@ impl StoreError {
 }
 
 /// What mends a refusal of the operating system, where that is known.
-fn hint(refusal: &io::Error) -> &'static str {
+fn of_refusal(refusal: &io::Error) -> Option<&'static str> {
     match refusal.kind() {
         io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded | io::ErrorKind::FileTooLarge => {
-            "\nhint: make room and give the same command again; what is written stays"
+            Some("make room and give the same command again; what is written stays")
         }
         io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::PermissionDenied => {
-            "\nhint: let this user read and write there, or use another folder; what is written stays"
+            Some("let this user read and write there, or use another folder; what is written stays")
         }
-        _ => "",
+        _ => None,
     }
 }
 

@@ -266,8 +266,9 @@ fn unpaired_seeds_are_told() {
 fn questions_that_do_not_fit() {
     let mut runs = arms(&[]);
     let other = Question { baseline: "sgd".into(), ..ask(Metric::default()) };
-    let message = Comparison::new(other, &runs).unwrap_err().to_string();
-    assert_eq!(message, "no arm `sgd`\nhint: the plan has `full`, `gradient-only`");
+    let error = Comparison::new(other, &runs).unwrap_err();
+    assert_eq!(error.to_string(), "no arm `sgd`");
+    assert_eq!(error.hint().unwrap(), "the plan has `full`, `gradient-only`");
     let same = Question { baseline: "full".into(), ..ask(Metric::default()) };
     assert!(matches!(Comparison::new(same, &runs), Err(CompareError::SameArm(_))));
     runs.push(runs[0].clone());
@@ -293,9 +294,12 @@ fn names() {
     for format in Format::ALL {
         assert_eq!(format.key().parse(), Ok(format));
     }
-    let message = "accuracy".parse::<Metric>().unwrap_err().to_string();
-    assert!(message.starts_with("no metric `accuracy`\nhint: one of `final-test-accuracy`, "), "{message}");
-    assert!("yaml".parse::<Format>().is_err());
+    let error = "accuracy".parse::<Metric>().unwrap_err();
+    assert_eq!(error.to_string(), "no metric `accuracy`");
+    assert!(error.hint().starts_with("one of `final-test-accuracy`, "), "{}", error.hint());
+    let error = "yaml".parse::<Format>().unwrap_err();
+    assert_eq!(error.to_string(), "no format `yaml`");
+    assert_eq!(error.hint(), "one of `text`, `markdown`, `csv`, `json`");
     let nothing = Record { epochs: Vec::new(), timing: Vec::new(), ..record(&run("full", 1, &[]), 0.5) };
     assert!(Metric::ALL.iter().all(|metric| metric.of(&sealed(nothing.clone())).is_none()));
 }

@@ -68,10 +68,11 @@ fn a_truncated_record_is_named_with_its_place_and_what_to_do() {
     // Every length but the last two: without the newline, and the whole file, it is still a record.
     for length in (0..bytes.len() - 1).step_by(97).chain([bytes.len() - 2]) {
         fs::write(&path, &bytes[..length]).unwrap();
-        let message = store.read_record(&record.id).unwrap_err().to_string();
+        let error = store.read_record(&record.id).unwrap_err();
+        let message = error.to_string();
         assert!(message.contains(path.to_str().unwrap()), "{message}");
         assert!(message.contains("is not a whole record") && message.contains("line "), "{message}");
-        assert!(message.ends_with("\nhint: `np run` sets it aside and makes it anew"), "{message}");
+        assert_eq!(error.hint().unwrap(), "`np run` sets it aside and makes it anew");
     }
     fs::write(&path, [&bytes[..], b"{}"].concat()).unwrap();
     assert!(matches!(store.read_record(&record.id), Err(StoreError::Malformed { .. })));
@@ -118,15 +119,15 @@ fn a_renamed_or_edited_record_is_refused() {
     let error = store.read_record(other).unwrap_err();
     assert!(matches!(&error, StoreError::WrongName { expected, got, .. } if expected == other && *got == record.id));
     // Its own name belongs to a sound record, which it would replace; then to nobody; then to one that says the other name again.
-    assert!(error.to_string().contains("\nhint: remove it: what has that name is sound; `np run` "), "{error}");
+    assert!(error.hint().unwrap().starts_with("remove it: what has that name is sound; `np run` "), "{error}");
     let kept = fs::read(&path).unwrap();
     fs::remove_file(&path).unwrap();
-    let error = store.read_record(other).unwrap_err().to_string();
-    assert!(error.contains("\nhint: give it its own name back; `np run` "), "{error}");
+    let error = store.read_record(other).unwrap_err();
+    assert!(error.hint().unwrap().starts_with("give it its own name back; `np run` "), "{error}");
     let swapped = fs::read_to_string(store.record_path(other).unwrap()).unwrap().replace(&record.id, other);
     fs::write(&path, swapped).unwrap();
-    let error = store.read_record(other).unwrap_err().to_string();
-    assert!(error.contains("\nhint: give it its own name back; `np run` "), "{error}");
+    let error = store.read_record(other).unwrap_err();
+    assert!(error.hint().unwrap().starts_with("give it its own name back; `np run` "), "{error}");
     fs::write(&path, kept).unwrap();
 
     let edited = fs::read_to_string(&path).unwrap().replace("\"test_accuracy\": 0.5\n", "\"test_accuracy\": 0.9\n");
@@ -241,7 +242,8 @@ fn every_part_of_a_file_is_under_a_digest() {
         put(&store, &one.id, &edited);
         let error = store.read_record(&one.id).unwrap_err();
         assert!(matches!(error, StoreError::NoDigest { field: "record_sha256", .. }), "{error}");
-        assert!(error.to_string().contains("hint: made by an earlier version: its description is not under a digest"));
+        let hint = error.hint().unwrap();
+        assert!(hint.starts_with("made by an earlier version: its description is not under a digest"), "{hint}");
     }
     // Keys may stand in any order.
     let turned: serde_json::Map<_, _> = sound.as_object().unwrap().clone().into_iter().rev().collect();

@@ -9,7 +9,7 @@ use std::{
 use clap::{Args as ClapArgs, Parser as _};
 use np_record::{Plan, Store};
 
-use super::{Cli, Command, OverrideArgs, print, run, short, source::folder, told, with_cause};
+use super::{Cli, Command, OverrideArgs, print, run, short, source::folder};
 use crate::{
     bundle::{self, Manifest, Order, Packed, Snapshots, bytes_in_words},
     error::{Fault, Place, REQUEUE, Result},
@@ -144,7 +144,7 @@ pub(super) fn bundled(args: &BundledArgs) -> Result<ExitCode> {
             break;
         }
         let ended = run::run(&training.within(left)).unwrap_or_else(|error| {
-            say!("error: {}", told(&with_cause(&error)));
+            say!("error: {}", error.told());
             ExitCode::FAILURE
         });
         if ended != ExitCode::SUCCESS {

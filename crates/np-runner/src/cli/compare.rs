@@ -162,7 +162,7 @@ pub(super) fn compare(args: &Args) -> Result<ExitCode> {
     }
     if let Some(text) = &args.target {
         let times = time_to_target(&source.runs, metric, &target(text, source)?)
-            .map_err(|error| refused(Place::Option(format!("--target {text}")), &error))?;
+            .map_err(|error| refused(Place::Option(format!("--target {text}")), &error, Some(error.hint())))?;
         let mut table = time_to_target_table(&times, metric);
         remark(&mut table, source);
         return show(&table, format);
@@ -249,7 +249,7 @@ fn profiles(args: &Args, sources: &[Source], metric: Metric, cost: Option<Profil
     let problems: Vec<Problem<'_>> =
         sources.iter().map(|source| Problem { experiment: &source.plan.experiment, runs: &source.runs }).collect();
     let place = || Place::Option(args.target.as_ref().map_or("--profile".into(), |text| format!("--target {text}")));
-    profile(&problems, metric, &cost).map_err(|error| refused(place(), &error))
+    profile(&problems, metric, &cost).map_err(|error| refused(place(), &error, Some(error.hint())))
 }
 
 fn comparisons(args: &Args, source: &Source, measure: Measure, format: Format) -> Result<ExitCode> {
@@ -266,7 +266,7 @@ fn comparisons(args: &Args, source: &Source, measure: Measure, format: Format) -
         };
         return Err(fault.hint(hint).into());
     }
-    let refuse = |error: CompareError| refused(Place::File(file.clone(), None), &error);
+    let refuse = |error: CompareError| refused(Place::File(file.clone(), None), &error, error.hint());
     let asked = Asked { measure: Some(measure), pairs, bootstrap: Bootstrap::default() };
     let mut compared = Compared::of(plan, runs, &asked).map_err(refuse)?;
     if let Some(caveat) = selection.as_ref().and_then(Selection::caveat) {

@@ -6,9 +6,9 @@ use std::process::ExitCode;
 use clap::{Args as ClapArgs, Subcommand};
 use np_data::{DataName, DataSet, Error as DataError, Identity, Source, folder_of, known_digest, sets_right_in};
 
-use super::{print, short, told};
+use super::{print, short};
 use crate::{
-    error::{Fault, Place, Result, list as listed},
+    error::{Fault, Place, Result, list as listed, told},
     say::{count, say},
     table::table,
 };
@@ -63,8 +63,8 @@ enum Found {
     Unverified(Box<DataSet>),
     /// There is nothing under its name.
     Missing,
-    /// Something is there, and it is not the data set; what is wrong.
-    Damaged(String),
+    /// Something is there, and it is not the data set; what is wrong, and what mends it.
+    Damaged(String, Option<String>),
 }
 
 pub(super) fn data(args: &Args) -> Result<ExitCode> {
@@ -146,20 +146,24 @@ fn made(set: &DataSet) -> Result<ExitCode> {
 fn look(name: DataName, source: Source, data_dir: Option<&Path>) -> Found {
     match DataSet::load(name, source, data_dir) {
         Ok(set) => match known_digest(name, source) {
-            Some(known) if known != set.digest => Found::Damaged(format!(
-                "`{name}`: expected the published set, digest `{known}`, found {} + {} examples, digest `{}`",
-                set.train.len(),
-                set.test.len(),
-                set.digest
-            )),
+            Some(known) if known != set.digest => {
+                let text = format!(
+                    "`{name}`: expected the published set, digest `{known}`, found {} + {} examples, digest `{}`",
+                    set.train.len(),
+                    set.test.len(),
+                    set.digest
+                );
+                Found::Damaged(text, None)
+            }
             _ if set.identity == Identity::Custom => {
                 let [train, test] = name.examples();
-                Found::Damaged(format!(
+                let text = format!(
                     "`{name}`: expected {train} + {test} examples, found {} + {} examples, digest `{}`",
                     set.train.len(),
                     set.test.len(),
                     set.digest
-                ))
+                );
+                Found::Damaged(text, None)
             }
             _ if set.identity == Identity::Unverified => Found::Unverified(Box::new(set)),
             _ => Found::Whole(Box::new(set)),
@@ -167,7 +171,7 @@ fn look(name: DataName, source: Source, data_dir: Option<&Path>) -> Found {
         Err(DataError::NoFolder { .. } | DataError::MissingFolder { .. }) => Found::Missing,
         Err(error) => {
             let cause = std::error::Error::source(&error).map(|cause| format!(": {cause}")).unwrap_or_default();
-            Found::Damaged(format!("{error}{cause}"))
+            Found::Damaged(format!("{error}{cause}"), error.hint())
         }
     }
 }
@@ -192,19 +196,19 @@ fn list(data_dir: Option<&Path>) -> Result<ExitCode> {
                 (format!("{} + {}, unverified", set.train.len(), set.test.len()), set.digest[..16].to_owned())
             }
             Found::Missing => ("missing".to_owned(), String::new()),
-            Found::Damaged(_) => ("damaged or incomplete".to_owned(), String::new()),
+            Found::Damaged(..) => ("damaged or incomplete".to_owned(), String::new()),
         };
         rows.push(vec![name.to_string(), source.to_string(), examples, digest, place]);
     }
     print(&table(&["data", "source", "examples", "digest", "where"], &[], &rows))?;
-    if let Some(text) = data_dir.and_then(too_deep) {
-        say!("note: {}", told(&text));
+    if let Some((text, hint)) = data_dir.and_then(too_deep) {
+        say!("note: {}", told(text, Some(hint)));
     }
     Ok(ExitCode::SUCCESS)
 }
 
 /// What is wrong with a data folder that has a set's files right in it, as the set's own folder does, and how it should be named.
-fn too_deep(dir: &Path) -> Option<String> {
+fn too_deep(dir: &Path) -> Option<(String, String)> {
     let sets = sets_right_in(dir);
     let (folder, names) = (dir.display(), listed(sets.iter().map(|name| name.as_str())));
     let above = std::path::absolute(dir).ok().and_then(|dir| dir.parent().map(Path::to_owned));
@@ -218,7 +222,7 @@ fn too_deep(dir: &Path) -> Option<String> {
             format!("move them into a folder of the set's name: {}", listed(places))
         }
     };
-    Some(format!("files of {names} lie right in `{folder}`, and are not looked for there\nhint: {hint}"))
+    Some((format!("files of {names} lie right in `{folder}`, and are not looked for there"), hint))
 }
 
 fn verify(data_dir: Option<&Path>) -> Result<ExitCode> {
@@ -245,10 +249,10 @@ fn verify(data_dir: Option<&Path>) -> Result<ExitCode> {
                 missing += 1;
                 print(&format!("{name} {source}: missing\n"))?;
             }
-            Found::Damaged(what) => {
+            Found::Damaged(what, hint) => {
                 damaged += 1;
                 print(&format!("{name} {source}: damaged\n"))?;
-                say!("error: {}", told(&what));
+                say!("error: {}", told(what, hint));
             }
         }
     }
@@ -261,13 +265,13 @@ fn verify(data_dir: Option<&Path>) -> Result<ExitCode> {
         return Ok(if damaged + unverified > 0 { ExitCode::FAILURE } else { ExitCode::SUCCESS });
     };
     let none = format!("`{}`: none of the data sets is there", dir.display());
-    let text = match too_deep(dir) {
-        Some(why) => format!("{none}: {why}"),
-        None => format!(
-            "{none}\nhint: the layout is `DIR/mnist/train-images-idx3-ubyte.gz`, …; name `DIR` by `--data-dir` or `{}`",
-            np_data::DATA_DIR_ENV
-        ),
+    let (text, hint) = match too_deep(dir) {
+        Some((why, hint)) => (format!("{none}: {why}"), hint),
+        None => {
+            let layout = "the layout is `DIR/mnist/train-images-idx3-ubyte.gz`, …";
+            (none, format!("{layout}; name `DIR` by `--data-dir` or `{}`", np_data::DATA_DIR_ENV))
+        }
     };
-    say!("error: {}", told(&text));
+    say!("error: {}", told(text, Some(hint)));
     Ok(ExitCode::FAILURE)
 }

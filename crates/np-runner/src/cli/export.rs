@@ -92,7 +92,7 @@ fn tables(args: &Args, sources: &[Source], form: Form) -> Result<ExitCode> {
         runs(of_runs, Exported { plan, all });
         epochs(of_epochs, Exported { plan, all });
         let compared = Compared::of(plan, chosen, &Asked::default())
-            .map_err(|error| refused(Place::File(file.clone(), None), &error))?;
+            .map_err(|error| refused(Place::File(file.clone(), None), &error, error.hint()))?;
         comparisons(of_comparisons, plan, &compared);
     }
     let mut files = Vec::new();
@@ -141,7 +141,7 @@ fn write(args: &Args, files: &[(PathBuf, OutputKind, Vec<u8>)]) -> Result<()> {
             let fault = Fault::new(Place::File(path.clone(), None), "two of the runs would be written here");
             return Err(fault.hint("export the experiments, or their scales, into folders of their own").into());
         }
-        check_output(path, *kind, &args.files).map_err(|error| refused(option(), &error))?;
+        check_output(path, *kind, &args.files).map_err(|error| refused(option(), &error, error.hint()))?;
     }
     for (path, _, bytes) in files {
         if let Some(folder) = path.parent() {

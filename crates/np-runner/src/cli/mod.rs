@@ -35,7 +35,7 @@ use np_record::{PlannedRun, Store};
 
 use crate::{
     device::Device,
-    error::{Error, Result, parted},
+    error::{Error, Result, told},
     keeper::Every,
     launch::OtherGpu,
     provenance::Caller,
@@ -196,7 +196,7 @@ pub fn main() -> ExitCode {
 #[must_use]
 pub fn main_with(tasks: Tasks) -> ExitCode {
     if let Err(error) = install(tasks) {
-        say!("error: {}", told(&error.to_string()));
+        say!("error: {}", told(&error, Some(error.hint())));
         return ExitCode::FAILURE;
     }
     let cli = match parse() {
@@ -228,7 +228,7 @@ pub fn main_with(tasks: Tasks) -> ExitCode {
     match result {
         Ok(code) => code,
         Err(error) => {
-            say!("error: {}", told(&with_cause(&error)));
+            say!("error: {}", error.told());
             ExitCode::from(error.exit_code())
         }
     }
@@ -268,22 +268,6 @@ fn refuse(error: &clap::Error) -> ExitCode {
         false => drop(error.print()),
     }
     ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
-}
-
-/// An error with what the system said, where its own words leave that out.
-fn with_cause(error: &Error) -> String {
-    let text = error.to_string();
-    let cause = std::error::Error::source(error).map(ToString::to_string).filter(|cause| !text.contains(cause));
-    match (cause, parted(&text)) {
-        (Some(cause), (problem, Some(hint))) => format!("{problem}: {cause}\nhint: {hint}"),
-        (Some(cause), (problem, None)) => format!("{problem}: {cause}"),
-        (None, _) => text,
-    }
-}
-
-/// A message with its hint on a line of its own.
-fn told(message: &str) -> String {
-    message.replace("\nhint: ", "\n  hint: ")
 }
 
 fn exec(args: &ExecArgs) -> Result<ExitCode> {

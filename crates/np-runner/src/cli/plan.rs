@@ -8,7 +8,7 @@ use np_record::{Outcome, PlannedRun, Reading, Record};
 use super::{ExperimentArgs, on_foreign, print, print_json, short};
 use crate::{
     Costs, Planned, Share, UNKNOWN, asked, cores,
-    error::Result,
+    error::{Result, told},
     gpu, gpu_times, missing, origin,
     planning::blocked,
     say::{count, say, say_refused},
@@ -120,7 +120,7 @@ pub(super) fn plan(args: &Args) -> Result<ExitCode> {
             true => "some ids cannot be known without the data",
             false => "ids are those of the published data, or of an earlier plan",
         };
-        say!("{ids}; to train, {}", super::told(&fault.to_string()));
+        say!("{ids}; to train, {}", fault.told());
     }
     Ok(code)
 }
@@ -163,10 +163,10 @@ fn on_gpu(planned: &Planned, todo: &[usize], costs: &Costs) {
         Ok(found) => {
             say!("GPUs here: {}", found.len());
             if let Err(error) = largest.map_or(Ok(()), |&memory| gpu::fits(memory, 1, gpu::smallest())) {
-                say!("warning: {}", super::told(&error.to_string()));
+                say!("warning: {}", told(&error, error.hint()));
             }
         }
-        Err(error) => say!("note: {}", error.to_string().lines().next().unwrap_or_default()),
+        Err(error) => say!("note: {error}"),
     }
 }
 

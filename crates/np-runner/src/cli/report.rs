@@ -51,7 +51,8 @@ pub(super) struct Args {
 pub(super) fn report(args: &Args) -> Result<ExitCode> {
     let files = if args.files.is_empty() { all(args)? } else { args.files.clone() };
     let option = |name: &str, path: &Path| Place::Option(format!("{name} {}", path.display()));
-    check_output(&args.out, OutputKind::HTML, &files).map_err(|error| refused(option("--out", &args.out), &error))?;
+    check_output(&args.out, OutputKind::HTML, &files)
+        .map_err(|error| refused(option("--out", &args.out), &error, error.hint()))?;
     if let Some(folder) = args.figures.as_ref().filter(|folder| !folder.is_dir()) {
         let found = if folder.exists() { "a file" } else { "nothing" };
         let fault = Fault::new(option("--figures", folder), format!("expected a folder of figures, found {found}"));

@@ -9,7 +9,7 @@ use super::{ExperimentArgs, on_foreign, print, short};
 use crate::{
     Costs, Ending, Every, Gpus, Launch, Launcher, Limit, Memory, OnFailure, OtherGpu, Planned, Screen, Share,
     Submission, Submitted, Tally, asked, cores,
-    error::{Fault, Place, REQUEUE, Result},
+    error::{Fault, Place, REQUEUE, Result, told},
     gpu::{self, wants},
     keeper::clear,
     limit::minutes,
@@ -183,7 +183,7 @@ fn keep_plan(plan: &Plan, store: &Store) -> Result<bool> {
         }
         Ok(_) => {}
         Err(error) => {
-            say!("warning: the plan is not kept: {}", super::told(&error.to_string()));
+            say!("warning: the plan is not kept: {}", told(&error, error.hint()));
             return Ok(false);
         }
     }

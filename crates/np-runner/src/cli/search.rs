@@ -386,7 +386,7 @@ fn plan(search: &Search, planned: &Planned, store: &Store) -> Result<ExitCode> {
         None => say!("the whole search: no record of the like to estimate the time from"),
     }
     if let Some(fault) = &planned.unread {
-        say!("to train, {}", super::told(&fault.to_string()));
+        say!("to train, {}", fault.told());
     }
     Ok(ExitCode::SUCCESS)
 }

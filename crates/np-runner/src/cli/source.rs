@@ -101,14 +101,14 @@ pub(super) fn read(
             Choose::By(split) => Place::Option(format!("--select {}", split.key())),
             _ => Place::File(file.to_owned(), None),
         };
-        refused(place, &error)
+        refused(place, &error, Some(error.hint()))
     })?;
     Ok(Source { plan, all, runs, selection: Some(selection), foreign, unused })
 }
 
-/// An error of np-record, whose hint stands on a second line, as a fault.
-pub(super) fn refused(place: Place, error: &dyn std::fmt::Display) -> Error {
-    Fault::told(place, error).into()
+/// An error of np-record with its hint, as a fault.
+pub(super) fn refused(place: Place, error: &dyn std::fmt::Display, hint: Option<impl Into<String>>) -> Error {
+    Fault::new(place, error.to_string()).hint_if(hint).into()
 }
 
 /// Whether a file is a plan, and not an experiment.
@@ -143,10 +143,8 @@ fn refuse_changes(file: &Path, overrides: &OverrideArgs, place: &PlaceArgs) -> R
 /// Says that a data folder was named and does not have the set, so that something else stands in for it.
 pub(super) fn say_unread(planned: &Planned, place: &PlaceArgs) {
     if let Some(fault) = planned.unread.as_ref().filter(|_| place.data_dir.is_some()) {
-        let text = fault.to_string();
-        let why = text.lines().next().unwrap_or_default();
         say!(
-            "warning: not of the data folder that is named: {why}; runs are those of the published data, or of an earlier plan"
+            "warning: not of the data folder that is named: {fault}; runs are those of the published data, or of an earlier plan"
         );
     }
 }

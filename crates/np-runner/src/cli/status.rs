@@ -11,7 +11,7 @@ use np_record::{Store, compare::Format};
 use super::{OverrideArgs, PlaceArgs, on_foreign, print, short, show::stores, source::say_unread};
 use crate::{
     Planned, asked,
-    error::{Error, Fault, Place, Result},
+    error::{Error, Fault, Place, Result, told},
     launch::slurm::Queue,
     planning::of_stored,
     rebuild,
@@ -45,7 +45,7 @@ pub(super) fn status(args: &Args) -> Result<ExitCode> {
     for (store, plans) in plans(args)? {
         let queue = if Queue::concerns(&store) { Queue::of(&store) } else { Ok(None) };
         let queue = queue.unwrap_or_else(|error| {
-            say!("note: the queue is not known: {}", super::told(&error.to_string()));
+            say!("note: the queue is not known: {}", told(&error, error.hint()));
             None
         });
         for Planned { plan, foreign, .. } in plans {
@@ -93,7 +93,7 @@ fn plans(args: &Args) -> Result<Vec<(Store, Vec<Planned>)>> {
             // One that cannot be used keeps no other from being shown.
             match checked {
                 Ok(plan) => plans.extend(plan),
-                Err(error) => say!("warning: not used: {}", super::told(&error.to_string())),
+                Err(error) => say!("warning: not used: {}", told(&error, error.hint())),
             }
         }
         Ok((store, plans))

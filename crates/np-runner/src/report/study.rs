@@ -18,7 +18,7 @@ use super::{
     views,
     views::View,
 };
-use crate::shell::option;
+use crate::{error::told, shell::option};
 
 /// A comparison, and the table beside its hypotheses; why there is none, else.
 type Tables = Result<(Compared, Option<Table>), String>;
@@ -190,11 +190,11 @@ fn comparison(compared: &Tables, id: &dyn Fn(&str) -> String) -> Markup {
 /// The hypotheses, and the first arm against each of the others, with the table beside them; in words why not, where the plan does not allow it.
 fn compared(study: &Study, measure: Measure) -> Tables {
     let made = Compared::of(&study.plan, &study.runs, &Asked { measure: Some(measure), ..Asked::default() });
-    let mut compared = made.map_err(|error| error.to_string())?;
+    let mut compared = made.map_err(|error| told(&error, error.hint()))?;
     if let Some(caveat) = study.selection.as_ref().and_then(Selection::caveat) {
         compared.warn(&caveat);
     }
-    let beside = compared.beside(&study.runs).map_err(|error| error.to_string())?;
+    let beside = compared.beside(&study.runs).map_err(|error| told(&error, error.hint()))?;
     Ok((compared, beside))
 }
 

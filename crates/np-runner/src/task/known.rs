@@ -29,21 +29,19 @@ pub struct Tasks {
 #[non_exhaustive]
 pub enum TaskError {
     /// A task has a name that it cannot have.
-    #[error("no task can be called `{name}`\nhint: its name is of letters, digits, `-` and `_`, and not `images`")]
+    #[error("no task can be called `{name}`")]
     Name {
         /// The name.
         name: String,
     },
     /// Two tasks have one name.
-    #[error("two tasks are called `{name}`\nhint: give one of them another name")]
+    #[error("two tasks are called `{name}`")]
     Twice {
         /// The name.
         name: String,
     },
     /// A metric has a name that it cannot have.
-    #[error(
-        "the task `{task}` cannot measure `{name}`\nhint: the name of a metric is of small letters, digits and `_`, 48 of them at most, is not `loss`, and is given once"
-    )]
+    #[error("the task `{task}` cannot measure `{name}`")]
     Metric {
         /// The task.
         task: String,
@@ -51,8 +49,23 @@ pub enum TaskError {
         name: String,
     },
     /// The tasks of this process are fixed already.
-    #[error("the tasks of this program are fixed already\nhint: call `main_with` once, before anything else")]
+    #[error("the tasks of this program are fixed already")]
     Late,
+}
+
+impl TaskError {
+    /// What mends it.
+    #[must_use]
+    pub fn hint(&self) -> &'static str {
+        match self {
+            Self::Name { .. } => "its name is of letters, digits, `-` and `_`, and not `images`",
+            Self::Twice { .. } => "give one of them another name",
+            Self::Metric { .. } => {
+                "the name of a metric is of small letters, digits and `_`, 48 of them at most, is not `loss`, and is given once"
+            }
+            Self::Late => "call `main_with` once, before anything else",
+        }
+    }
 }
 
 /// What an error of deserialisation names: the value, and where it is.

@@ -71,7 +71,7 @@ mod tests {
     fn a_program_without_tasks_of_its_own_says_so() {
         let said = |text: &str| {
             let document = Document::of(Path::new("t.yaml"), text.as_bytes().to_vec()).unwrap();
-            read(&Tree::of(&document), &document).unwrap_err().to_string()
+            read(&Tree::of(&document), &document).unwrap_err().told()
         };
         let fault = said("name: t\ntask: text\n");
         assert!(

@@ -251,9 +251,9 @@ impl Submission<'_> {
         let said = queue::run("sbatch", &words)?.ok_or_else(|| absent("sbatch"))?;
         let id = queue::submitted(&said).ok_or_else(|| {
             let got = np_record::visible(said.trim());
-            let said =
-                format!("expected the id of an array, got `{got}`\nhint: `squeue --me` shows whether it was submitted");
-            Error::Slurm { program: "sbatch".into(), said }
+            let said = format!("expected the id of an array, got `{got}`");
+            let hint = Some("`squeue --me` shows whether it was submitted");
+            Error::Slurm { program: "sbatch".into(), said, hint }
         })?;
         Ok(Array { id, tasks })
     }
@@ -314,9 +314,9 @@ fn short(digest: &[u8]) -> String {
 }
 
 fn absent(program: &str) -> Error {
-    let said =
-        "there is no such program here\nhint: submit from a machine of the cluster, or leave out `--launcher slurm`";
-    Error::Slurm { program: program.to_owned(), said: said.to_owned() }
+    let said = "there is no such program here".to_owned();
+    let hint = Some("submit from a machine of the cluster, or leave out `--launcher slurm`");
+    Error::Slurm { program: program.to_owned(), said, hint }
 }
 
 fn unspeakable(path: &Path) -> Error {

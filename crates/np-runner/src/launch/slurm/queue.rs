@@ -42,9 +42,8 @@ pub(crate) fn array_size() -> Result<Option<usize>> {
     let Some(text) = run("scontrol", &["show", "config"])? else { return Ok(None) };
     let none = || Error::Slurm {
         program: "scontrol".into(),
-        said: "expected a `MaxArraySize` of 1 or more in its configuration\nhint: job arrays may be off here; \
-               `launcher: {slurm: {array_size: 1}}` overrides it"
-            .into(),
+        said: "expected a `MaxArraySize` of 1 or more in its configuration".into(),
+        hint: Some("job arrays may be off here; `launcher: {slurm: {array_size: 1}}` overrides it"),
     };
     limit(&text).filter(|n| *n > 0).map(Some).ok_or_else(none)
 }
@@ -60,7 +59,7 @@ pub(crate) fn run(program: &str, arguments: &[&str]) -> Result<Option<String>> {
     }
     let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
     let said = if said.is_empty() { output.status.to_string() } else { said };
-    Err(Error::Slurm { program: program.into(), said })
+    Err(Error::Slurm { program: program.into(), said, hint: None })
 }
 
 /// The id in what `sbatch --parsable` says: `ID`, or `ID;CLUSTER`, on a line of its own; a site's remarks may stand before it.
