@@ -227,8 +227,12 @@ impl Comparison {
         let names = [arm.as_str(), baseline.as_str()];
         let groups = groups.into_iter().zip(&ids);
         let mut groups: Vec<Group> = groups.map(|((axes, sides), ids)| group(axes, sides, ids, &bootstrap)).collect();
-        for ((group, data), remarks) in groups.iter_mut().zip(data).zip(remarks) {
+        for (((group, data), remarks), ids) in groups.iter_mut().zip(data).zip(remarks).zip(&ids) {
             group.warnings = warnings(group, names, metric, &bootstrap);
+            let most = |side: &BTreeMap<u64, Made>| {
+                side.values().filter_map(|made| made.1).map(|epochs| metric.evaluations(epochs)).max()
+            };
+            group.warnings.extend(metric.unequal(names, ids.each_ref().map(most)));
             group.warnings.extend(remarks);
             if let [Some(own), Some(rival)] = data
                 && own != rival

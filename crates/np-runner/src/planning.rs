@@ -8,7 +8,11 @@ use std::{
     path::Path,
 };
 
-use np_record::{Plan, PlannedRun, Record, SCHEMA, Store, StoreError, compare::likenesses};
+use np_record::{
+    Plan, PlannedRun, Record, SCHEMA, Store, StoreError,
+    compare::{Metric, likenesses},
+    select::Split,
+};
 use sha2::{Digest, Sha256};
 
 use crate::{
@@ -162,6 +166,9 @@ pub fn plan_assuming(request: &Request, data_dir: Option<&Path>, assumed: &Assum
                 if used.test == 0 {
                     return Err(of_task(run, &spec, Error::Task("no example is for testing".into())).into());
                 }
+                if used.validation.is_empty() && spec.selection == Some(Split::Validation) {
+                    return Err(nothing_held_out(run, &spec, request.scale()).into());
+                }
                 *new.insert(used.counts())
             }
         };
@@ -216,6 +223,7 @@ pub fn plan_assuming(request: &Request, data_dir: Option<&Path>, assumed: &Assum
     // By their ids alone: whether records are the same is for a comparison to say.
     let unmade: Vec<(PlannedRun, Option<Record>)> = plan.runs.iter().map(|run| (run.clone(), None)).collect();
     warnings.extend(likenesses(&unmade).iter().map(ToString::to_string));
+    warnings.extend(unequal_evaluations(&spec.runs));
     Ok(Planned { plan, examples, operations, memory, unread, foreign, warnings, launcher: spec.launcher })
 }
 
@@ -302,6 +310,45 @@ fn of_task(run: &SpecRun, spec: &Spec, error: Error) -> Box<Fault> {
     };
     let place = run.tree.place(&path, &spec.document);
     Box::new(Fault { place, key: Some(path.join(".")).filter(|key| !key.is_empty()), problem, hint })
+}
+
+/// A run of which nothing is held out, of an experiment that selects by what is.
+fn nothing_held_out(run: &SpecRun, spec: &Spec, scale: &str) -> Box<Fault> {
+    let document = &spec.document;
+    let of_scale = ["scales", scale, "selection"].map(str::to_owned);
+    let place = match document.value.pointer(&format!("/{}", of_scale.join("/"))) {
+        Some(_) => document.place(&of_scale),
+        None => document.place(&["selection".to_owned()]),
+    };
+    let problem = Problem::Expected {
+        expected: "examples that are held out, to select by".into(),
+        got: format!("none in arm `{}`", run.arm),
+    };
+    let hint = match run.config.task.as_images() {
+        Some(_) => "hold images out, as in `data: {validation: 0.1}`, or say `selection: test`, as the paper does",
+        None => "let the task hold examples out, or say `selection: test`",
+    };
+    Box::new(Fault { place, key: Some("selection".into()), problem, hint: Some(hint.into()) })
+}
+
+/// What is to be known of arms that are not evaluated equally often, at the same values of the axes.
+fn unequal_evaluations(runs: &[SpecRun]) -> Option<String> {
+    let mut seen: BTreeMap<String, &SpecRun> = BTreeMap::new();
+    runs.iter().find_map(|run| {
+        let axes = serde_json::to_string(&run.axes).unwrap_or_default();
+        let first = *seen.entry(axes).or_insert(run);
+        let (every, other) = (first.config.train.eval_every, run.config.train.eval_every);
+        (every != other).then(|| {
+            format!(
+                "`train.eval_every` is {every} in arm `{}` and {other} in arm `{}`: `{}` and `{}` take the best of unequally many evaluations, \
+                 and more of them are better on average",
+                first.arm,
+                run.arm,
+                Metric::BestTestAccuracy,
+                Metric::BestTestLoss
+            )
+        })
+    })
 }
 
 /// The runs of `plan` that have no finished record in `store`, each id once, by their place in the plan. A damaged record is none; a run whose record

@@ -193,3 +193,48 @@ fn what_cannot_be_tested_is_refused_at_plan() {
     let (_, said) = Lab::new(with(&format!("{STATED}{own}"))).good(&["plan", "tiny.yaml", "--scale", "cpu"]);
     assert!(said.contains("outcome: final test accuracy, higher values are better; hypotheses: 1"), "{said}");
 }
+
+/// Not found by `np compare` alone, when everything has been trained.
+#[test]
+fn a_selection_by_what_no_run_holds_out_is_refused_at_plan() {
+    let expected = "`selection`: expected examples that are held out, to select by, got none in arm";
+    let hint =
+        "\n  hint: hold images out, as in `data: {validation: 0.1}`, or say `selection: test`, as the paper does\n";
+    let scaled = TINY
+        .replace("fraction: 0.05}", "validation: 0.1}")
+        .replace("  sgd: {", "  sgd: {data: {validation: null}, ")
+        .replace("arms:", "scales: {quick: {selection: validation}}\narms:");
+    for (written, says) in [
+        (with("selection: validation\n"), format!("error: tiny.yaml:11:1: {expected} `full`{hint}")),
+        (scaled.clone(), format!("error: tiny.yaml:7:18: {expected} `sgd`{hint}")),
+    ] {
+        let lab = Lab::new(written);
+        for command in ["plan", "run"] {
+            let output = lab.np(&[command, "tiny.yaml", "--store", "store"]);
+            assert_eq!((text(&output.stderr), output.status.code()), (says.clone(), Some(2)), "{command}");
+            assert!(!lab.path("store").exists());
+        }
+    }
+    Lab::new(scaled).good(&["plan", "tiny.yaml", "--arm", "full"]);
+    Lab::new(with("selection: test\n")).good(&["plan", "tiny.yaml"]);
+}
+
+#[test]
+fn arms_that_are_not_evaluated_equally_often_are_warned_of() {
+    let lab = Lab::new(TINY.replace("  sgd: {", "  sgd: {train: {eval_every: 2}, "));
+    let warning = "warning: `train.eval_every` is 1 in arm `full` and 2 in arm `sgd`: `best-test-accuracy` and `best-test-loss` take the best of \
+                   unequally many evaluations, and more of them are better on average\n";
+    for command in ["plan", "run"] {
+        let (_, said) = lab.good(&[command, "tiny.yaml"]);
+        assert!(said.contains(warning), "{said}");
+    }
+    let best = |metric: &str| lab.good(&["compare", "tiny.yaml", "--metric", metric]).0;
+    let of_best = "is the best of 2 evaluations for `full`, and of 1 for `sgd`: more of them are better on average";
+    assert!(best("best-test-loss").contains(&format!("best test loss {of_best}")));
+    assert!(best("best-test-accuracy").contains(&format!("best test accuracy {of_best}")));
+    assert!(!best("final-test-accuracy").contains("evaluations"), "the last epoch always is evaluated");
+    // Values of an axis are not compared with one another.
+    let equal = Lab::new(TINY);
+    let (_, said) = equal.good(&["plan", "tiny.yaml", "--sweep", "train.eval_every=1,2"]);
+    assert!(!said.contains("warning"), "{said}");
+}

@@ -7,7 +7,7 @@ use serde::{Serialize, Serializer};
 
 use super::{Metric, with_unit};
 use crate::stated::EpochMetric;
-use crate::{Plan, PlannedRun, Record, stats};
+use crate::{Epoch, Plan, PlannedRun, Record, stats};
 
 /// The number that runs are compared by: a [`Metric`], or the mean of an [`EpochMetric`] over the last epochs of a run.
 ///
@@ -106,6 +106,23 @@ impl Measure {
     #[must_use]
     pub fn selects_on_test(self) -> bool {
         self.metric.selects_on_test()
+    }
+
+    /// After how many of these epochs it has a value.
+    pub(super) fn evaluations(self, epochs: &[Epoch]) -> usize {
+        epochs.iter().filter(|epoch| self.metric.of_epoch(epoch).is_some()).count()
+    }
+
+    /// What a reader must know of two arms that were evaluated so often each, where the number is the best of all evaluations.
+    pub(super) fn unequal(self, names: [&str; 2], evaluations: [Option<usize>; 2]) -> Option<String> {
+        let ([Some(own), Some(rival)], true) = (evaluations, self.selects_on_test()) else { return None };
+        let [arm, baseline] = names;
+        (own != rival).then(|| {
+            format!(
+                "{} is the best of {own} evaluations for `{arm}`, and of {rival} for `{baseline}`: more of them are better on average",
+                self.title()
+            )
+        })
     }
 
     /// A printed value, without its unit.

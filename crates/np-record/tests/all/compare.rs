@@ -283,6 +283,19 @@ fn a_selected_epoch_is_called_selected() {
     // The first epoch of every record is 0.001 better than the last.
     assert!((group.arm.mean.unwrap() - (FULL.iter().sum::<f64>() / 3.0 + 0.001)).abs() < 1e-12);
     assert!(group.warnings.iter().any(|w| w.contains("picks an epoch by the test split")));
+    assert!(!group.warnings.iter().any(|w| w.contains("evaluations")), "both have two");
+    // One arm that was evaluated after its last epoch alone.
+    let mut runs = arms(&[]);
+    for (run, record) in &mut runs {
+        let Some(record) = record.as_mut().filter(|_| run.arm == "gradient-only") else { continue };
+        (record.epochs[0].test_accuracy, record.epochs[0].test_loss) = (None, None);
+    }
+    let warnings = |metric| Comparison::new(ask(metric), &runs).unwrap().groups[0].warnings.join("; ");
+    let said = warnings(Metric::BestTestAccuracy);
+    let text = "best test accuracy is the best of 2 evaluations for `full`, and of 1 for `gradient-only`: more of them";
+    assert!(said.contains(text), "{said}");
+    assert!(warnings(Metric::BestTestLoss).contains("best test loss is the best of 2 evaluations for `full`"));
+    assert!(!warnings(Metric::FinalTestAccuracy).contains("evaluations"), "both were after the last epoch");
 }
 
 #[test]
