@@ -75,14 +75,17 @@ impl DataName {
     pub(crate) fn remedy(self) -> &'static str {
         match (self, cfg!(feature = "hub")) {
             (Self::Mnist | Self::FashionMnist, true) => "copy it there, or fetch the set with `np data fetch`",
-            (Self::Mnist | Self::FashionMnist, false) => {
-                "copy it there; `np` can fetch the set if it is built with `cargo build -p neuroplastic-runner --features hub`"
+            (Self::Mnist, false) => {
+                "copy it there, or fetch the set with `cargo run --bin np --features neuroplastic-runner/hub -- data fetch mnist --data-dir DIR`"
+            }
+            (Self::FashionMnist, false) => {
+                "copy it there, or fetch the set with `cargo run --bin np --features neuroplastic-runner/hub -- data fetch fashion-mnist --data-dir DIR`"
             }
             (Self::Cifar10, true) => {
                 "unpack `cifar-10-binary.tar.gz` there, or fetch the set with `np data fetch`, or make it of the Hub's parquet files with `np data import`"
             }
             (Self::Cifar10, false) => {
-                "unpack `cifar-10-binary.tar.gz` there; `np` can fetch the set if it is built with `cargo build -p neuroplastic-runner --features hub`"
+                "unpack `cifar-10-binary.tar.gz` there, or fetch the set with `cargo run --bin np --features neuroplastic-runner/hub -- data fetch cifar10 --data-dir DIR`"
             }
         }
     }
@@ -182,7 +185,11 @@ mod tests {
         for name in DataName::ALL {
             let remedy = name.remedy();
             assert_eq!(remedy.contains("`np data "), cfg!(feature = "hub"), "{remedy}");
-            assert_eq!(remedy.contains("--features hub"), cfg!(not(feature = "hub")), "{remedy}");
+            assert_eq!(
+                remedy.contains("--features neuroplastic-runner/hub -- data fetch "),
+                cfg!(not(feature = "hub")),
+                "{remedy}"
+            );
         }
     }
 }

@@ -110,7 +110,7 @@ fn what_is_missing_says_where_to_get_it() {
     fs::remove_file(dir.path().join("cifar10").join(TRAIN_FILES[2])).unwrap();
     let error = message(dir.path());
     // What a build without the network can do.
-    let way = if cfg!(feature = "hub") { "np data import" } else { "--features hub" };
+    let way = if cfg!(feature = "hub") { "np data import" } else { "--features neuroplastic-runner/hub" };
     for part in ["`data_batch_3.bin` or `cifar-10-batches-bin/data_batch_3.bin`", "`cifar-10-binary.tar.gz`", way] {
         assert!(error.contains(part), "`{error}` lacks `{part}`");
     }

@@ -82,7 +82,7 @@ impl GpuError {
     pub fn hint(&self) -> Option<String> {
         let hint = match self {
             Self::NotBuilt => {
-                "build it where CUDA's compiler is, `cargo build -p neuroplastic-runner --features cuda`, or train on the CPU: `--device cpu`"
+                "build it where CUDA's compiler is, with `cargo run --bin np --features neuroplastic-runner/cuda --` in place of every `cargo np`, which builds it without, or train on the CPU: `--device cpu`"
             }
             Self::None { hint, .. } => return Some(format!("{hint}, or train on the CPU: `--device cpu`")),
             Self::OldDriver { driver, compiler } => {
@@ -382,6 +382,10 @@ mod tests {
     #[test]
     fn a_program_without_cuda_says_how_to_get_one_with_it() {
         let (told, hint) = (GpuError::NotBuilt.to_string(), GpuError::NotBuilt.hint().unwrap());
-        assert!(told.contains("built without CUDA") && hint.contains("--features cuda"), "{told}: {hint}");
+        assert!(
+            told.contains("built without CUDA")
+                && hint.contains("--features neuroplastic-runner/cuda --` in place of every `cargo np`"),
+            "{told}: {hint}"
+        );
     }
 }

@@ -69,7 +69,9 @@ fn np_data_fetch_says_what_it_lacks() {
         let output = lab.np(&["data", "fetch", "mnist", "--data-dir", "data"]);
         let said = text(&output.stderr);
         assert_eq!(output.status.code(), Some(2), "{said}");
-        assert!(said.contains("built without the network\n  hint: build it in, with `cargo build"), "{said}");
+        // A feature is named at every call: the alias `cargo np` would build the program again without it.
+        let command = "`cargo run --bin np --features neuroplastic-runner/hub -- data fetch mnist --data-dir data`\n";
+        assert!(said.contains("built without the network\n  hint: build it with") && said.ends_with(command), "{said}");
         assert!(!lab.path("data").exists());
     }
 }

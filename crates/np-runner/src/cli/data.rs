@@ -84,9 +84,11 @@ pub(super) fn data(args: &Args) -> Result<ExitCode> {
 }
 
 #[cfg(not(feature = "hub"))]
-fn fetch(name: DataName, _: &Path, _: Option<String>) -> Result<ExitCode> {
+fn fetch(name: DataName, to: &Path, _: Option<String>) -> Result<ExitCode> {
     let place = Place::Option(format!("np data fetch {name}"));
-    let hint = "build it in, with `cargo build -p neuroplastic-runner --features hub`";
+    let to = crate::shell::quoted(&short(to));
+    let command = format!("cargo run --bin np --features neuroplastic-runner/hub -- data fetch {name} --data-dir {to}");
+    let hint = format!("build it with the network at every call, as `cargo np` builds it without: `{command}`");
     Err(Fault::new(place, "this `np` was built without the network").hint(hint).into())
 }
 
