@@ -6,7 +6,8 @@ use serde_json::{Map, Value};
 
 use crate::{
     document::{Document, KeyPath, snippet},
-    error::{Fault, Place, Problem, Result, suggest},
+    elsewhere::elsewhere,
+    error::{Fault, Place, Problem, Result, suggest_or},
     explain::show,
     spec::PARTS,
     tree::{Origin, Tree, split},
@@ -174,7 +175,8 @@ pub(crate) fn known_part(key: &str, place: Place) -> Result<()> {
     let fault = Fault::new(place, "there is no such key").key(key);
     let fault = match head {
         "seed" | "seeds" => fault.hint("say `--seeds 41,42`, or `seeds: […]` in the file"),
-        _ => fault.hint_if(suggest(head, PARTS)),
+        // A section that is misspelled has more behind it.
+        _ => fault.hint_if(suggest_or(head, PARTS, || elsewhere(key, &[]))),
     };
     Err(fault.into())
 }

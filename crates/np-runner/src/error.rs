@@ -311,6 +311,15 @@ pub(crate) fn told(problem: impl fmt::Display, hint: Option<impl fmt::Display>) 
 
 /// `did you mean …` where one of `choices` is close to `word`, else the list of them.
 pub(crate) fn suggest<S: AsRef<str>>(word: &str, choices: impl IntoIterator<Item = S>) -> Option<String> {
+    suggest_or(word, choices, || None)
+}
+
+/// As [`suggest`], with something else before the list.
+pub(crate) fn suggest_or<S: AsRef<str>>(
+    word: &str,
+    choices: impl IntoIterator<Item = S>,
+    otherwise: impl FnOnce() -> Option<String>,
+) -> Option<String> {
     let choices: Vec<String> = choices.into_iter().map(|c| c.as_ref().to_owned()).collect();
     let word = word.to_lowercase();
     // Slips of the finger, or a common beginning (`warmup` for `warmup_epochs`).
@@ -323,7 +332,8 @@ pub(crate) fn suggest<S: AsRef<str>>(word: &str, choices: impl IntoIterator<Item
     if likeness(best) > 0.82 {
         return Some(format!("did you mean `{best}`?"));
     }
-    Some(format!("{} {}", if choices.len() == 1 { "there is only" } else { "choose from" }, list(&choices)))
+    let all = || format!("{} {}", if choices.len() == 1 { "there is only" } else { "choose from" }, list(&choices));
+    Some(otherwise().unwrap_or_else(all))
 }
 
 /// `` `a`, `b`, `c` ``

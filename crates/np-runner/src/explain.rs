@@ -6,7 +6,8 @@ use serde_path_to_error::Segment;
 
 use crate::{
     document::{Document, KeyPath},
-    error::{Fault, Problem, suggest},
+    elsewhere::elsewhere,
+    error::{Fault, Problem, suggest, suggest_or},
     tree::{Tree, split},
 };
 
@@ -96,7 +97,8 @@ impl Complaint {
     fn fault(self, place: crate::error::Place, path: &[String], got: Option<&Value>) -> Box<Fault> {
         let fault = match self {
             Self::UnknownKey { key, choices } => {
-                Fault::new(place, "there is no such key").hint_if(suggest(&key, choices))
+                let hint = suggest_or(&key, choices, || elsewhere(&key, path));
+                Fault::new(place, "there is no such key").hint_if(hint)
             }
             Self::UnknownKind { word, choices } => {
                 Fault::new(place, format!("there is no `{word}` here")).hint_if(suggest(&word, choices))

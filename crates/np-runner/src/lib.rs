@@ -29,6 +29,7 @@ mod costs;
 mod data;
 mod device;
 mod document;
+mod elsewhere;
 mod error;
 mod event;
 mod explain;

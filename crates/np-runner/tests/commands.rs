@@ -127,6 +127,24 @@ fn a_kind_may_be_left_out_where_the_file_says_none() {
 }
 
 #[test]
+fn a_key_without_its_section_is_told_with_it() {
+    let lab = Lab::new(TINY);
+    for (option, key, meant) in [
+        ("--set epochs=3", "epochs", "train.epochs"),
+        ("--sweep lr=0.1,0.2", "lr", "optimizer.lr"),
+        ("--set train.lr=3", "train.lr", "optimizer.lr"),
+    ] {
+        let words: Vec<&str> = option.split(' ').collect();
+        let said = text(&lab.np(&[&["plan", "tiny.yaml"], &words[..]].concat()).stderr);
+        let problem = format!("error: `{option}`: `{key}`: there is no such key");
+        assert!(said.starts_with(&problem) && said.contains(&format!("  hint: did you mean `{meant}`?")), "{said}");
+    }
+    let said = text(&Lab::new(format!("{TINY}epochs: 3\n")).np(&["plan", "tiny.yaml"]).stderr);
+    let says = "error: tiny.yaml:10:1: `epochs`: there is no such key\n  hint: did you mean `train.epochs`?\n";
+    assert_eq!(said, says);
+}
+
+#[test]
 fn a_batch_larger_than_the_data_is_warned_of() {
     let lab = Lab::new(TINY);
     let (_, said) = lab.good(&["plan", "tiny.yaml", "--set", "train.batch_size=1000000"]);
