@@ -8,7 +8,7 @@ use std::{
 };
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
-use np_record::{Epoch, Outcome, PlannedRun, visible_lines};
+use np_record::{Epoch, Outcome, PlannedRun, select::Split, visible_lines};
 
 use crate::{event::Event, say::say, worker::label};
 
@@ -24,6 +24,8 @@ pub struct Screen {
     ticked: Instant,
     /// What is the matter with the machine, and not with one run: said once.
     said: BTreeSet<String>,
+    /// The split whose scores are shown.
+    split: Split,
 }
 
 /// How often the clock is drawn.
@@ -48,7 +50,13 @@ impl Screen {
             (all, bar)
         });
         let (started, runs, said) = (Instant::now(), BTreeMap::new(), BTreeSet::new());
-        Self { bars, runs, total, ended: 0, started, ticked: started, said }
+        Self { bars, runs, total, ended: 0, started, ticked: started, said, split: Split::Test }
+    }
+
+    /// With the scores on this split instead of those on the test split.
+    #[must_use]
+    pub fn by(self, split: Split) -> Self {
+        Self { split, ..self }
     }
 
     /// Time has passed: called often, it draws the clock anew now and then. (A thread that does so by itself could not be started where
@@ -82,7 +90,8 @@ impl Screen {
             if let Some(bar) = &run.bar {
                 let left = bar.length().unwrap_or(0).saturating_sub(metrics.epoch as u64);
                 bar.set_position(metrics.epoch as u64);
-                bar.set_message(format!("{} · {} left", numbers(metrics), human(seconds * left as f64)));
+                let numbers = numbers(metrics, self.split);
+                bar.set_message(format!("{numbers} · {} left", human(seconds * left as f64)));
             }
             run.last = Some(metrics.clone());
         }
@@ -139,7 +148,7 @@ impl Screen {
         let seen = self.runs.remove(&index);
         let last = seen.as_ref().and_then(|seen| seen.last.as_ref());
         let how = match (outcome, last) {
-            (Outcome::Finished, Some(last)) => numbers(last),
+            (Outcome::Finished, Some(last)) => numbers(last, self.split),
             (Outcome::Finished, None) => "finished".to_owned(),
             (Outcome::Diverged { epoch, step }, _) => format!("diverged at step {step}, in epoch {epoch}"),
             (Outcome::Failed { reason }, _) => format!("failed: {reason}"),
@@ -190,11 +199,19 @@ fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar()).progress_chars("━━─")
 }
 
-fn numbers(epoch: &Epoch) -> String {
-    let Some(loss) = epoch.test_loss else { return format!("training loss {:.4}, not evaluated", epoch.train_loss) };
-    let accuracy = epoch.test_accuracy.map(|accuracy| format!("test accuracy {:.2} %", accuracy * 100.0));
-    let loss = format!("test loss {loss:.4}");
-    let own = epoch.metrics.iter().filter(|(name, _)| name.starts_with("test_"));
+fn numbers(epoch: &Epoch, split: Split) -> String {
+    let (name, loss, accuracy) = match split {
+        Split::Test => ("test", epoch.test_loss, epoch.test_accuracy),
+        Split::Validation => {
+            let score = epoch.validation;
+            ("validation", score.map(|score| score.loss), score.and_then(|score| score.accuracy))
+        }
+    };
+    let Some(loss) = loss else { return format!("training loss {:.4}, not evaluated", epoch.train_loss) };
+    let accuracy = accuracy.map(|accuracy| format!("{name} accuracy {:.2} %", accuracy * 100.0));
+    let loss = format!("{name} loss {loss:.4}");
+    let prefix = format!("{name}_");
+    let own = epoch.metrics.iter().filter(|(name, _)| name.starts_with(&prefix));
     let own = own.map(|(name, value)| format!("{} {value:.4}", name.replace('_', " ")));
     accuracy.into_iter().chain([loss]).chain(own).collect::<Vec<_>>().join(", ")
 }
@@ -233,14 +250,19 @@ mod tests {
 
     #[test]
     fn an_epoch_is_said_by_what_its_task_measures() {
-        let epoch = |text: &str| {
+        let by = |split, text: &str| {
             let rest = r#""epoch":1,"steps":1,"lr":0.1,"train_loss":1.0,"test_loss":0.5,"diagnostics":{}"#;
-            numbers(&serde_json::from_str(&format!("{{{text}{rest}}}")).unwrap())
+            numbers(&serde_json::from_str(&format!("{{{text}{rest}}}")).unwrap(), split)
         };
+        let epoch = |text: &str| by(Split::Test, text);
         let images = epoch(r#""train_accuracy":0.5,"test_accuracy":0.75,"#);
         assert_eq!(images, "test accuracy 75.00 %, test loss 0.5000");
         let own = epoch(r#""metrics":{"test_bits_per_character":2.5,"train_bits_per_character":2.0},"#);
         assert_eq!(own, "test loss 0.5000, test bits per character 2.5000");
+        // What is chosen by validation does not look at the test split.
+        let both = r#""train_accuracy":0.5,"test_accuracy":0.75,"validation":{"loss":0.25,"accuracy":0.875},"#;
+        assert_eq!(by(Split::Validation, both), "validation accuracy 87.50 %, validation loss 0.2500");
+        assert_eq!(by(Split::Validation, r#""test_accuracy":0.75,"#), "training loss 1.0000, not evaluated");
     }
 
     #[test]

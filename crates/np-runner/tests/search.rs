@@ -122,6 +122,12 @@ fn the_winner_is_the_best_by_validation_and_goes_into_the_finals() {
     );
     assert!(!report.contains("test accuracy"), "{report}");
     assert!(said.contains("the finals, 2 arms of 10 seeds each: `finals.yaml`"), "{said}");
+    // So does what is said on the way: of each of the 16 + 8 runs.
+    assert_eq!(
+        (said.matches("validation accuracy ").count(), said.matches("test accuracy").count()),
+        (24, 0),
+        "{said}"
+    );
 
     // Other commands read its records: the second rung is an experiment, and compares by the same scores.
     let rung = "records/quick/plans/tiny-rung2.json";
@@ -300,7 +306,7 @@ fn mistakes_are_named() {
         (SEARCH.into(), &["--out", "tiny-rung2.yaml"], &["as the search, or one of its rungs"]),
         (SEARCH.into(), &["--out", "tiny.md.yaml"], &["tiny.md.yaml: another file is there, and is not replaced"]),
         (
-            replaced("train: {epochs: 2,", "train: {epochs: 5, eval_every: 2,"),
+            replaced("train: {epochs: 2,", "train: {epochs: 7, eval_every: 2,"),
             &[],
             &[
                 "`train.eval_every`: expected 1, or an `outcome` of one epoch: configurations are judged over the last 2",

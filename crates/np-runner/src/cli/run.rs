@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, path::Path, process::ExitCode, time::Duration};
 
 use clap::Args as ClapArgs;
-use np_record::{Kind, Plan, Store};
+use np_record::{Kind, Plan, Store, select::Split};
 
 use super::{ExperimentArgs, on_foreign, print, short};
 use crate::{
@@ -106,7 +106,7 @@ pub(super) struct Sweep<'a> {
 pub(super) enum Shown {
     /// A table of what they reached.
     Results,
-    /// Nothing: they are for something else, and the test split is to have no part in that.
+    /// Nothing: they are for something else, and the test split is to have no part in that. How they go on is shown by the held-out examples.
     Nothing,
 }
 
@@ -152,7 +152,8 @@ pub(super) fn train(args: &Args, sweep: &Sweep<'_>) -> Result<ExitCode> {
             limit: *limit,
             other_gpu: other_gpu(args),
         };
-        tally = launch.train(&todo, &mut Screen::new(todo.len()))?;
+        let split = if *shown == Shown::Results { Split::Test } else { Split::Validation };
+        tally = launch.train(&todo, &mut Screen::new(todo.len()).by(split))?;
     }
     if *shown == Shown::Results {
         print(&results(&planned.plan, store))?;
