@@ -91,7 +91,10 @@ fn listed(root: &Path) -> Result<String> {
         let store = Store::open(root.join("experiments/records").join(scale.to_string()))?;
         for id in store.ids()? {
             let record = store.read_record(&id)?.with_context(|| format!("no record `{id}`"))?;
-            digests.insert(id, record.result_sha256);
+            let digest = record.result_sha256;
+            if digests.insert(id.clone(), digest.clone()).is_some_and(|other| other != digest) {
+                bail!("`{id}` has another result at scale `{scale}` than at another scale");
+            }
         }
     }
     Ok(digests.into_iter().map(|(id, digest)| format!("{digest}  {id}\n")).collect())

@@ -1,6 +1,6 @@
 //! How long runs take on a GPU, as far as somebody has measured it: `gpu_times.tsv`, a row a reading, with where and of what it is.
 //!
-//! A row is of forward and backward passes over training batches; an evaluation is a third of that. The optimizer's steps, a small part, are not in it. A run without a row of its
+//! A row is of forward and backward passes over training batches; an evaluation is a third of that. The optimizer's steps are not in it: NeuroPlastic's adds a tenth to a quarter on an H100. A run without a row of its
 //! very model, images, precision and batch has no estimate.
 
 use np_record::PlannedRun;

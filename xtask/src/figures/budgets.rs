@@ -19,14 +19,14 @@ use crate::draw::chart::{Interval, Layer};
 use crate::draw::panel::{self, Grid, Key, Layout, Notes, Panel};
 use crate::draw::theme;
 
-/// The key that tells the sets apart.
+/// The axis whose values are the data sets.
 const SETTING: &str = "setting";
-/// How the arms of each set end, and what it is called.
+/// For each data set, the ending of its arms' names, and its title.
 pub(crate) const SETTINGS: [(&str, &str); 3] =
     [("-mnist", "MNIST"), ("-fashion", "Fashion-MNIST"), ("-tenth", "Fashion-MNIST, 10 %")];
-/// The arm that all others are held against.
+/// The arm that all others are compared with.
 const TUNED: &str = "sgd";
-/// Most ticks of an axis: three panels stand side by side.
+/// The greatest number of ticks of an axis, because three panels are side by side.
 const TICKS: usize = 5;
 /// Width of the figure and height of a row, in pixels.
 const WIDTH: f64 = 3960.0;
@@ -93,7 +93,7 @@ pub(crate) fn draw(scale: Scale, runs: &Runs) -> Result<Figure> {
     Ok(Figure { name: "fig11", drawing, table: long_format(&rows), caption })
 }
 
-/// A panel of means with intervals, a row an arm.
+/// A panel of means with intervals, one row for each arm.
 fn values(
     runs: &Runs,
     (letter, setting): (char, &str),
@@ -136,7 +136,7 @@ fn values(
     Ok(Panel { title: setting.into(), x, y, layers, key, grid: Grid::Rows, notes: Some(notes) })
 }
 
-/// Every other arm against tuned SGD, a group a set; what is shown and not tested.
+/// Every other arm compared with tuned SGD, one group for each data set. These comparisons are shown, not tested.
 fn against_tuned(runs: &Runs, measure: Measure) -> Result<Vec<Comparison>> {
     let arms = runs.arms();
     if !arms.iter().any(|arm| arm == TUNED) {
@@ -164,7 +164,7 @@ pub(crate) fn settings_of(run: &PlannedRun) -> String {
     schedule.map_or(rate.clone(), |schedule| format!("{rate}, {schedule}"))
 }
 
-/// What every arm has on every set, as a table.
+/// A table of every arm's learning rate and schedule on every data set.
 fn chosen(runs: &Runs) -> Result<String> {
     let titles = SETTINGS.map(|(_, title)| title);
     let mut out =
@@ -179,7 +179,7 @@ fn chosen(runs: &Runs) -> Result<String> {
     Ok(out)
 }
 
-/// What came out, in words.
+/// The results in words, as Markdown.
 fn found(runs: &Runs, measure: Measure, against: &[Comparison]) -> Result<String> {
     let mut text = String::from("**Found** (from the records).");
     for (_, setting) in SETTINGS {
@@ -211,7 +211,7 @@ fn found(runs: &Runs, measure: Measure, against: &[Comparison]) -> Result<String
     Ok(text + "\n")
 }
 
-/// What was expected before the runs, as pairs of arms and how many points apart they were to be at most.
+/// What was expected before the runs: pairs of arms, and by how many points they would differ at most.
 const EXPECTED: [(&str, &str, f64); 5] = [
     ("full", "coefficient-one", 0.2),
     ("full", "sgd", 0.2),
@@ -220,7 +220,7 @@ const EXPECTED: [(&str, &str, f64); 5] = [
     ("hybrid-adamw", "adamw", 0.2),
 ];
 
-/// On which sets what was expected came out, by the arms' means.
+/// On which data sets the arms' means agree with what was expected, in words.
 fn held(runs: &Runs, measure: Measure) -> Result<String> {
     let mut text = String::new();
     for (arm, other, most) in EXPECTED {

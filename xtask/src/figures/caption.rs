@@ -12,18 +12,18 @@ use super::Scale;
 use super::runs::{Quantity, Runs, Summary};
 use crate::draw::theme;
 
-/// The arm that all others are compared with, by its name in one experiment or another.
+/// Names of the arm that all others are compared with; experiments use one or the other.
 const SUBJECTS: [&str; 2] = ["full", "neuroplastic"];
 
-/// A caption in the making.
+/// Builds a caption.
 pub(crate) struct Caption<'a> {
     number: u8,
     scale: Scale,
     /// The runs that the tables are about.
     runs: &'a Runs,
-    /// Further experiments that are drawn from.
+    /// Runs of further experiments that the figure shows.
     also: Vec<&'a Runs>,
-    /// All that is drawn from, where it is more than the tables are about.
+    /// All runs that the figure shows, if the tables are about a part of them.
     made_from: Vec<&'a Runs>,
     text: String,
     tables: Vec<Section>,
@@ -39,11 +39,11 @@ enum Section {
     Last(Vec<Quantity>),
 }
 
-/// A table, made.
+/// A table with its contents.
 enum Table {
-    /// Comparisons of the figure's own, one table each.
+    /// Comparisons that the figure has made, one table each.
     Made(Vec<Comparison>),
-    /// The experiment's tests; and what stands beside its outcome.
+    /// The experiment's tests, and a table that accompanies its outcome.
     Tests(Box<Compared>, Option<np_record::Table>),
     /// As Markdown.
     Text(String),
@@ -67,25 +67,25 @@ impl<'a> Caption<'a> {
         }
     }
 
-    /// Further experiments that the figure is drawn from.
+    /// Adds runs of further experiments that the figure shows.
     pub(crate) fn also(mut self, runs: &[&'a Runs]) -> Self {
         self.also.extend(runs);
         self
     }
 
-    /// All that the figure is drawn from, where its tables are about a part of it.
+    /// Sets all runs that the figure shows, if its tables are about a part of them.
     pub(crate) fn made_from(mut self, runs: &[&'a Runs]) -> Self {
         self.made_from.extend(runs);
         self
     }
 
-    /// Sentences on what is shown.
+    /// Adds sentences on what is shown.
     pub(crate) fn text(mut self, text: &str) -> Self {
         let _ = write!(self.text, " {text}");
         self
     }
 
-    /// What means and bands are, to which the seeds are added: those of `also` too, so that it comes after them.
+    /// Adds what means and bands are, and the seeds of all runs so far. Call it after [`Caption::also`], whose seeds it includes.
     pub(crate) fn bands(mut self, what: &str) -> Self {
         let mut seeds: Vec<(BTreeSet<u64>, Vec<&str>)> = Vec::new();
         let mut titles: BTreeMap<&str, BTreeSet<u64>> = BTreeMap::new();
@@ -112,44 +112,44 @@ impl<'a> Caption<'a> {
         self
     }
 
-    /// Comparisons that the figure itself has made.
+    /// Adds comparisons that the figure has made.
     pub(crate) fn comparisons(mut self, made: Vec<Comparison>) -> Self {
         self.tables.push(Section::Made(made));
         self
     }
 
-    /// A table as Markdown.
+    /// Adds a table in Markdown.
     pub(crate) fn table(mut self, text: String) -> Self {
         self.tables.push(Section::Text(text));
         self
     }
 
-    /// Says that learning rates are not the published one, but tried.
+    /// Adds that the learning rates were tried, and are not the published one.
     pub(crate) fn rates_are_tried(mut self) -> Self {
         self.rates_are_tried = true;
         self
     }
 
-    /// Says that the figure itself shows which runs diverged.
+    /// States that the figure itself shows which runs diverged.
     pub(crate) fn divergence_is_shown(mut self) -> Self {
         self.divergence_is_shown = true;
         self
     }
 
-    /// A note of this figure's own.
+    /// Adds a note.
     pub(crate) fn note(mut self, text: String) -> Self {
         self.notes.push(text);
         self
     }
 
-    /// The experiment's tests by this number: its hypotheses, averaged as its outcome says where that is of the number; and the full rule against every other
-    /// arm.
+    /// Adds the experiment's tests of `metric`: its hypotheses, averaged over epochs as its outcome says if that is of the same metric, and the full rule
+    /// against every other arm.
     pub(crate) fn comparison(mut self, metric: Metric) -> Self {
         self.tables.push(Section::Comparison(metric));
         self
     }
 
-    /// A table of what the last epoch was like.
+    /// Adds a table of these quantities in the last epoch.
     pub(crate) fn last_epoch(mut self, quantities: &[Quantity]) -> Self {
         self.tables.push(Section::Last(quantities.to_vec()));
         self
@@ -209,7 +209,7 @@ impl<'a> Caption<'a> {
         Ok(Table::Tests(Box::new(compared), beside))
     }
 
-    /// Tests as Markdown. That nothing was fixed beforehand is said once, in the notes, where that holds of the whole experiment.
+    /// Tests in Markdown. If nothing in the experiment was fixed beforehand, the notes say so once, and this does not.
     fn tests_text(&self, compared: &Compared, beside: Option<&np_record::Table>) -> Vec<String> {
         let mut texts = Vec::new();
         if !compared.hypotheses.is_empty() {
@@ -290,7 +290,7 @@ impl<'a> Caption<'a> {
         notes
     }
 
-    /// What is to be said of runs that diverged.
+    /// Notes on runs that diverged.
     fn diverged(&self) -> Vec<String> {
         let diverged = self.runs.runs.iter().filter_map(|(run, record)| match record.outcome {
             Outcome::Diverged { epoch, .. } => Some((run, epoch)),
@@ -311,7 +311,7 @@ impl<'a> Caption<'a> {
         told.collect()
     }
 
-    /// Lower and upper bound of α in the configuration of an arm, if its optimizer has them and they leave α free.
+    /// Lower and upper bound of α in the configuration of an arm, if its optimizer has them and they differ.
     fn bounds(&self, arm: &str) -> Option<[f64; 2]> {
         let (run, _) = self.runs.runs.iter().find(|(run, _)| run.arm == arm)?;
         let coefficient = find(&run.config, "coefficient")?;
@@ -372,7 +372,7 @@ fn rendered(comparisons: &[Comparison]) -> Vec<String> {
     comparisons.iter().map(|comparison| comparison.render(Format::Markdown)).collect()
 }
 
-/// How long the longest run of each experiment is.
+/// The epochs of the longest run of each experiment, in words.
 fn epochs(parts: &[&Runs]) -> String {
     let all: BTreeSet<usize> = parts.iter().map(|part| part.epochs()).collect();
     all.iter().map(usize::to_string).collect::<Vec<_>>().join(" or ")

@@ -20,17 +20,17 @@ use crate::draw::theme::{self, PANEL_WIDTH};
 
 /// Height of a row, in pixels.
 const ROW: f64 = 96.0;
-/// What is left of an axis in panel A: beyond, bars are cut and say so.
+/// End of panel A's axis: longer bars are cut and marked.
 const LONGEST: f64 = 7.0;
 
-/// Nanoseconds a parameter that a step of the published PyTorch code takes at 11 million parameters on two cores; measured once, outside of this bench.
+/// Nanoseconds per parameter of a step of the published PyTorch code, with 11 million parameters on two cores; measured once, not by this bench.
 const PUBLISHED: u32 = 117;
 
-/// What the bench keeps.
+/// A file of timings that `cargo xtask bench --keep` has written.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Kept {
-    /// Of the times.
+    /// Unit of the times.
     #[serde(rename = "unit")]
     _unit: String,
     date: String,
@@ -55,7 +55,7 @@ pub(crate) struct Machine {
     _os: String,
 }
 
-/// The file that was kept last, by its name: of optimizers' steps, or of models' rates.
+/// The latest file of timings, by its name: of optimizers' steps, or with `models` of training rates.
 pub(crate) fn latest_path(root: &Path, models: bool) -> Result<PathBuf> {
     let folder = root.join("xtask/bench/results");
     let mut paths = Vec::new();
@@ -74,7 +74,7 @@ pub(crate) fn latest_path(root: &Path, models: bool) -> Result<PathBuf> {
     Ok(path)
 }
 
-/// The timings of optimizers that were kept last.
+/// The latest timings of optimizers.
 pub(crate) fn latest(root: &Path) -> Result<Kept> {
     let path = latest_path(root, false)?;
     let text = fs::read_to_string(&path).with_context(|| format!("cannot read `{}`", path.display()))?;
@@ -91,7 +91,7 @@ pub(super) struct Cost {
     pub(super) limit: Option<f64>,
 }
 
-/// Further forms of optimizers that are measured, and what they are called.
+/// Further variants of optimizers that are measured, with their labels.
 const FORMS: [(&str, &str); 5] = [
     ("neuroplastic_unwatched", "NeuroPlastic, no diagnostics"),
     ("neuroplastic_controlled", "NeuroPlastic, controller"),
@@ -100,7 +100,7 @@ const FORMS: [(&str, &str); 5] = [
     ("neuroplastic_hybrid_adamw", "NeuroPlastic on AdamW"),
 ];
 
-/// Ours above PyTorch's, cut at `longest`.
+/// In each row a bar of this project above one of PyTorch, cut at `longest`.
 pub(super) fn bars(costs: &[Cost], [ours, theirs]: [RGBColor; 2], longest: f64) -> Layer {
     let mut bars = Vec::new();
     for (i, cost) in costs.iter().enumerate() {
@@ -117,13 +117,13 @@ pub(super) fn bars(costs: &[Cost], [ours, theirs]: [RGBColor; 2], longest: f64) 
     Layer::Bars(bars)
 }
 
-/// The limits, as ticks.
+/// The memory limits, as ticks.
 pub(super) fn bounds(costs: &[Cost]) -> Layer {
     let one = |(i, cost): (usize, &Cost)| Some(Bound { row: i as f64, value: cost.limit? });
     Layer::Bounds(costs.iter().enumerate().filter_map(one).collect())
 }
 
-/// Both numbers, beside each row.
+/// Both times, as text beside each row.
 pub(super) fn notes(costs: &[Cost]) -> Option<Notes> {
     let digits = |value: f64| if value < 10.0 { format!("{value:.2}") } else { format!("{value:.0}") };
     let line = |(i, cost): (usize, &Cost)| {
@@ -132,7 +132,7 @@ pub(super) fn notes(costs: &[Cost]) -> Option<Notes> {
     Some(Notes { head: "ours / PyTorch".into(), lines: costs.iter().enumerate().map(line).collect() })
 }
 
-/// The rows' names.
+/// An axis with the rows' labels.
 pub(super) fn names(costs: &[Cost]) -> Axis {
     Axis::rows(costs.iter().map(|cost| cost.label.clone()).collect())
 }
@@ -181,7 +181,7 @@ pub(crate) fn draw(scale: Scale, kept: &Kept, measured: Option<&Measured>) -> Re
     Ok(Figure { name: "fig10", drawing, table, caption })
 }
 
-/// What is measured on matrices alone: key, and what is said of it.
+/// Steps that are measured on a single matrix: key and label.
 const MATRICES: [(&str, &str); 6] = [
     ("adafactor_matrix", "Adafactor, 1024 × 1024"),
     ("muon_matrix", "Muon, 1024 × 1024"),
@@ -192,26 +192,28 @@ const MATRICES: [(&str, &str); 6] = [
 ];
 
 impl Kept {
-    /// The cost of a key, under a label.
+    /// The row of timing `key`, labelled `label`; `None` if it was not measured.
     fn cost(&self, key: &str, label: String) -> Option<Cost> {
         let ours = *self.ours.get(key)?;
         let limit = self.bytes(key).zip(self.memory_speed()).map(|(bytes, speed)| bytes / speed);
         Some(Cost { key: key.into(), label, ours, theirs: self.theirs.get(key).copied(), limit })
     }
 
-    /// What a step moves for a parameter at least: parameter read and written, gradient read, state read and written, four bytes each.
+    /// The least number of bytes that a step moves per parameter: it reads and writes the parameter, reads the gradient, and reads and writes the state, in
+    /// numbers of four bytes.
     pub(super) fn bytes(&self, key: &str) -> Option<f64> {
         self.state.get(key).map(|state| (3.0 + 2.0 * state) * 4.0)
     }
 
-    /// How fast this machine was seen to move memory, in bytes a nanosecond: by a plain loop, or by any of the steps, ours or PyTorch's, at a size that no cache holds.
+    /// The highest memory bandwidth that was measured on this machine, in bytes per nanosecond: of a plain loop, or of any step of this project or of PyTorch at a
+    /// size that fits in no cache.
     fn memory_speed(&self) -> Option<f64> {
         let large = |(key, time): (&String, &f64)| Some(self.bytes(key).filter(|_| key.ends_with("_11M"))? / time);
         let steps = self.ours.iter().chain(&self.theirs).filter_map(large);
         Some(steps.fold(self.memory_gb_s?, f64::max))
     }
 
-    /// All optimizers of a size, the cheapest of ours first.
+    /// All optimizers at a size, in ascending order of this project's times.
     fn rows(&self, size: &str) -> Result<Vec<Cost>> {
         let known = theme::shown().into_iter().map(|(kind, _, label)| (kind, label)).chain(FORMS);
         let mut seen: Vec<&str> = Vec::new();

@@ -28,7 +28,7 @@ pub(super) fn heights(layers: &[Layer]) -> Vec<f64> {
     layers.iter().flat_map(Layer::heights).collect()
 }
 
-/// The title that records give their data set.
+/// The title of the data set, from the first record.
 pub(super) fn data_title(runs: &Runs) -> String {
     runs.runs.first().map(|(_, record)| record.data.title.clone()).unwrap_or_default()
 }
@@ -70,7 +70,7 @@ pub(crate) fn sanity(scale: Scale, runs: &Runs) -> Result<Figure> {
     Ok(Figure { name: "fig2", drawing, table: long_format(&rows), caption })
 }
 
-/// The full rule minus each ablation on each data set, at the experiment's stated outcome, or at the last epoch where it states none; and which of them.
+/// A panel of the full rule minus each ablation on each data set, and the measure: the experiment's stated outcome, or else test accuracy in the last epoch.
 fn paired_differences(runs: &Runs, rows: &mut Vec<Row>) -> Result<(Measure, Panel)> {
     let all = runs.recorded();
     let measure = runs.plan.outcome.map_or(Metric::FinalTestAccuracy.into(), StatedOutcome::measure);

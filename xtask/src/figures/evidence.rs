@@ -21,11 +21,11 @@ use crate::draw::theme::{self, PANEL_WIDTH};
 
 /// Height of a row, in pixels.
 const ROW: f64 = 112.0;
-/// What the name of a setting ends with if its model is no MLP.
+/// The ending of a setting's name if its model is not an MLP.
 const RESNET: &str = ", ResNet";
 /// The published learning rate.
 const PUBLISHED: f64 = 0.1;
-/// The key that names a setting.
+/// The axis whose values are the settings' names.
 const SETTING: &str = "setting";
 
 /// The experiments that the figure is drawn from, in the order of [`Sources::of`].
@@ -39,22 +39,22 @@ pub(crate) const EXPERIMENTS: [&str; 7] = [
     "fig9-best-rate-cifar",
 ];
 
-/// Their runs.
+/// The runs of [`EXPERIMENTS`].
 pub(crate) struct Sources<'a> {
-    /// Figure 2's.
+    /// Those of figure 2.
     pub(crate) sanity: &'a Runs,
-    /// Figure 3's.
+    /// Those of figure 3.
     pub(crate) low_data: &'a Runs,
-    /// Figure 5's.
+    /// Those of figure 5.
     pub(crate) transfer: &'a Runs,
-    /// The ablation at matched step size: on the MLP's tasks, and on figure 5's.
+    /// The ablation at matched step size, on the MLP's tasks and on the task of figure 5.
     pub(crate) steps: [&'a Runs; 2],
-    /// Both arms at several learning rates, likewise.
+    /// Both arms at several learning rates, on the MLP's tasks and on the task of figure 5.
     pub(crate) rates: [&'a Runs; 2],
 }
 
 impl<'a> Sources<'a> {
-    /// The runs of [`EXPERIMENTS`].
+    /// From the runs of [`EXPERIMENTS`], in the same order.
     pub(crate) fn of(runs: &[&'a Runs]) -> Result<Self> {
         let &[sanity, low_data, transfer, step, step_cifar, rate, rate_cifar] = runs else {
             bail!("figure 9 is drawn from {} experiments, not from {}", EXPERIMENTS.len(), runs.len())
@@ -63,7 +63,7 @@ impl<'a> Sources<'a> {
     }
 }
 
-/// What is held equal, and what the ablation is then called; the last is another arm in its place.
+/// The controls: what is held equal, and the ablation's name under it. The last control has another arm in place of the ablation.
 pub(crate) const CONTROLS: [(&str, &str); 5] = [
     ("as published", "gradient-only"),
     ("matched bounds", "gradient-only-matched"),
@@ -156,7 +156,7 @@ pub(crate) fn interval(difference: &Difference) -> Option<[f64; 2]> {
     Some([100.0 * interval.low, 100.0 * interval.high])
 }
 
-/// `0.033`: two or three significant digits, and never a bare zero.
+/// p with two or three significant digits, such as `0.033`; never a bare zero.
 pub(crate) fn p_alone(p: f64) -> String {
     match p {
         ..0.001 => format!("{p:.1e}"),
@@ -166,7 +166,7 @@ pub(crate) fn p_alone(p: f64) -> String {
     }
 }
 
-/// `0.033 (0.37)`: p, and adjusted.
+/// p, and the adjusted p in brackets: `0.033 (0.37)`.
 pub(crate) fn p_text(p: f64, holm: f64) -> String {
     format!("{} ({})", p_alone(p), p_alone(holm))
 }
@@ -177,14 +177,14 @@ fn setting_of(group: &Group) -> String {
 
 /// What the figure shows, before it is drawn.
 pub(crate) struct Evidence {
-    /// One of each control, in the order of [`CONTROLS`], with one family of p values.
+    /// One comparison for each of [`CONTROLS`], in the same order. Their p values are adjusted as one family.
     pub(crate) comparisons: Vec<Comparison>,
     /// The settings, the MLP's first.
     pub(crate) settings: Vec<String>,
     selections: Vec<Selection>,
     /// The settings in which an arm's own best rate is not the published one.
     pub(crate) moved: Vec<String>,
-    /// Setting by setting: mean effective update norm times learning rate, of the ablation as published and at matched step size, in shares of the full rule's.
+    /// For each setting: the mean effective update norm times the learning rate, of the ablation as published and at matched step size, as fractions of the full rule's.
     pub(crate) steps: Vec<(String, f64, f64)>,
 }
 
@@ -286,7 +286,7 @@ impl Evidence {
     }
 }
 
-/// Runs under one name, each with the setting that it is of.
+/// Runs of one arm, each with its setting.
 #[derive(Default)]
 struct Pool(Vec<(PlannedRun, Option<Record>)>);
 
@@ -299,7 +299,7 @@ impl Pool {
         pool
     }
 
-    /// Takes up runs under a name; a run that is there already, because two experiments share it, once.
+    /// Adds runs as arm `name`. A run that two experiments share is added once.
     fn extend(&mut self, part: &Runs, keep: impl Fn(&PlannedRun) -> bool, name: &str) {
         for (run, record) in part.runs.iter().filter(|(run, _)| keep(run)) {
             if self.0.iter().any(|(known, _)| known.id == run.id) {
@@ -332,7 +332,7 @@ impl Pool {
         Ok(Comparison::new(question, &all)?)
     }
 
-    /// All settings: in the order of the runs, a data set's larger shares first.
+    /// All settings, in the order of the runs; of one data set the larger fractions first.
     fn settings(&self) -> Vec<String> {
         let mut settings: Vec<(String, f64)> = Vec::new();
         for (run, _) in &self.0 {
@@ -366,7 +366,7 @@ impl Pool {
     }
 }
 
-/// What a run is trained on, in words: the same for both arms.
+/// The setting of a run in words, from its data and model; the same for both arms.
 pub(crate) fn setting(run: &PlannedRun, record: &Record) -> String {
     let data = match record.data.name.as_str() {
         // Another set has a name of its own.

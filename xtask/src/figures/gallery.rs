@@ -13,19 +13,19 @@ use crate::draw::contour::contours;
 use crate::draw::map::{self, Atlas, Map};
 use crate::draw::theme::{FAMILIES, Family};
 
-/// What the example prints.
+/// The output of the example `surfaces`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Walks {
     /// Learning rates that were tried.
     grid: Vec<f64>,
-    /// Kinds that have no path.
+    /// Kinds of optimizers without a path.
     left_out: Vec<String>,
     surfaces: Vec<Surface>,
     paths: Vec<Walk>,
 }
 
-/// A surface, on a grid.
+/// The values of a surface on a grid.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Surface {
@@ -39,7 +39,7 @@ struct Surface {
     field: Vec<Vec<f64>>,
 }
 
-/// What one optimizer did on one surface.
+/// The path of one optimizer on one surface.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Walk {
@@ -50,7 +50,7 @@ struct Walk {
     points: Vec<[f64; 3]>,
 }
 
-/// Has the example compute the paths.
+/// Runs the example, which computes the paths.
 pub(crate) fn walk(root: &Path) -> Result<Walks> {
     command::json_of(&mut command::cargo(root, &["run", "--quiet", "--example", "surfaces"]))
 }
@@ -112,7 +112,7 @@ fn atlas(walks: &Walks, surface: &Surface, letter: char) -> Result<Atlas> {
     })
 }
 
-/// What stands above the maps of a surface.
+/// The two lines above the maps of a surface.
 fn title(name: &str, steps: usize) -> [String; 2] {
     let (name, formula) = match name {
         "rosenbrock" => ("Rosenbrock’s valley", "f = (1 − x)² + 100 (y − x²)²"),

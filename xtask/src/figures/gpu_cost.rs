@@ -14,7 +14,7 @@ use crate::draw::panel::{Grid, Key, Panel};
 /// Parameters of the ResNet-18 whose tensors are stepped: width 64, ten classes.
 const PARAMETERS: f64 = 11_173_962.0;
 
-/// Names of steps, what they are called, and by which of the CPU's timings it is known what they keep.
+/// Steps: key, label, and the key of the CPU's timing that tells the size of the optimizer's state.
 const STEPS: [(&str, &str, &str); 13] = [
     ("sgd_momentum", "SGD, momentum", "sgd_momentum_11M"),
     ("lion", "Lion", "lion_11M"),
@@ -31,7 +31,7 @@ const STEPS: [(&str, &str, &str); 13] = [
     ("hybrid of lion", "NeuroPlastic on Lion", "neuroplastic_hybrid_lion_11M"),
 ];
 
-/// Whole steps of training: models, and what an optimizer adds.
+/// Whole training steps: models, and what an optimizer adds.
 const MODELS: [&str; 4] = [
     "MLP, batch 128",
     "ResNet-18, width 16, batch 128",
@@ -40,7 +40,7 @@ const MODELS: [&str; 4] = [
 ];
 const WITH: [(&str, &str); 2] = [("tf32", "passes alone"), ("tf32, neuroplastic", "with its step*")];
 
-/// The times of a GPU that were kept last; none where there are none.
+/// The latest timings on a GPU, if there are any.
 pub(super) fn latest(root: &Path) -> Result<Option<Measured>> {
     let folder = root.join("xtask/bench/results");
     let mut paths = Vec::new();
@@ -59,7 +59,7 @@ pub(super) fn latest(root: &Path) -> Result<Option<Measured>> {
         .with_context(|| format!("`{}` is not what `cargo xtask bench --device cuda --keep` writes", path.display()))
 }
 
-/// What there is to be drawn of a GPU.
+/// The timings of a GPU that are drawn.
 pub(super) struct Gpu<'a> {
     measured: &'a Measured,
     /// Milliseconds of steps at ResNet-18's tensors.
@@ -68,7 +68,7 @@ pub(super) struct Gpu<'a> {
     passes: Vec<Cost>,
 }
 
-/// How fast the GPU was seen to move memory, in GB/s: by a copy, or by any of the steps.
+/// The highest memory bandwidth that was measured on the GPU, in GB/s: of a copy, or of any step.
 fn memory_speed(measured: &Measured) -> Option<f64> {
     let steps = measured.steps.values().filter_map(|step| step.gb_s);
     Some(steps.fold(measured.copy_gb_s?, f64::max))
@@ -80,7 +80,7 @@ fn short(device: &str) -> &str {
 }
 
 impl<'a> Gpu<'a> {
-    /// The rows, the cheapest step first; `cpu` says how much optimizers keep.
+    /// The rows, in ascending order of the steps' times. The sizes of the optimizers' state are from `cpu`.
     pub(super) fn of(measured: &'a Measured, cpu: &Kept) -> Self {
         let speed = memory_speed(measured);
         let step = |(name, label, kept): &(&str, &str, &str)| {
@@ -100,7 +100,7 @@ impl<'a> Gpu<'a> {
         Self { measured, steps, passes }
     }
 
-    /// Panel C, and D where whole training steps were measured.
+    /// Panel C, and panel D if whole training steps were measured.
     pub(super) fn panels(&self, keys: &[Key], colours: [RGBColor; 2]) -> Vec<Panel> {
         let panel = |title: &str, costs: &[Cost], limited: bool| {
             let values = costs.iter().flat_map(|cost| [Some(cost.ours), cost.theirs]).flatten().chain([0.0]);
@@ -123,12 +123,12 @@ impl<'a> Gpu<'a> {
         panels
     }
 
-    /// Rows of each panel.
+    /// The number of rows of each panel.
     pub(super) fn rows(&self) -> Vec<usize> {
         [self.steps.len(), self.passes.len()].into_iter().filter(|rows| *rows > 0).collect()
     }
 
-    /// Lines of the table: panel, key, unit, ours, PyTorch's, the limit. What is not drawn has no panel.
+    /// Rows of the CSV: panel, key, unit, this project's time, PyTorch's, the limit. Rows that are not drawn have no panel.
     pub(super) fn table(&self) -> Vec<Vec<String>> {
         let text = |value: Option<f64>| value.map_or_else(String::new, |value| value.to_string());
         let unit = || "ms_per_step".to_owned();
@@ -145,7 +145,7 @@ impl<'a> Gpu<'a> {
         drawn.chain(others).collect()
     }
 
-    /// What the panels show.
+    /// What the panels show, for the caption.
     pub(super) fn caption(&self) -> String {
         let speed = memory_speed(self.measured)
             .map_or_else(String::new, |speed| format!(", and the tick the time of the same memory at {speed:.0} GB/s"));
@@ -161,12 +161,12 @@ impl<'a> Gpu<'a> {
         )
     }
 
-    /// What is to be known of it, if anything is.
+    /// The note of the file of timings, if it has one.
     pub(super) fn note(&self) -> Option<String> {
         self.measured.note.as_ref().map(|note| format!("the GPU's times: {note}"))
     }
 
-    /// Where the times are from.
+    /// The device, software and date of the timings.
     pub(super) fn made_from(&self) -> String {
         let Measured { device, driver, date, commit, torch, .. } = self.measured;
         let commit: String = commit.as_deref().unwrap_or("unknown").chars().take(12).collect();

@@ -87,7 +87,7 @@ pub(crate) enum Number {
 }
 
 impl Number {
-    /// Those that are drawn where none is named.
+    /// The figures that are drawn if none is named.
     const ALL: [Number; 14] = [
         Number::Method,
         Number::Sanity,
@@ -105,7 +105,7 @@ impl Number {
         Number::DataOrSteps,
     ];
 
-    /// What it is called: `figure 2`.
+    /// The figure's name in messages: `figure 2`.
     fn title(self) -> String {
         match Number::ALL.iter().position(|number| *number == self) {
             Some(at) => format!("figure {}", at + 1),
@@ -113,7 +113,7 @@ impl Number {
         }
     }
 
-    /// Whether a folder has the figure already.
+    /// Whether a folder has a file of the figure.
     fn stands_in(self, folder: &Path) -> bool {
         let place = Number::ALL.iter().position(|number| *number == self);
         place.is_some_and(|at| folder.join(format!("fig{}.md", at + 1)).exists())
@@ -139,7 +139,7 @@ impl Number {
     }
 }
 
-/// Every experiment that a figure is drawn from, once, in order.
+/// Every experiment that these figures are drawn from, once, in order of first use.
 fn experiments(numbers: &[Number]) -> Vec<&'static str> {
     let mut names: Vec<&str> = Vec::new();
     for name in numbers.iter().flat_map(|number| number.experiments()) {
@@ -189,19 +189,19 @@ pub(crate) struct Options {
     out: Option<PathBuf>,
 }
 
-/// A figure, drawn.
+/// The contents of a figure's files.
 pub(crate) struct Figure {
-    /// Name of its files.
+    /// Name of the files, without extension.
     pub(crate) name: &'static str,
-    /// What is seen.
+    /// The image.
     pub(crate) drawing: Drawing,
     /// The values, as CSV.
     pub(crate) table: String,
-    /// What it means, as Markdown.
+    /// The caption, as Markdown.
     pub(crate) caption: String,
 }
 
-/// What was not to be trained, and why it would have to be.
+/// The error that records are missing and training is not allowed; has the experiment and the reason.
 #[derive(Debug)]
 struct Untrained(String);
 
@@ -275,7 +275,7 @@ pub(crate) fn run(options: &Options, root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Figures whose runs are there before those that something has to be trained for, and where the latter begin.
+/// Sorts figures whose runs are there before those that need training; also returns the index of the first of the latter.
 fn ready_first(numbers: Vec<Number>, ready: impl FnMut(&Number) -> bool) -> (Vec<Number>, usize) {
     let (mut order, waiting): (Vec<_>, Vec<_>) = numbers.into_iter().partition(ready);
     let from = order.len();
@@ -283,7 +283,7 @@ fn ready_first(numbers: Vec<Number>, ready: impl FnMut(&Number) -> bool) -> (Vec
     (order, from)
 }
 
-/// `figure 3 next, from fig3-low-data; then figures 5, 7`. How long its runs take, `np run` says.
+/// A message such as `figure 3 next, from fig3-low-data; then figures 5, 7`. It has no estimate of the time, because `np run` prints one.
 fn next(numbers: &[Number]) -> String {
     let Some((first, others)) = numbers.split_first() else { return String::new() };
     let mut text = format!("{} next, from {}", first.title(), first.experiments().join(", "));
@@ -294,7 +294,7 @@ fn next(numbers: &[Number]) -> String {
     text
 }
 
-/// The runs of experiments; those of one that several figures show are obtained once.
+/// The runs of experiments. Those of an experiment that several figures show are obtained once, and then taken from `known`.
 fn obtain<'k>(
     known: &'k mut BTreeMap<&'static str, Runs>,
     names: &[&'static str],
@@ -329,7 +329,7 @@ fn draw(number: Number, scale: Scale, root: &Path, runs: &[&Runs]) -> Result<Fig
     }
 }
 
-/// What the files of a figure begin with. A table can begin with anything.
+/// The files of a figure, with a check of how each begins. A table can begin with anything.
 const KINDS: [(&str, OutputKind); 4] = [
     ("svg", OutputKind { name: "drawing", is: |start| start.starts_with(b"<svg") }),
     ("png", OutputKind { name: "picture", is: |start| start.starts_with(b"\x89PNG") }),
@@ -337,7 +337,7 @@ const KINDS: [(&str, OutputKind); 4] = [
     ("md", OutputKind { name: "caption", is: |start| start.starts_with(b"**") }),
 ];
 
-/// Writes the four files of a figure, and says which; none of them in a store, or over a file of another kind.
+/// Writes the four files of a figure, and returns their paths. It is an error to write into a store of records, or over a file of another kind.
 fn write(figure: &Figure, folder: &Path) -> Result<[PathBuf; 4]> {
     let Figure { name, drawing, table, caption } = figure;
     let paths = KINDS.map(|(extension, _)| folder.join(format!("{name}.{extension}")));

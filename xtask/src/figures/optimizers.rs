@@ -16,9 +16,9 @@ use crate::draw::chart::{Filled, Layer};
 use crate::draw::panel::{self, Grid, Key, Layout, Panel};
 use crate::draw::theme;
 
-/// The key that is swept.
+/// The axis of learning rates.
 pub(crate) const RATE: &str = "optimizer.lr";
-/// Another, where schedules are tried as well.
+/// The axis of schedules, if the experiment tries several.
 const SCHEDULE: &str = "options.schedule";
 
 /// Draws the figure.
@@ -100,7 +100,7 @@ pub(crate) fn draw(scale: Scale, runs: &Runs) -> Result<Figure> {
     Ok(Figure { name: "fig4", drawing, table: long_format(&rows), caption: caption.finish()? })
 }
 
-/// The schedules that were tried, as the plan has them; one that has no name where none was.
+/// The schedules that were tried, as values of the axis; a single `None` if the plan has no such axis.
 fn schedules(runs: &Runs) -> Vec<Option<Value>> {
     let mut schedules = Vec::new();
     for (run, _) in &runs.runs {

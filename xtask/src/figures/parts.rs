@@ -13,24 +13,24 @@ use super::{Figure, Scale};
 use crate::draw::panel::{self, Key, Layout};
 use crate::draw::theme;
 
-/// The key that tells the sets apart.
+/// The axis whose values are the data sets.
 const SETTING: &str = "setting";
-/// How the arms of each set end, and what it is called.
+/// For each data set, the ending of its arms' names, and its title.
 pub(crate) const SETTINGS: [(&str, &str); 4] = [
     ("-mnist", "MNIST"),
     ("-fashion", "Fashion-MNIST"),
     ("-quarter", "Fashion-MNIST, 25 %"),
     ("-tenth", "Fashion-MNIST, 10 %"),
 ];
-/// The arms that the others are held against, and how an axis and a title call them.
+/// The arms that the others are compared with, and their names on axes and in titles.
 const BASELINES: [(&str, &str); 2] = [("full", "full rule"), ("coefficient-one", "coefficient 1")];
 /// Width of the figure and height of a row, in pixels.
 const WIDTH: f64 = 3720.0;
 const ROW: f64 = 76.0;
 
-/// Every arm against both baselines, on each set.
+/// Every arm compared with both baselines, on each data set.
 pub(crate) struct Parts {
-    /// The runs, their set an axis of their plan.
+    /// The runs, with the data set as an axis of their plan.
     pub(crate) runs: Runs,
     /// The arms in the order of the experiment.
     pub(crate) arms: Vec<String>,
@@ -55,7 +55,7 @@ impl Parts {
         Ok(Self { runs, arms, comparisons })
     }
 
-    /// An arm minus a baseline on a set; nothing where no seed finished in both.
+    /// An arm minus a baseline on a data set; `None` if no seed finished in both.
     pub(crate) fn difference(&self, arm: &str, baseline: &str, setting: &str) -> Option<&Difference> {
         let pair = self.comparisons.iter().find(|pair| pair.arm == arm && pair.baseline == baseline)?;
         let here = |group: &&Group| group.axes.get(SETTING) == Some(&json!(setting));

@@ -21,13 +21,13 @@ use crate::draw::chart::{Layer, Spot};
 use crate::draw::panel::{self, Grid, Key, Layout, Panel};
 use crate::draw::theme::{self, INK, Look};
 
-/// The key that tells the two halves apart.
+/// The axis of fractions of the training data, one for each half of the figure.
 const SHARE: &str = "data.fraction";
-/// The rule whose curve is in question.
+/// The arm that the others are compared with.
 const SUBJECT: &str = "full";
 
-/// What is drawn, so that the rates at which nothing learns do not hide the others: accuracies at most so many points below a panel's best, losses at most so many times
-/// its least, differences of at most so many points where the full rule's accuracy is drawn.
+/// Limits of what is drawn, so that learning rates at which nothing learns do not hide the others: accuracies at most `BELOW` points below a panel's best; losses at
+/// most `TIMES` its lowest; and, at rates at which the full rule's accuracy is drawn, differences of at most `APART` points.
 const BELOW: f64 = 3.0;
 const TIMES: f64 = 2.0;
 const APART: f64 = 2.5;
@@ -118,7 +118,7 @@ fn best_of(layers: &[Layer], highest: bool) -> f64 {
     if highest { means.fold(f64::NEG_INFINITY, f64::max) } else { means.fold(f64::INFINITY, f64::min) }
 }
 
-/// Curves without the means that are not `near`, and how many those are.
+/// Removes the means that are not `near` from curves; also returns how many it has removed.
 fn near(layers: Vec<Layer>, near: impl Fn(&Spot) -> bool) -> (Vec<Layer>, usize) {
     let mut cut = 0;
     let layers = layers.into_iter().filter_map(|layer| match layer {
@@ -133,7 +133,7 @@ fn near(layers: Vec<Layer>, near: impl Fn(&Spot) -> bool) -> (Vec<Layer>, usize)
     (layers, cut)
 }
 
-/// The full rule against each other arm.
+/// The full rule compared with each other arm.
 pub(crate) fn compared(runs: &Runs) -> Result<Compared> {
     let all = runs.recorded();
     Ok(Compared::of(&runs.plan, &all, &Asked { pairs: Pairs::Of(SUBJECT), ..Asked::default() })?)
@@ -151,7 +151,7 @@ fn panel(title: &str, share: f64, x: &Axis, (name, limits): (&str, Limits), laye
     }
 }
 
-/// The values of a hypothesis on a share, by rate.
+/// The differences of a hypothesis on a fraction of the data, by learning rate.
 fn by_rate(comparison: &Comparison, share: f64) -> BTreeMap<u64, (f64, &Difference)> {
     let number = |axes: &BTreeMap<String, Value>, key: &str| axes.get(key).and_then(Value::as_f64);
     let here = comparison.groups.iter().filter(|group| number(&group.axes, SHARE) == Some(share));
@@ -163,7 +163,7 @@ fn by_rate(comparison: &Comparison, share: f64) -> BTreeMap<u64, (f64, &Differen
     .collect()
 }
 
-/// A curve of differences a hypothesis, and the line at zero.
+/// The layers of a panel: a curve of differences for each hypothesis, and a line at zero.
 fn differences(
     compared: &Compared,
     (share, panel, rates): (f64, char, &[f64]),
@@ -199,24 +199,24 @@ fn differences(
 
 /// How a difference changes from the lowest to the highest rate at which no run of either arm has diverged.
 pub(crate) struct Interaction {
-    /// What the full rule is held against.
+    /// The arm that the full rule is compared with.
     pub(crate) baseline: String,
-    /// The part of the data.
+    /// The fraction of the training data.
     pub(crate) share: f64,
     /// The two rates.
     pub(crate) rates: [f64; 2],
     /// Mean difference at both, in points.
     pub(crate) at: [f64; 2],
-    /// High minus low, by seed, in points.
+    /// The difference at the higher rate minus that at the lower, paired by seed, in points.
     pub(crate) change: f64,
-    /// Its 95 % interval; none where pairs are too few.
+    /// The 95 % interval of the change; `None` if the pairs are too few.
     pub(crate) ends: Option<[f64; 2]>,
     p: f64,
-    /// Adjusted over all of them.
+    /// p, adjusted over all interactions of the experiment.
     pub(crate) p_holm: f64,
 }
 
-/// All of an experiment's.
+/// All interactions of an experiment.
 pub(crate) fn interactions(compared: &Compared, shares: &[f64]) -> Vec<Interaction> {
     let mut all = Vec::new();
     for comparison in &compared.hypotheses {
@@ -276,7 +276,7 @@ fn table(interactions: &[Interaction]) -> Result<String> {
     Ok(out)
 }
 
-/// The rate at which an arm's mean is highest, and what it reaches there; a rate at which a run diverged is none.
+/// The learning rate at which an arm's mean is highest, with its values there. Rates at which a run diverged do not count.
 pub(crate) fn top(part: &Runs, arm: &str, measure: Measure) -> Result<Option<(f64, Summary)>> {
     let mut top: Option<(f64, Summary)> = None;
     for rate in part.values(RATE, Some(arm)) {
@@ -292,7 +292,7 @@ pub(crate) fn top(part: &Runs, arm: &str, measure: Measure) -> Result<Option<(f6
     Ok(top)
 }
 
-/// What came out, in words.
+/// The results in words, as Markdown.
 fn found(runs: &Runs, measure: Measure, shares: &[f64], interactions: &[Interaction]) -> Result<String> {
     let mut text = String::from("**Found** (from the records).");
     for &share in shares {

@@ -78,7 +78,7 @@ impl Quantity {
         }
     }
 
-    /// The value in an epoch; `None` where the optimizer does not give it, or it is not finite.
+    /// The value in an epoch; `None` if the optimizer does not report it or it is not finite.
     pub(crate) fn of(self, epoch: &Epoch) -> Option<f64> {
         let value = match self {
             Quantity::TestAccuracy => epoch.test_accuracy.map(|accuracy| 100.0 * accuracy),
@@ -95,7 +95,7 @@ impl Quantity {
 }
 
 impl Runs {
-    /// The runs as np-record compares them.
+    /// The runs in the form that np-record's comparisons take.
     pub(crate) fn recorded(&self) -> Vec<(PlannedRun, Option<Record>)> {
         self.runs.iter().map(|(run, record)| (run.clone(), Some(record.clone()))).collect()
     }
@@ -111,7 +111,8 @@ impl Runs {
         arms
     }
 
-    /// Records of one arm, by seed. Runs of one seed that a swept key tells apart are an error: first say which of them is meant.
+    /// Records of one arm, by seed. Several runs of one seed, which differ in a swept key, are an error: restrict the runs first, such as by
+    /// [`Runs::where_axis`].
     pub(crate) fn arm(&self, arm: &str) -> Result<BTreeMap<u64, &Record>> {
         let mut records = BTreeMap::new();
         for (run, record) in self.runs.iter().filter(|(run, _)| run.arm == arm) {
@@ -150,7 +151,7 @@ impl Runs {
         Ok(Runs { plan: self.plan.clone(), runs })
     }
 
-    /// The fractions that there are, ascending.
+    /// The fractions of the training split that the runs use, ascending.
     pub(crate) fn fractions(&self) -> Vec<f64> {
         let mut fractions: Vec<f64> = self.runs.iter().map(|(run, _)| fraction_of(run)).collect();
         fractions.sort_by(f64::total_cmp);
@@ -172,8 +173,8 @@ impl Runs {
         values
     }
 
-    /// Each arm at its best configuration by the plan's own split, the other configurations left out, and so is an arm of which none can be chosen:
-    /// each of its configurations has a run that did not finish.
+    /// The runs of each arm's best configuration, chosen on the split that the plan names. An arm is left out if none can be chosen, because each of its
+    /// configurations has a run that did not finish.
     pub(crate) fn selected(&self) -> Result<(Runs, Selection)> {
         let all = self.recorded();
         let rule = Rule::of(&self.plan, self.plan.selection.unwrap_or_default());
@@ -186,14 +187,14 @@ impl Runs {
         Ok((Runs { plan: self.plan.clone(), runs }, selection))
     }
 
-    /// The model, in words: records write `ResNet-18 3-16-10` of input channels, width and classes.
+    /// The model in words: `ResNet-18 of width 16` for a record's `ResNet-18 3-16-10` (input channels, width, classes).
     pub(crate) fn model(&self) -> String {
         let title = self.runs.first().map(|(_, record)| record.model.title.clone()).unwrap_or_default();
         let width = title.strip_prefix("ResNet-18 ").and_then(|sizes| sizes.split('-').nth(1));
         width.map_or_else(|| title.clone(), |width| format!("ResNet-18 of width {width}"))
     }
 
-    /// How many examples are trained on, where it is the same number for all.
+    /// The number of training examples, if it is the same for all runs.
     pub(crate) fn train_examples(&self) -> Option<usize> {
         let counts: BTreeSet<usize> = self.runs.iter().map(|(_, record)| record.data.train_examples).collect();
         counts.first().copied().filter(|_| counts.len() == 1)
@@ -216,7 +217,7 @@ impl Runs {
         self.runs.first().map(|(_, record)| record.data.name.clone()).unwrap_or_default()
     }
 
-    /// A curve an arm: the mean over seeds by epoch, with a band. Every mean goes into `rows` too.
+    /// A curve for each arm: the mean over seeds by epoch, with a band. Every mean is added to `rows`.
     pub(crate) fn curves(
         &self,
         panel: char,
@@ -259,7 +260,7 @@ impl Runs {
         Ok(layers)
     }
 
-    /// Every seed of an arm as a thin line, and its values in `rows`.
+    /// Every seed of an arm as a thin line. Its values are added to `rows`.
     fn lines(&self, panel: char, arm: &str, quantity: Quantity, rows: &mut Vec<Row>) -> Result<Layer> {
         let mut lines = Vec::new();
         for (seed, record) in self.arm(arm)? {
@@ -281,27 +282,27 @@ impl Runs {
         Ok(finished.filter_map(|(seed, record)| Some((seed, quantity.of(record.last()?)?))).collect())
     }
 
-    /// A number of every finished run of an arm, shares in percent, summed up; `None` if no run has it.
+    /// The summary of a measure over every finished run of an arm, shares in percent; `None` if no run has it.
     pub(crate) fn measured(&self, arm: &str, measure: Measure) -> Result<Option<Summary>> {
         let finished = self.arm(arm)?.into_iter().filter(|(_, record)| record.outcome == Outcome::Finished);
         let unit = if measure.unit() == "%" { 100.0 } else { 1.0 };
         Ok(Summary::of(finished.filter_map(|(seed, record)| Some((seed, unit * measure.of(record)?))).collect()))
     }
 
-    /// [`last`](Self::last), summed up; `None` if no run of the arm has finished.
+    /// The summary of [`last`](Self::last); `None` if no run of the arm has finished.
     pub(crate) fn summary(&self, arm: &str, quantity: Quantity) -> Result<Option<Summary>> {
         Ok(Summary::of(self.last(arm, quantity)?))
     }
 }
 
-/// One number of several seeds.
+/// The values of one number for several seeds.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Summary {
     /// By seed; not empty.
     pub(crate) values: BTreeMap<u64, f64>,
     /// Their mean.
     pub(crate) mean: f64,
-    /// Their sample standard deviation; `None` of one alone.
+    /// Their sample standard deviation; `None` for a single value.
     pub(crate) std: Option<f64>,
 }
 
@@ -312,7 +313,7 @@ impl Summary {
         Some(Self { mean: stats::mean(&all)?, std: stats::sample_std(&all), values })
     }
 
-    /// One standard deviation to either side of the mean; the mean itself where there is none.
+    /// The mean minus and plus one standard deviation; twice the mean itself for a single value.
     pub(crate) fn ends(&self) -> [f64; 2] {
         let half = self.std.unwrap_or(0.0);
         [self.mean - half, self.mean + half]
@@ -331,13 +332,13 @@ impl Summary {
     }
 }
 
-/// The share of the training split that a run uses: an axis of the plan, or in its configuration; all of it if neither says.
+/// The fraction of the training split that a run uses: from an axis of the plan, or from its configuration, or else 1.
 pub(crate) fn fraction_of(run: &PlannedRun) -> f64 {
     let axis = run.axes.get("data.fraction").and_then(Value::as_f64);
     axis.or_else(|| run.config.pointer("/data/fraction").and_then(Value::as_f64)).unwrap_or(1.0)
 }
 
-/// Fails where two runs that are to be paired were not trained alike: all of their configurations must agree but for the optimizer and the seed.
+/// Checks that two runs that are to be paired were trained alike: their configurations may differ only in the optimizer and the seed.
 pub(crate) fn check_alike(a: &PlannedRun, b: &PlannedRun) -> Result<()> {
     let rest = |run: &PlannedRun| {
         let mut config = run.config.clone();
@@ -356,7 +357,7 @@ pub(crate) fn check_alike(a: &PlannedRun, b: &PlannedRun) -> Result<()> {
     Ok(())
 }
 
-/// The first place where two values differ: its path, and what stands there.
+/// The first place where two values differ: its path, and both values there.
 fn difference(a: &Value, b: &Value) -> Option<(String, [String; 2])> {
     let (Value::Object(own), Value::Object(other)) = (a, b) else {
         return (a != b).then(|| (String::new(), [a.to_string(), b.to_string()]));

@@ -18,17 +18,17 @@ use crate::command;
 pub(crate) struct Workspace {
     /// The workspace's root.
     pub(crate) root: PathBuf,
-    /// Which records.
+    /// The scale, which selects the records.
     pub(crate) scale: Scale,
-    /// Who says which runs an experiment has: [`Workspace::planned`].
+    /// Returns an experiment's current plan: [`Workspace::planned`], except in tests.
     pub(crate) ask: fn(&Self, &str) -> Result<Plan>,
 }
 
-/// What a look at an experiment's records gives.
+/// The state of an experiment's records.
 enum Found {
     /// All of them.
     All(Box<Runs>),
-    /// Not all, or not of the experiment as it stands; why, in words.
+    /// Some are missing, or they are not of the current experiment file; with the reason in words.
     NotAll(String),
 }
 
@@ -95,13 +95,13 @@ impl Workspace {
         Ok(Found::All(Box::new(Runs { plan, runs })))
     }
 
-    /// Has `np` make what is missing; its words go where ours go.
+    /// Runs `np run` to make the missing records. Its output is not captured.
     pub(crate) fn train(&self, name: &str, reason: &str) -> Result<()> {
         eprintln!("{name}: {reason}; running `np run experiments/{name}.yaml --scale {}`", self.scale);
         self.np(&["run".into(), format!("experiments/{name}.yaml")])
     }
 
-    /// Has `np` write the page of these experiments, with the figures that are in its folder.
+    /// Runs `np report` to write the page of these experiments, with the figures that are in the page's folder.
     pub(crate) fn report(&self, names: &[&str], page: &Path) -> Result<()> {
         let folder = page.parent().unwrap_or(Path::new("."));
         let mut arguments = vec!["report".to_owned()];
@@ -113,12 +113,12 @@ impl Workspace {
         self.np(&arguments)
     }
 
-    /// The plan of an experiment as `np` makes it now.
+    /// The plan that `np plan` makes of the current experiment file.
     pub(crate) fn planned(&self, name: &str) -> Result<Plan> {
         command::json_of(&mut self.command(&["plan".into(), format!("experiments/{name}.yaml"), "--json".into()]))
     }
 
-    /// `np` with these words, at the scale.
+    /// `np` with these arguments, at the scale.
     fn command(&self, arguments: &[String]) -> Command {
         let mut np = command::cargo(&self.root, &["run", "--bin", "np", "--"]);
         if data_dir().is_none() {
@@ -137,7 +137,7 @@ impl Workspace {
     }
 }
 
-/// A record with what its configuration and its digest say of its data, whatever it says itself.
+/// A record whose data's name, title and standing are replaced by those that follow from its configuration and the digest.
 fn described(mut record: Record) -> Record {
     let Some((name, source)) = data_of(&record.config) else { return record };
     let data = &mut record.data;
@@ -162,13 +162,13 @@ fn data_of(config: &serde_json::Value) -> Option<(DataName, Source)> {
     Some((serde_json::from_value(read("/data/name")).ok()?, serde_json::from_value(read("/data/source")).ok()?))
 }
 
-/// The data folder, if one is named and there.
+/// The data folder, if the environment names one that exists.
 fn data_dir() -> Option<PathBuf> {
     std::env::var_os(DATA_DIR_ENV).map(PathBuf::from).filter(|folder| folder.is_dir())
 }
 
-/// Which runs answer an experiment depends on the data asked about: what the data folder has, or else the published sets. Why this plan is of other
-/// data, if it is. A set whose published digest nobody knows, and that is not at hand, is the plan's to say.
+/// If a plan was made for other data than the current, says so in words. The current data are those in the data folder, or else the published data sets. A set that is
+/// missing and whose published digest is not known is not checked.
 fn on_other_data(plan: &Plan) -> Result<Option<String>> {
     // A set is read once a process.
     static AT_HAND: Mutex<BTreeMap<(DataName, Source), Option<String>>> = Mutex::new(BTreeMap::new());
@@ -240,7 +240,7 @@ mod tests {
         );
     }
 
-    /// What the experiment is, whatever stands in the store.
+    /// The current plan, independent of the store.
     fn made_up(workspace: &Workspace, name: &str) -> Result<Plan> {
         let spec = fs::read_to_string(workspace.root.join("experiments").join(format!("{name}.yaml")))?;
         Ok(experiment(name, &spec).0)

@@ -19,11 +19,11 @@ use crate::draw::chart::{Interval, Layer, Rule};
 use crate::draw::panel::{self, Grid, Key, Layout, Notes, Panel};
 use crate::draw::theme::{self, PANEL_WIDTH};
 
-/// The arm of figure 4 that all are held against.
+/// The arm of figure 4 that all are compared with.
 pub(crate) const TUNED: &str = "sgd-momentum";
-/// Another, for comparison.
+/// A further arm of figure 4 that is shown for comparison.
 const RIVAL: &str = "adamw";
-/// How many epochs at the end are averaged: of the last one alone, late jitter decides.
+/// How many epochs at the end are averaged: the last one alone varies too much.
 const LATE: usize = 5;
 /// Height of a row, in pixels.
 const ROW: f64 = 100.0;
@@ -118,13 +118,13 @@ pub(crate) fn draw(scale: Scale, runs: &Runs, standard: &Runs) -> Result<Figure>
     Ok(Figure { name: "fig7", drawing, table: long_format(&rows), caption: caption.finish()? })
 }
 
-/// The experiment's stated outcome; where it states none, test accuracy over the last five epochs, or over all where there are fewer.
+/// The experiment's stated outcome; if it states none, test accuracy averaged over the last five epochs, or over all if there are fewer.
 fn outcome(runs: &Runs) -> Measure {
     let epochs = NonZeroUsize::new(runs.epochs().min(LATE)).unwrap_or(NonZeroUsize::MIN);
     runs.plan.outcome.map_or(Measure::late(EpochMetric::TestAccuracy, epochs), StatedOutcome::measure)
 }
 
-/// `Test accuracy (%), mean of the last 5 epochs`.
+/// The name of an axis, such as `Test accuracy (%), mean of the last 5 epochs`.
 fn axis_name(measure: Measure) -> String {
     let title = capital(&measure.title());
     match title.split_once(',') {
@@ -138,7 +138,7 @@ fn capital(text: &str) -> String {
     letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }
 
-/// Every variant against tuned SGD, a group each.
+/// Every variant compared with tuned SGD, one group each.
 fn against_tuned(runs: &Runs, best: &Runs, measure: Measure) -> Result<Comparison> {
     let (arm, baseline) = ("variant", "tuned SGD");
     let mut all = Vec::new();

@@ -67,10 +67,10 @@ pub(crate) fn draw(scale: Scale, runs: &Runs) -> Result<Figure> {
     Ok(Figure { name: "fig8", drawing, table: long_format(&rows), caption })
 }
 
-/// Accuracy of chance, in percent: ten classes.
+/// The accuracy of guessing among ten classes, in percent.
 const CHANCE: f64 = 10.0;
 
-/// Which shade an accuracy has: even steps of a ratio of errors, from chance to the best cell. On an even scale 77 and 88 % look alike.
+/// The scale of shades, from chance to the best cell: logarithmic in the error. On a linear scale of accuracies 77 and 88 % would look alike.
 struct Colours {
     /// Mean accuracy of the best cell, in percent.
     best: f64,
@@ -90,13 +90,13 @@ impl Colours {
         Ok(Self { best: best.min(99.5) })
     }
 
-    /// From 0, chance or worse, to 1, the best.
+    /// The shade of an accuracy, from 0 (chance or worse) to 1 (the best).
     fn shade(&self, accuracy: f64) -> f64 {
         let ratio = (100.0 - CHANCE) / (100.0 - accuracy.min(self.best));
         (ratio.ln() / ((100.0 - CHANCE) / (100.0 - self.best)).ln()).clamp(0.0, 1.0)
     }
 
-    /// The best, and round accuracies that stand apart on the colour bar.
+    /// Ticks of the colour bar: the best accuracy, and round ones that are far enough from it.
     fn ticks(&self) -> Vec<(f64, String)> {
         let round = [10.0, 50.0, 70.0, 80.0, 85.0, 90.0, 95.0, 98.0];
         let apart = round.into_iter().filter(|value| self.shade(*value) < 0.91);
@@ -104,7 +104,7 @@ impl Colours {
     }
 }
 
-/// The cell in a column and row.
+/// The cell in a column and row: mean accuracy, and how many of the `planned` runs diverged.
 fn cell((column, row): (usize, usize), planned: usize, summary: Option<&Summary>, colours: &Colours) -> Cell {
     let diverged = planned - summary.map_or(0, |summary| summary.values.len());
     let note = match (diverged, summary) {
@@ -118,9 +118,9 @@ fn cell((column, row): (usize, usize), planned: usize, summary: Option<&Summary>
     Cell { column: column as f64, row: row as f64, shade, text, note }
 }
 
-/// How an arm does over the learning rates.
+/// The results of an arm over the learning rates.
 pub(crate) struct Reach {
-    /// Rate and mean accuracy where all runs finished: where one diverged the mean of the others is luck, and no merit of the rate.
+    /// Learning rate and mean accuracy, of rates at which all runs finished: if one diverged, the mean of the others says little about the rate.
     whole: Vec<(f64, f64)>,
     /// How many runs diverged, at all rates.
     pub(crate) diverged: usize,
@@ -139,13 +139,13 @@ impl Reach {
         Ok(Self { whole, diverged })
     }
 
-    /// The best rate, and its mean; nothing if at no rate all runs finished.
+    /// The best rate and its mean; `None` if there is no rate at which all runs finished.
     pub(crate) fn best(&self) -> Option<(f64, f64)> {
         self.whole.iter().copied().max_by(|a, b| a.1.total_cmp(&b.1))
     }
 }
 
-/// Over which learning rates each arm stays within five points of its best.
+/// A Markdown table of the learning rates at which each arm stays within five points of its best.
 pub(crate) fn spans(runs: &Runs) -> Result<String> {
     let mut out =
         String::from("| arm | best | at | within five points | diverged runs |\n| :-- | --: | --: | :-- | --: |\n");

@@ -19,9 +19,9 @@ use crate::draw::canvas::Fill;
 use crate::draw::panel::{self, Grid, Key, Layout, Panel};
 use crate::draw::theme;
 
-/// The key that tells the parts apart.
+/// The axis of fractions of the training data.
 const SHARE: &str = "data.fraction";
-/// How the arms of each part end, and its share of the training data.
+/// For each fraction of the training data, the ending of its arms' names.
 const PARTS: [(&str, f64); 4] = [("-100", 1.0), ("-50", 0.5), ("-25", 0.25), ("-10", 0.1)];
 /// Height of a row of differences, in pixels.
 const ROW: f64 = 112.0;
@@ -87,7 +87,7 @@ pub(crate) fn draw(scale: Scale, runs: &Runs, low_data: &Runs) -> Result<Figure>
     Ok(Figure { name: "fig14", drawing, table: long_format(&rows), caption })
 }
 
-/// The shares, descending, and how many epochs each has.
+/// The fractions, descending, each with its number of epochs.
 fn shares(runs: &Runs) -> Vec<(f64, usize)> {
     let mut epochs: BTreeMap<usize, (f64, usize)> = BTreeMap::new();
     for (run, record) in &runs.runs {
@@ -106,7 +106,7 @@ fn steps(runs: &Runs) -> [usize; 2] {
     [steps.iter().min(), steps.iter().max()].map(|end| end.copied().unwrap_or(0))
 }
 
-/// The full rule against its ablation by the same number, where all shares have the same epochs.
+/// The full rule compared with its ablation by the same measure, in figure 3's runs, where all fractions have the same number of epochs.
 fn at_equal_epochs(low_data: &Runs, measure: Measure) -> Result<Comparison> {
     let runs = low_data.on("fashion-mnist")?;
     let all: Vec<_> = runs.runs.into_iter().map(|(run, record)| (run, Some(record))).collect();
@@ -114,13 +114,13 @@ fn at_equal_epochs(low_data: &Runs, measure: Measure) -> Result<Comparison> {
     Ok(Comparison::new(Question { arm, baseline, metric: measure, bootstrap: Bootstrap::default() }, &all)?)
 }
 
-/// The difference at a share.
+/// The difference at a fraction.
 fn at(comparison: &Comparison, share: f64) -> Option<&Difference> {
     let here = |group: &&Group| group.axes.get(SHARE).and_then(serde_json::Value::as_f64) == Some(share);
     comparison.groups.iter().find(here)?.difference.as_ref()
 }
 
-/// A row for every hypothesis and share.
+/// A panel with a row for every hypothesis and fraction.
 fn differences(
     runs: &Runs,
     compared: &Compared,
@@ -150,7 +150,7 @@ fn differences(
     Ok(panel)
 }
 
-/// What came out, in words.
+/// The results in words, as Markdown.
 fn found(compared: &Compared, usual: &Comparison) -> Result<String> {
     let mut text = String::from("**Found** (from the records).");
     for comparison in &compared.hypotheses {
@@ -168,7 +168,7 @@ fn found(compared: &Compared, usual: &Comparison) -> Result<String> {
     Ok(text + "\n")
 }
 
-/// `+0.31 points [+0.10, +0.52] on 100 % (p 0.016), …`
+/// The differences by fraction, such as `+0.31 points [+0.10, +0.52] on 100 % (p 0.016), …`
 fn by_share(comparison: &Comparison, tested: bool) -> String {
     let parts = PARTS.iter().filter_map(|(_, share)| {
         let difference = at(comparison, *share)?;
@@ -178,7 +178,7 @@ fn by_share(comparison: &Comparison, tested: bool) -> String {
     parts.collect::<Vec<_>>().join(", ")
 }
 
-/// The difference on a tenth minus that on all of the data, paired by seed.
+/// The difference on a tenth of the data minus that on all data, paired by seed, in words.
 fn change(comparison: &Comparison) -> Option<String> {
     let (least, all) = (at(comparison, 0.1)?, at(comparison, 1.0)?);
     let pairs = stats::paired_differences(&least.values, &all.values);

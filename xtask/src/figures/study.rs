@@ -17,8 +17,8 @@ use crate::draw::chart::{Band, Filled, Interval, Layer, Marks, Rule, Spot};
 use crate::draw::panel::{Grid, Key, Notes, Panel};
 use crate::draw::theme::{self, Look, Marker};
 
-/// Arms that are of one setting each, such as `full-10`, taken apart: the arm without its ending, and the setting as a value of `axis`. So settings become the groups of a
-/// comparison, and stand in the order of `settings`. Hypotheses are taken apart likewise; each pair must have been stated in every setting that both of its arms have.
+/// Splits the names of arms that have one setting each, such as `full-10`, into the arm (`full`) and the setting, which becomes a value of `axis`. So settings are the
+/// groups of a comparison, in the order of `settings`. Hypotheses are split likewise; each pair must be stated in every setting that both of its arms have.
 pub(crate) fn by_setting(runs: &Runs, axis: &str, settings: &[(&str, Value)]) -> Result<Runs> {
     let place = |arm: &str| {
         let mut all = settings.iter().enumerate();
@@ -64,13 +64,13 @@ pub(crate) fn by_setting(runs: &Runs, axis: &str, settings: &[(&str, Value)]) ->
     Ok(Runs { plan, runs: all.into_iter().map(|((_, run), record)| (run, record)).collect() })
 }
 
-/// The number that an experiment's file fixes as its outcome.
+/// The measure that an experiment's file fixes as its outcome; an error if it fixes none.
 pub(crate) fn outcome(runs: &Runs) -> Result<Measure> {
     let outcome = runs.plan.outcome.map(np_record::StatedOutcome::measure);
     outcome.with_context(|| format!("`{}` fixes no outcome\nhint: give its file an `outcome`", runs.plan.experiment))
 }
 
-/// What the comment at the head of an experiment's file says was expected, as one paragraph; nothing where it says nothing.
+/// The paragraph beginning with `Expected` of the comment at the head of an experiment's file, if there is one.
 pub(crate) fn expected(plan: &Plan) -> Option<String> {
     let comment = plan.spec.as_deref()?.lines().map_while(|line| line.strip_prefix('#')).map(str::trim);
     let paragraph = comment.skip_while(|line| !line.starts_with("Expected")).take_while(|line| !line.is_empty());
@@ -79,7 +79,7 @@ pub(crate) fn expected(plan: &Plan) -> Option<String> {
     (!text.is_empty()).then(|| format!("**Expected** (written before the runs). {text}\n"))
 }
 
-/// The 95 % bootstrap interval of a mean; the mean itself where the values are too few for one.
+/// The 95 % bootstrap interval of a mean; both ends are the mean if the values are too few.
 pub(crate) fn ends(summary: &Summary) -> [f64; 2] {
     let values: Vec<f64> = summary.values.values().copied().collect();
     let bootstrap = Bootstrap::default();
@@ -87,21 +87,21 @@ pub(crate) fn ends(summary: &Summary) -> [f64; 2] {
     found.map_or([summary.mean; 2], |interval| [interval.low, interval.high])
 }
 
-/// Single values, each with its place along x.
+/// Single values: x and y of each.
 type Values = Vec<(f64, f64)>;
 
-/// What is plotted along a numeric axis of a plan.
+/// Runs that are plotted along a numeric axis of a plan.
 pub(crate) struct Along<'a> {
     /// The runs, of one data set.
     pub(crate) runs: &'a Runs,
     /// The axis.
     pub(crate) axis: &'a str,
-    /// What the CSV calls it.
+    /// The axis' name in the CSV.
     pub(crate) x_name: &'static str,
 }
 
 impl Along<'_> {
-    /// A layer an arm: means with intervals, joined, and single seeds beside them; arms stand `dodge` pixels apart.
+    /// A layer for each arm: means with intervals, joined, and single seeds beside them. At one x arms are `dodge` pixels apart.
     pub(crate) fn points(&self, panel: char, measure: Measure, dodge: f64, rows: &mut Vec<Row>) -> Result<Vec<Layer>> {
         let arms = self.runs.arms();
         let mut layers = Vec::new();
@@ -115,7 +115,7 @@ impl Along<'_> {
         Ok(layers)
     }
 
-    /// A layer an arm: a curve through the means, with a band as wide as their intervals.
+    /// A layer for each arm: a curve through the means, with their intervals as a band.
     pub(crate) fn curves(&self, panel: char, measure: Measure, rows: &mut Vec<Row>) -> Result<Vec<Layer>> {
         let mut layers = Vec::new();
         for arm in self.runs.arms() {
@@ -125,7 +125,7 @@ impl Along<'_> {
         Ok(layers)
     }
 
-    /// Means with intervals of an arm, and single values; all of them go into `rows` too.
+    /// Means with intervals of an arm, and single values. All are added to `rows`.
     fn spots(&self, panel: char, arm: &str, measure: Measure, rows: &mut Vec<Row>) -> Result<(Vec<Spot>, Values)> {
         let Self { runs, axis, x_name } = *self;
         let (mut spots, mut values) = (Vec::new(), Vec::new());
@@ -148,68 +148,68 @@ impl Along<'_> {
     }
 }
 
-/// A curve in a band, with a marker at every mean; nothing without means.
+/// A curve in a band, with a marker at every mean; `None` without means.
 pub(crate) fn curve(look: Look, spots: Vec<Spot>) -> Option<Layer> {
     let marks = Marks::staggered(spots.len(), 0, 1);
     (!spots.is_empty()).then_some(Layer::Curve { look, spots, band: Band::Tint, marks, fill: Fill::Solid })
 }
 
-/// Rows of the CSV: a mean with these ends, and every seed.
+/// Rows of the CSV: a mean with the `ends` of its interval, and every seed.
 pub(crate) fn with_ends(summary: &Summary, ends: [f64; 2], row: impl Fn(Mark) -> Row) -> Vec<Row> {
     let ends = (ends[0] < ends[1]).then_some(ends);
     let mean = row(Mark::Mean { value: summary.mean, ends, n: summary.values.len() });
     [mean].into_iter().chain(summary.values.iter().map(|(&seed, &value)| row(Mark::Seed { seed, value }))).collect()
 }
 
-/// Name and unit of a number, for the CSV.
+/// Name and unit of a measure, for the CSV.
 pub(crate) fn key(measure: Measure) -> String {
     format!("{}_{}", measure.key(), if measure.unit() == "%" { "percent" } else { measure.unit() })
 }
 
-/// `Test accuracy (%)`, as an axis is called; which epochs are averaged stands in titles and captions.
+/// The name of an axis, such as `Test accuracy (%)`. Titles and captions say which epochs are averaged.
 pub(crate) fn axis_name(measure: Measure) -> String {
     let title = capital(&measure.title());
     let what = title.split(',').next().unwrap_or_default();
     format!("{what} ({})", measure.unit())
 }
 
-/// Which epochs a number is of, for a panel's key.
+/// A panel's key that says which epochs a measure is taken over.
 pub(crate) fn over_epochs(measure: Measure) -> Key {
     Key::remark(measure.title().split_once(", ").map_or("last epoch", |(_, epochs)| epochs))
 }
 
-/// With a capital letter.
+/// `text` with its first letter in upper case.
 pub(crate) fn capital(text: &str) -> String {
     let mut letters = text.chars();
     letters.next().map_or_else(String::new, |first| first.to_uppercase().chain(letters).collect())
 }
 
-/// A row of a forest.
+/// A row of a forest plot.
 pub(crate) struct Line<'a> {
-    /// Its name.
+    /// Its label.
     pub(crate) label: String,
-    /// Its look.
+    /// Colour, marker and line style.
     pub(crate) look: Look,
     /// The setting, for the CSV.
     pub(crate) setting: String,
     /// What is subtracted from what, for the CSV.
     pub(crate) arm: String,
-    /// The difference; nothing where no seed has one.
+    /// The difference; `None` if no seed has one.
     pub(crate) difference: Option<&'a Difference>,
-    /// Other differences, shown lightly above it: without seeds and without test.
+    /// Another difference, shown in a light shade above the first, without seeds and without test.
     pub(crate) beside: Option<&'a Difference>,
 }
 
-/// What stands at the right of a forest.
+/// The text at the right of a forest plot's rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Told {
-    /// Holm's p: the differences are hypotheses of the experiment.
+    /// p, adjusted by Holm's method: for differences that are hypotheses of the experiment.
     P,
-    /// The mean difference: they are not tested.
+    /// The mean difference: for differences that are not tested.
     Mean,
 }
 
-/// A panel of paired differences of accuracies in points, a line each.
+/// A panel of paired differences of accuracies in points, one row each.
 pub(crate) fn forest(
     letter: char,
     title: &str,
@@ -272,12 +272,12 @@ pub(crate) fn forest(
     Panel { title: title.into(), x, y, layers, key, grid: Grid::Rows, notes: Some(notes) }
 }
 
-/// `+0.31`.
+/// Points with a sign, such as `+0.31`.
 pub(crate) fn signed(points: f64) -> String {
     format!("{points:+.2}").replace('-', "−")
 }
 
-/// `+0.31 points [+0.10, +0.52]`, of a difference of shares.
+/// A difference of shares in points, such as `+0.31 points [+0.10, +0.52]`.
 pub(crate) fn in_points(difference: &Difference) -> String {
     let mean = signed(100.0 * difference.mean);
     match interval(difference) {
@@ -286,7 +286,7 @@ pub(crate) fn in_points(difference: &Difference) -> String {
     }
 }
 
-/// Leaves the names of rows to the first column of panels, and takes them from the others, whose rows are the same.
+/// Removes the labels of rows from all columns of panels but the first, because their rows are the same.
 pub(crate) fn label_first_column(panels: &mut [Panel], columns: usize) {
     let others = panels.iter_mut().enumerate().filter(|(i, _)| i % columns != 0);
     others.flat_map(|(_, panel)| &mut panel.y.ticks).for_each(|(_, label)| label.clear());

@@ -11,7 +11,7 @@ pub(crate) struct Row {
     pub(crate) arm: String,
     /// What is plotted, with its unit.
     pub(crate) quantity: String,
-    /// What x is.
+    /// The quantity on the x axis.
     pub(crate) x_name: &'static str,
     /// x.
     pub(crate) x: f64,
@@ -26,7 +26,7 @@ pub(crate) enum Mark {
     Mean {
         /// The mean.
         value: f64,
-        /// The ends, where there are any.
+        /// The ends, if there are any.
         ends: Option<[f64; 2]>,
         /// How many seeds.
         n: usize,
@@ -38,7 +38,7 @@ pub(crate) enum Mark {
         /// Its value.
         value: f64,
     },
-    /// A number that stands beside the marks, such as a p.
+    /// A number that is printed beside the marks, such as p.
     Printed {
         /// The number.
         value: f64,

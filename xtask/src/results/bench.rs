@@ -8,18 +8,18 @@ use std::{fs, iter};
 use anyhow::{Context as _, Result, bail};
 use serde::Deserialize;
 
-/// What was aimed at, before anything was measured.
+/// A goal, set before anything was measured.
 #[derive(Clone, Copy)]
 enum Goal {
-    /// Nanoseconds a parameter at most.
+    /// At most so many nanoseconds per parameter.
     Within(f64),
-    /// PyTorch's time at most.
+    /// At most PyTorch's time.
     NoSlower,
-    /// So many times PyTorch's rate at least.
+    /// At least so many times PyTorch's rate.
     Faster(f64),
 }
 
-/// Key of a timing, what it is in words, and the goal.
+/// Key of a timing, its label, and the goal.
 const STEPS: [(&str, &str, Goal); 11] = [
     ("adamw_11M", "AdamW, 11 million parameters", Goal::NoSlower),
     ("sgd_momentum_11M", "SGD with momentum, 11 million", Goal::NoSlower),
@@ -34,20 +34,20 @@ const STEPS: [(&str, &str, Goal); 11] = [
     ("muon_matrix", "Muon, a matrix", Goal::NoSlower),
 ];
 
-/// How many times PyTorch's rate a model's forward and backward pass is to reach.
+/// The goal for a model's forward and backward pass: so many times PyTorch's rate.
 const MODELS: f64 = 1.2;
 
-/// What of a kept file is used here.
+/// The entries of a file of timings that are used here.
 #[derive(Deserialize)]
 struct Kept {
     date: String,
     machine: Machine,
-    /// Of optimizers.
+    /// Times of optimizers' steps.
     #[serde(default)]
     ours: BTreeMap<String, f64>,
     #[serde(default)]
     theirs: BTreeMap<String, f64>,
-    /// Of models.
+    /// Rates of models.
     #[serde(default)]
     rates: BTreeMap<String, Rates>,
 }
@@ -64,7 +64,7 @@ struct Machine {
     cores: usize,
 }
 
-/// The last kept timings of every kind of CPU, by its name.
+/// The latest timings on every kind of CPU, by the CPU's name.
 fn kept(root: &Path, models: bool) -> Result<BTreeMap<String, Kept>> {
     let folder = root.join("xtask/bench/results");
     let mut all: BTreeMap<String, Kept> = BTreeMap::new();
@@ -87,7 +87,7 @@ fn kept(root: &Path, models: bool) -> Result<BTreeMap<String, Kept>> {
     Ok(all)
 }
 
-/// `0.42 / 0.56 (0.76 ×), reached`.
+/// A table cell: this project's value, PyTorch's, their ratio, and whether the goal was reached, such as `0.42 / 0.56 (0.76 ×), reached`.
 fn cell(ours: Option<f64>, theirs: Option<f64>, goal: Goal) -> String {
     let Some(ours) = ours else { return "not measured".to_owned() };
     let digits = |x: f64| if x < 10.0 { format!("{x:.2}") } else { format!("{x:.0}") };
@@ -110,7 +110,7 @@ fn head(out: &mut String, what: &str, kept: &BTreeMap<String, Kept>) {
     let _ = writeln!(out, "| {what} | goal | {} |\n| :-- | :-- |{}", names.join(" | "), " :-- |".repeat(names.len()));
 }
 
-/// Both tables: steps of optimizers, and passes of models.
+/// Both tables: steps of optimizers, and forward and backward passes of models.
 pub(super) fn table(root: &Path) -> Result<String> {
     let steps = kept(root, false)?;
     if steps.is_empty() {

@@ -10,7 +10,7 @@ use crate::figures::budgets::{self, SETTINGS};
 use crate::figures::runs::Runs;
 use crate::figures::study;
 
-/// A row an arm, in the order of the experiment.
+/// The table, with one row for each arm, in the order of the experiment.
 pub(super) fn table(runs: &Runs) -> Result<String> {
     let measure = study::outcome(runs)?;
     let titles = SETTINGS.map(|(_, title)| title);

@@ -19,7 +19,7 @@ use crate::figures::rates::{self, Interaction};
 use crate::figures::runs::Runs;
 use crate::figures::study;
 
-/// A claim and what is found of it.
+/// A claim, the evidence, and the verdict.
 struct Row {
     claim: &'static str,
     verdict: String,
@@ -95,7 +95,7 @@ pub(super) fn table(numbers: &Numbers) -> Result<String> {
     Ok(out)
 }
 
-/// What each signal is worth, and whether the full rule's curve over learning rates lies above that of a coefficient of 1.
+/// The effect of each signal, and whether the full rule's curve over learning rates is above that of a coefficient of 1.
 fn signals(numbers: &Numbers) -> Result<Vec<Row>> {
     let runs = numbers.runs("fig12-components")?;
     let mut rows = Vec::new();
@@ -140,7 +140,7 @@ fn signals(numbers: &Numbers) -> Result<Vec<Row>> {
     Ok(rows)
 }
 
-/// Where one curve lies to the other, by the ends that no diverged run touches.
+/// How one curve lies relative to the other, judged at the lowest and the highest rate at which no run diverged.
 fn over_rates(one: &Interaction) -> &'static str {
     match (one.p_holm < Verdict::LEVEL, one.at[0] > 0.0, one.at[1] > 0.0) {
         (true, true, false) => "no: ahead at low rates, behind at high ones",
@@ -151,7 +151,7 @@ fn over_rates(one: &Interaction) -> &'static str {
     }
 }
 
-/// The hypotheses of an experiment, adjusted over all of them.
+/// The hypotheses of an experiment, with p values adjusted over all of them.
 pub(super) struct Stated(Vec<Comparison>);
 
 impl Stated {
@@ -172,7 +172,7 @@ fn above_zero(difference: &Difference) -> Verdict {
     Verdict::of(difference, true)
 }
 
-/// Full rule minus published ablation, adjusted over figure 9's tests.
+/// The full rule minus the published ablation in a setting, with p adjusted over figure 9's tests.
 fn of_figure_9(numbers: &Numbers, setting: &str) -> Result<Difference> {
     let found = numbers.evidence()?.mark(0, setting);
     Ok(found.with_context(|| format!("no difference on {setting}"))?.2.clone())
@@ -187,7 +187,7 @@ fn said(verdict: Verdict) -> &'static str {
     }
 }
 
-/// As published, and with each arm tuned.
+/// Two verdicts in words: as published, and with each arm tuned.
 fn twice(published: Verdict, tuned: Verdict) -> &'static str {
     match (published, tuned) {
         (Verdict::Ahead, Verdict::Ahead) => "holds",
@@ -198,7 +198,7 @@ fn twice(published: Verdict, tuned: Verdict) -> &'static str {
     }
 }
 
-/// `not shown`, `ahead on MNIST`, `behind on MNIST, Fashion-MNIST`.
+/// A verdict over data sets, such as `not shown`, `ahead on MNIST`, or `behind on MNIST, Fashion-MNIST`.
 fn over_sets(all: &[(&str, Difference)]) -> String {
     let names = |which: Verdict| -> Vec<&str> {
         all.iter().filter(|(_, difference)| above_zero(difference) == which).map(|(name, _)| *name).collect()
@@ -217,7 +217,7 @@ fn listed(all: &[(&str, Difference)]) -> String {
     all.iter().map(|(name, difference)| format!("{name} {}", with_p(difference))).collect::<Vec<_>>().join("; ")
 }
 
-/// `+0.20 [+0.14, +0.27], p 0.016`, p adjusted.
+/// A difference with the adjusted p, such as `+0.20 [+0.14, +0.27], p 0.016`.
 fn with_p(difference: &Difference) -> String {
     format!("{}, p {}", difference_text(difference), p_alone(difference.p_holm))
 }
@@ -247,7 +247,7 @@ fn transfer(numbers: &Numbers) -> Result<Row> {
     })
 }
 
-/// What a test that was not fixed beforehand says.
+/// The verdict of a test that was not fixed beforehand.
 fn exploratory(paired: &Paired) -> Result<&'static str> {
     let (mean, p) = paired.mean_and_p()?;
     Ok(match (p < Verdict::LEVEL, mean > 0.0) {

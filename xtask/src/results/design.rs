@@ -9,12 +9,12 @@ use crate::draw::theme;
 use crate::figures::runs::{Quantity, Runs, Summary};
 use crate::figures::space::TUNED;
 
-/// What a row says of an arm.
+/// The values of an arm in a row of the table.
 struct Columns {
     last: Summary,
     /// The mean over the last few epochs.
     late: Summary,
-    /// `None` where no loss of the last epoch is a number.
+    /// `None` if no loss of the last epoch is finite.
     loss: Option<Summary>,
 }
 
@@ -27,7 +27,7 @@ impl Columns {
         Ok(Some(Self { last, late, loss: runs.summary(arm, Quantity::TrainLoss)? }))
     }
 
-    /// A row; differences only from a rival.
+    /// A row of the table; with the differences from `rival`, if there is one.
     fn row(&self, label: &str, rival: Option<&Self>) -> Result<String> {
         let difference = |own: &Summary, of: fn(&Self) -> &Summary| {
             rival.map_or(Ok(String::new()), |rival| Paired::of(&own.values, &of(rival).values).mean_and_ahead())
@@ -44,7 +44,7 @@ impl Columns {
     }
 }
 
-/// The variants by their mean at the last epoch, the best first.
+/// The table of the variants, in descending order of their means in the last epoch.
 pub(crate) fn table(runs: &Runs, standard: &Runs) -> Result<String> {
     let (best, _) = standard.selected()?;
     let tuned = Columns::of(&best, TUNED)?.context("no rate of SGD can be chosen")?;

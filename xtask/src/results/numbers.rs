@@ -32,7 +32,7 @@ use crate::figures::evidence::{self, CONTROLS, EXPERIMENTS, Evidence, Sources};
 use crate::figures::runs::{Quantity, Runs, Summary};
 use crate::figures::source::Workspace;
 
-/// What numbers are made from.
+/// Computes the values of keys from the repository's records and timings.
 pub(crate) struct Numbers {
     workspace: Workspace,
     evidence: OnceCell<Evidence>,
@@ -51,7 +51,7 @@ impl Numbers {
         &self.workspace.root
     }
 
-    /// The runs of an experiment; all of them must be there.
+    /// The runs of an experiment; an error if a record is missing.
     pub(super) fn runs(&self, name: &str) -> Result<Runs> {
         Self::runs_of(&self.workspace, name)
     }
@@ -164,7 +164,7 @@ impl Numbers {
     }
 }
 
-/// The place of a control in [`CONTROLS`], by its short name.
+/// The index of a control in [`CONTROLS`], by its short name.
 fn control_of(name: &str) -> Result<usize> {
     let names = ["published", "bounds", "step", "rates", "one"];
     names

@@ -16,10 +16,10 @@ use crate::figures::rates::{self, Interaction};
 use crate::figures::runs::Runs;
 use crate::figures::study;
 
-/// The arm that the others are held against.
+/// The arm that the others are compared with.
 const FULL: &str = "full";
 
-/// A row an arm: arm minus full rule on each set, with the adjusted p where the experiment states that pair.
+/// A table with one row for each arm: the arm minus the full rule on each data set, with the adjusted p if the experiment states that pair.
 pub(super) fn components(runs: &Runs) -> Result<String> {
     let parts = Parts::of(runs)?;
     let titles = SETTINGS.map(|(_, title)| title);
@@ -39,7 +39,7 @@ pub(super) fn components(runs: &Runs) -> Result<String> {
     Ok(out)
 }
 
-/// The full rule minus an arm on each set, as the experiment states it.
+/// The full rule minus an arm on each data set, for a pair that the experiment states.
 pub(super) fn full_minus(runs: &Runs, arm: &str) -> Result<Vec<(&'static str, Difference)>> {
     let stated = Stated::of(runs)?;
     let of = |(ending, title): (&str, &'static str)| {
@@ -48,7 +48,7 @@ pub(super) fn full_minus(runs: &Runs, arm: &str) -> Result<Vec<(&'static str, Di
     SETTINGS.into_iter().map(of).collect()
 }
 
-/// A row an arm: the rate of six at which its mean is highest, and that mean, on each part of the data.
+/// A table with one row for each arm: the learning rate, of six, at which its mean is highest, and that mean, on each fraction of the data.
 pub(super) fn best_rates(runs: &Runs) -> Result<String> {
     let measure = study::outcome(runs)?;
     let shares = shares(runs);
@@ -66,7 +66,7 @@ pub(super) fn best_rates(runs: &Runs) -> Result<String> {
     Ok(out)
 }
 
-/// A row a pair: how the full rule's advantage changes from the lowest to the highest rate.
+/// A table with one row for each pair: the change of the full rule's advantage from the lowest to the highest learning rate.
 pub(super) fn interaction(runs: &Runs) -> Result<String> {
     let mut out = String::from(
         "| full rule − other arm (points) | data | lowest rate | difference there | highest rate | difference there | change | p (Holm) |\n\
@@ -83,7 +83,7 @@ pub(super) fn interaction(runs: &Runs) -> Result<String> {
     Ok(out)
 }
 
-/// The parts of the data, the largest first.
+/// The fractions of the data, descending.
 pub(super) fn shares(runs: &Runs) -> Vec<f64> {
     let mut shares = runs.fractions();
     shares.reverse();

@@ -25,7 +25,7 @@ impl Paired {
         Self(stats::paired_differences(own, rival).into_iter().map(|(_, d)| d).collect())
     }
 
-    /// Mean, and the p of an exact two-sided sign-flip test of it alone.
+    /// The mean, and its p by an exact two-sided sign-flip test, not adjusted.
     pub(super) fn mean_and_p(&self) -> Result<(f64, f64)> {
         let mean = stats::mean(&self.0).context("no seed is finished in both arms")?;
         Ok((mean, stats::sign_flip(&self.0).context("nothing to test")?.p))
@@ -36,14 +36,14 @@ impl Paired {
         self.0.iter().all(|d| *d < 0.0)
     }
 
-    /// `+0.10; p = 0.033`
+    /// Mean and p, such as `+0.10; p = 0.033`.
     fn short(&self) -> Result<String> {
         let mean = stats::mean(&self.0).context("no seed is finished in both arms")?;
         let test = stats::sign_flip(&self.0).context("nothing to test")?;
         Ok(format!("{}; p = {}", signed(mean), p_alone(test.p)))
     }
 
-    /// `+0.10 [+0.01, +0.20], p = 0.033`
+    /// Mean, interval and p, such as `+0.10 [+0.01, +0.20], p = 0.033`.
     pub(super) fn text(&self) -> Result<String> {
         let mean = stats::mean(&self.0).context("no seed is finished in both arms")?;
         let test = stats::sign_flip(&self.0).context("nothing to test")?;
@@ -52,7 +52,7 @@ impl Paired {
         Ok(format!("{} [{low}, {high}], p = {}", signed(mean), p_alone(test.p)))
     }
 
-    /// `−4.74, 0 of 3 ahead`
+    /// The mean, and for how many seeds the difference is above zero, such as `−4.74, 0 of 3 ahead`.
     pub(super) fn mean_and_ahead(&self) -> Result<String> {
         let mean = stats::mean(&self.0).context("no seed is finished in both arms")?;
         Ok(format!("{}, {} ahead", signed(mean), self.ahead()))
@@ -99,7 +99,7 @@ pub(super) fn late(sanity: &Runs, low_data: &Runs) -> Result<String> {
     Ok(out)
 }
 
-/// How much larger the difference is on parts of Fashion-MNIST, on their mean, than on all of it.
+/// The mean difference on fractions of Fashion-MNIST minus that on all of it.
 pub(super) fn trend(evidence: &Evidence, control: usize) -> Result<String> {
     let of = |setting: &str| evidence.mark(control, setting).map(|(_, _, difference)| &difference.values);
     let whole = of("Fashion-MNIST").context("no difference on all of Fashion-MNIST")?;
@@ -115,7 +115,7 @@ pub(super) fn trend(evidence: &Evidence, control: usize) -> Result<String> {
     Paired(differences).text()
 }
 
-/// The settings of an experiment in the order of its runs, a data set's larger shares first.
+/// The settings of an experiment, in the order of its runs; of one data set the larger fractions first.
 pub(super) fn settings(runs: &Runs) -> Vec<String> {
     let mut settings: Vec<String> = Vec::new();
     let mut fractions = runs.fractions();
@@ -130,7 +130,7 @@ pub(super) fn settings(runs: &Runs) -> Vec<String> {
     settings
 }
 
-/// Test accuracy in percent of an arm's finished runs in a setting, by seed: the mean over so many epochs at the end.
+/// Test accuracy in percent of an arm's finished runs in a setting, by seed, averaged over the last `count` epochs.
 pub(super) fn last_epochs(runs: &Runs, name: &str, arm: &str, count: usize) -> BTreeMap<u64, f64> {
     let here = |(run, record): &&(PlannedRun, Record)| {
         run.arm == arm && record.outcome == np_record::Outcome::Finished && setting(run, record) == name

@@ -12,7 +12,7 @@ use crate::figures::evidence::{self, CONTROLS};
 use crate::figures::runs::{Quantity, Runs};
 use crate::figures::{optimizers, stability};
 
-/// What the published code gives on these data, mean over its three seeds: full rule, gradient-only with the published bounds, with matched ones.
+/// Results of the published code on these data, means over its three seeds: full rule, gradient-only with the published bounds, gradient-only with matched bounds.
 const PUBLISHED: [(&str, f64, [f64; 2], Option<f64>); 5] = [
     ("mnist", 1.0, [97.56, 97.54], Some(97.47)),
     ("fashion-mnist", 1.0, [87.76, 87.40], Some(87.43)),
@@ -58,11 +58,11 @@ fn zoo() -> String {
     text
 }
 
-/// A task of the MLP that the published code's accuracy is known for.
+/// A task of the MLP for which the published code's accuracy is known.
 struct Published {
     title: String,
     runs: Runs,
-    /// An arm, ours, and what the published code gives.
+    /// Each arm's name in this project, and the published code's accuracy.
     arms: [(&'static str, Option<f64>); 3],
 }
 
@@ -85,7 +85,7 @@ fn published(numbers: &Numbers) -> Result<Vec<Published>> {
     tasks.collect()
 }
 
-/// Final test accuracy on the tasks of the MLP, beside the published code's.
+/// A table of the final test accuracy on the tasks of the MLP, beside the published code's.
 fn accuracy(numbers: &Numbers) -> Result<String> {
     let mut out = String::from(
         "| data | full rule | published code | gradient-only, bounds [0.5, 1.5] | published code | gradient-only, the full rule's bounds [0.2, 2] | published code | coefficient 1 | SGD |\n\
@@ -105,7 +105,7 @@ fn accuracy(numbers: &Numbers) -> Result<String> {
     Ok(out)
 }
 
-/// The largest distance of one of our means from the published code's.
+/// The largest distance of a mean of this project from the published code's.
 pub(super) fn gap(numbers: &Numbers) -> Result<String> {
     let mut largest = 0.0_f64;
     for Published { runs, arms, .. } in published(numbers)? {
@@ -117,7 +117,7 @@ pub(super) fn gap(numbers: &Numbers) -> Result<String> {
     Ok(format!("{largest:.1}"))
 }
 
-/// Differences under the controls of figure 9.
+/// A table of differences under the controls of figure 9.
 fn controls(numbers: &Numbers) -> Result<String> {
     let evidence = numbers.evidence()?;
     let names: Vec<&str> = CONTROLS.iter().map(|(control, _)| *control).collect();
@@ -136,7 +136,7 @@ fn controls(numbers: &Numbers) -> Result<String> {
     Ok(out)
 }
 
-/// How far the arms move a step.
+/// A table of the lengths of the arms' steps.
 fn steps(numbers: &Numbers) -> Result<String> {
     let mut out =
         String::from("| setting | gradient-only as published | at matched step size |\n| :-- | --: | --: |\n");
@@ -169,7 +169,7 @@ fn dynamics(runs: &Runs) -> Result<String> {
     last_epoch(runs, &[full, published, matched, "coefficient-one"], &columns)
 }
 
-/// A row an arm, a column a quantity.
+/// A table with one row for each arm and one column for each quantity, in the last epoch.
 fn last_epoch(runs: &Runs, arms: &[&str], columns: &[Quantity]) -> Result<String> {
     let titles: Vec<String> = columns.iter().map(|quantity| quantity.title()).collect();
     let mut out = format!("| arm | {} |\n| :-- |{}\n", titles.join(" | "), " --: |".repeat(columns.len()));
@@ -181,7 +181,7 @@ fn last_epoch(runs: &Runs, arms: &[&str], columns: &[Quantity]) -> Result<String
     Ok(out)
 }
 
-/// Each optimizer at the rate that its validation accuracy chose.
+/// A table of each optimizer at the learning rate with the best validation accuracy.
 fn optimizers(runs: &Runs) -> Result<String> {
     let (best, selection) = runs.selected()?;
     let mut rows = Vec::new();
@@ -221,7 +221,7 @@ pub(super) fn diagnostic(name: &str) -> Result<Quantity> {
     known.map(Quantity::Diagnostic).with_context(|| format!("no diagnostic `{name}`"))
 }
 
-/// How many decimals a quantity is printed with.
+/// The number of decimals that a quantity is printed with.
 pub(super) fn decimals(quantity: Quantity) -> usize {
     match quantity {
         Quantity::TestAccuracy => 2,
@@ -236,7 +236,7 @@ pub(super) fn signed(points: f64) -> String {
     format!("{points:+.2}").replace('-', "−")
 }
 
-/// `+0.10 [−0.02, +0.21]`; where the pairs are too few for an interval, `+0.10 (−0.02, +0.01, +0.31)`: every pair.
+/// A difference with its interval, such as `+0.10 [−0.02, +0.21]`; if the pairs are too few for one, with every pair: `+0.10 (−0.02, +0.01, +0.31)`.
 pub(super) fn difference_text(difference: &Difference) -> String {
     let around = match evidence::interval(difference) {
         Some([low, high]) => format!("[{}, {}]", signed(low), signed(high)),
@@ -248,7 +248,7 @@ pub(super) fn difference_text(difference: &Difference) -> String {
     format!("{} {around}", signed(100.0 * difference.mean))
 }
 
-/// `0.04 (1)`
+/// p, and the adjusted p in brackets: `0.04 (1)`.
 pub(super) fn p_text(difference: &Difference) -> String {
     evidence::p_text(difference.test.p, difference.p_holm)
 }

@@ -13,7 +13,7 @@ use crate::results::numbers::Numbers;
 use crate::results::sensitivity::{LAST, Paired, last_epochs, settings};
 use crate::results::tables::signed;
 
-/// The rows, F before G.
+/// The rows of appendix F, then those of appendix G.
 pub(super) fn rows(numbers: &Numbers) -> Result<Vec<Row>> {
     let mut rows = dynamics(numbers)?;
     rows.push(stability(&numbers.runs("fig8-stability")?)?);

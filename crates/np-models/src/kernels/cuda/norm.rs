@@ -1,7 +1,7 @@
 //! Batch normalisation of channels-last activations, with a residual and ReLU, forward.
 //!
 //! Rows are pixels of all images. They are cut into chunks; of each, and each channel, a block leaves the mean and Σ (x − mean)² in `float`, taken in one pass
-//! (of the differences from the chunk's first row), and a warp a channel merges the chunks in `double`. Moments are three rows of `float`, \[channels\] each: mean, 1 / σ, γ / σ.
+//! (of the differences from the chunk's first row: where that is k standard deviations off the mean, rounding is (1 + k²) times as large), and a warp a channel merges the chunks in `double`. Moments are three rows of `float`, \[channels\] each: mean, 1 / σ, γ / σ.
 
 use super::{EACH, Kernel, Stored, TILE};
 
@@ -86,7 +86,7 @@ extern "C" __global__ void np_norm_stats(const Stored *__restrict__ x, float *__
         }}
         const float mean = all / (float)length, left_over = of_squares - all * mean;
         partial[2 * number * channels + channel] = load(x[begin * channels + channel]) + mean;
-        partial[(2 * number + 1) * channels + channel] = left_over > 0.0f ? left_over : 0.0f;
+        partial[(2 * number + 1) * channels + channel] = left_over < 0.0f ? 0.0f : left_over;
     }}
 }}
 "#,
