@@ -66,3 +66,11 @@ tail -n 3 out/*.err 2>/dev/null | grep -v '^$' || true
 python3 gpu.py table out/steps.jsonl out/torch.json
 python3 gpu.py models out/layers.jsonl out/models.jsonl out/speed.jsonl out/torch-models.json
 python3 gpu.py profile out/profile.jsonl
+# So that whoever asks for the exit code alone hears it, too.
+if [ "${1:-}" != times ]; then
+    grep -q ', 0 failed' out/conform.txt || failed=conform
+    for part in layers:24 models:15; do
+        [ "$(grep -c '"ok":true' "out/${part%:*}.jsonl")" = "${part#*:}" ] || failed="${failed:-} ${part%:*}"
+    done
+    [ -z "${failed:-}" ] || { printf 'FAILED: %s\n' "$failed" >&2; exit 1; }
+fi

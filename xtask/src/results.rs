@@ -12,6 +12,7 @@ mod numbers;
 mod parts;
 mod sensitivity;
 mod tables;
+mod transfer;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -32,6 +32,19 @@ pub(crate) struct BuiltFrom {
 static BUILT: &str = concat!("np was built from ", env!("NP_FINGERPRINT"));
 const WORDS: usize = "np was built from ".len();
 
+/// Whether this program trains on GPUs, to be found in the same way.
+static TRAINS: &str = if cfg!(feature = "cuda") { "np was built with cuda." } else { "np was built without cuda." };
+
+/// Whether a program trains on GPUs; `None` of one that does not say so, or is no `np`.
+pub(crate) fn trains_on_gpus(program: &[u8]) -> Option<bool> {
+    // In two parts, so that they stand in no program as they are looked for.
+    let has = |word: &str| {
+        let words = ["np was built ", word, " cuda."].concat();
+        program.windows(words.len()).any(|window| window == words.as_bytes())
+    };
+    has("with").then_some(true).or_else(|| has("without").then_some(false))
+}
+
 /// What the folder says that this program was taken along in.
 static BROUGHT: OnceLock<BuiltFrom> = OnceLock::new();
 
@@ -59,6 +72,7 @@ impl BuiltFrom {
 
 /// The fingerprint of the code that this program was built from. The compiler is to leave the words before it where they are.
 fn built() -> &'static str {
+    let _ = std::hint::black_box(TRAINS);
     std::hint::black_box(BUILT).get(WORDS..).unwrap_or_default()
 }
 
@@ -243,6 +257,8 @@ mod tests {
         let own = fs::read(std::env::current_exe().unwrap()).unwrap();
         assert!(own.windows(BUILT.len()).any(|window| window == BUILT.as_bytes()));
         assert_eq!(built().len(), 16);
+        assert_eq!(trains_on_gpus(&own), Some(cfg!(feature = "cuda")));
+        assert_eq!(trains_on_gpus(&of_it), None);
     }
 
     #[test]

@@ -152,7 +152,7 @@ impl<'a> Gpu<'a> {
         let whole = if self.passes.is_empty() {
             String::new()
         } else {
-            " D: a forward and a backward pass there, PyTorch's in the faster of its two layouts; with a step, ours of NeuroPlastic with diagnostics, PyTorch's of fused AdamW.".into()
+            " D: a forward and a backward pass there, PyTorch's in the faster of its two layouts; with a step (*), ours of NeuroPlastic with diagnostics, PyTorch's of fused AdamW, which is less work; PyTorch is eager, ours one graph.".into()
         };
         format!(
             " C: milliseconds of a step on one {} at ResNet-18's 62 tensors, 11.2 million parameters in all, one after another, the best of several rounds; PyTorch's is the \

@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, bail};
 use np_record::compare::Difference;
 
 use super::numbers::{Numbers, spread};
-use super::{bench, budgets, claims, design, parts, sensitivity};
+use super::{bench, budgets, claims, design, parts, sensitivity, transfer};
 use crate::draw::theme;
 use crate::figures::evidence::{self, CONTROLS};
 use crate::figures::runs::{Quantity, Runs};
@@ -36,8 +36,8 @@ pub(super) fn table(numbers: &Numbers, name: &str) -> Result<String> {
         "steps" => steps(numbers),
         "rates" => sensitivity::rates(&numbers.runs("fig9-best-rate")?),
         "late" => sensitivity::late(&numbers.runs("fig2-sanity")?, &numbers.runs("fig3-low-data")?),
-        "transfer" => transfer(&numbers.runs("fig5-transfer")?),
-        "transfer-paper" => transfer(&numbers.runs_at_paper("fig5-transfer")?),
+        "transfer" => transfer::table(&numbers.runs("fig5-transfer")?),
+        "transfer-paper" => transfer::table(&numbers.runs_at_paper("fig5-transfer")?),
         "optimizers" => optimizers(&numbers.runs("fig4-optimizers")?),
         "design" => design::table(&numbers.runs("fig7-design-space")?, &numbers.runs("fig4-optimizers")?),
         "stability" => stability_of(&numbers.runs("fig8-stability")?),
@@ -144,11 +144,6 @@ fn steps(numbers: &Numbers) -> Result<String> {
         let _ = writeln!(out, "| {setting} | {before:.3} | {after:.3} |");
     }
     Ok(out)
-}
-
-fn transfer(runs: &Runs) -> Result<String> {
-    let columns = [Quantity::TestAccuracy, Quantity::TrainLoss, ALPHA, UPDATE];
-    last_epoch(runs, &ARMS, &columns)
 }
 
 const ALPHA: Quantity = Quantity::Diagnostic("alpha_mean");

@@ -11,7 +11,7 @@ use flate2::{Compression, write::GzEncoder};
 
 use crate::{
     error::{Error, Fault, Place, Result},
-    provenance::BuiltFrom,
+    provenance::{BuiltFrom, trains_on_gpus},
 };
 
 /// A program, ready to be taken along.
@@ -25,6 +25,8 @@ pub(super) struct Program {
     pub(super) machine: String,
     /// What it was built from, where that is known.
     pub(super) source: Option<BuiltFrom>,
+    /// Whether it trains on GPUs, where it says so.
+    pub(super) on_gpus: Option<bool>,
 }
 
 /// The program at `path`, or this one.
@@ -43,7 +45,8 @@ pub(super) fn carried(path: Option<&Path>, work: &Path) -> Result<Program> {
     };
     let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
     let compressed = encoder.write_all(&bytes).and_then(|()| encoder.finish()).map_err(Error::io(&path))?;
-    Ok(Program { compressed, size: bytes.len() as u64, machine, source: BuiltFrom::of(&bytes) })
+    let (source, on_gpus) = (BuiltFrom::of(&bytes), trains_on_gpus(&bytes));
+    Ok(Program { compressed, size: bytes.len() as u64, machine, source, on_gpus })
 }
 
 /// A program without its symbols; `None` where that cannot be had.

@@ -18,6 +18,7 @@ use crate::{
     Planned, asked,
     bytes::bytes_of,
     error::{Error, Fault, Place, Result},
+    gpu,
     lock::Lock,
     missing,
     say::count,
@@ -111,7 +112,19 @@ pub(crate) fn bundle(order: &Order<'_>) -> Result<Vec<String>> {
         let to = folder.join(EXPERIMENTS).join("records").join(scale).join("snapshots").join(format!("{id}.snapshot"));
         write_atomic(&to, &bytes).map_err(Error::io(&to))?;
     }
-    let Program { compressed, size, machine, source } = program::carried(order.program, folder)?;
+    let Program { compressed, size, machine, source, on_gpus } = program::carried(order.program, folder)?;
+    let wanting = taken.iter().flat_map(|one| &one.planned.plan.runs).filter(|run| gpu::wants(run)).count();
+    if wanting > 0 && on_gpus == Some(false) {
+        let place =
+            Place::Option(order.program.map_or("np bundle".into(), |path| format!("--program {}", path.display())));
+        let problem = format!(
+            "{} a GPU, and this `np` was built without the feature `cuda`",
+            if wanting == 1 { "1 run wants".into() } else { format!("{wanting} runs want") }
+        );
+        let hint =
+            "build one with `--features cuda`, and name it by `--program`; or train on the CPU there: `--device cpu`";
+        return Err(Fault::new(place, problem).hint(hint).into());
+    }
     lines.push(format!(
         "program: {}, {} compressed, for {machine}",
         bytes_in_words(size),

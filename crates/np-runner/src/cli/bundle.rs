@@ -27,7 +27,7 @@ use crate::{
 /// runs on a GPU, CUDA's libraries.
 #[derive(Debug, ClapArgs)]
 #[command(after_help = "Examples:
-  np bundle experiments/fig5-transfer.yaml --scale paper --out fig5 --minutes 9
+  np bundle experiments/fig4-optimizers.yaml --scale paper --program np-cuda --out fig4 --minutes 9
   there:  fig5/run.sh 9 --jobs-per-gpu 3
   np collect fig5/results.archive")]
 pub(super) struct Args {

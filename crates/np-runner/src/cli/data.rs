@@ -240,7 +240,9 @@ fn verify(data_dir: Option<&Path>) -> Result<ExitCode> {
         match look(name, source, data_dir) {
             Found::Whole(set) => {
                 let digest = &set.digest;
-                print(&format!("{name} {source}: as published ({digest})\n"))?;
+                // Which of its forms, where there are several.
+                let form = if set.title.ends_with(')') { format!("{}, ", set.title) } else { String::new() };
+                print(&format!("{name} {source}: {form}as published ({digest})\n"))?;
             }
             Found::Unverified(set) => {
                 unverified += 1;

@@ -109,7 +109,7 @@ struct OverrideArgs {
     /// Set a value in every run; the kind of model or optimizer may be left out: `optimizer.lr=0.05`
     #[arg(long, value_name = "KEY=VALUE", allow_hyphen_values = true)]
     set: Vec<String>,
-    /// What computes every run: the same as `--set train.device=DEVICE`
+    /// What computes every run: the same as `--set train.device=DEVICE`, and for the CPU without `train.precision`
     #[arg(long, value_enum, value_name = "DEVICE")]
     device: Option<Device>,
     /// Try several values of a key: `optimizer.lr=0.1,0.03`
@@ -293,10 +293,12 @@ fn exec(args: &ExecArgs) -> Result<ExitCode> {
 impl OverrideArgs {
     fn request(&self, file: &Path) -> Request {
         let device = self.device.map(|device| format!("train.device={}", device.key()));
+        // The CPU has one precision; what the file says of it is for a GPU.
+        let precision = (self.device == Some(Device::Cpu)).then(|| "train.precision=null".to_owned());
         Request {
             file: file.to_owned(),
             scale: self.scale.clone(),
-            set: self.set.iter().cloned().chain(device).collect(),
+            set: self.set.iter().cloned().chain(device).chain(precision).collect(),
             sweep: self.sweep.clone(),
             arms: self.arm.clone(),
             seeds: self.seeds.clone(),

@@ -125,11 +125,11 @@ pub(super) fn plan(args: &Args) -> Result<ExitCode> {
     Ok(code)
 }
 
-/// Seconds of a run, by records of the like; of one on a GPU of which there is none, by what is kept of GPUs.
+/// Seconds of a run, by records of the like; of one on a GPU by what is kept of GPUs, if that is known: its records may be of runs that shared one.
 fn expected(planned: &Planned, index: usize, costs: &Costs) -> Option<f64> {
     let run = &planned.plan.runs[index];
     let kept = || gpu_times::seconds(run, planned.operations[index]?).map(|(seconds, _)| seconds);
-    costs.of_run(run, planned.examples[index]).or_else(kept)
+    kept().or_else(|| costs.of_run(run, planned.examples[index]))
 }
 
 /// Says what the runs on a GPU would cost, and what that is known from.
@@ -138,12 +138,12 @@ fn on_gpu(planned: &Planned, todo: &[usize], costs: &Costs) {
     let (mut seconds, mut unknown, mut from) = (0.0, 0, BTreeSet::new());
     for &index in todo {
         let run = &plan.runs[index];
-        let kept = || {
+        let mut kept = || {
             let (seconds, reading) = gpu_times::seconds(run, operations[index]?)?;
             from.insert(format!("passes alone, {}, measured {}", reading.gpu, reading.measured));
             Some(seconds)
         };
-        match costs.of_run(run, examples[index]).or_else(kept) {
+        match kept().or_else(|| costs.of_run(run, examples[index])) {
             Some(time) => seconds += time,
             None => unknown += 1,
         }
