@@ -6,6 +6,8 @@
 mod host;
 #[path = "cuda_program/host_engine.rs"]
 mod host_engine;
+#[path = "cuda_program/norms.rs"]
+mod norms;
 #[path = "../../np-cuda/tests/nvrtc/mod.rs"]
 mod nvrtc;
 

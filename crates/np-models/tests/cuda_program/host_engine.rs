@@ -12,8 +12,8 @@ use np_models::cuda::{Architecture, BatchShape, ImageLayout, Pass, Precision, Pr
 
 use crate::host::{Host, SHIM, address, compile};
 
-/// The kernels of a model's programs, compiled together: what C++ wants besides takes longer than a kernel.
-struct HostEngine {
+/// Kernels, compiled together: what C++ wants besides takes longer than a kernel.
+pub(crate) struct HostEngine {
     buffers: Host,
     texts: Vec<String>,
     compiled: Library,
@@ -21,15 +21,17 @@ struct HostEngine {
 }
 
 impl HostEngine {
-    fn new(programs: &[Program]) -> Self {
+    pub(crate) fn new<'a>(kernels: impl IntoIterator<Item = &'a texts::Kernel>) -> Self {
         let (mut texts, mut source, mut cases) = (Vec::new(), SHIM.to_owned(), String::new());
-        for kernel in programs.iter().flat_map(|program| &program.kernels) {
+        for kernel in kernels {
             if texts.contains(&kernel.text) {
                 continue;
             }
             let (number, text) = (texts.len(), kernel.text.replace("extern \"C\"", ""));
             let together = text.contains("__sync") || text.contains("__shfl");
-            source += &format!("namespace k{number} {{\n#undef V\n#undef QUARTER\n{text}\n}}\n");
+            source += &format!(
+                "namespace k{number} {{\n#undef V\n#undef QUARTER\n#undef RELU\n#undef FROM_Y\n#undef TWO\n#undef WRITE\n{text}\n}}\n"
+            );
             let name = format!("k{number}::{}", kernel.name);
             cases += &format!(
                 "case {number}: wrong = misfit({name}, words, count); \
@@ -195,7 +197,7 @@ impl HostRun {
     pub(crate) fn new(architecture: &Architecture, model: &dyn Model, shape: BatchShape, precision: Precision) -> Self {
         let made = [(Pass::Train, shape.images), (Pass::Evaluate, shape.evaluation)]
             .map(|(pass, images)| Program::new(architecture, &shape, images, precision, pass).unwrap());
-        let mut engine = HostEngine::new(&made);
+        let mut engine = HostEngine::new(made.iter().flat_map(|program| &program.kernels));
         let mut parameters: Vec<_> = model.parameters().iter().map(|(_, var)| single(var)).collect();
         let mut gradients: Vec<_> = parameters.iter().map(|p| vec![f32::NAN; p.len()]).collect();
         let mut statistics: Vec<_> = model.buffers().iter().map(|(_, var)| single(var)).collect();
