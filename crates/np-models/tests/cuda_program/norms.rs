@@ -157,10 +157,11 @@ fn check(engine: &mut HostEngine, stored: Stored, texts: &Texts, merges: &[Kerne
     }
 
     // What passed is seen from numbers that are not near 0.
-    let y = Numbers::of(stored, &(0..len).map(|i| if i % 3 == 0 { 0.0 } else { 1.0 }).collect::<Vec<_>>());
+    let y = Numbers::of(stored, &(0..len).map(|i| if i.is_multiple_of(3) { 0.0 } else { 1.0 }).collect::<Vec<_>>());
     for (form, sums) in FORMS.into_iter().zip(&texts.sums) {
         let has = |bit: u64| form & bit != 0;
-        let passes = |i: usize| !has(form::RELU) || if has(form::FROM_Y) { i % 3 != 0 } else { normal(i) > 0.0 };
+        let passes =
+            |i: usize| !has(form::RELU) || if has(form::FROM_Y) { !i.is_multiple_of(3) } else { normal(i) > 0.0 };
         let (first, other) = (dy.values(), second.values());
         let dz: Vec<f64> = (0..len)
             .map(|i| if passes(i) { first[i] + if has(form::TWO) { other[i] } else { 0.0 } } else { 0.0 })
