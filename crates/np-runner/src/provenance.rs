@@ -189,7 +189,7 @@ fn rfc3339(time: SystemTime) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{path::PathBuf, time::Duration};
 
     use super::*;
 
@@ -208,17 +208,24 @@ mod tests {
         }
     }
 
+    /// Makes a workspace with one file of code in one commit; that file.
+    fn committed(root: &Path) -> PathBuf {
+        let code = root.join("crates/a/src/lib.rs");
+        fs::create_dir_all(code.parent().unwrap()).unwrap();
+        fs::write(&code, "one").unwrap();
+        let commit = ["-c", "user.name=n", "-c", "user.email=e", "commit", "--quiet", "-m", "one"];
+        for arguments in [&["init", "--quiet"][..], &["add", "-A"], &commit] {
+            git(root, arguments).unwrap();
+        }
+        code
+    }
+
     #[test]
     fn a_tree_that_has_moved_on_is_not_asked_for_its_commit() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path();
+        let code = committed(root);
         let run = |arguments: &[&str]| git(root, arguments).unwrap();
-        let code = root.join("crates/a/src/lib.rs");
-        fs::create_dir_all(code.parent().unwrap()).unwrap();
-        fs::write(&code, "one").unwrap();
-        run(&["init", "--quiet"]);
-        run(&["add", "-A"]);
-        run(&["-c", "user.name=n", "-c", "user.email=e", "commit", "--quiet", "-m", "one"]);
         let built = fingerprint::of(root).unwrap();
         let caller = || Caller::built_from(root, &built, "np run a.yaml".into());
         assert_eq!((caller().commit, caller().dirty), (Some(run(&["rev-parse", "HEAD"])), Some(false)));
@@ -235,13 +242,8 @@ mod tests {
     fn a_program_that_is_taken_along_has_the_commit_of_the_tree_that_it_is_of() {
         let dir = tempfile::tempdir().unwrap();
         let root = dir.path();
+        let code = committed(root);
         let run = |arguments: &[&str]| git(root, arguments).unwrap();
-        let code = root.join("crates/a/src/lib.rs");
-        fs::create_dir_all(code.parent().unwrap()).unwrap();
-        fs::write(&code, "one").unwrap();
-        run(&["init", "--quiet"]);
-        run(&["add", "-A"]);
-        run(&["-c", "user.name=n", "-c", "user.email=e", "commit", "--quiet", "-m", "one"]);
         let program =
             |fingerprint: &str| format!("\u{0}np was built from {fingerprint}\u{0}np was built from ").into_bytes();
         let of_it = program(&fingerprint::of(root).unwrap());

@@ -74,9 +74,11 @@ fn memory_speed(measured: &Measured) -> Option<f64> {
     Some(steps.fold(measured.copy_gb_s?, f64::max))
 }
 
-/// `H100` of `NVIDIA H100 80GB HBM3`: what a panel's title has room for. The caption has all of it.
-fn short(device: &str) -> &str {
-    device.split(' ').find(|word| *word != "NVIDIA").unwrap_or(device)
+/// A model's name without its maker and memory, for a panel's title: `H100` of `NVIDIA H100 80GB HBM3`. The caption has all of it.
+fn short(device: &str) -> String {
+    let is_memory = |word: &&str| word.strip_suffix("GB").is_some_and(|size| size.parse::<u32>().is_ok());
+    let words = device.strip_prefix("NVIDIA ").unwrap_or(device).split(' ');
+    words.take_while(|word| !is_memory(word)).collect::<Vec<_>>().join(" ")
 }
 
 impl<'a> Gpu<'a> {
@@ -187,6 +189,18 @@ mod tests {
                 "torch_steps": {{"resnet18/adamw/fused": 0.182, "resnet18/adamw/foreach": 0.94}}, "passes": {passes}, "torch_passes": {{"MLP, batch 128, tf32, adamw": 0.99}}}}"#
         );
         serde_json::from_str(&text).unwrap()
+    }
+
+    #[test]
+    fn a_title_has_room_for_a_models_name() {
+        for (device, name) in [
+            ("NVIDIA H100 80GB HBM3", "H100"),
+            ("NVIDIA H200", "H200"),
+            ("NVIDIA GeForce RTX 4090", "GeForce RTX 4090"),
+            ("NVIDIA A100-SXM4-80GB", "A100-SXM4-80GB"),
+        ] {
+            assert_eq!(short(device), name);
+        }
     }
 
     #[test]

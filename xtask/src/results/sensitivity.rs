@@ -31,6 +31,11 @@ impl Paired {
         Ok((mean, stats::sign_flip(&self.0).context("nothing to test")?.p))
     }
 
+    /// The number of pairs.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// Whether every difference is below zero.
     pub(super) fn all_below(&self) -> bool {
         self.0.iter().all(|d| *d < 0.0)

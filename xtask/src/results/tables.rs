@@ -6,7 +6,10 @@ use anyhow::{Context as _, Result, bail};
 use np_record::compare::Difference;
 
 use super::numbers::{Numbers, spread};
-use super::{bench, budgets, claims, design, parts, sensitivity, transfer};
+use super::{
+    bench, budgets, claims, design, parts, sensitivity,
+    transfer::{self, ARMS},
+};
 use crate::draw::theme;
 use crate::figures::evidence::{self, CONTROLS};
 use crate::figures::runs::{Quantity, Runs};
@@ -20,8 +23,6 @@ const PUBLISHED: [(&str, f64, [f64; 2], Option<f64>); 5] = [
     ("fashion-mnist", 0.25, [84.29, 83.79], None),
     ("fashion-mnist", 0.1, [81.65, 81.01], None),
 ];
-
-const ARMS: [&str; 3] = ["full", "gradient-only", "gradient-only-matched"];
 
 /// A table by its name.
 pub(super) fn table(numbers: &Numbers, name: &str) -> Result<String> {

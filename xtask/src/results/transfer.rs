@@ -1,13 +1,13 @@
-//! Figure 5 by several outcomes: none was fixed before its runs, and they do not agree.
+//! The table of figure 5, by three outcomes: none of them was fixed before its runs, and with the network of the paper they do not agree.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use anyhow::Result;
-use np_record::{Outcome, Record, stats};
+use anyhow::{Context as _, Result};
+use np_record::{Epoch, Outcome, Record};
 
 use super::numbers::spread;
-use super::sensitivity::{LAST, Paired};
+use super::sensitivity::{LAST, Paired, last_epochs, settings};
 use crate::draw::theme;
 use crate::figures::runs::{Quantity, Runs};
 
@@ -31,25 +31,25 @@ impl Counted {
         (Self::Chosen, "epoch chosen on held-out images (%)"),
     ];
 
-    fn of(self, record: &Record) -> Option<f64> {
-        let epochs = &record.epochs;
-        let percent = |accuracy: Option<f64>| Some(100.0 * accuracy?);
-        match self {
-            Self::Last => percent(epochs.last()?.test_accuracy),
-            Self::Late => {
-                let late = epochs.get(epochs.len().checked_sub(LAST)?..)?;
-                stats::mean(&late.iter().map(|epoch| percent(epoch.test_accuracy)).collect::<Option<Vec<_>>>()?)
-            }
-            Self::Chosen => {
-                let held_out = |i: usize| epochs.get(i)?.validation.as_ref()?.accuracy;
-                let mut best = 0;
-                for i in 1..epochs.len() {
-                    best = if held_out(i)? > held_out(best)? { i } else { best };
-                }
-                percent(epochs.get(best)?.test_accuracy)
-            }
-        }
+    /// Of an arm's finished runs by seed, in percent.
+    fn of(self, runs: &Runs, arm: &str) -> Result<BTreeMap<u64, f64>> {
+        let setting = settings(runs).into_iter().next().context("no run is there")?;
+        Ok(match self {
+            Self::Last => last_epochs(runs, &setting, arm, 1),
+            Self::Late => last_epochs(runs, &setting, arm, LAST),
+            Self::Chosen => by_seed(runs, arm, |record| Some(100.0 * chosen(&record.epochs)?.test_accuracy?)),
+        })
     }
+}
+
+/// The epoch with the highest accuracy on held-out images, the first of several.
+fn chosen(epochs: &[Epoch]) -> Option<&Epoch> {
+    let held_out = |epoch: &Epoch| epoch.validation.as_ref()?.accuracy;
+    let (mut best, rest) = epochs.split_first()?;
+    for epoch in rest {
+        best = if held_out(epoch)? > held_out(best)? { epoch } else { best };
+    }
+    Some(best)
 }
 
 /// A number of each finished run of an arm, by seed.
@@ -59,9 +59,8 @@ fn by_seed(runs: &Runs, arm: &str, value: impl Fn(&Record) -> Option<f64>) -> BT
 }
 
 /// The full rule minus another arm, in points.
-pub(super) fn ahead(runs: &Runs, arm: &str, counted: Counted) -> Paired {
-    let of = |arm: &str| by_seed(runs, arm, |record| counted.of(record));
-    Paired::of(&of("full"), &of(arm))
+pub(super) fn ahead(runs: &Runs, arm: &str, counted: Counted) -> Result<Paired> {
+    Ok(Paired::of(&counted.of(runs, "full")?, &counted.of(runs, arm)?))
 }
 
 /// A row an arm: accuracies by each of the outcomes with the full rule's advantage, then losses and the length of a step.
@@ -76,8 +75,8 @@ pub(super) fn table(runs: &Runs) -> Result<String> {
     for arm in ARMS {
         let _ = write!(out, "| {} |", theme::arm(arm)?.label);
         for (counted, _) in Counted::ALL {
-            let accuracy = spread(by_seed(runs, arm, |record| counted.of(record)), 2)?;
-            let ahead = if arm == "full" { String::new() } else { ahead(runs, arm, counted).mean_and_ahead()? };
+            let accuracy = spread(counted.of(runs, arm)?, 2)?;
+            let ahead = if arm == "full" { String::new() } else { ahead(runs, arm, counted)?.mean_and_ahead()? };
             let _ = write!(out, " {accuracy} | {ahead} |");
         }
         let test_loss = spread(by_seed(runs, arm, |record| record.epochs.last()?.test_loss), 3)?;

@@ -239,10 +239,8 @@ fn verify(data_dir: Option<&Path>) -> Result<ExitCode> {
         full += usize::from(source == Source::Full);
         match look(name, source, data_dir) {
             Found::Whole(set) => {
-                let digest = &set.digest;
-                // Which of its forms, where there are several.
-                let form = if set.title.ends_with(')') { format!("{}, ", set.title) } else { String::new() };
-                print(&format!("{name} {source}: {form}as published ({digest})\n"))?;
+                // The title says which form of a set it is: `CIFAR-10 (JPEG)`.
+                print(&format!("{name} {source}: {}, as published ({})\n", set.title, set.digest))?;
             }
             Found::Unverified(set) => {
                 unverified += 1;

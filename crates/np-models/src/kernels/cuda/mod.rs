@@ -22,7 +22,7 @@ pub use pool::{average, average_back};
 /// Threads of a block of every kernel here.
 pub const THREADS: u32 = 256;
 
-/// Channels of a block of the norms' sums, at most.
+/// Channels of a block of a norm, at most.
 pub const TILE: usize = 128;
 
 /// Rows that a thread of a norm takes at once, at most: so many loads are on their way together.
@@ -85,7 +85,7 @@ __device__ static inline Stored store(float x) {
         format!(
             "typedef unsigned long long Word;
 {conversions}#define V {vector}
-#define PITCH (256 + 32 / V)
+#define PITCH ({THREADS} + 32 / V)
 struct alignas({}) Vector {{
     Stored at[V];
 }};

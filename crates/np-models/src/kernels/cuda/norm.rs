@@ -40,7 +40,7 @@ extern "C" __global__ void np_norm_stats(const Stored *__restrict__ x, float *__
     __shared__ float sums[V * PITCH];
     __shared__ float squares[V * PITCH];
 {place}    float first[V], sum[V], square[V];
-    Vector v[4];
+    Vector v[{EACH}];
     if (works) {{
         v[0] = *(const Vector *)(x + begin * channels + c);
     }}
@@ -50,15 +50,15 @@ extern "C" __global__ void np_norm_stats(const Stored *__restrict__ x, float *__
         sum[j] = 0.0f;
         square[j] = 0.0f;
     }}
-    for (unsigned int r = lane; works && r < length; r += 4u * lanes) {{
+    for (unsigned int r = lane; works && r < length; r += {EACH}u * lanes) {{
 #pragma unroll
-        for (unsigned int u = 0; u < 4u; u += 1) {{
+        for (unsigned int u = 0; u < {EACH}u; u += 1) {{
             if (r + u * lanes < length) {{
                 v[u] = *(const Vector *)(x + (begin + r + u * lanes) * channels + c);
             }}
         }}
 #pragma unroll
-        for (unsigned int u = 0; u < 4u; u += 1) {{
+        for (unsigned int u = 0; u < {EACH}u; u += 1) {{
             if (r + u * lanes < length) {{
 #pragma unroll
                 for (int j = 0; j < V; j += 1) {{
