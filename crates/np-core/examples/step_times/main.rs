@@ -1,5 +1,5 @@
 //! Prints the time of an optimizer step as one JSON object, in nanoseconds per element of the parameters: the best of many, after a warm-up.
-//! `cargo xtask bench` reads it. Arguments: the names of what to measure; everything if there are none.
+//! `cargo xtask bench` reads it. Arguments: the names of what to measure, with or without a size (`adamw_11M`); everything if there are none.
 //!
 //! The object also has `state`, the numbers of state for each element, and `memory_gb_s`, the bandwidth of this machine's memory. A step that reads and
 //! writes parameter and state once and reads the gradient moves (3 + 2 · state) · 4 bytes per element, and cannot be faster than this bandwidth allows.
@@ -23,7 +23,7 @@ fn main() -> np_core::Result<()> {
     out.insert("memory_gb_s".into(), json!(memory_speed()));
     let only: Vec<String> = std::env::args().skip(1).collect();
     for case in cases::cases() {
-        if !only.is_empty() && !only.contains(&case.name) {
+        if !only.is_empty() && !only.contains(&case.name) && !only.contains(&format!("{}_{}", case.name, case.size)) {
             continue;
         }
         let mut prepared = case.prepare()?;

@@ -7,49 +7,69 @@ use crate::engine::number::Float;
 
 /// Enough lanes to hide an addition's latency.
 const LANES: usize = 32;
+/// Elements of a lane that are added in a row. That makes the loop over lanes long enough to be kept as one, which the compiler then vectorises; as straight code it does not.
+const ROWS: usize = 8;
 
 /// Σ f(x).
 #[inline(always)]
 pub(crate) fn sum<T: Float>(xs: &[T], f: impl Fn(T) -> T) -> f64 {
-    let total = in_lanes(xs, &f);
+    let total = lane_sums(
+        [xs],
+        #[inline(always)]
+        |[x]| [f(x)],
+    )[0];
     if total.is_finite() { total } else { again(xs, |x| f(x).to_f64()) }
-}
-
-#[inline(always)]
-fn in_lanes<T: Float>(xs: &[T], f: impl Fn(T) -> T) -> f64 {
-    let mut lanes = [T::ZERO; LANES];
-    let (body, rest) = xs.as_chunks::<LANES>();
-    for x in body {
-        for l in 0..LANES {
-            lanes[l] += f(x[l]);
-        }
-    }
-    rest.iter().zip(&mut lanes).for_each(|(x, lane)| *lane += f(*x));
-    lanes.iter().map(|x| x.to_f64()).sum()
 }
 
 /// K sums of terms, each a function of one element of every slice, in one loop; lane by lane, with the same bits as [`sum`], [`square_sum`] and [`dot`]. `None` if a sum
 /// is not finite or is 0, perhaps by underflow: then those three have to be called.
 #[inline(always)]
-#[expect(clippy::needless_range_loop, reason = "loops over counts, of which registers are made")]
 pub(crate) fn fused_sums<T: Float, const S: usize, const K: usize>(
     xs: [&[T]; S],
     terms: impl Fn([T; S]) -> [T; K],
 ) -> Option<[f64; K]> {
+    let totals = lane_sums(xs, terms);
+    totals.iter().all(|total| total.is_finite() && *total != 0.0).then_some(totals)
+}
+
+/// K sums of terms, in lanes and whatever they are.
+#[inline(always)]
+#[expect(clippy::needless_range_loop, reason = "loops over counts, of which registers are made")]
+fn lane_sums<T: Float, const S: usize, const K: usize>(
+    xs: [&[T]; S],
+    terms: impl Fn([T; S]) -> [T; K],
+) -> [f64; K] {
     let n = xs.iter().map(|x| x.len()).min().unwrap_or(0);
-    let rows = n / LANES;
+    let (groups, rows) = (n / (ROWS * LANES), n / LANES);
     let bodies = xs.map(|x| &x.as_chunks::<LANES>().0[..rows]);
     let mut lanes = [[T::ZERO; LANES]; K];
-    for row in 0..rows {
-        let x: [&[T; LANES]; S] = std::array::from_fn(
+    for group in 0..groups {
+        let x: [&[[T; LANES]; ROWS]; S] = std::array::from_fn(
             #[inline(always)]
-            |s| &bodies[s][row],
+            |s| &bodies[s].as_chunks::<ROWS>().0[group],
         );
         for l in 0..LANES {
-            let terms = terms(x.map(
+            let mut sums: [T; K] = std::array::from_fn(
                 #[inline(always)]
-                |x| x[l],
-            ));
+                |k| lanes[k][l],
+            );
+            for row in 0..ROWS {
+                let terms = terms(x.map(
+                    #[inline(always)]
+                    |x| x[row][l],
+                ));
+                for k in 0..K {
+                    sums[k] += terms[k];
+                }
+            }
+            for k in 0..K {
+                lanes[k][l] = sums[k];
+            }
+        }
+    }
+    for row in groups * ROWS..rows {
+        for l in 0..LANES {
+            let terms = terms(bodies.map(|x| x[row][l]));
             for k in 0..K {
                 lanes[k][l] += terms[k];
             }
@@ -61,8 +81,7 @@ pub(crate) fn fused_sums<T: Float, const S: usize, const K: usize>(
             lanes[k][l] += terms[k];
         }
     }
-    let totals = reduce_lanes(&lanes);
-    totals.iter().all(|total| total.is_finite() && *total != 0.0).then_some(totals)
+    reduce_lanes(&lanes)
 }
 
 /// Adds up the lanes of each sum, in order. An addition has to wait for the one before it, so several sums are computed side by side.
@@ -82,22 +101,22 @@ pub(crate) fn reduce_lanes<T: Float, const L: usize, const K: usize>(lanes: &[[T
 /// Σ x y.
 #[inline(always)]
 pub(crate) fn dot<T: Float>(xs: &[T], ys: &[T]) -> f64 {
-    let mut lanes = [T::ZERO; LANES];
-    let ((x_body, x_rest), (y_body, y_rest)) = (xs.as_chunks::<LANES>(), ys.as_chunks::<LANES>());
-    for (x, y) in x_body.iter().zip(y_body) {
-        for l in 0..LANES {
-            lanes[l] += x[l] * y[l];
-        }
-    }
-    x_rest.iter().zip(y_rest).zip(&mut lanes).for_each(|((x, y), lane)| *lane += *x * *y);
-    let total = lanes.iter().map(|x| x.to_f64()).sum::<f64>();
+    let total = lane_sums(
+        [xs, ys],
+        #[inline(always)]
+        |[x, y]| [x * y],
+    )[0];
     if total.is_finite() { total } else { dot_again(xs, ys) }
 }
 
 /// Σ x².
 #[inline(always)]
 pub(crate) fn square_sum<T: Float>(xs: &[T]) -> f64 {
-    let total = in_lanes(xs, |x| x * x);
+    let total = lane_sums(
+        [xs],
+        #[inline(always)]
+        |[x]| [x * x],
+    )[0];
     // 0 is what squares of small numbers are in single precision, too.
     if total.is_finite() && total != 0.0 { total } else { again(xs, |x| x.to_f64() * x.to_f64()) }
 }
