@@ -8,6 +8,7 @@ use crate::config::options::{Matrix, Settings};
 use crate::config::rounding::{Rounding, is_half};
 use crate::engine::backend::Backend;
 use crate::engine::buffer::{Buffer, COMPENSATION, Initial};
+use crate::engine::cpu::pages::zeros;
 use crate::error::{Error, Result};
 
 /// State of one parameter, in the order of [`crate::Rule::buffers`], then the scratch.
@@ -91,10 +92,10 @@ impl State {
         let count = |b: &Buffer| b.dims(var.dims()).iter().product();
         #[allow(clippy::cast_possible_truncation)] // single precision is what is asked for
         let single = |b: &Buffer| match zero(b) {
-            true => Ok(vec![0.0; count(b)]),
+            true => Ok(zeros(count(b))),
             false => Ok(b.values(var)?.into_iter().map(|x| x as f32).collect()),
         };
-        let double = |b: &Buffer| if zero(b) { Ok(vec![0.0; count(b)]) } else { b.values(var) };
+        let double = |b: &Buffer| if zero(b) { Ok(zeros(count(b))) } else { b.values(var) };
         Ok(match dtype {
             DType::F64 => Self::F64(all().map(double).collect::<Result<_>>()?),
             _ => Self::F32(all().map(single).collect::<Result<_>>()?),
@@ -127,8 +128,12 @@ impl State {
     /// Sets buffer `k` to `value`, whose shape has been checked.
     pub(crate) fn set(&mut self, k: usize, value: &Tensor) -> Result<()> {
         match self {
-            Self::F32(buffers) => buffers[k] = value.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?,
-            Self::F64(buffers) => buffers[k] = value.to_dtype(DType::F64)?.flatten_all()?.to_vec1()?,
+            Self::F32(buffers) => {
+                buffers[k].copy_from_slice(&value.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?);
+            }
+            Self::F64(buffers) => {
+                buffers[k].copy_from_slice(&value.to_dtype(DType::F64)?.flatten_all()?.to_vec1()?);
+            }
             Self::Tensors(tensors) => {
                 let (dtype, device) = (tensors[k].dtype(), tensors[k].device().clone());
                 tensors[k] = value.to_dtype(dtype)?.to_device(&device)?.copy()?;

@@ -1,5 +1,6 @@
 //! Distribution of a step over the CPU's threads, in chunks of a fixed size, so that no sum depends on the number of threads. The instruction set is chosen at run time.
 
+pub(crate) mod pages;
 pub(crate) mod sums;
 mod threads;
 

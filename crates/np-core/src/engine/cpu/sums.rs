@@ -35,10 +35,7 @@ pub(crate) fn fused_sums<T: Float, const S: usize, const K: usize>(
 /// K sums of terms, in lanes and whatever they are.
 #[inline(always)]
 #[expect(clippy::needless_range_loop, reason = "loops over counts, of which registers are made")]
-fn lane_sums<T: Float, const S: usize, const K: usize>(
-    xs: [&[T]; S],
-    terms: impl Fn([T; S]) -> [T; K],
-) -> [f64; K] {
+fn lane_sums<T: Float, const S: usize, const K: usize>(xs: [&[T]; S], terms: impl Fn([T; S]) -> [T; K]) -> [f64; K] {
     let n = xs.iter().map(|x| x.len()).min().unwrap_or(0);
     let (groups, rows) = (n / (ROWS * LANES), n / LANES);
     let bodies = xs.map(|x| &x.as_chunks::<LANES>().0[..rows]);
