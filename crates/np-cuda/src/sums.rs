@@ -18,6 +18,33 @@ pub const NORM: &str = "np_norm";
 /// Name of the function of [`clip`].
 pub const CLIP: &str = "np_clip";
 
+/// Loads of [`in_order`] that are under way together.
+const TILE: usize = 32;
+
+/// Source text of a loop that does `add`, a statement on `x`, for `count` double-precision numbers in order. `load` is the expression of number `i`.
+///
+/// An addition waits for the one before it, but its number need not be waited for: 32 are loaded together.
+#[must_use]
+pub fn in_order(count: &str, load: &str, add: &str) -> String {
+    format!(
+        "for (unsigned long long tile = 0; tile < {count}; tile += {TILE}ull) {{
+        double loaded[{TILE}];
+#pragma unroll
+        for (unsigned int j = 0; j < {TILE}u; j += 1) {{
+            const unsigned long long i = tile + j;
+            loaded[j] = i < {count} ? {load} : 0.0;
+        }}
+#pragma unroll
+        for (unsigned int j = 0; j < {TILE}u; j += 1) {{
+            if (tile + j < {count}) {{
+                const double x = loaded[j];
+                {add}
+            }}
+        }}
+    }}"
+    )
+}
+
 /// Indices of the double-precision numbers that [`norm`] and [`clip`] write.
 pub mod norms {
     /// The scale for a second attempt; 0 if the sum of squares is in range.
@@ -114,18 +141,13 @@ extern "C" __global__ void {NORM}(const Range *ranges, unsigned long long tensor
         const double *const chunks = partial + ranges[t].first;
         const unsigned int count = ranges[t].count;
         double sum = 0.0;
-#pragma unroll 8
-        for (unsigned int i = 0; i < count; i += 1) {{
-            sum = __dadd_rn(sum, chunks[i]);
-        }}
+        {chunks_in_order}
         each[t] = sum;
     }}
     __syncthreads();
     if (threadIdx.x == 0) {{
         double total = 0.0;
-        for (unsigned long long t = 0; t < tensors; t += 1) {{
-            total = __dadd_rn(total, each[t]);
-        }}
+        {tensors_in_order}
         const bool finite = __dsub_rn(total, total) == 0.0;
         norms[{again}] = attempt != 0 ? scale : !finite ? 0x1p-600 : total == 0.0 && tensors > 0 ? 0x1p+600 : 0.0;
         norms[{total}] = total;
@@ -139,6 +161,8 @@ extern "C" __global__ void {NORM}(const Range *ranges, unsigned long long tensor
         scale = norms::SCALE,
         norm = norms::NORM,
         each = norms::EACH,
+        chunks_in_order = in_order("count", "chunks[i]", "sum = __dadd_rn(sum, x);"),
+        tensors_in_order = in_order("tensors", "each[i]", "total = __dadd_rn(total, x);"),
     )
 }
 

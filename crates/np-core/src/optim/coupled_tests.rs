@@ -113,8 +113,8 @@ fn launches_have_the_bits_of_the_passes() {
         return;
     }
     let (host, ..) = check(&lamb(), F32, 2, LIMIT, 1.0);
-    // A table for the whole step, and four launches: two passes, their sums, the ratio.
-    assert_eq!(host.launched.iter().map(|(_, count)| count).sum::<usize>(), 2 * 4, "{:?}", host.launched);
+    // A table for the whole step, and three launches: two passes, and between them the sums of the first with the ratio.
+    assert_eq!(host.launched.iter().map(|(_, count)| count).sum::<usize>(), 2 * 3, "{:?}", host.launched);
     check(&lamb(), [DType::BF16, DType::F64], 1, LIMIT, 1.0);
     check(&lars(), F32, 2, LIMIT, 1.0);
     check(&LarsConfig { momentum: 0.0, nesterov: false, ..lars() }, [DType::BF16, DType::F32], 1, LIMIT, 1.0);

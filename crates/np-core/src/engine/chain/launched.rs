@@ -8,14 +8,14 @@ use np_cuda::machine::Machine;
 use np_cuda::table::{BUFFERS, CHUNK, Row, Table};
 
 use super::derived::{Finish, with_norms};
-use super::queue::Launch;
+use super::queue::{Launch, Sums};
 use super::{Arithmetic, Chain, Formula, Numbers, Step, To, Total};
 use crate::engine::apply::Apply;
 use crate::engine::elementwise::plan::storage_of;
 use crate::engine::param_step::ParamStep;
 use crate::engine::places::{Cuts, Place};
 use crate::engine::traced::Outcome;
-use crate::engine::traced::arithmetic::{self, Writes};
+use crate::engine::traced::arithmetic::{self, Operations, Writes};
 use crate::engine::traced::cuda::Storage;
 use crate::engine::traced::listed::{Listed, list};
 use crate::engine::traced::symbol::record_all;
@@ -34,7 +34,10 @@ pub(super) const CUTS: usize = 5;
 #[derive(Debug)]
 pub(super) struct Known {
     form: Form,
+    /// A pass's kernel.
     pub(super) text: String,
+    /// What arithmetic does.
+    operations: Option<Operations>,
     pub(super) arguments: usize,
     pub(super) outputs: usize,
     least: Option<usize>,
@@ -58,9 +61,12 @@ pub(crate) struct Held {
     pub(super) table: Table,
     pub(super) sent: Vec<u8>,
     pub(super) known: Vec<Known>,
+    /// The kernels of arithmetic, each with the known forms that it has.
+    pub(super) rows: Vec<(Vec<usize>, String)>,
     pub(super) cuts: Cuts,
     arguments: Vec<f64>,
-    pub(super) texts: [String; 2],
+    /// The kernel of totals.
+    pub(super) totals: String,
     /// Whether the machine has the numbers that are kept between steps.
     keeps: bool,
 }
@@ -80,6 +86,8 @@ pub(crate) struct Launched<'a, M> {
     /// Groups of tensors whose rows are in the table, with their offsets.
     rows: Vec<(Vec<usize>, usize)>,
     pub(super) launches: Vec<Launch>,
+    /// The sums of the last pass, if no launch adds them up yet.
+    sums: Option<Sums>,
     /// The greatest number of outputs of all chunks of a pass.
     pub(super) partial: usize,
     /// The first of the two columns with keep and factor.
@@ -106,8 +114,8 @@ impl Held {
     ) -> Result<Vec<Apply>> {
         self.table.clear();
         self.cuts.begin();
-        if self.texts[0].is_empty() {
-            self.texts = [arithmetic::chunks(), arithmetic::totals()];
+        if self.totals.is_empty() {
+            self.totals = arithmetic::totals();
         }
         let numbers = machine.reserve(NUMBERS, (places.len() + 1) * S::COLUMNS * size_of::<f64>())?;
         let at_kept = match kept {
@@ -119,7 +127,7 @@ impl Held {
         self.keeps = true;
         let wide = places.iter().any(|place| place.storage == Storage::F64);
         let (kept, columns) = ((kept.len(), at_kept), S::COLUMNS);
-        let (rows, launches, partial, applies) = (vec![], vec![], 0, 0);
+        let (rows, launches, sums, partial, applies) = (vec![], vec![], None, 0, 0);
         let mut chain = Launched {
             held: self,
             machine,
@@ -131,10 +139,12 @@ impl Held {
             kept,
             rows,
             launches,
+            sums,
             partial,
             applies,
         };
         step.run(&mut chain)?;
+        chain.add_sums();
         let at = chain.applies;
         chain.queue()?;
         match outcome {
@@ -224,7 +234,7 @@ impl<M: Machine> Launched<'_, M> {
                 Some(pass) => (pass.kernel(&recording, place.storage), pass.outputs(), pass.least()),
                 None => (String::new(), 0, None),
             };
-            Known { form, text, arguments: recording.arguments.len(), outputs, least }
+            Known { form, text, operations: None, arguments: recording.arguments.len(), outputs, least }
         })
     }
 
@@ -239,24 +249,53 @@ impl<M: Machine> Launched<'_, M> {
                 to = places;
                 results
             });
-            let text = arithmetic::kernel(&recording, &to, columns, writes);
-            Known { form, text, arguments: recording.arguments.len(), outputs: 0, least: None }
+            let arguments = recording.arguments.len();
+            let operations = Some(Operations { recording, to, writes });
+            Known { form, text: String::new(), operations, arguments, outputs: 0, least: None }
         })
     }
 
-    fn launch_arithmetic(&mut self, known: usize, arithmetic: &impl Arithmetic, members: &[usize]) -> Result<()> {
-        let table = &mut self.held.table;
-        let at_members = table.section();
-        members.iter().for_each(|i| table.u32(u32::try_from(*i).unwrap_or(u32::MAX)));
-        let at_arguments = table.section();
+    /// Arithmetic on the rows of `members`, each with its known form, in one launch, which first adds up the sums of the pass before.
+    fn launch_rows(&mut self, arithmetic: &impl Arithmetic, members: &[(usize, usize)]) -> Result<()> {
         let (row, kept) = (vec![Listed; self.columns], vec![Listed; self.kept.0]);
-        for i in members {
-            self.held.list(known, |_| {
+        let (mut forms, mut parts, mut count) = (vec![], vec![], 0);
+        let at_arguments = self.held.table.section();
+        for (i, known) in members {
+            let form = forms.iter().position(|form| form == known).unwrap_or_else(|| {
+                forms.push(*known);
+                forms.len() - 1
+            });
+            parts.push([*i, form, count]);
+            count += self.held.known[*known].arguments;
+            self.held.list(*known, |_| {
                 arithmetic.of(*i, Numbers { own: &row, shared: &row, kept: &kept });
             })?;
         }
-        self.launches.push(Launch::Arithmetic { known, at_members, at_arguments, count: members.len() });
+        self.push_rows(forms, &parts, at_arguments);
         Ok(())
+    }
+
+    /// Adds up the sums of the pass before, if that is still to be done.
+    fn add_sums(&mut self) {
+        if self.sums.is_some() {
+            let parts: Vec<[usize; 3]> = (0..self.places.len()).map(|i| [i, 0, 0]).collect();
+            self.push_rows(vec![], &parts, 0);
+        }
+    }
+
+    fn push_rows(&mut self, forms: Vec<usize>, parts: &[[usize; 3]], at_arguments: usize) {
+        let table = &mut self.held.table;
+        let at_parts = table.section();
+        parts.iter().flatten().for_each(|x| table.u32(u32::try_from(*x).unwrap_or(u32::MAX)));
+        let rows = &mut self.held.rows;
+        let text = rows.iter().position(|(known, _)| *known == forms).unwrap_or_else(|| {
+            let operations = forms.iter().filter_map(|known| self.held.known[*known].operations.as_ref());
+            let text = arithmetic::rows(operations, self.columns);
+            rows.push((forms, text));
+            rows.len() - 1
+        });
+        let sums = self.sums.take();
+        self.launches.push(Launch::Rows { text, at_parts, at_arguments, count: parts.len(), sums });
     }
 
     /// The numbers of elements of `members`.
@@ -298,6 +337,7 @@ impl<M: Machine> Chain for Launched<'_, M> {
     }
 
     fn pass(&mut self, formula: &impl Formula, column: usize) -> Result<()> {
+        self.add_sums();
         let takes = |i: &usize| self.places[*i].row.length > 0 && formula.takes(*i);
         let takes: Vec<usize> = (0..self.places.len()).filter(takes).collect();
         let known: Vec<(usize, usize)> = takes.into_iter().map(|i| (self.known_pass(formula, i), i)).collect();
@@ -327,7 +367,7 @@ impl<M: Machine> Chain for Launched<'_, M> {
         if outputs > 0 {
             let at_ranges = self.ranges(&members);
             self.partial = self.partial.max(first * outputs);
-            self.launches.push(Launch::Chunks { at_ranges, outputs, least, column });
+            self.sums = Some(Sums { at_ranges, outputs, least, column });
         }
         Ok(())
     }
@@ -335,20 +375,19 @@ impl<M: Machine> Chain for Launched<'_, M> {
     fn arithmetic(&mut self, arithmetic: &impl Arithmetic) -> Result<()> {
         let tensors = 0..self.places.len();
         let known: Vec<(usize, usize)> =
-            tensors.map(|i| (self.known_arithmetic(arithmetic, i, Writes::Row), i)).collect();
-        for (known, members) in grouped(known.into_iter()) {
-            self.launch_arithmetic(known, arithmetic, &members)?;
-        }
-        Ok(())
+            tensors.map(|i| (i, self.known_arithmetic(arithmetic, i, Writes::Row))).collect();
+        self.launch_rows(arithmetic, &known)
     }
 
     fn keep(&mut self, arithmetic: &impl Arithmetic) -> Result<()> {
+        self.add_sums();
         let shared = self.places.len();
         let known = self.known_arithmetic(arithmetic, shared, Writes::Kept);
-        self.launch_arithmetic(known, arithmetic, &[shared])
+        self.launch_rows(arithmetic, &[(shared, known)])
     }
 
     fn totals(&mut self, entries: impl IntoIterator<Item = (usize, Total)>, to: To) {
+        self.add_sums();
         let (at_entries, mut count) = (self.held.table.section(), 0);
         for (column, total) in entries {
             self.held.table.u32(u32::try_from(column).unwrap_or(u32::MAX));

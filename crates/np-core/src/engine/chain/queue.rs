@@ -6,7 +6,7 @@ use np_cuda::table::CHUNK;
 use super::To;
 use super::launched::{CUTS, Known, Launched, NORMS, PARTIAL, TABLE, grouped};
 use crate::engine::places::{Gradients, Pieces, Place, Scales, clip};
-use crate::engine::traced::arithmetic::{self, ARITHMETIC, CHUNKS, TOTALS};
+use crate::engine::traced::arithmetic::{self, ROWS, TOTALS};
 use crate::engine::traced::cuda::Storage;
 use crate::engine::traced::pass::{PASS, THREADS};
 use crate::error::Result;
@@ -22,23 +22,29 @@ pub(super) enum Launch {
         first: usize,
         count: usize,
     },
-    Chunks {
-        at_ranges: usize,
-        outputs: usize,
-        least: Option<usize>,
-        column: usize,
-    },
-    Arithmetic {
-        known: usize,
-        at_members: usize,
+    Rows {
+        /// Index of the kernel.
+        text: usize,
+        at_parts: usize,
         at_arguments: usize,
+        /// Number of parts.
         count: usize,
+        sums: Option<Sums>,
     },
     Totals {
         at_entries: usize,
         count: usize,
         to: To,
     },
+}
+
+/// The sums of a pass, to be added up over the chunks of each tensor.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sums {
+    pub(super) at_ranges: usize,
+    pub(super) outputs: usize,
+    pub(super) least: Option<usize>,
+    pub(super) column: usize,
 }
 
 impl<M: Machine> Launched<'_, M> {
@@ -89,15 +95,16 @@ impl<M: Machine> Launched<'_, M> {
                     let to = partial + (first * outputs * size_of::<f64>()) as u64;
                     machine.launch(text, PASS, cut.count, THREADS, &[cut.at, at(at_rows), at(at_arguments), to])?;
                 }
-                Launch::Chunks { at_ranges, outputs, least, column } => {
-                    let least = least.map_or(u64::MAX - 1, |k| k as u64);
-                    let words = [at(at_ranges), partial, numbers, outputs as u64, least, columns, column as u64];
-                    machine.launch(&held.texts[0], CHUNKS, places.len(), arithmetic::THREADS, &words)?;
-                }
-                Launch::Arithmetic { known, at_members, at_arguments, count } => {
-                    let words = [numbers, at(at_members), count as u64, at(at_arguments), tensors, kept];
-                    let blocks = count.div_ceil(arithmetic::THREADS as usize);
-                    machine.launch(&held.known[known].text, ARITHMETIC, blocks, arithmetic::THREADS, &words)?;
+                Launch::Rows { text, at_parts, at_arguments, count, sums } => {
+                    let [at_ranges, outputs, least, column] = sums.map_or([0; 4], |sums| {
+                        // Of sums that have none, no output is the least.
+                        let least = sums.least.unwrap_or(sums.outputs);
+                        [sums.at_ranges, sums.outputs, least, sums.column]
+                    });
+                    let [outputs, least, column] = [outputs, least, column].map(|x| x as u64);
+                    let of_rows = [at(at_parts), at(at_arguments), numbers, tensors, kept];
+                    let words = [&of_rows[..], &[at(at_ranges), partial, outputs, least, column]].concat();
+                    machine.launch(&held.rows[text].1, ROWS, count, arithmetic::THREADS, &words)?;
                 }
                 Launch::Totals { at_entries, count, to } => {
                     let (to, anew) = match to {
@@ -108,7 +115,7 @@ impl<M: Machine> Launched<'_, M> {
                     };
                     let words = [at(at_entries), numbers, columns, tensors, to, count as u64, anew];
                     let blocks = count.div_ceil(arithmetic::THREADS as usize);
-                    machine.launch(&held.texts[1], TOTALS, blocks, arithmetic::THREADS, &words)?;
+                    machine.launch(&held.totals, TOTALS, blocks, arithmetic::THREADS, &words)?;
                 }
             }
         }

@@ -1,7 +1,7 @@
 //! Passes with sums as CUDA kernels: the recorded formula of one element, in a loop whose sums have the CPU's order of additions.
 //!
 //! A block of threads processes a chunk; a warp of 32 threads, a block of 1024 of its elements; a thread, the elements of one lane. So the lanes are those of
-//! the CPU (`cpu/sums.rs`). Lanes are added in order, then blocks, then, by [`CHUNKS`](crate::engine::traced::arithmetic::CHUNKS), chunks. There are no atomic
+//! the CPU (`cpu/sums.rs`). Lanes are added in order, then blocks, then, by [`rows`](super::arithmetic::rows), chunks. There are no atomic
 //! additions and no fused multiply-adds.
 
 use np_cuda::table::CHUNK;

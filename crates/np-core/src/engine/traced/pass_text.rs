@@ -9,6 +9,9 @@ use super::pass::{LANES, PASS, Pass, THREADS, Target, Term, WARPS, WATCH_LANES, 
 use super::{Node, Recording};
 use crate::engine::element::BLOCK;
 
+/// Elements whose loads a thread has under way together.
+const TOGETHER: usize = 4;
+
 /// What a kernel is generated from.
 pub(super) struct Writer<'a> {
     pub(super) pass: &'a Pass<usize>,
@@ -27,9 +30,11 @@ impl Writer<'_> {
         )?;
         write!(out, "{}", declarations(stored, real))?;
         writeln!(out, "{}", storage.conversions())?;
+        // Two blocks of threads have registers on a multiprocessor; in double precision they might not be enough.
+        let blocks = if self.widens() { ", 2" } else { "" };
         writeln!(
             out,
-            "extern \"C\" __global__ void __launch_bounds__({THREADS}) {PASS}(const Piece *pieces, const Tensor *tensors, const {real} *arguments,"
+            "extern \"C\" __global__ void __launch_bounds__({THREADS}{blocks}) {PASS}(const Piece *pieces, const Tensor *tensors, const {real} *arguments,"
         )?;
         writeln!(out, "                                   double *partial) {{")?;
         if outputs > 0 {
@@ -111,16 +116,28 @@ impl Writer<'_> {
                 "    {real} pivot = 0, off = 0, off2 = 0, delta2 = 0, least = 0, most = 0, low = 0, high = 0;"
             )?;
         }
-        writeln!(out, "    for (unsigned int k = 0; k < count; k += {LANES}u) {{")?;
-        writeln!(out, "        const unsigned int i = begin + k + lane;")?;
-        writeln!(out, "        const bool here = k + lane < count;")?;
+        let nodes = || self.recording.nodes.iter().enumerate().filter(|(_, node)| !node.is_same_for_all());
+        let loads: Vec<(usize, String)> = nodes().filter_map(|(place, node)| Some((place, node.memory()?))).collect();
+        writeln!(out, "    for (unsigned int first = 0; first < count; first += {}u) {{", TOGETHER * LANES)?;
+        // All loads come before the first store, which a compiler could not move them over.
+        for (place, memory) in &loads {
+            let of = if memory.starts_with("state") { real } else { storage.stored() };
+            writeln!(out, "        {of} r{place}[{TOGETHER}];")?;
+        }
+        Self::begin_elements(out)?;
+        writeln!(out, "        if (here) {{")?;
+        for (place, memory) in &loads {
+            writeln!(out, "            r{place}[e] = {memory}[i];")?;
+        }
+        writeln!(out, "        }}\n        }}")?;
+        Self::begin_elements(out)?;
         if pass.watched.is_some() {
             writeln!(out, "        {real} alpha = 0, delta = 0;")?;
         }
         writeln!(out, "        if (here) {{")?;
-        for (place, node) in self.recording.nodes.iter().enumerate().filter(|(_, node)| !node.is_same_for_all()) {
-            let memory = node.memory().map_or(String::new(), |memory| format!("{memory}[i]"));
-            writeln!(out, "            const {real} v{place} = {};", node.text(*storage, &memory))?;
+        for (place, node) in nodes() {
+            let text = node.text(*storage, &format!("r{place}[e]"));
+            writeln!(out, "            const {real} v{place} = {text};")?;
         }
         for (target, place) in &pass.writes {
             match target {
@@ -163,7 +180,19 @@ impl Writer<'_> {
         if pass.watched.is_some() {
             self.write_watch(out)?;
         }
-        writeln!(out, "    }}")
+        writeln!(out, "        }}\n    }}")
+    }
+
+    /// Writes the beginning of a loop over the elements that a thread handles together, a row of a warp's block each.
+    fn begin_elements(out: &mut String) -> fmt::Result {
+        writeln!(
+            out,
+            "#pragma unroll
+        for (unsigned int e = 0; e < {TOGETHER}u; e += 1) {{
+        const unsigned int k = first + {LANES}u * e;
+        const unsigned int i = begin + k + lane;
+        const bool here = k + lane < count;"
+        )
     }
 
     /// Writes the sums of [`Pass::watched`]. They have half as many lanes as a warp has threads: each thread of the first half adds its own element, then that
