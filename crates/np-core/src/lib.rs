@@ -53,6 +53,7 @@ pub mod neuroplastic;
 mod optim;
 mod registry;
 pub mod torch;
+pub mod traced;
 
 pub use config::decay::{Decay, DecayKind};
 pub use config::hyper::HyperParameters;
@@ -67,16 +68,16 @@ pub use engine::buffer::Buffer;
 pub use engine::driver::Driver;
 pub use engine::elementwise::{Elementwise, StepInfo};
 pub use engine::input::{Closure, LayerRecord, Search, Searched, StepInput};
-pub use engine::number::{Float, Number};
 pub use engine::optimizer_state::{OptimizerState, Piece, Pieces, STATE_VERSION};
 pub use engine::param_state::ParamState;
 pub use engine::param_step::ParamStep;
 pub use engine::report::{StepOutcome, StepReport};
 pub use engine::rule::{Rule, StepContext};
-pub use engine::traced;
 pub use engine::weights::Weights;
 pub use error::{Error, Result};
 pub use neuroplastic::{NeuroPlastic, NeuroPlasticConfig};
+#[doc(inline)]
+pub use np_trace::{Float, Number};
 pub use optim::BaseConfig;
 pub use optim::muon::{Fallback, MuonScale, Precision};
 pub use registry::OptimizerConfig;

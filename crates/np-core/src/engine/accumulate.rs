@@ -1,12 +1,12 @@
 //! Gradient accumulation: gradients of several calls, averaged for one step.
 
 use candle_core::{CpuStorage, InplaceOp2, Layout, Tensor};
+use np_trace::Number;
 
 use crate::config::options::Training;
 use crate::engine::cpu;
 use crate::engine::cpu::CHUNK;
 use crate::engine::element::{BLOCK, Element, dispatch};
-use crate::engine::number::Number;
 use crate::engine::param_state::{ParamState, compute_dtype};
 use crate::error::Result;
 

@@ -3,6 +3,7 @@
 use std::any::Any;
 
 use candle_core::{Tensor, Var};
+use np_trace::{Outcome, Traced};
 
 use crate::config::hyper::HyperParameters;
 use crate::config::options::Options;
@@ -14,7 +15,6 @@ use crate::engine::driver::Driver;
 use crate::engine::input::StepInput;
 use crate::engine::param_step::ParamStep;
 use crate::engine::rule::{Rule, StepContext};
-use crate::engine::traced::{Outcome, Traced};
 use crate::error::Result;
 
 /// What a [`Rule`] does, behind one interface.

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 
 use candle_core::{CpuStorage, DType, InplaceOp1, Layout, Tensor, Var};
+use np_trace::Number;
 use rayon::prelude::*;
 
 use crate::config::decay::Decay;
@@ -10,7 +11,6 @@ use crate::engine::cpu;
 use crate::engine::cpu::CHUNK;
 use crate::engine::cpu::sums::square_sum;
 use crate::engine::element::{BLOCK, Element, dispatch};
-use crate::engine::number::Number;
 use crate::engine::param_state::{ParamState, State};
 use crate::engine::param_step::ParamStep;
 use crate::engine::rounder::Rounder;

@@ -2,14 +2,14 @@
 
 use candle_core::{CpuStorage, DType};
 use half::{bf16, f16};
+use np_trace::Float;
 
 use crate::engine::gradient_map::GradientMap;
-use crate::engine::number::Float;
 use crate::engine::param_state::State;
 use crate::engine::rounder::Rounder;
 
-/// Elements of a block: as many as fit in the first-level cache together with their state. Half-precision parameters are converted block by block.
-pub(crate) const BLOCK: usize = 1024;
+/// Half-precision parameters are converted block by block.
+pub(crate) use np_trace::pass::BLOCK;
 
 /// How a parameter is stored. `f32` and `f64` are computed with directly; `f16` and `bf16` are converted to `f32`, block by block.
 pub(crate) trait Element: Copy + Send + Sync + 'static {

@@ -1,9 +1,7 @@
 //! Clipping as a function of an element of the gradient, applied wherever gradients are read.
 
 use candle_core::Tensor;
-
-use crate::engine::number::{Float, Number};
-use crate::engine::tensor_ops;
+use np_trace::{Float, Number, tensor_ops};
 
 /// g ← clip(scale · g, ±limit), applied wherever a gradient is read.
 #[derive(Debug, Clone, Copy, PartialEq)]

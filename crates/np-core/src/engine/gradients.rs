@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Storage, Tensor};
+use np_trace::{Float, Number};
 
 use crate::config::options::{Clip, NonFinite, Options, Training};
 use crate::engine::backend::Backend;
@@ -11,7 +12,6 @@ use crate::engine::cpu;
 use crate::engine::cpu::CHUNK;
 use crate::engine::element::{BLOCK, Element, dispatch};
 use crate::engine::gradient_map::GradientMap;
-use crate::engine::number::{Float, Number};
 use crate::engine::param_state::{ParamState, compute_dtype, memory};
 use crate::engine::param_step::ParamStep;
 use crate::engine::range::squarable;

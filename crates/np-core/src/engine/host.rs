@@ -2,6 +2,7 @@
 
 use candle_core::{DType, Storage, Tensor};
 use np_cuda::table::BUFFERS;
+use np_trace::{Number, Outcome};
 
 use crate::config::decay::Decay;
 use crate::engine::apply::Apply;
@@ -9,11 +10,9 @@ use crate::engine::chain::memory::Memory;
 use crate::engine::chain::{self, Arithmetic, Chain, Given, Numbers, Step};
 use crate::engine::element::{BLOCK, Element, dispatch};
 use crate::engine::matrix::Real;
-use crate::engine::number::Number;
 use crate::engine::param_state::{ParamState, State, compute_dtype};
 use crate::engine::param_step::{ParamStep, for_each};
 use crate::engine::rule::StepContext;
-use crate::engine::traced::Outcome;
 use crate::engine::{cpu, gradients, range};
 use crate::error::Result;
 

@@ -7,10 +7,10 @@
 use candle_core::{DType, Error};
 use faer::{MatRef, Side};
 use np_gemm::{Destination, Matrix};
+use np_trace::Float;
 use rayon::prelude::*;
 
 use crate::engine::cpu;
-use crate::engine::number::Float;
 use crate::error::Result;
 
 /// A number that matrices are made of: `f32` or `f64`.

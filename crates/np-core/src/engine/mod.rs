@@ -1,5 +1,5 @@
-//! The machinery that all optimizers share, from the bottom up: numbers and elements; a parameter's state; the ways to compute (`cpu`, `traced`,
-//! tensor operations); passes over elements; rules, and the driver that applies them. A module does not import those above it.
+//! The machinery that all optimizers share, from the bottom up: elements; a parameter's state; the ways to compute (`cpu`, `matrix`, and those of
+//! [`np_trace`]); passes over elements; rules, and the driver that applies them. A module does not import those above it.
 
 pub(crate) mod accumulate;
 pub(crate) mod any;
@@ -25,7 +25,6 @@ pub(crate) mod input;
 #[cfg(test)]
 pub(crate) mod launch_tests;
 pub(crate) mod matrix;
-pub(crate) mod number;
 pub(crate) mod optimizer_state;
 pub(crate) mod param_state;
 pub(crate) mod param_step;
@@ -37,7 +36,4 @@ pub(crate) mod report;
 pub(crate) mod rounder;
 pub(crate) mod rule;
 pub(crate) mod saved;
-pub(crate) mod tensor_ops;
-#[cfg_attr(not(any(test, feature = "cuda")), allow(dead_code))]
-pub mod traced;
 pub(crate) mod weights;

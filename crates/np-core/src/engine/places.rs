@@ -3,9 +3,9 @@
 use np_cuda::machine::Machine;
 use np_cuda::sums::{self, norms};
 use np_cuda::table::{Row, Table, pieces};
+use np_trace::cuda::Storage;
 
 use crate::engine::gradient_map::GradientMap;
-use crate::engine::traced::cuda::Storage;
 use crate::error::Result;
 
 /// How many divisions are kept before all are forgotten.

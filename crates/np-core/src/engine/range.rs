@@ -1,6 +1,7 @@
 //! The range of a state's number type, and whether the squares of a gradient fit in it.
 
 use candle_core::DType;
+use np_trace::tensors::largest;
 
 use crate::engine::param_state::compute_dtype;
 use crate::error::{Error, Result};
@@ -8,11 +9,6 @@ use crate::error::{Error, Result};
 /// The largest norm of a gradient whose squares fit in the state of a parameter of this type, with room for what a step adds to them.
 pub(crate) fn most(dtype: DType) -> f64 {
     0.25 * largest(dtype).sqrt()
-}
-
-/// The largest number of the state of a parameter of this type.
-pub(crate) fn largest(dtype: DType) -> f64 {
-    if dtype == DType::F64 { f64::MAX } else { f64::from(f32::MAX) }
 }
 
 /// Checks that the squares of a gradient of this norm fit in the state; the error names the parameter.

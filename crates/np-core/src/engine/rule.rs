@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use candle_core::Tensor;
+use np_trace::{Outcome, Traced};
 
 use crate::config::hyper::HyperParameters;
 use crate::engine::apply::{Apply, Seeing, apply_all};
@@ -12,7 +13,6 @@ use crate::engine::input::{Closure, LayerRecord, Search, Searched, StepInput};
 use crate::engine::optimizer_state::{Piece, Pieces};
 use crate::engine::param_state::{Kept, ParamState};
 use crate::engine::param_step::ParamStep;
-use crate::engine::traced::{Outcome, Traced};
 use crate::error::Result;
 
 /// The arithmetic of one optimizer: a struct of its hyper-parameters that can take a step.

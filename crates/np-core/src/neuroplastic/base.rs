@@ -3,6 +3,7 @@
 
 use std::fmt;
 
+use np_trace::{Float, Number};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeSeed, Error as _, IntoDeserializer, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -14,7 +15,6 @@ use crate::engine::apply::Apply;
 use crate::engine::buffer::Buffer;
 use crate::engine::elementwise::{Elementwise, StepInfo};
 use crate::engine::input::StepInput;
-use crate::engine::number::{Float, Number};
 use crate::engine::param_state::{ParamState, State};
 use crate::engine::param_step::ParamStep;
 use crate::engine::rule::StepContext;

@@ -1,9 +1,9 @@
 //! The plasticity coefficient α.
 
+use np_trace::{Float, Number};
 use serde::{Deserialize, Serialize};
 
 use super::signals::Signals;
-use crate::engine::number::{Float, Number};
 use crate::engine::rule::StepContext;
 use crate::error::{check, not_negative, positive};
 

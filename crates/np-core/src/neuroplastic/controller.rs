@@ -1,9 +1,9 @@
 //! The learning-rate controller: multiplies η of all tensors, or of a layer group, by a factor that depends on the coefficients.
 
+use np_trace::Number;
 use serde::{Deserialize, Serialize};
 
 use crate::config::plasticity::Layer;
-use crate::engine::number::Number;
 use crate::error::{check, not_negative, positive};
 
 hyper_parameters! {

@@ -4,11 +4,12 @@
 
 use std::collections::BTreeMap;
 
+use np_trace::Number;
+
 use super::layers::{Position, Scope};
 use super::passes::Sums;
 use crate::config::plasticity::Layer;
 use crate::engine::chain::Total;
-use crate::engine::number::Number;
 
 /// Indices of the totals.
 const ELEMENTS: usize = 0;

@@ -2,6 +2,8 @@
 //! tensor's row of numbers.
 
 use np_cuda::table::BUFFERS;
+use np_trace::pass::{Pass, Target, Term};
+use np_trace::{Float, Number};
 
 use super::base::BaseScalars;
 use super::coefficient::{ALPHA, Alpha};
@@ -14,8 +16,6 @@ use super::traces::{Decays, memory};
 use crate::engine::chain::{Block, Formula};
 use crate::engine::cpu::sums::square_sum;
 use crate::engine::elementwise::Elementwise;
-use crate::engine::number::{Float, Number};
-use crate::engine::traced::pass::{Pass, Target, Term};
 
 /// The pass that updates the traces, computes the base optimizer's direction, and sums the signals.
 pub(super) struct Traces<'a>(pub(super) &'a Step<'a>);

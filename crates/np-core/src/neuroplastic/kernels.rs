@@ -2,6 +2,9 @@
 //!
 //! Every loop is over a few slices and has no branch. Sums are separate loops. All functions are inlined into the caller, which selects the instruction set.
 
+use np_trace::pass::about;
+use np_trace::{Float, Number};
+
 use super::base::BaseScalars;
 use super::coefficient::Alpha;
 use super::passes::{Combination, Modulation, Shape};
@@ -9,8 +12,6 @@ use super::traces::{Decays, memory};
 use crate::engine::chain::{Block, Total};
 use crate::engine::cpu::sums::{dot, fused_sums, reduce_lanes, square_sum, sum};
 use crate::engine::elementwise::Elementwise;
-use crate::engine::number::{Float, Number};
-use crate::engine::traced::pass::about;
 
 /// Updates the traces, and writes q = |m|/(√v + ε) to x; returns Σ|g|, Σa, Σq, Σg².
 #[inline(always)]

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use candle_core::{DType, Var};
 use np_cuda::machine::Machine;
 use np_cuda::table::CHUNK;
+use np_trace::Outcome;
 
 use super::diagnostics::{Seen, TOTALS};
 use super::step::Step;
@@ -16,7 +17,6 @@ use crate::engine::gradient_map::GradientMap;
 use crate::engine::launch_tests::with_work as with_work_of;
 use crate::engine::launch_tests::{Compiler, bits, clipped, places, tensor};
 use crate::engine::param_step::ParamStep;
-use crate::engine::traced::Outcome;
 use crate::{Backend, Driver, OptimizerConfig, Options, Rule, StepContext};
 
 /// A chunk and some, part of a block, an empty one, part of a lane.

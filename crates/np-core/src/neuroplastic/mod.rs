@@ -23,6 +23,7 @@ pub(crate) mod traces;
 use std::collections::BTreeMap;
 
 use candle_core::Tensor;
+use np_trace::Outcome;
 
 pub use crate::config::decay::DecayKind;
 pub use base::{Base, BaseAdamw, BaseSgd};
@@ -44,7 +45,6 @@ use crate::engine::chain;
 use crate::engine::driver::Driver;
 use crate::engine::param_step::ParamStep;
 use crate::engine::rule::{Rule, StepContext};
-use crate::engine::traced::Outcome;
 use crate::error::{Result, not_negative};
 
 optimizer! {

@@ -1,7 +1,8 @@
 //! The inputs and the sums of the passes of a step.
 
+use np_trace::Number;
+
 use super::coefficient::{Alpha, Means};
-use crate::engine::number::Number;
 
 /// Sums over the elements of one tensor. Each pass has some of them.
 #[derive(Debug, Clone, Copy)]

@@ -1,6 +1,8 @@
 //! The scalar arithmetic of a tensor's step, between the passes over its elements. It is generic over the number type: on the host it computes, for a
 //! device it is recorded and becomes a kernel.
 
+use np_trace::Number;
+
 use super::base::{Base, BaseScalars};
 use super::coefficient::Alpha;
 use super::diagnostics::{Seen, SeenOrthogonal};
@@ -12,7 +14,6 @@ use super::{NeuroPlasticConfig, RuleKind};
 use crate::config::decay::DecayKind;
 use crate::config::plasticity::{Layer, Plasticity};
 use crate::engine::apply::Apply;
-use crate::engine::number::Number;
 
 /// What is the same for all tensors of a step: the configuration, and what its schedules give at this step.
 pub(super) struct Plan<'a> {

@@ -1,8 +1,8 @@
 //! Signals: the inputs of the plasticity coefficient, their weights and normalisation.
 
+use np_trace::Number;
 use serde::{Deserialize, Serialize};
 
-use crate::engine::number::Number;
 use crate::error::{check, not_negative, positive};
 
 hyper_parameters! {

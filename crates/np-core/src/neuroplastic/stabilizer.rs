@@ -2,13 +2,13 @@
 
 use std::fmt;
 
+use np_trace::Number;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::layers::Position;
 use crate::config::plasticity::Third;
-use crate::engine::number::Number;
 use crate::error::{Result, check, not_negative, positive};
 
 hyper_parameters! {

@@ -2,6 +2,7 @@
 //! (see `engine::chain`).
 
 use np_cuda::table::BUFFERS;
+use np_trace::{Number, Outcome};
 
 use super::base::BaseScalars;
 use super::coefficient::{ALPHA, Alpha};
@@ -15,11 +16,9 @@ use super::{Memory, NeuroPlasticConfig, base};
 use crate::config::plasticity::{Layer, Plasticity};
 use crate::engine::apply::Apply;
 use crate::engine::chain::{self, Arithmetic, Chain, Given, Numbers, To, Total};
-use crate::engine::number::Number;
 use crate::engine::param_state::ParamState;
 use crate::engine::param_step::ParamStep;
 use crate::engine::rule::StepContext;
-use crate::engine::traced::Outcome;
 use crate::error::Result;
 
 /// Indices into a tensor's state, as the passes see it: the traces a, m, v; the base optimizer's two buffers; scratch x; scratch b of a hybrid.

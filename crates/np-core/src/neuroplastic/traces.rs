@@ -1,6 +1,7 @@
 //! Traces: the running averages that NeuroPlastic keeps of each parameter's gradient.
 
-use crate::engine::number::Number;
+use np_trace::Number;
+
 use crate::error::fraction;
 
 hyper_parameters! {

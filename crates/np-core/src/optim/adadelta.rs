@@ -1,9 +1,10 @@
 //! Adadelta: step sizes from a running average of past steps.
 
+use np_trace::Number;
+
 use crate::config::decay::{Decay, DecayKind};
 use crate::engine::driver::Driver;
 use crate::engine::elementwise::{Elementwise, StepInfo};
-use crate::engine::number::Number;
 use crate::error::{fraction, not_negative, positive};
 use crate::optim::average::Average;
 

@@ -9,11 +9,11 @@ use crate::engine::driver::Driver;
 use crate::engine::host;
 use crate::engine::host::{HostRule, Whole, WholeTensors};
 use crate::engine::matrix::Real;
-use crate::engine::number::{Float, Number};
 use crate::engine::param_step::ParamStep;
 use crate::engine::rule::{Rule, StepContext};
 use crate::error::{Result, not_negative, not_positive, one_or_more, optional, positive};
 use candle_core::{D, DType, Tensor};
+use np_trace::{Float, Number};
 
 optimizer! {
     /// Adafactor: division by the root of a second moment, of which only the means over rows and over columns are kept. The step size is relative

@@ -1,9 +1,10 @@
 //! Adagrad: steps that shrink with the sum of squared gradients.
 
+use np_trace::Number;
+
 use crate::config::decay::{Decay, DecayKind};
 use crate::engine::driver::Driver;
 use crate::engine::elementwise::{Elementwise, StepInfo};
-use crate::engine::number::Number;
 use crate::error::{not_negative, positive};
 
 optimizer! {

@@ -1,10 +1,11 @@
 //! Adam and AdamW: the same formula with two kinds of weight decay.
 
+use np_trace::Number;
+
 use crate::config::decay::Decay;
 use crate::engine::buffer::Buffer;
 use crate::engine::driver::Driver;
 use crate::engine::elementwise::{Elementwise, StepInfo};
-use crate::engine::number::Number;
 use crate::error::{fraction, not_negative, positive};
 
 optimizer! {

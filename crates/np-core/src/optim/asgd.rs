@@ -3,9 +3,9 @@
 use crate::config::decay::Decay;
 use crate::engine::driver::Driver;
 use crate::engine::elementwise::{Elementwise, StepInfo};
-use crate::engine::number::Number;
 use crate::error::{Result, not_negative};
 use candle_core::Tensor;
+use np_trace::Number;
 
 optimizer! {
     /// Averaged SGD: gradient descent with a falling step size, and an average of the weights from step t₀ on for evaluation.

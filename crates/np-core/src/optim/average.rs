@@ -1,6 +1,6 @@
 //! Exponential averages, and their bias correction.
 
-use crate::engine::number::Number;
+use np_trace::Number;
 
 /// a ← β a + (1 − β) x.
 #[derive(Debug, Clone, Copy)]

@@ -6,6 +6,7 @@ use candle_core::{DType, Var};
 use np_cuda::machine::Machine;
 use np_cuda::replay::{Launching, Replaying, Replays};
 use np_cuda::table::CHUNK;
+use np_trace::Outcome;
 
 use super::lamb::LambConfig;
 use super::lars::LarsConfig;
@@ -17,7 +18,6 @@ use crate::engine::gradient_map::GradientMap;
 use crate::engine::launch_tests::with_work as with_work_of;
 use crate::engine::launch_tests::{Compiler, bits, clipped, places, tensor};
 use crate::engine::param_step::ParamStep;
-use crate::engine::traced::Outcome;
 use crate::{Backend, Driver, Options, Rule, StepContext};
 
 /// A matrix of a chunk and some, part of a block, an empty one, part of a lane, zeros.

@@ -1,6 +1,8 @@
 //! LAMB: Adam's direction, scaled to a share of each tensor's norm.
 
 use np_cuda::table::BUFFERS;
+use np_trace::pass::{Pass, Target};
+use np_trace::{Float, Number, Outcome};
 
 use crate::config::decay::Decay;
 use crate::engine::apply::Apply;
@@ -9,11 +11,8 @@ use crate::engine::chain::memory::Memory;
 use crate::engine::chain::{self, Arithmetic, Block, Chain, Formula, Given, Numbers, Of};
 use crate::engine::cpu::sums::square_sum;
 use crate::engine::driver::Driver;
-use crate::engine::number::{Float, Number};
 use crate::engine::param_step::ParamStep;
 use crate::engine::rule::{Rule, StepContext};
-use crate::engine::traced::Outcome;
-use crate::engine::traced::pass::{Pass, Target};
 use crate::error::{Result, fraction, not_negative, positive};
 use crate::optim::average::{Average, correction};
 

@@ -1,9 +1,10 @@
 //! Lion: the sign of an average of gradients.
 
+use np_trace::Number;
+
 use crate::config::decay::Decay;
 use crate::engine::driver::Driver;
 use crate::engine::elementwise::{Elementwise, StepInfo};
-use crate::engine::number::Number;
 use crate::error::{fraction, not_negative};
 
 optimizer! {

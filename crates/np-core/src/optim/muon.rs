@@ -4,6 +4,7 @@ mod device;
 
 use candle_core::Tensor;
 use np_gemm::Destination;
+use np_trace::Number;
 use serde::{Deserialize, Serialize};
 
 use crate::config::decay::Decay;
@@ -14,7 +15,6 @@ use crate::engine::driver::Driver;
 use crate::engine::host;
 use crate::engine::host::{HostRule, Whole, WholeTensors};
 use crate::engine::matrix::{Real, product, view};
-use crate::engine::number::Number;
 use crate::engine::param_step::ParamStep;
 use crate::engine::rule::{Rule, StepContext};
 use crate::error::{Result, check, fraction, not_negative, positive};

@@ -1,6 +1,8 @@
 //! Prodigy: Adam with an estimated step size.
 
 use np_cuda::table::BUFFERS;
+use np_trace::pass::{Pass, Target, Term};
+use np_trace::{Float, Number, Outcome};
 
 use crate::config::decay::{Decay, DecayKind};
 use crate::engine::apply::Apply;
@@ -9,11 +11,8 @@ use crate::engine::chain::memory::Memory;
 use crate::engine::chain::{self, Arithmetic, Block, Chain, Formula, Numbers, To, Total};
 use crate::engine::cpu::sums;
 use crate::engine::driver::Driver;
-use crate::engine::number::{Float, Number};
 use crate::engine::param_step::ParamStep;
 use crate::engine::rule::{Rule, StepContext};
-use crate::engine::traced::Outcome;
-use crate::engine::traced::pass::{Pass, Target, Term};
 use crate::error::{Result, fraction, not_negative, one_or_more, optional, positive};
 use crate::optim::average::{Average, power};
 

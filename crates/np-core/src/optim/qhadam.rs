@@ -1,9 +1,10 @@
 //! QHAdam: Adam whose moments are mixed with the current gradient.
 
+use np_trace::Number;
+
 use crate::config::decay::{Decay, DecayKind};
 use crate::engine::driver::Driver;
 use crate::engine::elementwise::{Elementwise, StepInfo};
-use crate::engine::number::Number;
 use crate::error::{fraction, not_negative, positive, unit};
 use crate::optim::average::{Average, correction};
 

@@ -1,9 +1,10 @@
 //! RAdam: Adam that starts with momentum steps until the second moment has a bounded variance.
 
+use np_trace::Number;
+
 use crate::config::decay::{Decay, DecayKind};
 use crate::engine::driver::Driver;
 use crate::engine::elementwise::{Elementwise, StepInfo};
-use crate::engine::number::Number;
 use crate::error::{fraction, not_negative, positive};
 use crate::optim::average::{Average, correction};
 

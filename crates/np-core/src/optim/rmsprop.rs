@@ -1,10 +1,11 @@
 //! RMSprop: gradients divided by their running root mean square.
 
+use np_trace::Number;
+
 use crate::config::decay::{Decay, DecayKind};
 use crate::engine::buffer::Buffer;
 use crate::engine::driver::Driver;
 use crate::engine::elementwise::{Elementwise, StepInfo};
-use crate::engine::number::Number;
 use crate::error::{fraction, not_negative, positive};
 use crate::optim::average::Average;
 

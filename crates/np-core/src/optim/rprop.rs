@@ -1,10 +1,11 @@
 //! Rprop: step sizes that adapt to changes of the gradient's sign.
 
+use np_trace::Number;
+
 use crate::config::decay::Decay;
 use crate::engine::buffer::Buffer;
 use crate::engine::driver::Driver;
 use crate::engine::elementwise::{Elementwise, StepInfo};
-use crate::engine::number::Number;
 use crate::error::{check, not_negative, open_fraction, positive};
 
 optimizer! {

@@ -3,10 +3,10 @@
 use crate::config::decay::Decay;
 use crate::engine::driver::Driver;
 use crate::engine::elementwise::{Elementwise, StepInfo};
-use crate::engine::number::Number;
 use crate::error::{Result, fraction, not_negative, open_fraction, positive};
 use crate::optim::average::{Average, correction};
 use candle_core::Tensor;
+use np_trace::Number;
 
 optimizer! {
     /// Schedule-free AdamW: gradients are taken at a point y between the iterate z and its average x, which is used for evaluation.

@@ -1,10 +1,11 @@
 //! Stochastic gradient descent with momentum.
 
+use np_trace::Number;
+
 use crate::config::decay::{Decay, DecayKind};
 use crate::engine::buffer::Buffer;
 use crate::engine::driver::Driver;
 use crate::engine::elementwise::{Elementwise, StepInfo};
-use crate::engine::number::Number;
 use crate::error::{check, not_negative, unit};
 
 optimizer! {

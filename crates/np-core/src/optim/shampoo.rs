@@ -11,10 +11,11 @@ use crate::engine::host;
 use crate::engine::host::{HostRule, Whole, WholeTensors};
 use crate::engine::matrix::{Mode, Real, power, view};
 use crate::engine::param_step::ParamStep;
-use crate::engine::range::{largest, squarable};
+use crate::engine::range::squarable;
 use crate::engine::rule::{Rule, StepContext};
 use crate::error::{Result, at_least_one, check, fraction, not_negative, positive};
 use candle_core::Tensor;
+use np_trace::tensors::largest;
 
 optimizer! {
     /// Shampoo: the gradient, multiplied along each of its k dimensions by an inverse root of the sum of its second moments along that dimension.

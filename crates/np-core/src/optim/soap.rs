@@ -9,12 +9,12 @@ use crate::engine::driver::Driver;
 use crate::engine::host;
 use crate::engine::host::{HostRule, Whole, WholeTensors};
 use crate::engine::matrix::{Mode, Real, eigen, falling, orthonormal, product, view};
-use crate::engine::number::Number;
 use crate::engine::param_step::ParamStep;
 use crate::engine::rule::{Rule, StepContext};
 use crate::error::{Result, at_least_one, fraction, not_negative, optional, positive};
 use candle_core::Tensor;
 use np_gemm::Destination;
+use np_trace::Number;
 
 optimizer! {
     /// SOAP: Adam in the eigenbasis of Shampoo's preconditioner along each dimension.

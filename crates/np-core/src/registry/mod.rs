@@ -4,11 +4,11 @@ mod candle;
 mod size;
 
 use candle_core::Var;
+use np_trace::{Outcome, Traced};
 
 use crate::config::options::Options;
 use crate::engine::any::AnyOptimizer;
 use crate::engine::backend::Backend;
-use crate::engine::traced::{Outcome, Traced};
 use crate::error::Result;
 
 optimizers! {

@@ -1,13 +1,13 @@
 //! Formulas that launches derive from others: a pass with the sums of its norms, and a pass that updates θ instead of writing a direction.
 
 use np_cuda::table::BUFFERS;
+use np_trace::cuda::Storage;
+use np_trace::pass::{Pass, Target, Term};
+use np_trace::{Float, Number};
 
 use super::{Block, Formula, Of};
 use crate::engine::gradients::Squares;
-use crate::engine::number::{Float, Number};
 use crate::engine::places::Place;
-use crate::engine::traced::cuda::Storage;
-use crate::engine::traced::pass::{Pass, Target, Term};
 
 /// The formula's pass, with the sums of its norms before its own. If any tensor of the step is in double precision (`wide`), each norm has two more sums, of numbers
 /// multiplied by powers of two.

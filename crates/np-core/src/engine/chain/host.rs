@@ -2,6 +2,8 @@
 
 use candle_core::{DType, Storage};
 use np_cuda::table::BUFFERS;
+use np_trace::pass::{Pass, Term};
+use np_trace::{Float, Number, Outcome};
 
 use super::{Arithmetic, Block, Chain, Formula, Numbers, Of, Step, To, Total};
 use crate::engine::apply::{Apply, Seeing, apply_all};
@@ -10,11 +12,8 @@ use crate::engine::cpu::CHUNK;
 use crate::engine::element::{BLOCK, Element, dispatch};
 use crate::engine::gradient_map::GradientMap;
 use crate::engine::gradients::Squares;
-use crate::engine::number::{Float, Number};
 use crate::engine::param_state::State;
 use crate::engine::param_step::ParamStep;
-use crate::engine::traced::Outcome;
-use crate::engine::traced::pass::{Pass, Term};
 use crate::error::Result;
 
 /// The greatest number of outputs of a pass.

@@ -6,6 +6,11 @@
 
 use np_cuda::machine::Machine;
 use np_cuda::table::{BUFFERS, CHUNK, Row, Table};
+use np_trace::Outcome;
+use np_trace::arithmetic::{self, Operations, Writes};
+use np_trace::cuda::Storage;
+use np_trace::listed::{Listed, list};
+use np_trace::symbol::record_all;
 
 use super::derived::{Finish, with_norms};
 use super::queue::{Launch, Sums};
@@ -14,11 +19,6 @@ use crate::engine::apply::Apply;
 use crate::engine::elementwise::plan::storage_of;
 use crate::engine::param_step::ParamStep;
 use crate::engine::places::{Cuts, Place};
-use crate::engine::traced::Outcome;
-use crate::engine::traced::arithmetic::{self, Operations, Writes};
-use crate::engine::traced::cuda::Storage;
-use crate::engine::traced::listed::{Listed, list};
-use crate::engine::traced::symbol::record_all;
 use crate::error::Result;
 
 /// Numbers of the machine's buffers. Those from [`CUTS`] on hold the divisions of tensors into chunks.

@@ -1,11 +1,12 @@
 //! What an optimizer keeps between steps: numbers and, for launches, the device's memory, tables and kernels.
 
+use np_trace::Outcome;
+
 use super::Step;
 use crate::engine::apply::Apply;
 use crate::engine::backend::Backend;
 use crate::engine::param_step::ParamStep;
 use crate::engine::rule::StepContext;
-use crate::engine::traced::Outcome;
 use crate::error::Result;
 
 /// What an optimizer keeps between steps.

@@ -16,15 +16,14 @@ mod on_tensors;
 mod queue;
 
 use np_cuda::table::BUFFERS;
+use np_trace::pass::Pass;
+use np_trace::{Float, Number, Outcome};
 
 use crate::engine::apply::Apply;
 use crate::engine::gradients::Squares;
-use crate::engine::number::{Float, Number};
 use crate::engine::param_state::ParamState;
 use crate::engine::param_step::{ParamStep, for_each};
 use crate::engine::rule::StepContext;
-use crate::engine::traced::Outcome;
-use crate::engine::traced::pass::Pass;
 use crate::error::Result;
 use host::Host;
 use memory::{Memory, launches};

@@ -2,14 +2,14 @@
 
 use candle_core::{DType, Device, Tensor};
 use np_cuda::table::BUFFERS;
+use np_trace::pass::{Pass, Target, Term, about};
+use np_trace::symbol::record_all;
+use np_trace::tensor_ops;
+use np_trace::tensors::Value;
 
 use super::host::Host;
 use super::{Formula, Of};
 use crate::engine::param_state::State;
-use crate::engine::tensor_ops;
-use crate::engine::traced::pass::{Pass, Target, Term, about};
-use crate::engine::traced::symbol::record_all;
-use crate::engine::traced::tensors::Value;
 use crate::error::Result;
 
 impl Host<'_, '_> {

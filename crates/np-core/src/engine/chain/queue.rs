@@ -2,13 +2,13 @@
 
 use np_cuda::machine::Machine;
 use np_cuda::table::CHUNK;
+use np_trace::arithmetic::{self, ROWS, TOTALS};
+use np_trace::cuda::Storage;
+use np_trace::pass::{PASS, THREADS};
 
 use super::To;
 use super::launched::{CUTS, Known, Launched, NORMS, PARTIAL, TABLE, grouped};
 use crate::engine::places::{Gradients, Pieces, Place, Scales, clip};
-use crate::engine::traced::arithmetic::{self, ROWS, TOTALS};
-use crate::engine::traced::cuda::Storage;
-use crate::engine::traced::pass::{PASS, THREADS};
 use crate::error::Result;
 
 /// A launch of a planned step. Fields that begin with `at` are offsets into the table.

@@ -3,7 +3,7 @@
 //! A sum that overflows the type of the computation, or a sum of squares that is 0, is computed again in double precision. No other sum is affected.
 //! [`sum`] computes its terms in the type of the computation, so that it is not finite if one of them overflows.
 
-use crate::engine::number::Float;
+use np_trace::Float;
 
 /// Enough lanes to hide an addition's latency.
 const LANES: usize = 32;

@@ -3,11 +3,12 @@
 //! A step copies one small table to the device and does not wait. Repeated launches are replayed as one CUDA graph. Parameters and state are updated in
 //! place. `plan` determines the launches; this module has the code that needs CUDA's libraries, behind the feature `cuda`.
 
+use np_trace::Outcome;
+
 use crate::engine::apply::Apply;
 use crate::engine::elementwise::Elementwise;
 use crate::engine::param_step::ParamStep;
 use crate::engine::rule::StepContext;
-use crate::engine::traced::Outcome;
 use crate::error::Result;
 
 /// The device memory and kernels that are kept between steps; empty without the feature `cuda`.
@@ -41,13 +42,13 @@ pub(super) fn step<R: Elementwise>(
 mod cuda {
     use np_cuda::replay::Replaying;
     use np_cuda::{Graphs, Kept, Launching, Queue};
+    use np_trace::Outcome;
 
     use crate::engine::apply::Apply;
     use crate::engine::cuda;
     use crate::engine::elementwise::Elementwise;
     use crate::engine::elementwise::launched::Held;
     use crate::engine::param_step::ParamStep;
-    use crate::engine::traced::Outcome;
     use crate::error::Result;
 
     /// What is kept between steps.

@@ -2,14 +2,14 @@
 
 use np_cuda::machine::Machine;
 use np_cuda::table::{CHUNK, PIECE, Row, Table};
+use np_trace::cuda::{NAME, Storage};
+use np_trace::{Expression, Outcome};
 
 use super::Elementwise;
 use super::plan::{Launch, plan};
 use crate::engine::apply::Apply;
 use crate::engine::param_step::ParamStep;
 use crate::engine::places::{Cuts, Gradients, Scales, clip};
-use crate::engine::traced::cuda::{NAME, Storage};
-use crate::engine::traced::{Expression, Outcome};
 use crate::error::Result;
 
 /// Threads of a block of an element-wise kernel.

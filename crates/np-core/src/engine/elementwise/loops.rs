@@ -1,8 +1,9 @@
 //! The loops over a span of elements, compiled for each number of buffers that an optimizer may ask for.
 
+use np_trace::{Float, Number};
+
 use super::{Elementwise, Scalars};
 use crate::engine::element::{BLOCK, Element};
-use crate::engine::number::{Float, Number};
 
 /// Whether a configuration may ask for `n` buffers.
 pub(super) const fn has<R: Elementwise>(n: usize) -> bool {

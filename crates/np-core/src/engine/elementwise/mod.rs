@@ -11,6 +11,8 @@ mod trace;
 use std::cell::{Cell, RefCell};
 
 use candle_core::{CpuStorage, InplaceOp2, Layout, Tensor};
+use np_trace::interpret::Program;
+use np_trace::{Number, Outcome, Traced};
 
 use crate::config::decay::Decay;
 use crate::config::hyper::HyperParameters;
@@ -21,13 +23,10 @@ use crate::engine::cpu;
 use crate::engine::cpu::CHUNK;
 use crate::engine::element::{BLOCK, Element, dispatch};
 use crate::engine::gradient_map::GradientMap;
-use crate::engine::number::Number;
 use crate::engine::param_state::State;
 use crate::engine::param_step::{ParamStep, for_each};
 use crate::engine::rounder::Rounder;
 use crate::engine::rule::{Rule, StepContext};
-use crate::engine::traced::interpret::Program;
-use crate::engine::traced::{Outcome, Traced};
 use crate::error::{Result, check};
 use device::Launches;
 use loops::{Around, Slices, has, update};

@@ -5,14 +5,14 @@
 
 use candle_core::DType;
 use np_cuda::table::{Row, Table};
+use np_trace::cuda::Storage;
+use np_trace::{Expression, Outcome, Traced};
 
 use super::trace::trace_mapped;
 use super::{Elementwise, StepInfo, around, at};
 use crate::engine::apply::Apply;
 use crate::engine::gradient_map::GradientMap;
 use crate::engine::param_step::ParamStep;
-use crate::engine::traced::cuda::Storage;
-use crate::engine::traced::{Expression, Outcome, Traced};
 use crate::error::Result;
 
 /// A launch of one kernel over several tensors.

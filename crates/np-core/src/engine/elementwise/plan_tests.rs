@@ -3,6 +3,8 @@
 use candle_core::{DType, Var};
 use np_cuda::replay::{Launching, Replaying, Replays};
 use np_cuda::table::{CHUNK, PIECE, Table};
+use np_trace::Outcome;
+use np_trace::cuda::{NAME, Storage as Stored};
 
 use super::host::{Host, compiler};
 use super::launched::Held;
@@ -12,8 +14,6 @@ use crate::engine::launch_tests::with_work as with_work_of;
 use crate::engine::launch_tests::{addresses, bits, clipped, tensor};
 use crate::engine::param_state::State;
 use crate::engine::param_step::ParamStep;
-use crate::engine::traced::Outcome;
-use crate::engine::traced::cuda::{NAME, Storage as Stored};
 use crate::{
     AdamWConfig, Backend, Driver, Elementwise, LionConfig, Options, RAdamConfig, RpropConfig, Rule, SgdConfig,
     StepContext,

@@ -1,13 +1,14 @@
 //! Formulas of element-wise optimizers as expressions. They are recorded anew in every step, which costs some microseconds and gives the step's arguments.
 
+use np_trace::symbol::{Symbol, record};
+use np_trace::{Outcome, Traced};
+
 use super::loops::{Around, has};
 use super::{Elementwise, StepInfo, around, at};
 use crate::engine::apply::Apply;
 use crate::engine::gradient_map::GradientMap;
 use crate::engine::param_state::State;
 use crate::engine::param_step::ParamStep;
-use crate::engine::traced::symbol::{Symbol, record};
-use crate::engine::traced::{Outcome, Traced};
 use crate::error::Result;
 
 /// [`trace`] with `map`; also returns the index of the argument that is the map's scale.
@@ -21,7 +22,7 @@ pub(super) fn trace_mapped<R: Elementwise>(
 ) -> (Traced, usize) {
     // The rule's own numbers come first.
     let mut numbers = at.numbers.to_vec();
-    let of_rule = crate::traced::symbol::count(|| {
+    let of_rule = np_trace::symbol::count(|| {
         rule.scalars::<Symbol>(&mut StepInfo { numbers: &mut numbers, ..*at });
     });
     (trace(rule, at, around, Some(map), outcome), of_rule)

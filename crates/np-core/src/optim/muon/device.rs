@@ -2,6 +2,7 @@
 //! Nothing is copied to the host.
 
 use candle_core::{DType, Tensor};
+use np_trace::Number;
 
 use super::{Averaging, Fallback, MuonConfig, Precision};
 use crate::config::decay::Decay;
@@ -10,7 +11,6 @@ use crate::engine::apply::Apply;
 use crate::engine::chain;
 use crate::engine::elementwise::device::Launches;
 use crate::engine::elementwise::{Elementwise, StepInfo};
-use crate::engine::number::Number;
 use crate::engine::param_state::State;
 use crate::engine::param_step::ParamStep;
 use crate::engine::rule::{Rule, StepContext};

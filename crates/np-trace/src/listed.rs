@@ -3,18 +3,18 @@
 use std::cell::RefCell;
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
-use crate::engine::number::Number;
+use crate::Number;
 
 /// Any number.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Listed;
+pub struct Listed;
 
 thread_local! {
     static LIST: RefCell<Vec<f64>> = const { RefCell::new(vec![]) };
 }
 
 /// Appends the arguments that `f` makes to `list`.
-pub(crate) fn list(list: &mut Vec<f64>, f: impl FnOnce(Listed)) {
+pub fn list(list: &mut Vec<f64>, f: impl FnOnce(Listed)) {
     let before = LIST.replace(std::mem::take(list));
     f(Listed);
     *list = LIST.replace(before);
@@ -25,19 +25,23 @@ impl Number for Listed {
     const ONE: Self = Self;
     const MAX: Self = Self;
 
+    #[inline]
     fn from_f64(x: f64) -> Self {
         LIST.with_borrow_mut(|list| list.push(x));
         Self
     }
 
+    #[inline]
     fn abs(self) -> Self {
         self
     }
 
+    #[inline]
     fn sqrt(self) -> Self {
         self
     }
 
+    #[inline]
     fn select_lt(_: Self, _: Self, _: Self, _: Self) -> Self {
         Self
     }
@@ -46,6 +50,7 @@ impl Number for Listed {
 impl Neg for Listed {
     type Output = Self;
 
+    #[inline]
     fn neg(self) -> Self {
         self
     }
@@ -56,6 +61,7 @@ macro_rules! binary {
         $(impl $trait for Listed {
             type Output = Self;
 
+            #[inline]
             fn $method(self, _: Self) -> Self {
                 self
             }

@@ -2,7 +2,7 @@
 
 use std::ops::{Add, AddAssign, Div, Mul, Neg, Sub};
 
-/// The number type of a formula: `f32`, `f64`, or a symbol that records the operations on it ([`crate::traced`]).
+/// The number type of a formula: `f32`, `f64`, or a symbol that records the operations on it ([`Symbol`](crate::symbol::Symbol)).
 ///
 /// It has no comparison that returns a `bool`, because a symbol has no value. [`Number::select_lt`] chooses between two numbers.
 pub trait Number:

@@ -1,7 +1,7 @@
 //! Passes with sums as CUDA kernels: the recorded formula of one element, in a loop whose sums have the CPU's order of additions.
 //!
 //! A block of threads processes a chunk; a warp of 32 threads, a block of 1024 of its elements; a thread, the elements of one lane. So the lanes are those of
-//! the CPU (`cpu/sums.rs`). Lanes are added in order, then blocks, then, by [`rows`](super::arithmetic::rows), chunks. There are no atomic
+//! the CPU (np-core's `cpu/sums.rs`). Lanes are added in order, then blocks, then, by [`rows`](crate::arithmetic::rows), chunks. There are no atomic
 //! additions and no fused multiply-adds.
 
 use np_cuda::table::CHUNK;
@@ -9,29 +9,32 @@ use np_cuda::table::CHUNK;
 use super::Recording;
 use super::cuda::Storage;
 use super::pass_text::Writer;
-use crate::engine::element::BLOCK;
 
 /// Name of the kernel of every pass: `np_pass(pieces, tensors, arguments, partial)`, with a block of [`THREADS`] threads for each chunk. A chunk's sums go to `partial`.
-pub(crate) const PASS: &str = "np_pass";
+pub const PASS: &str = "np_pass";
+/// Elements of a block, whose sums are computed together: by a warp, or by a CPU, in whose first-level cache a block fits with its state.
+pub const BLOCK: usize = 1024;
 /// Lanes of a sum: one for each thread of a warp.
 pub(super) const LANES: usize = 32;
 /// Warps of a block of threads.
 pub(super) const WARPS: usize = CHUNK / BLOCK;
 /// Threads of a block.
-pub(crate) const THREADS: u32 = (WARPS * LANES) as u32;
+pub const THREADS: u32 = (WARPS * LANES) as u32;
 /// Lanes of the sums of [`Pass::watched`].
 pub(super) const WATCH_LANES: usize = 16;
 
 /// What a pass writes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Target {
+pub enum Target {
+    /// θ.
     Theta,
+    /// The buffer of this index.
     State(usize),
 }
 
 /// A sum over the elements.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) enum Term<N> {
+pub enum Term<N> {
     /// Σx.
     Sum(N),
     /// Σx².
@@ -42,36 +45,43 @@ pub(crate) enum Term<N> {
 
 /// What a pass does with one element.
 #[derive(Debug, Clone)]
-pub(crate) struct Pass<N> {
-    pub(crate) writes: Vec<(Target, N)>,
-    pub(crate) terms: Vec<Term<N>>,
+pub struct Pass<N> {
+    /// What is written to where.
+    pub writes: Vec<(Target, N)>,
+    /// The sums.
+    pub terms: Vec<Term<N>>,
     /// `[x, y, ε]`: sum log(max(x, ε)/max(y, ε)).
-    pub(crate) log_ratio: Option<[N; 3]>,
+    pub log_ratio: Option<[N; 3]>,
     /// `[α, δ, low, high]`: sum δ², and gather statistics of α, with the numbers of values ≤ low and ≥ high.
-    pub(crate) watched: Option<[N; 4]>,
+    pub watched: Option<[N; 4]>,
 }
 
 /// The number of outputs of [`Pass::watched`]: Σδ², Σα, Σα², the least and the greatest α, and the numbers of values near either bound.
-pub(crate) const WATCHED: usize = 7;
+pub const WATCHED: usize = 7;
 
 /// Σα and Σα² of `count` values, from Σ(α − p) and Σ(α − p)², where `pivot` p is one of the values. So a constant α has deviation 0, without rounding errors.
-pub(crate) fn about(count: f64, pivot: f64, [off, off2]: [f64; 2]) -> [f64; 2] {
+#[inline(always)]
+#[must_use]
+pub fn about(count: f64, pivot: f64, [off, off2]: [f64; 2]) -> [f64; 2] {
     [count * pivot + off, count * pivot * pivot + 2.0 * pivot * off + off2]
 }
 
 impl<N: Clone> Pass<N> {
     /// A pass that writes, and sums `terms`.
-    pub(crate) fn summing(writes: Vec<(Target, N)>, terms: Vec<Term<N>>) -> Self {
+    #[must_use]
+    pub fn summing(writes: Vec<(Target, N)>, terms: Vec<Term<N>>) -> Self {
         Self { writes, terms, log_ratio: None, watched: None }
     }
 
     /// A pass that only writes.
-    pub(crate) fn writing(writes: Vec<(Target, N)>) -> Self {
+    #[must_use]
+    pub fn writing(writes: Vec<(Target, N)>) -> Self {
         Self::summing(writes, vec![])
     }
 
     /// All results, in the order that [`Pass::of`] expects.
-    pub(crate) fn results(&self) -> Vec<N> {
+    #[must_use]
+    pub fn results(&self) -> Vec<N> {
         let mut all: Vec<N> = self.writes.iter().map(|(_, x)| x.clone()).collect();
         for term in &self.terms {
             match term {
@@ -85,12 +95,14 @@ impl<N: Clone> Pass<N> {
     }
 
     /// What is written to state `buffer`, if anything is.
-    pub(crate) fn written(&self, buffer: usize) -> Option<N> {
+    #[must_use]
+    pub fn written(&self, buffer: usize) -> Option<N> {
         self.writes.iter().find(|(target, _)| *target == Target::State(buffer)).map(|(_, x)| x.clone())
     }
 
     /// The same pass with other `results` in place of its own; `None` if there are too few.
-    pub(crate) fn of<M: Clone>(&self, results: &[M]) -> Option<Pass<M>> {
+    #[must_use]
+    pub fn of<M: Clone>(&self, results: &[M]) -> Option<Pass<M>> {
         let mut results = results.iter().cloned();
         let mut writes = Vec::new();
         for (target, _) in &self.writes {
@@ -116,17 +128,20 @@ impl<N: Clone> Pass<N> {
     }
 
     /// The number of outputs: a sum for each term, one for [`Pass::log_ratio`], and [`WATCHED`] for [`Pass::watched`], in this order.
-    pub(crate) fn outputs(&self) -> usize {
+    #[must_use]
+    pub fn outputs(&self) -> usize {
         self.terms.len() + usize::from(self.log_ratio.is_some()) + if self.watched.is_some() { WATCHED } else { 0 }
     }
 
     /// The index of the output that is a minimum, if there is one; the next is a maximum.
-    pub(crate) fn least(&self) -> Option<usize> {
+    #[must_use]
+    pub fn least(&self) -> Option<usize> {
         self.watched.as_ref().map(|_| self.outputs() - WATCHED + 3)
     }
 
-    /// Source text of the kernel for `recording`, whose results are those of this pass.
-    pub(crate) fn kernel(&self, recording: &Recording, storage: Storage) -> String {
+    /// Source text of the kernel for `recording`, whose results are those of this pass; empty if it has too few.
+    #[must_use]
+    pub fn kernel(&self, recording: &Recording, storage: Storage) -> String {
         let mut text = String::new();
         if let Some(places) = self.of(&recording.results) {
             // Writing to a string does not fail.

@@ -3,12 +3,11 @@
 use candle_core::{DType, Result, Tensor};
 
 use super::{Node, Recording, Traced};
-use crate::engine::range::largest;
-use crate::engine::tensor_ops::fill;
+use crate::tensor_ops::fill;
 
 /// The value of a node.
 #[derive(Debug, Clone)]
-pub(crate) enum Value {
+pub enum Value {
     /// The same for all elements.
     Scalar(f64),
     /// θ, the gradient or state, whose memory must not be overwritten.
@@ -22,7 +21,10 @@ impl Traced {
     ///
     /// # Errors
     /// Those of candle's operations.
-    pub(crate) fn on_tensors(&self, theta: &Tensor, g: &Tensor, state: &[Tensor]) -> Result<(Tensor, Vec<Tensor>)> {
+    ///
+    /// # Panics
+    /// If `state` has fewer tensors than the expression has buffers.
+    pub fn on_tensors(&self, theta: &Tensor, g: &Tensor, state: &[Tensor]) -> Result<(Tensor, Vec<Tensor>)> {
         let expression = &self.expression;
         let wanted: Vec<usize> = expression.state.iter().copied().chain([expression.result]).collect();
         let given = |buffer: usize| Value::Given(state[buffer].clone());
@@ -41,7 +43,7 @@ impl Recording {
     ///
     /// # Errors
     /// Those of candle's operations.
-    pub(crate) fn on_tensors(&self, theta: &Tensor, g: &Tensor, state: impl Fn(usize) -> Value) -> Result<Vec<Value>> {
+    pub fn on_tensors(&self, theta: &Tensor, g: &Tensor, state: impl Fn(usize) -> Value) -> Result<Vec<Value>> {
         evaluate(&self.nodes, &self.results, &self.arguments, theta, g, state)
     }
 }
@@ -93,12 +95,21 @@ fn evaluate(
 
 impl Value {
     /// A tensor of the shape and type of `other`.
-    pub(crate) fn like(&self, other: &Tensor) -> Result<Tensor> {
+    ///
+    /// # Errors
+    /// Those of candle's operations.
+    pub fn like(&self, other: &Tensor) -> Result<Tensor> {
         match self {
             Self::Scalar(x) => fill(other, *x),
             Self::Given(x) | Self::Computed(x) => Ok(x.clone()),
         }
     }
+}
+
+/// The largest number of the type that is computed with for tensors of this type.
+#[must_use]
+pub fn largest(dtype: DType) -> f64 {
+    if dtype == DType::F64 { f64::MAX } else { f64::from(f32::MAX) }
 }
 
 /// Operations on tensors of one shape and type, with the same results as on single numbers of that type.
@@ -175,9 +186,8 @@ mod tests {
     use candle_core::{Device, WithDType};
 
     use super::*;
-    use crate::engine::number::{Float, Number};
-    use crate::engine::traced::Outcome;
-    use crate::engine::traced::symbol::{Symbol, record};
+    use crate::symbol::{Symbol, record};
+    use crate::{Float, Number, Outcome};
 
     /// A formula with every operation, on tensors, on a tensor and a number in either order, and on numbers.
     fn everything() -> Traced {

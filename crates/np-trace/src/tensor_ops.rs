@@ -3,25 +3,34 @@
 use candle_core::{Result, Tensor};
 
 /// The larger of two; `b` where `a` is not a number.
-pub(crate) fn max(a: &Tensor, b: &Tensor) -> Result<Tensor> {
+///
+/// # Errors
+/// If their shapes or types differ.
+pub fn max(a: &Tensor, b: &Tensor) -> Result<Tensor> {
     a.gt(b)?.where_cond(a, b)
 }
 
 /// `x` held between `lo` and `hi`; not-a-number stays what it is.
-pub(crate) fn clip(x: &Tensor, lo: f64, hi: f64) -> Result<Tensor> {
+///
+/// # Errors
+/// Those of candle's operations.
+pub fn clip(x: &Tensor, lo: f64, hi: f64) -> Result<Tensor> {
     let x = if lo == f64::NEG_INFINITY { x.clone() } else { x.lt(lo)?.where_cond(&fill(x, lo)?, x)? };
     if hi == f64::INFINITY { Ok(x) } else { x.gt(hi)?.where_cond(&fill(&x, hi)?, &x) }
 }
 
 /// `value` everywhere, of the type and shape of `x`.
-pub(crate) fn fill(x: &Tensor, value: f64) -> Result<Tensor> {
+///
+/// # Errors
+/// If the device of `x` has no such type.
+pub fn fill(x: &Tensor, value: f64) -> Result<Tensor> {
     Tensor::new(value, x.device())?.to_dtype(x.dtype())?.broadcast_as(x.shape())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::number::Number;
+    use crate::Number;
     use candle_core::Device;
 
     #[test]

@@ -7,7 +7,7 @@ use np_cuda::table::{BUFFERS, CHUNK, beginning, declarations};
 use super::cuda::Storage;
 use super::pass::{LANES, PASS, Pass, THREADS, Target, Term, WARPS, WATCH_LANES, WATCHED};
 use super::{Node, Recording};
-use crate::engine::element::BLOCK;
+use crate::pass::BLOCK;
 
 /// Elements whose loads a thread has under way together.
 const TOGETHER: usize = 4;

@@ -1,11 +1,11 @@
 //! Evaluates expressions on the host, one element after the other: slow, but with the same bits as the loops compiled from the formula.
 
 use super::{Expression, Node, Outcome, Traced};
-use crate::engine::number::Float;
+use crate::Float;
 
 /// An expression and its arguments, in the type of the computation.
 #[derive(Debug, Clone)]
-pub(crate) struct Program<'a, T> {
+pub struct Program<'a, T> {
     expression: &'a Expression,
     arguments: Vec<T>,
 }
@@ -13,7 +13,7 @@ pub(crate) struct Program<'a, T> {
 impl Traced {
     /// The step as a program in single (`f32`) or double (`f64`) precision.
     #[must_use]
-    pub(crate) fn program<T: Float>(&self) -> Program<'_, T> {
+    pub fn program<T: Float>(&self) -> Program<'_, T> {
         Program { expression: &self.expression, arguments: self.arguments.iter().map(|x| T::from_f64(*x)).collect() }
     }
 }
@@ -23,7 +23,7 @@ impl<T: Float> Program<'_, T> {
     ///
     /// # Panics
     /// If `state` has not as many numbers as the expression has buffers.
-    pub(crate) fn element(&self, theta: T, g: T, state: &mut [T], values: &mut Vec<T>) -> T {
+    pub fn element(&self, theta: T, g: T, state: &mut [T], values: &mut Vec<T>) -> T {
         values.clear();
         for node in &self.expression.nodes {
             let value = match *node {
@@ -54,7 +54,7 @@ impl<T: Float> Program<'_, T> {
     ///
     /// # Panics
     /// If the slices that are used differ in length, or `state` has not as many slices as the expression has buffers.
-    pub(crate) fn run(&self, theta: &mut [T], g: &[T], state: &mut [&mut [T]], u: &mut [T]) {
+    pub fn run(&self, theta: &mut [T], g: &[T], state: &mut [&mut [T]], u: &mut [T]) {
         let mut values = Vec::with_capacity(self.expression.nodes.len());
         let mut now = vec![T::ZERO; state.len()];
         for i in 0..theta.len() {

@@ -1,20 +1,52 @@
-//! Formulas as expressions, from which CUDA kernels and tensor operations are generated.
+//! Formulas that are written once, and computed in three ways: by a loop on the host, by tensor operations, and by CUDA kernels.
 //!
-//! A formula is generic over its [`Number`](crate::Number). Called with `f32` or `f64`, it computes. Called with [symbols](symbol), it is recorded as
+//! A formula is generic over its [`Number`]. Called with `f32` or `f64`, it computes. Called with [symbols](symbol), it is recorded as
 //! an [`Expression`]: every operation once, in the order of the source. Numbers that it makes from `f64` values (β, ε, bias corrections, η) become
 //! **arguments** of the expression, so that one expression serves all steps. An expression is evaluated as operations on [tensors], element by element on
-//! the [host](interpret) (as a check), or as a generated [CUDA kernel](cuda).
+//! the [host](interpret) (as a check), or as a generated [CUDA kernel](cuda):
 //!
-//! This module knows no formula; the optimizers' are recorded in `elementwise` and `chain`.
+//! ```
+//! use np_trace::cuda::Storage;
+//! use np_trace::symbol::record;
+//! use np_trace::{Number, Outcome};
+//!
+//! /// v ← β v + g, θ ← θ − η v
+//! fn momentum<N: Number>([beta, lr]: [f64; 2], theta: N, g: N, v: N) -> (N, N) {
+//!     let v = N::from_f64(beta) * v + g;
+//!     (theta - N::from_f64(lr) * v, v)
+//! }
+//!
+//! let traced = record(1, Outcome::Step, |theta, g, state| {
+//!     let (theta, v) = momentum([0.9, 0.1], theta, g, state[0]);
+//!     (theta, vec![v])
+//! });
+//! assert_eq!(traced.arguments, [0.9, 0.1]);
+//!
+//! // On the host, the expression gives the same bits as the formula.
+//! let (mut theta, mut v) = ([1f32, 2.0], [0f32, 0.5]);
+//! traced.program().run(&mut theta, &[0.5, -1.0], &mut [&mut v], &mut []);
+//! assert_eq!((theta[1], v[1]), momentum([0.9, 0.1], 2.0, -1.0, 0.5));
+//!
+//! // For a CUDA device, it is the source text of a kernel.
+//! println!("{}", traced.expression.kernel(Storage::F32));
+//! ```
+//!
+//! A [pass](mod@pass) is a formula of one element with sums over all, and [arithmetic] computes with these sums, in a thread for each tensor.
+//!
+//! This crate knows no formula, and launches nothing: np-core records the formulas of its optimizers.
 
-pub(crate) mod arithmetic;
+pub mod arithmetic;
 pub mod cuda;
-pub(crate) mod interpret;
-pub(crate) mod listed;
-pub(crate) mod pass;
+pub mod interpret;
+pub mod listed;
+mod number;
+pub mod pass;
 mod pass_text;
-pub(crate) mod symbol;
-pub(crate) mod tensors;
+pub mod symbol;
+pub mod tensor_ops;
+pub mod tensors;
+
+pub use number::{Float, Number};
 
 /// What the main result of an expression is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -115,10 +147,11 @@ fn needed_for(nodes: &[Node], wanted: &[usize]) -> (Vec<Node>, Vec<usize>) {
 
 /// Operations with any number of results, and the values of their arguments: the formula of a pass, whose results are what it writes and sums.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Recording {
-    pub(crate) nodes: Vec<Node>,
-    pub(crate) results: Vec<usize>,
-    pub(crate) arguments: Vec<f64>,
+pub struct Recording {
+    nodes: Vec<Node>,
+    results: Vec<usize>,
+    /// The arguments' values.
+    pub arguments: Vec<f64>,
 }
 
 impl Expression {

@@ -12,15 +12,15 @@ use super::cuda::Storage;
 use super::{Node, Recording};
 
 /// Function of [`rows`].
-pub(crate) const ROWS: &str = "np_rows";
+pub const ROWS: &str = "np_rows";
 /// Function of [`totals`].
-pub(crate) const TOTALS: &str = "np_totals";
+pub const TOTALS: &str = "np_totals";
 /// Threads of a block of [`rows`] and [`totals`].
-pub(crate) const THREADS: u32 = 32;
+pub const THREADS: u32 = 32;
 
 /// Where arithmetic writes its results.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Writes {
+pub enum Writes {
     /// To the tensor's row.
     Row,
     /// To the numbers that are kept between steps.
@@ -29,11 +29,11 @@ pub(crate) enum Writes {
 
 /// Recorded arithmetic. The recording's states are the columns of the tensor's row, then those of the shared row, then the kept numbers.
 #[derive(Debug)]
-pub(crate) struct Operations {
-    pub(crate) recording: Recording,
+pub struct Operations {
+    pub recording: Recording,
     /// The index that each result is written to.
-    pub(crate) to: Vec<usize>,
-    pub(crate) writes: Writes,
+    pub to: Vec<usize>,
+    pub writes: Writes,
 }
 
 /// Source text of the kernel `np_rows(parts, arguments, numbers, tensors, kept, ranges, partial, outputs, least, column)`, with a block of [`THREADS`] threads for each part.
@@ -41,7 +41,7 @@ pub(crate) struct Operations {
 ///
 /// First, if `outputs` is not 0, the outputs of the tensor's chunks are added up, in order, into the columns of its row from `column` on. `ranges` has each tensor's first
 /// chunk and number of chunks (two `unsigned int`). Of output `least` the minimum is taken, of the next the maximum. Then one thread does the operations.
-pub(crate) fn rows<'a>(forms: impl Iterator<Item = &'a Operations>, columns: usize) -> String {
+pub fn rows<'a>(forms: impl Iterator<Item = &'a Operations>, columns: usize) -> String {
     let mut text = String::new();
     // Writing to a string does not fail.
     let _ = write(&mut text, forms, columns);
@@ -115,7 +115,7 @@ impl Operations {
 /// Source text of the kernel `np_totals(entries, numbers, columns, tensors, totals, count, anew)`: one thread for each of `count` totals over `tensors` rows, in order.
 /// `entries` has the column of each total and its kind, 0 for a sum, 1 for a minimum, 2 for a maximum (two `unsigned int`). If `anew` is 0, numbers are added to the
 /// totals that are there; else the totals are replaced.
-pub(crate) fn totals() -> String {
+pub fn totals() -> String {
     let sums = in_order(
         "tensors",
         "numbers[columns * i + entry.column]",

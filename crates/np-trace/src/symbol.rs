@@ -4,11 +4,11 @@ use std::cell::RefCell;
 use std::ops::{Add, Div, Mul, Neg, Sub};
 
 use super::{Expression, Node, Outcome, Traced};
-use crate::engine::number::Number;
+use crate::Number;
 
-/// A number that is not known yet.
+/// A number that is not known yet. It belongs to the recording in which it was made, and must not be used in another.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Symbol {
+pub enum Symbol {
     /// A constant of the formula.
     Constant(f64),
     /// The largest finite number of the type of the computation.
@@ -48,7 +48,7 @@ thread_local! {
 }
 
 /// Records `f`, which computes its result and the new state from θ, the gradient and `buffers` numbers of state.
-pub(crate) fn record(
+pub fn record(
     buffers: usize,
     outcome: Outcome,
     f: impl FnOnce(Symbol, Symbol, &[Symbol]) -> (Symbol, Vec<Symbol>),
@@ -64,7 +64,7 @@ pub(crate) fn record(
 }
 
 /// Records `f`, which computes any number of results from θ, the gradient and `buffers` numbers of state.
-pub(crate) fn record_all(buffers: usize, f: impl FnOnce(Symbol, Symbol, &[Symbol]) -> Vec<Symbol>) -> super::Recording {
+pub fn record_all(buffers: usize, f: impl FnOnce(Symbol, Symbol, &[Symbol]) -> Vec<Symbol>) -> super::Recording {
     let before = TAPE.take();
     let state: Vec<Symbol> = (0..buffers).map(|buffer| Symbol::node(Node::State(buffer))).collect();
     let results = f(Symbol::node(Node::Theta), Symbol::node(Node::Gradient), &state);
@@ -75,7 +75,7 @@ pub(crate) fn record_all(buffers: usize, f: impl FnOnce(Symbol, Symbol, &[Symbol
 }
 
 /// The number of arguments that `f` records.
-pub(crate) fn count(f: impl FnOnce()) -> usize {
+pub fn count(f: impl FnOnce()) -> usize {
     let before = TAPE.take();
     f();
     TAPE.replace(before).arguments.len()

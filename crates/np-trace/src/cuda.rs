@@ -46,7 +46,8 @@ impl Storage {
     pub const ALL: [Self; 4] = [Self::F32, Self::F64, Self::F16, Self::Bf16];
 
     /// The type of the computation.
-    pub(crate) fn compute(self) -> &'static str {
+    #[must_use]
+    pub fn compute(self) -> &'static str {
         if self == Self::F64 { "double" } else { "float" }
     }
 
