@@ -30,9 +30,11 @@ pub enum Writes {
 /// Recorded arithmetic. The recording's states are the columns of the tensor's row, then those of the shared row, then the kept numbers.
 #[derive(Debug)]
 pub struct Operations {
+    /// The operations.
     pub recording: Recording,
     /// The index that each result is written to.
     pub to: Vec<usize>,
+    /// Where results go.
     pub writes: Writes,
 }
 
