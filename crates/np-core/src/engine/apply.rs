@@ -49,7 +49,7 @@ pub(crate) enum Seeing {
 /// Applies the directions of all of `work`; returns Σθ² of each with [`Seeing::Squares`], else zeros.
 pub(crate) fn apply_all(work: &mut [ParamStep<'_>], applies: &[Apply], seeing: Seeing) -> Result<Vec<f64>> {
     if cpu::worth_threads(work.iter().map(|w| w.grad.elem_count()).sum()) {
-        work.par_iter_mut().zip(applies).map(|(w, how)| apply_one(w, *how, seeing)).collect()
+        work.par_iter_mut().with_max_len(1).zip(applies).map(|(w, how)| apply_one(w, *how, seeing)).collect()
     } else {
         work.iter_mut().zip(applies).map(|(w, how)| apply_one(w, *how, seeing)).collect()
     }

@@ -45,7 +45,8 @@ pub(crate) fn for_each<J: Send>(jobs: Vec<J>, f: impl Fn(J) + Sync) {
         );
     };
     if jobs.len() > 1 && parallel() {
-        jobs.into_par_iter().for_each(run);
+        // Rayon's own pieces of several jobs cannot be shared once they are begun, so that one thread may wait for another's.
+        jobs.into_par_iter().with_max_len(1).for_each(run);
     } else {
         jobs.into_iter().for_each(run);
     }
