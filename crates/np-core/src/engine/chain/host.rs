@@ -4,8 +4,9 @@ use candle_core::{DType, Storage};
 use np_cuda::table::BUFFERS;
 use np_trace::pass::{Pass, Term};
 use np_trace::{Float, Number, Outcome};
+use rayon::prelude::*;
 
-use super::{Arithmetic, Block, Chain, Formula, Numbers, Of, Step, To, Total};
+use super::{Arithmetic, Block, Chain, Formula, Numbers, Of, Step, To, Total, in_place};
 use crate::engine::apply::{Apply, Seeing, apply_all};
 use crate::engine::cpu;
 use crate::engine::cpu::CHUNK;
@@ -109,6 +110,23 @@ impl<'a, 'w> Host<'a, 'w> {
         Ok(())
     }
 
+    /// Runs the last pass, which writes u, and applies u.
+    fn finish_in_place(&mut self, formula: &impl Formula, u: usize) -> Result<()> {
+        let Self { work, places, rows, columns, applies, .. } = self;
+        let finish = |(tensor, (w, how)): (usize, (&mut ParamStep<'_>, &Apply))| match w.grad.elem_count() {
+            0 => Ok(()),
+            _ => {
+                let row = (tensor, &rows[tensor * *columns..(tensor + 1) * *columns]);
+                dispatch!(w.grad.dtype(), E => in_place::finish::<E>((formula, u), row, w, &places[tensor], *how))
+            }
+        };
+        if cpu::worth_threads(work.iter().map(|w| w.grad.elem_count()).sum()) {
+            work.par_iter_mut().with_max_len(1).zip(&**applies).enumerate().try_for_each(finish)
+        } else {
+            work.iter_mut().zip(&**applies).enumerate().try_for_each(finish)
+        }
+    }
+
     /// Runs the formula on every block of the tensors `members`, which are in order and of one element type; returns the sums of each tensor, over its chunks in
     /// order.
     fn on_cpu<E: Element>(
@@ -166,8 +184,13 @@ impl<'a, 'w> Host<'a, 'w> {
     }
 }
 
+/// Whether a pass may write to the parameter: it is computed with in its own type, on the CPU.
+fn updates_in_place(w: &ParamStep<'_>) -> bool {
+    matches!(w.grad.dtype(), DType::F32 | DType::F64) && !matches!(w.param.state, State::Tensors(_))
+}
+
 /// A tensor's state.
-type Slices<'a, E> = [&'a mut [<E as Element>::Compute]; BUFFERS];
+pub(super) type Slices<'a, E> = [&'a mut [<E as Element>::Compute]; BUFFERS];
 
 /// What one task works on: the same range of a tensor, its gradient and its states.
 struct Chunk<'a, E: Element> {
@@ -262,15 +285,18 @@ impl Chain for Host<'_, '_> {
         }
     }
 
-    fn finish(&mut self, formula: &impl Formula, _: usize, at: usize, squares: Option<usize>) -> Result<bool> {
+    fn finish(&mut self, formula: &impl Formula, u: usize, at: usize, squares: Option<usize>) -> Result<bool> {
         fn idle<F: Formula>(_: &F) -> bool {
             F::IDLE
         }
-        if !idle(formula) {
-            self.pass(formula, 0)?;
-        }
         let apply = |tensor| Apply { keep: self.row(tensor)[at], factor: self.row(tensor)[at + 1] };
         self.applies = (0..self.work.len()).map(apply).collect();
+        if !idle(formula) {
+            if self.outcome == Outcome::Step && squares.is_none() && self.work.iter().all(updates_in_place) {
+                return self.finish_in_place(formula, u).map(|()| false);
+            }
+            self.pass(formula, 0)?;
+        }
         if self.outcome == Outcome::Direction {
             return Ok(false);
         }

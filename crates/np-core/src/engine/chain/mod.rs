@@ -8,6 +8,7 @@
 #[cfg(any(test, feature = "cuda"))]
 mod derived;
 pub(crate) mod host;
+mod in_place;
 #[cfg(any(test, feature = "cuda"))]
 pub(crate) mod launched;
 pub(crate) mod memory;
