@@ -10,7 +10,7 @@ use super::coefficient::Alpha;
 use super::passes::{Combination, Modulation, Shape};
 use super::traces::{Decays, memory};
 use crate::engine::chain::{Block, Total};
-use crate::engine::cpu::sums::{dot, fused_sums, reduce_lanes, square_sum, sum};
+use crate::engine::cpu::sums::{GROUP, add_to_lanes, dot, fused_sums, in_range, reduce_lanes, square_sum, sum};
 use crate::engine::elementwise::Elementwise;
 
 /// Updates the traces, and writes q = |m|/(√v + ε) to x; returns Σ|g|, Σa, Σq, Σg².
@@ -20,16 +20,22 @@ pub(super) fn trace<T: Float>(k: &Decays<T>, eps: T, block: &mut Block<'_, T>) -
     let [a, m, v, _, _, q, _] = &mut block.state;
     let (g, a, m) = (&block.g[..n], &mut a[..n], &mut m[..n]);
     let (v, q) = (&mut v[..n], &mut q[..n]);
-    for i in 0..n {
-        (a[i], m[i], v[i]) = k.update(g[i], a[i], m[i], v[i]);
-        q[i] = memory(m[i], v[i], eps);
+    let mut lanes = [[T::ZERO; _]; 4];
+    // Group by group: the CPU adds up one group while it divides for the next.
+    for begin in (0..n).step_by(GROUP) {
+        let end = (begin + GROUP).min(n);
+        for i in begin..end {
+            (a[i], m[i], v[i]) = k.update(g[i], a[i], m[i], v[i]);
+            q[i] = memory(m[i], v[i], eps);
+        }
+        add_to_lanes(
+            &mut lanes,
+            [&g[begin..end], &a[begin..end], &q[begin..end]],
+            #[inline(always)]
+            |[g, a, q]| [g.abs(), a, q, g * g],
+        );
     }
-    let (a, q) = (&*a, &*q);
-    let all = fused_sums(
-        [g, a, q],
-        #[inline(always)]
-        |[g, a, q]| [g.abs(), a, q, g * g],
-    );
+    let (a, q, all) = (&*a, &*q, in_range(reduce_lanes(&lanes)));
     all.unwrap_or_else(
         #[cold]
         || [sum(g, T::abs), sum(a, |x| x), sum(q, |x| x), square_sum(g)],

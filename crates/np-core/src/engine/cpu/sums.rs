@@ -9,6 +9,8 @@ use np_trace::Float;
 const LANES: usize = 32;
 /// Elements of a lane that are added in a row. That makes the loop over lanes long enough to be kept as one, which the compiler then vectorises; as straight code it does not.
 const ROWS: usize = 8;
+/// Elements of a row of every lane, [`ROWS`] times.
+pub(crate) const GROUP: usize = ROWS * LANES;
 
 /// Σ f(x).
 #[inline(always)]
@@ -28,18 +30,37 @@ pub(crate) fn fused_sums<T: Float, const S: usize, const K: usize>(
     xs: [&[T]; S],
     terms: impl Fn([T; S]) -> [T; K],
 ) -> Option<[f64; K]> {
-    let totals = lane_sums(xs, terms);
+    in_range(lane_sums(xs, terms))
+}
+
+/// The totals; `None` if one is not finite or is 0.
+#[inline(always)]
+pub(crate) fn in_range<const K: usize>(totals: [f64; K]) -> Option<[f64; K]> {
     totals.iter().all(|total| total.is_finite() && *total != 0.0).then_some(totals)
 }
 
-/// K sums of terms, in lanes and whatever they are.
+/// K sums of terms, whatever they are.
+#[inline(always)]
+fn lane_sums<T: Float, const S: usize, const K: usize>(xs: [&[T]; S], terms: impl Fn([T; S]) -> [T; K]) -> [f64; K] {
+    let mut lanes = [[T::ZERO; LANES]; K];
+    add_to_lanes(&mut lanes, xs, terms);
+    reduce_lanes(&lanes)
+}
+
+/// The lanes of K sums.
+pub(crate) type Lanes<T, const K: usize> = [[T; LANES]; K];
+
+/// Adds terms to the lanes of K sums. Elements that come in several calls, all but the last with a multiple of [`GROUP`], are added as in one.
 #[inline(always)]
 #[expect(clippy::needless_range_loop, reason = "loops over counts, of which registers are made")]
-fn lane_sums<T: Float, const S: usize, const K: usize>(xs: [&[T]; S], terms: impl Fn([T; S]) -> [T; K]) -> [f64; K] {
+pub(crate) fn add_to_lanes<T: Float, const S: usize, const K: usize>(
+    lanes: &mut Lanes<T, K>,
+    xs: [&[T]; S],
+    terms: impl Fn([T; S]) -> [T; K],
+) {
     let n = xs.iter().map(|x| x.len()).min().unwrap_or(0);
-    let (groups, rows) = (n / (ROWS * LANES), n / LANES);
+    let (groups, rows) = (n / GROUP, n / LANES);
     let bodies = xs.map(|x| &x.as_chunks::<LANES>().0[..rows]);
-    let mut lanes = [[T::ZERO; LANES]; K];
     for group in 0..groups {
         let x: [&[[T; LANES]; ROWS]; S] = std::array::from_fn(
             #[inline(always)]
@@ -78,7 +99,6 @@ fn lane_sums<T: Float, const S: usize, const K: usize>(xs: [&[T]; S], terms: imp
             lanes[k][l] += terms[k];
         }
     }
-    reduce_lanes(&lanes)
 }
 
 /// Adds up the lanes of each sum, in order. An addition has to wait for the one before it, so several sums are computed side by side.
