@@ -21,7 +21,8 @@ pub const CLIP: &str = "np_clip";
 /// Loads of [`in_order`] that are under way together.
 const TILE: usize = 32;
 
-/// Source text of a loop that does `add`, a statement on `x`, for `count` double-precision numbers in order. `load` is the expression of number `i`.
+/// Source text of a loop that does `add`, a statement on `x`, for `count` double-precision numbers in order. `load` is the expression of number `i`. Neither may
+/// use the loop's names `tile`, `loaded` and `j`.
 ///
 /// An addition waits for the one before it, but its number need not be waited for: 32 are loaded together.
 #[must_use]

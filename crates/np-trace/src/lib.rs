@@ -31,9 +31,9 @@
 //! println!("{}", traced.expression.kernel(Storage::F32));
 //! ```
 //!
-//! A [pass](mod@pass) is a formula of one element with sums over all, and [arithmetic] computes with these sums, in a thread for each tensor.
+//! A [pass](mod@pass) is a formula of one element with sums over all, and [arithmetic] computes with these sums, in a block of threads for each tensor.
 //!
-//! This crate knows no formula, and launches nothing: np-core records the formulas of its optimizers.
+//! This crate has no formula of its own, and launches nothing: np-core records the formulas of its optimizers.
 
 pub mod arithmetic;
 pub mod cuda;

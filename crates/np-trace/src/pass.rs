@@ -1,7 +1,7 @@
 //! Passes with sums as CUDA kernels: the recorded formula of one element, in a loop whose sums have the CPU's order of additions.
 //!
 //! A block of threads processes a chunk; a warp of 32 threads, a block of 1024 of its elements; a thread, the elements of one lane. So the lanes are those of
-//! the CPU (np-core's `cpu/sums.rs`). Lanes are added in order, then blocks, then, by [`rows`](crate::arithmetic::rows), chunks. There are no atomic
+//! loops on the CPU that keep to [`LANES`], as np-core's do. Lanes are added in order, then blocks, then, by [`rows`](crate::arithmetic::rows), chunks. There are no atomic
 //! additions and no fused multiply-adds.
 
 use np_cuda::table::CHUNK;
@@ -15,13 +15,13 @@ pub const PASS: &str = "np_pass";
 /// Elements of a block, whose sums are computed together: by a warp, or by a CPU, in whose first-level cache a block fits with its state.
 pub const BLOCK: usize = 1024;
 /// Lanes of a sum: one for each thread of a warp.
-pub(super) const LANES: usize = 32;
+pub const LANES: usize = 32;
 /// Warps of a block of threads.
 pub(super) const WARPS: usize = CHUNK / BLOCK;
 /// Threads of a block.
 pub const THREADS: u32 = (WARPS * LANES) as u32;
 /// Lanes of the sums of [`Pass::watched`].
-pub(super) const WATCH_LANES: usize = 16;
+pub const WATCH_LANES: usize = 16;
 
 /// What a pass writes to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -50,16 +50,16 @@ pub struct Pass<N> {
     pub writes: Vec<(Target, N)>,
     /// The sums.
     pub terms: Vec<Term<N>>,
-    /// `[x, y, ε]`: sum log(max(x, ε)/max(y, ε)).
+    /// `[x, y, ε]`: a sum of log(max(x, ε)/max(y, ε)).
     pub log_ratio: Option<[N; 3]>,
-    /// `[α, δ, low, high]`: sum δ², and gather statistics of α, with the numbers of values ≤ low and ≥ high.
+    /// `[x, y, low, high]`: Σy² and statistics of x: Σx, Σx², the least and the greatest, and how many are ≤ low and ≥ high.
     pub watched: Option<[N; 4]>,
 }
 
-/// The number of outputs of [`Pass::watched`]: Σδ², Σα, Σα², the least and the greatest α, and the numbers of values near either bound.
+/// The number of outputs of [`Pass::watched`], which are in the order in which it names them.
 pub const WATCHED: usize = 7;
 
-/// Σα and Σα² of `count` values, from Σ(α − p) and Σ(α − p)², where `pivot` p is one of the values. So a constant α has deviation 0, without rounding errors.
+/// Σx and Σx² of `count` values, from Σ(x − p) and Σ(x − p)², where `pivot` p is one of the values. So a constant x has deviation 0, without rounding errors.
 #[inline(always)]
 #[must_use]
 pub fn about(count: f64, pivot: f64, [off, off2]: [f64; 2]) -> [f64; 2] {
@@ -139,7 +139,8 @@ impl<N: Clone> Pass<N> {
         self.watched.as_ref().map(|_| self.outputs() - WATCHED + 3)
     }
 
-    /// Source text of the kernel for `recording`, whose results are those of this pass; empty if it has too few.
+    /// Source text of the kernel for `recording`, whose results are those of this pass; empty if it has too few. States of the recording before [`BUFFERS`](np_cuda::table::BUFFERS) are
+    /// buffers of a tensor, those from there on numbers of its row.
     #[must_use]
     pub fn kernel(&self, recording: &Recording, storage: Storage) -> String {
         let mut text = String::new();

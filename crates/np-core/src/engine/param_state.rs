@@ -128,18 +128,23 @@ impl State {
     /// Sets buffer `k` to `value`, whose shape has been checked.
     pub(crate) fn set(&mut self, k: usize, value: &Tensor) -> Result<()> {
         match self {
-            Self::F32(buffers) => {
-                buffers[k].copy_from_slice(&value.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?);
-            }
-            Self::F64(buffers) => {
-                buffers[k].copy_from_slice(&value.to_dtype(DType::F64)?.flatten_all()?.to_vec1()?);
-            }
+            Self::F32(buffers) => overwrite(&mut buffers[k], value.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?),
+            Self::F64(buffers) => overwrite(&mut buffers[k], value.to_dtype(DType::F64)?.flatten_all()?.to_vec1()?),
             Self::Tensors(tensors) => {
                 let (dtype, device) = (tensors[k].dtype(), tensors[k].device().clone());
                 tensors[k] = value.to_dtype(dtype)?.to_device(&device)?.copy()?;
             }
         }
         Ok(())
+    }
+}
+
+/// Puts `new` where `buffer` is, in its memory, which may have large pages.
+fn overwrite<T: Copy>(buffer: &mut Vec<T>, new: Vec<T>) {
+    if buffer.len() == new.len() {
+        buffer.copy_from_slice(&new);
+    } else {
+        *buffer = new;
     }
 }
 

@@ -24,7 +24,7 @@ pub(crate) fn for_each<T: Send>(
     f: impl Fn(&mut ParamStep<'_>) -> Result<T> + Sync + Send,
 ) -> Result<Vec<T>> {
     if cpu::worth_threads(work.iter().map(|w| w.grad.elem_count()).sum()) {
-        work.par_iter_mut().map(f).collect()
+        work.par_iter_mut().with_max_len(1).map(f).collect()
     } else {
         work.iter_mut().map(f).collect()
     }

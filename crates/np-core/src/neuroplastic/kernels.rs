@@ -2,7 +2,8 @@
 //!
 //! Every loop is over a few slices and has no branch. Sums are separate loops. All functions are inlined into the caller, which selects the instruction set.
 
-use np_trace::pass::about;
+// Seven sums of 16 lanes still fit in the registers.
+use np_trace::pass::{WATCH_LANES, about};
 use np_trace::{Float, Number};
 
 use super::base::BaseScalars;
@@ -165,9 +166,6 @@ fn shaped<T: Float, const WATCH: bool>(
         watch(used, delta, near, watched);
     }
 }
-
-/// Lanes of the statistics of α: seven sums of 16 lanes still fit in the registers.
-const WATCH_LANES: usize = 16;
 
 /// The running sums of [`watch`], one per lane.
 struct Lanes<T> {

@@ -2,23 +2,26 @@
 
 use std::collections::BTreeSet;
 
-use candle_core::{DType, Var};
+use candle_core::{DType, Tensor, Var};
 use np_cuda::machine::Machine;
 use np_cuda::replay::{Launching, Replaying, Replays};
-use np_cuda::table::CHUNK;
-use np_trace::Outcome;
+use np_cuda::table::{BUFFERS, CHUNK};
+use np_trace::pass::{Pass, Term};
+use np_trace::{Float, Number, Outcome};
 
 use super::lamb::LambConfig;
 use super::lars::LarsConfig;
 use super::prodigy::ProdigyConfig;
 use crate::config::decay::DecayKind;
+use crate::engine::apply::{Apply, Seeing, apply_all};
 use crate::engine::chain::launched::Held;
+use crate::engine::chain::{self, Block, Chain, Formula};
 use crate::engine::elementwise::host::{Host, compiler};
 use crate::engine::gradient_map::GradientMap;
 use crate::engine::launch_tests::with_work as with_work_of;
 use crate::engine::launch_tests::{Compiler, bits, clipped, places, tensor};
 use crate::engine::param_step::ParamStep;
-use crate::{Backend, Driver, Options, Rule, StepContext};
+use crate::{Backend, Driver, Options, Result, Rule, StepContext};
 
 /// A matrix of a chunk and some, part of a block, an empty one, part of a lane, zeros.
 const SHAPES: [&[usize]; 5] = [&[2, CHUNK / 2 + 519], &[1000], &[0, 3], &[1, 5], &[2, 3]];
@@ -118,6 +121,77 @@ fn launches_have_the_bits_of_the_passes() {
     check(&lamb(), [DType::BF16, DType::F64], 1, LIMIT, 1.0);
     check(&lars(), F32, 2, LIMIT, 1.0);
     check(&LarsConfig { momentum: 0.0, nesterov: false, ..lars() }, [DType::BF16, DType::F32], 1, LIMIT, 1.0);
+}
+
+/// Two passes with nothing after them: Σg² and Σ|θ| of each tensor, in its first two columns.
+struct Passes;
+
+impl chain::Step for Passes {
+    const COLUMNS: usize = 2;
+
+    fn run(&self, chain: &mut impl Chain) -> Result<()> {
+        chain.pass(&Sum(0), 0)?;
+        chain.pass(&Sum(1), 1)
+    }
+}
+
+struct Sum(u32);
+
+impl Formula for Sum {
+    fn form(&self, _: usize) -> (&'static str, u32) {
+        ("sum", self.0)
+    }
+
+    fn pass<N: Number>(&self, _: usize, theta: N, g: N, _: [N; BUFFERS], _: &[N]) -> Pass<N> {
+        Pass::summing(vec![], vec![if self.0 == 0 { Term::Square(g) } else { Term::Sum(theta.abs()) }])
+    }
+
+    fn block<T: Float>(&self, _: usize, _: Block<'_, T>, _: &[f64], _: &mut [f64]) {}
+}
+
+/// The sums of a pass are added up before another pass, and before the step ends.
+#[test]
+fn sums_are_there_whatever_comes_after_a_pass() {
+    if !compiler() {
+        return;
+    }
+    let (mut host, mut held, mut ours) = (Host::default(), Held::default(), driver(&lamb(), F32, 1.0));
+    with_work(&mut ours, 0, GradientMap::IDENTITY, 1.0, |_, w| {
+        let found = held.step(&mut host, &Passes, &places(&Passes, w), &[], Outcome::Direction).unwrap();
+        let all = |t: &Tensor, f: fn(f64) -> f64| {
+            let numbers = t.flatten_all().unwrap().to_dtype(DType::F64).unwrap().to_vec1::<f64>().unwrap();
+            numbers.into_iter().map(f).sum::<f64>()
+        };
+        for (w, Apply { keep, factor }) in w.iter().zip(found) {
+            for (ours, sum) in [(keep, all(&w.grad, |g| g * g)), (factor, all(w.param.var.as_tensor(), f64::abs))] {
+                // Terms and lanes are in single precision.
+                assert!((ours - sum).abs() <= 1e-6 * sum, "{ours} and {sum}");
+            }
+        }
+    });
+    assert_eq!(host.launched.iter().map(|(_, count)| count).sum::<usize>(), 2 * 2, "{:?}", host.launched);
+}
+
+/// Where the last pass updates θ, its bits are those of the direction, applied afterwards.
+#[test]
+fn a_step_has_the_bits_of_its_direction_applied() {
+    fn check<R: Rule>(rule: &R) {
+        for dtypes in [F32, [DType::F64, DType::BF16]] {
+            let (mut whole, mut parts) = (driver(rule, dtypes, 1.0), driver(rule, dtypes, 1.0));
+            let mut memories = [R::Memory::default(), R::Memory::default()];
+            for step in 0..3 {
+                with_work(&mut whole, step, LIMIT, 1.0, |rule, w| Rule::step(rule, &CX, w, &mut memories[0])).unwrap();
+                with_work(&mut parts, step, LIMIT, 1.0, |rule, w| {
+                    let applies = Rule::directions(rule, &CX, w, &mut memories[1]).unwrap();
+                    apply_all(w, &applies, Seeing::Nothing).unwrap();
+                });
+                assert_eq!(bits(&whole), bits(&parts), "{} in {dtypes:?}, step {step}", R::KIND);
+            }
+        }
+    }
+    check(&lars());
+    check(&LarsConfig { momentum: 0.0, nesterov: false, ..lars() });
+    check(&prodigy());
 }
 
 fn prodigy() -> ProdigyConfig {

@@ -60,6 +60,6 @@ impl<F: Formula> Formula for Finish<'_, F> {
         pass
     }
 
-    /// Never called: the CPU applies directions in a separate loop.
+    /// Never called: the CPU has loops of its own for the update (`host.rs`, `in_place.rs`).
     fn block<T: Float>(&self, _: usize, _: Block<'_, T>, _: &[f64], _: &mut [f64]) {}
 }

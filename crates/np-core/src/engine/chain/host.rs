@@ -292,7 +292,9 @@ impl Chain for Host<'_, '_> {
         let apply = |tensor| Apply { keep: self.row(tensor)[at], factor: self.row(tensor)[at + 1] };
         self.applies = (0..self.work.len()).map(apply).collect();
         if !idle(formula) {
-            if self.outcome == Outcome::Step && squares.is_none() && self.work.iter().all(updates_in_place) {
+            let all = self.work.iter().enumerate();
+            let mut all = all.map(|(tensor, w)| updates_in_place(w) && self.outputs(formula, tensor).count == 0);
+            if self.outcome == Outcome::Step && squares.is_none() && all.all(|fits| fits) {
                 return self.finish_in_place(formula, u).map(|()| false);
             }
             self.pass(formula, 0)?;

@@ -2,7 +2,7 @@
 
 use std::cell::Cell;
 
-use candle_core::{CpuStorage, InplaceOp1, Layout, Storage};
+use candle_core::{CpuStorage, InplaceOp2, Layout};
 use np_cuda::table::BUFFERS;
 use np_trace::Number;
 
@@ -31,17 +31,15 @@ pub(super) fn finish<E: Element>(
     let ParamState { var, state, .. } = &mut **param;
     let mut slices = Slices::<E>::default();
     for (k, data) in E::buffers(state).iter_mut().enumerate() {
-        if let Some(place) = places.iter().position(|place| *place == Some(k)).filter(|place| *place != u) {
+        let place = places.iter().position(|place| *place == Some(k)).filter(|place| *place != u);
+        // What has another shape than the parameter is not a pass's business.
+        if let Some(place) = place.filter(|_| data.len() == grad.elem_count()) {
             slices[place] = data;
         }
     }
-    let (g, layout) = grad.storage_and_layout();
-    let Storage::Cpu(g) = &*g else {
-        return Err(candle_core::Error::Msg("expected a gradient on the CPU".to_string()).into());
-    };
-    let (g, state) = (cpu::slice::<E>(g, layout)?, Cell::new(slices));
+    let state = Cell::new(slices);
     let [keep, factor] = [how.keep, how.factor].map(<E::Compute as Number>::from_f64);
-    Ok(var.inplace_op1(&Finish { formula, u, tensor, numbers, g, map: *map, state, keep, factor })?)
+    Ok(var.inplace_op2(grad, &Finish::<_, E> { formula, u, tensor, numbers, map: *map, state, keep, factor })?)
 }
 
 /// The candle in-place operation, which gives access to the memory of θ.
@@ -50,7 +48,6 @@ struct Finish<'a, F, E: Element> {
     u: usize,
     tensor: usize,
     numbers: &'a [f64],
-    g: &'a [E],
     map: GradientMap,
     state: Cell<Slices<'a, E>>,
     keep: E::Compute,
@@ -64,14 +61,14 @@ struct Chunk<'a, E: Element> {
     state: Slices<'a, E>,
 }
 
-impl<F: Formula, E: Element> InplaceOp1 for Finish<'_, F, E> {
+impl<F: Formula, E: Element> InplaceOp2 for Finish<'_, F, E> {
     fn name(&self) -> &'static str {
         "finish"
     }
 
-    fn cpu_fwd(&self, storage: &mut CpuStorage, layout: &Layout) -> candle_core::Result<()> {
-        let Self { formula, u, tensor, numbers, g, map, keep, factor, .. } = self;
-        let theta = cpu::slice_mut::<E>(storage, layout)?;
+    fn cpu_fwd(&self, s1: &mut CpuStorage, l1: &Layout, s2: &CpuStorage, l2: &Layout) -> candle_core::Result<()> {
+        let Self { formula, u, tensor, numbers, map, keep, factor, .. } = self;
+        let (theta, g) = (cpu::slice_mut::<E>(s1, l1)?, cpu::slice::<E>(s2, l2)?);
         let mut state = self.state.take().map(|data| data.chunks_mut(CHUNK));
         let each = theta.chunks_mut(CHUNK).zip(g.chunks(CHUNK)).map(|(theta, g)| {
             let state = state.each_mut().map(|chunks| chunks.next().unwrap_or_default());
@@ -93,12 +90,18 @@ impl<F: Formula, E: Element> InplaceOp1 for Finish<'_, F, E> {
                         Rounder::Nearest,
                         #[inline(always)]
                         |theta| {
-                            let mut state = state.each_mut().map(|data| match data.is_empty() {
-                                true => &mut [],
-                                false => &mut data[i * BLOCK..i * BLOCK + n],
-                            });
+                            let mut state = state.each_mut().map(
+                                #[inline(always)]
+                                |data| match data.is_empty() {
+                                    true => &mut [],
+                                    false => &mut data[i * BLOCK..i * BLOCK + n],
+                                },
+                            );
                             state[*u] = &mut direction[..n];
-                            let spare = spare.each_mut().map(|data| &mut data[..]);
+                            let spare = spare.each_mut().map(
+                                #[inline(always)]
+                                |data| &mut data[..],
+                            );
                             formula.block(*tensor, Block { theta, g, state, spare }, numbers, &mut []);
                             theta
                                 .iter_mut()

@@ -1,6 +1,6 @@
 //! Steps as kernel launches on a [`Machine`]. Norms, sums, rows and all that is kept between steps stay on the device, so that the host waits for nothing.
 //!
-//! Passes, and the arithmetic between them (one thread for each tensor), are recorded once. In a step the host writes a table of addresses and arguments,
+//! Passes, and the arithmetic between them (in a block of threads for each tensor), are recorded once. In a step the host writes a table of addresses and arguments,
 //! copies it if it has changed, and queues launches. All sums except those of logarithms have the same bits as on the CPU, unless a sum leaves the range of
 //! its type.
 
@@ -14,7 +14,7 @@ use np_trace::symbol::record_all;
 
 use super::derived::{Finish, with_norms};
 use super::queue::{Launch, Sums};
-use super::{Arithmetic, Chain, Formula, Numbers, Step, To, Total};
+use super::{Arithmetic, Chain, Formula, Step, To, Total};
 use crate::engine::apply::Apply;
 use crate::engine::elementwise::plan::storage_of;
 use crate::engine::param_step::ParamStep;
@@ -32,20 +32,23 @@ pub(super) const CUTS: usize = 5;
 
 /// A pass or arithmetic that has been recorded, in one form.
 #[derive(Debug)]
-pub(super) struct Known {
-    form: Form,
-    /// A pass's kernel.
-    pub(super) text: String,
-    /// What arithmetic does.
-    operations: Option<Operations>,
+pub(super) struct Known<T> {
+    pub(super) form: Form,
     pub(super) arguments: usize,
+    pub(super) what: T,
+}
+
+/// A pass's kernel.
+#[derive(Debug)]
+pub(super) struct Kernel {
+    pub(super) text: String,
     pub(super) outputs: usize,
     least: Option<usize>,
 }
 
 /// What determines the operations that are recorded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Form {
+pub(super) struct Form {
     name: (&'static str, u32),
     /// `None` for arithmetic.
     storage: Option<Storage>,
@@ -60,8 +63,9 @@ struct Form {
 pub(crate) struct Held {
     pub(super) table: Table,
     pub(super) sent: Vec<u8>,
-    pub(super) known: Vec<Known>,
-    /// The kernels of arithmetic, each with the known forms that it has.
+    pub(super) passes: Vec<Known<Kernel>>,
+    pub(super) operations: Vec<Known<Operations>>,
+    /// The kernels of arithmetic, each with the operations that it has, in their order.
     pub(super) rows: Vec<(Vec<usize>, String)>,
     pub(super) cuts: Cuts,
     arguments: Vec<f64>,
@@ -87,7 +91,7 @@ pub(crate) struct Launched<'a, M> {
     rows: Vec<(Vec<usize>, usize)>,
     pub(super) launches: Vec<Launch>,
     /// The sums of the last pass, if no launch adds them up yet.
-    sums: Option<Sums>,
+    pub(super) sums: Option<Sums>,
     /// The greatest number of outputs of all chunks of a pass.
     pub(super) partial: usize,
     /// The first of the two columns with keep and factor.
@@ -173,21 +177,12 @@ impl Held {
         Ok(machine.numbers(KEPT, count)?)
     }
 
-    /// The index of `form` among the known ones; a new one is recorded.
-    fn known(&mut self, form: Form, record: impl FnOnce() -> Known) -> usize {
-        self.known.iter().position(|known| known.form == form).unwrap_or_else(|| {
-            self.known.push(record());
-            self.known.len() - 1
-        })
-    }
-
     /// Appends the arguments that `f` lists to the table. An error if their number is not that of the recorded form.
-    fn list(&mut self, known: usize, f: impl FnOnce(Listed)) -> Result<()> {
+    pub(super) fn list(&mut self, (form, count): (Form, usize), f: impl FnOnce(Listed)) -> Result<()> {
         self.arguments.clear();
         list(&mut self.arguments, f);
-        let Known { form, arguments, .. } = &self.known[known];
-        if self.arguments.len() != *arguments {
-            let message = format!("{form:?} has {} arguments where it has {arguments}", self.arguments.len());
+        if self.arguments.len() != count {
+            let message = format!("{form:?} has {} arguments where it has {count}", self.arguments.len());
             return Err(candle_core::Error::Msg(message).into());
         }
         for x in &self.arguments {
@@ -198,6 +193,15 @@ impl Held {
         }
         Ok(())
     }
+}
+
+/// The index of `form` among the known ones; a new one is recorded.
+pub(super) fn known<T>(all: &mut Vec<Known<T>>, form: Form, record: impl FnOnce() -> (usize, T)) -> usize {
+    all.iter().position(|known| known.form == form).unwrap_or_else(|| {
+        let (arguments, what) = record();
+        all.push(Known { form, arguments, what });
+        all.len() - 1
+    })
 }
 
 /// Groups members by their key; groups and members are in the order of first appearance.
@@ -213,14 +217,14 @@ pub(super) fn grouped<K: PartialEq>(each: impl Iterator<Item = (K, usize)>) -> V
 }
 
 impl<M: Machine> Launched<'_, M> {
-    fn form(&self, name: (&'static str, u32), storage: Option<Storage>) -> Form {
+    pub(super) fn form(&self, name: (&'static str, u32), storage: Option<Storage>) -> Form {
         Form { name, storage, wide: self.wide, kept: self.kept.0 }
     }
 
     fn known_pass(&mut self, formula: &impl Formula, tensor: usize) -> usize {
         let (place, columns, wide) = (&self.places[tensor], self.columns, self.wide);
         let form = self.form(formula.form(tensor), Some(place.storage));
-        self.held.known(form, || {
+        known(&mut self.held.passes, form, || {
             let mut pass = None;
             let recording = record_all(BUFFERS + columns, |theta, g, all| {
                 let state = std::array::from_fn(|k| all[k]);
@@ -234,68 +238,8 @@ impl<M: Machine> Launched<'_, M> {
                 Some(pass) => (pass.kernel(&recording, place.storage), pass.outputs(), pass.least()),
                 None => (String::new(), 0, None),
             };
-            Known { form, text, operations: None, arguments: recording.arguments.len(), outputs, least }
+            (recording.arguments.len(), Kernel { text, outputs, least })
         })
-    }
-
-    fn known_arithmetic(&mut self, arithmetic: &impl Arithmetic, tensor: usize, writes: Writes) -> usize {
-        let (form, columns, kept) = (self.form(arithmetic.form(tensor), None), self.columns, self.kept.0);
-        self.held.known(form, || {
-            let mut to = vec![];
-            let recording = record_all(2 * columns + kept, |_, _, all| {
-                let (own, rest) = all.split_at(columns);
-                let (shared, kept) = rest.split_at(columns);
-                let (places, results) = arithmetic.of(tensor, Numbers { own, shared, kept }).into_iter().unzip();
-                to = places;
-                results
-            });
-            let arguments = recording.arguments.len();
-            let operations = Some(Operations { recording, to, writes });
-            Known { form, text: String::new(), operations, arguments, outputs: 0, least: None }
-        })
-    }
-
-    /// Arithmetic on the rows of `members`, each with its known form, in one launch, which first adds up the sums of the pass before.
-    fn launch_rows(&mut self, arithmetic: &impl Arithmetic, members: &[(usize, usize)]) -> Result<()> {
-        let (row, kept) = (vec![Listed; self.columns], vec![Listed; self.kept.0]);
-        let (mut forms, mut parts, mut count) = (vec![], vec![], 0);
-        let at_arguments = self.held.table.section();
-        for (i, known) in members {
-            let form = forms.iter().position(|form| form == known).unwrap_or_else(|| {
-                forms.push(*known);
-                forms.len() - 1
-            });
-            parts.push([*i, form, count]);
-            count += self.held.known[*known].arguments;
-            self.held.list(*known, |_| {
-                arithmetic.of(*i, Numbers { own: &row, shared: &row, kept: &kept });
-            })?;
-        }
-        self.push_rows(forms, &parts, at_arguments);
-        Ok(())
-    }
-
-    /// Adds up the sums of the pass before, if that is still to be done.
-    fn add_sums(&mut self) {
-        if self.sums.is_some() {
-            let parts: Vec<[usize; 3]> = (0..self.places.len()).map(|i| [i, 0, 0]).collect();
-            self.push_rows(vec![], &parts, 0);
-        }
-    }
-
-    fn push_rows(&mut self, forms: Vec<usize>, parts: &[[usize; 3]], at_arguments: usize) {
-        let table = &mut self.held.table;
-        let at_parts = table.section();
-        parts.iter().flatten().for_each(|x| table.u32(u32::try_from(*x).unwrap_or(u32::MAX)));
-        let rows = &mut self.held.rows;
-        let text = rows.iter().position(|(known, _)| *known == forms).unwrap_or_else(|| {
-            let operations = forms.iter().filter_map(|known| self.held.known[*known].operations.as_ref());
-            let text = arithmetic::rows(operations, self.columns);
-            rows.push((forms, text));
-            rows.len() - 1
-        });
-        let sums = self.sums.take();
-        self.launches.push(Launch::Rows { text, at_parts, at_arguments, count: parts.len(), sums });
     }
 
     /// The numbers of elements of `members`.
@@ -345,16 +289,17 @@ impl<M: Machine> Chain for Launched<'_, M> {
         // Where no tensor takes it, its sums are those of nothing, and not what a step before has left.
         let known = groups.first().map(|(known, _)| *known);
         let known = known.unwrap_or_else(|| self.known_pass(formula, 0));
-        let Known { outputs, least, .. } = self.held.known[known];
+        let Kernel { outputs, least, .. } = self.held.passes[known].what;
         let (forms, members): (Vec<usize>, Vec<Vec<usize>>) = groups.into_iter().unzip();
         let mut first = 0;
         for (known, members) in forms.into_iter().zip(&members) {
             let cut = self.held.cuts.of(self.machine, CUTS, &self.lengths(members), CHUNK)?;
             let at_arguments = self.held.table.section();
             let numbers = vec![Listed; self.columns];
+            let Known { form, arguments, .. } = self.held.passes[known];
             for i in members {
                 let place = &self.places[*i];
-                self.held.list(known, |any| {
+                self.held.list((form, arguments), |any| {
                     let g = place.map.of(any);
                     with_norms(formula, (*i, place, self.wide), any, g, [any; BUFFERS], &numbers);
                 })?;

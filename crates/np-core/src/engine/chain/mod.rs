@@ -15,6 +15,8 @@ pub(crate) mod memory;
 mod on_tensors;
 #[cfg(any(test, feature = "cuda"))]
 mod queue;
+#[cfg(any(test, feature = "cuda"))]
+mod rows;
 
 use np_cuda::table::BUFFERS;
 use np_trace::pass::Pass;
@@ -63,8 +65,8 @@ pub(crate) trait Chain {
     /// Adds columns up over all tensors, in the tensors' order.
     fn totals(&mut self, entries: impl IntoIterator<Item = (usize, Total)>, to: To);
 
-    /// Runs the last pass, which leaves u in state `u`; then, unless only directions are wanted, θ ← keep·θ − factor·u. keep and factor are in columns `at` and
-    /// `at` + 1. Returns whether column `squares` now has Σθ², of θ before the update.
+    /// Runs the last pass, which makes u and sums nothing, for all tensors; then, unless only directions are wanted, θ ← keep·θ − factor·u. keep and factor are in
+    /// columns `at` and `at` + 1. Directions are in state `u`; after a step, it may hold anything. Returns whether column `squares` now has Σθ², of θ before the update.
     fn finish(&mut self, formula: &impl Formula, u: usize, at: usize, squares: Option<usize>) -> Result<bool>;
 }
 

@@ -7,7 +7,7 @@ use np_trace::cuda::Storage;
 use np_trace::pass::{PASS, THREADS};
 
 use super::To;
-use super::launched::{CUTS, Known, Launched, NORMS, PARTIAL, TABLE, grouped};
+use super::launched::{CUTS, Kernel, Launched, NORMS, PARTIAL, TABLE, grouped};
 use crate::engine::places::{Gradients, Pieces, Place, Scales, clip};
 use crate::error::Result;
 
@@ -76,7 +76,7 @@ impl<M: Machine> Launched<'_, M> {
             gradients.iter_mut().for_each(|of| of.rows += table);
             let scales = launches.iter().filter_map(|launch| match *launch {
                 Launch::Pass { known, storage, at_arguments, count, .. } => {
-                    let stride = held.known[known].arguments;
+                    let stride = held.passes[known].arguments;
                     Some(Scales { storage, arguments: at(at_arguments), blocks: count, stride, place: 0 })
                 }
                 _ => None,
@@ -91,7 +91,7 @@ impl<M: Machine> Launched<'_, M> {
         for launch in &launches {
             match *launch {
                 Launch::Pass { known, cut, at_rows, at_arguments, first, .. } => {
-                    let Known { text, outputs, .. } = &held.known[known];
+                    let Kernel { text, outputs, .. } = &held.passes[known].what;
                     let to = partial + (first * outputs * size_of::<f64>()) as u64;
                     machine.launch(text, PASS, cut.count, THREADS, &[cut.at, at(at_rows), at(at_arguments), to])?;
                 }

@@ -4,9 +4,9 @@
 //! [`sum`] computes its terms in the type of the computation, so that it is not finite if one of them overflows.
 
 use np_trace::Float;
+// Those of kernels, whose sums have the same bits; and enough to hide an addition's latency.
+use np_trace::pass::LANES;
 
-/// Enough lanes to hide an addition's latency.
-const LANES: usize = 32;
 /// Elements of a lane that are added in a row. That makes the loop over lanes long enough to be kept as one, which the compiler then vectorises; as straight code it does not.
 const ROWS: usize = 8;
 /// Elements of a row of every lane, [`ROWS`] times.
@@ -52,7 +52,6 @@ pub(crate) type Lanes<T, const K: usize> = [[T; LANES]; K];
 
 /// Adds terms to the lanes of K sums. Elements that come in several calls, all but the last with a multiple of [`GROUP`], are added as in one.
 #[inline(always)]
-#[expect(clippy::needless_range_loop, reason = "loops over counts, of which registers are made")]
 pub(crate) fn add_to_lanes<T: Float, const S: usize, const K: usize>(
     lanes: &mut Lanes<T, K>,
     xs: [&[T]; S],
@@ -87,14 +86,20 @@ pub(crate) fn add_to_lanes<T: Float, const S: usize, const K: usize>(
     }
     for row in groups * ROWS..rows {
         for l in 0..LANES {
-            let terms = terms(bodies.map(|x| x[row][l]));
+            let terms = terms(bodies.map(
+                #[inline(always)]
+                |x| x[row][l],
+            ));
             for k in 0..K {
                 lanes[k][l] += terms[k];
             }
         }
     }
     for (l, at) in (rows * LANES..n).enumerate() {
-        let terms = terms(xs.map(|x| x[at]));
+        let terms = terms(xs.map(
+            #[inline(always)]
+            |x| x[at],
+        ));
         for k in 0..K {
             lanes[k][l] += terms[k];
         }
@@ -165,14 +170,45 @@ pub(crate) fn far_norm<T: Float>(xs: &[T]) -> f64 {
 mod tests {
     use super::*;
 
+    /// The order of additions that all of these sums promise, as it reads: element i goes to lane i mod 32, and lanes are added in order.
+    fn plain(terms: &[f32]) -> f64 {
+        let mut lanes = [0.0_f32; LANES];
+        terms.iter().enumerate().for_each(|(i, x)| lanes[i % LANES] += x);
+        lanes.iter().fold(0.0, |total, lane| total + f64::from(*lane))
+    }
+
+    /// Terms of every size, so that an addition in another order would round otherwise.
+    fn numbers(n: i32) -> [Vec<f32>; 2] {
+        let x: Vec<f32> = (0..n).map(|i| ((i * 7919 % 101) as f32 - 50.0) * 10_f32.powi(i % 9 - 4)).collect();
+        let y = x.iter().rev().map(|x| x * 0.3 + 1.0).collect();
+        [x, y]
+    }
+
+    /// Lengths with groups, rows and single elements, alone and together.
+    const LENGTHS: [i32; 10] = [0, 7, 32, 100, 256, 261, 288, 999, 1000, 1024];
+
     #[test]
-    fn sums_taken_together_have_the_bits_of_each_alone() {
-        // Terms of every size, so that an addition in another order would round otherwise; lengths with whole rows of lanes, part of one, and none.
-        for n in [0, 7, 32, 100, 1024] {
-            let x: Vec<f32> = (0..n).map(|i| ((i * 7919 % 101) as f32 - 50.0) * 10_f32.powi(i % 9 - 4)).collect();
-            let y: Vec<f32> = x.iter().rev().map(|x| x * 0.3 + 1.0).collect();
+    fn every_sum_has_the_bits_of_the_plain_order() {
+        for n in LENGTHS {
+            let [x, y] = numbers(n);
+            let of = |f: fn(f32, f32) -> f32| plain(&x.iter().zip(&y).map(|(x, y)| f(*x, *y)).collect::<Vec<_>>());
+            let expected = [of(|x, _| x.abs()), of(|_, y| y), of(|x, _| x * x), of(|x, y| x * y)];
+            assert_eq!([sum(&x, f32::abs), sum(&y, |y| y), square_sum(&x), dot(&x, &y)], expected, "{n}");
             let all = fused_sums([&x, &y], |[x, y]| [x.abs(), y, x * x, x * y]);
-            assert_eq!(all, (n > 0).then(|| [sum(&x, f32::abs), sum(&y, |y| y), square_sum(&x), dot(&x, &y)]), "{n}");
+            assert_eq!(all, (n > 0).then_some(expected), "{n}");
+        }
+    }
+
+    #[test]
+    fn sums_in_several_calls_have_the_bits_of_one() {
+        for n in LENGTHS {
+            let [x, _] = numbers(n);
+            for calls in [1, 2] {
+                let mut lanes = [[0.0; LANES]; 2];
+                x.chunks(calls * GROUP).for_each(|x| add_to_lanes(&mut lanes, [x], |[x]| [x, x * x]));
+                let squares: Vec<f32> = x.iter().map(|x| x * x).collect();
+                assert_eq!(reduce_lanes(&lanes), [plain(&x), plain(&squares)], "{n}");
+            }
         }
     }
 
