@@ -22,7 +22,7 @@ impl<T: Float> Program<'_, T> {
     /// The step of one element: returns the result and updates `state`. Afterwards `values` has the value of each node.
     ///
     /// # Panics
-    /// If `state` has not as many numbers as the expression has buffers.
+    /// If the expression reads a buffer that `state` lacks.
     pub fn element(&self, theta: T, g: T, state: &mut [T], values: &mut Vec<T>) -> T {
         values.clear();
         for node in &self.expression.nodes {
@@ -53,7 +53,7 @@ impl<T: Float> Program<'_, T> {
     /// The step of many elements: writes new parameters to `theta` or directions to `u`, as the expression's outcome says.
     ///
     /// # Panics
-    /// If the slices that are used differ in length, or `state` has not as many slices as the expression has buffers.
+    /// If a slice that is used is shorter than `theta`, or the expression reads a buffer that `state` lacks.
     pub fn run(&self, theta: &mut [T], g: &[T], state: &mut [&mut [T]], u: &mut [T]) {
         let mut values = Vec::with_capacity(self.expression.nodes.len());
         let mut now = vec![T::ZERO; state.len()];

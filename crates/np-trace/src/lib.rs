@@ -31,9 +31,12 @@
 //! println!("{}", traced.expression.kernel(Storage::F32));
 //! ```
 //!
-//! A [pass](mod@pass) is a formula of one element with sums over all, and [arithmetic] computes with these sums, in a block of threads for each tensor.
+//! For a later step, run the formula with [`listed::list`]: it gives the new arguments in the same order, and records nothing else.
 //!
-//! This crate has no formula of its own, and launches nothing: np-core records the formulas of its optimizers.
+//! A [pass](mod@pass) computes one element, and sums over all elements of a tensor. [arithmetic] computes numbers of a tensor from these sums, between passes.
+//!
+//! This crate has no formula of its own, and launches nothing. Compile the text with NVRTC and launch its function ([`cuda::NAME`] for an expression) over the tables of
+//! [`np_cuda::table`]; a tensor has at most [`np_cuda::table::BUFFERS`] buffers. np-core does that for its optimizers.
 
 pub mod arithmetic;
 pub mod cuda;
@@ -51,9 +54,9 @@ pub use number::{Float, Number};
 /// What the main result of an expression is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Outcome {
-    /// The parameter after the step, keep·θ − factor·u.
+    /// The new parameter.
     Step,
-    /// The direction u.
+    /// The direction of the update, which the caller applies.
     Direction,
 }
 

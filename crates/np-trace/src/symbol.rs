@@ -47,7 +47,7 @@ thread_local! {
     static TAPE: RefCell<Tape> = RefCell::default();
 }
 
-/// Records `f`, which computes its result and the new state from θ, the gradient and `buffers` numbers of state.
+/// Records `f`, which computes its result from θ, the gradient and `buffers` numbers of state, and one new number for each buffer, in order.
 pub fn record(
     buffers: usize,
     outcome: Outcome,
