@@ -117,7 +117,11 @@ impl<'a, 'w> Host<'a, 'w> {
             0 => Ok(()),
             _ => {
                 let row = (tensor, &rows[tensor * *columns..(tensor + 1) * *columns]);
-                dispatch!(w.grad.dtype(), E => in_place::finish::<E>((formula, u), row, w, &places[tensor], *how))
+                let (formula, places) = ((formula, u), &places[tensor]);
+                match w.grad.dtype() {
+                    DType::F64 => in_place::finish::<f64>(formula, row, w, places, *how),
+                    _ => in_place::finish::<f32>(formula, row, w, places, *how),
+                }
             }
         };
         if cpu::worth_threads(work.iter().map(|w| w.grad.elem_count()).sum()) {

@@ -41,6 +41,7 @@ mod tests {
             let mut all = zeros::<f32>(n);
             assert!(all.len() == n && all.iter().all(|x| x.to_bits() == 0), "{n}");
             all.iter_mut().for_each(|x| *x = 1.0);
+            assert!(all.iter().all(|x| *x == 1.0), "{n}");
         }
     }
 }

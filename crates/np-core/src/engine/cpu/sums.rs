@@ -4,7 +4,7 @@
 //! [`sum`] computes its terms in the type of the computation, so that it is not finite if one of them overflows.
 
 use np_trace::Float;
-// Those of kernels, whose sums have the same bits; and enough to hide an addition's latency.
+// The lanes of kernels, so that sums have the same bits on all devices; they are enough to hide an addition's latency.
 use np_trace::pass::LANES;
 
 /// Elements of a lane that are added in a row. That makes the loop over lanes long enough to be kept as one, which the compiler then vectorises; as straight code it does not.
