@@ -17,6 +17,7 @@ pages! {
     readme = "../../../README.md";
     neuroplastic_readme = "../../../crates/neuroplastic/README.md";
     np_core_readme = "../../../crates/np-core/README.md";
+    np_engine_readme = "../../../crates/np-engine/README.md";
     np_data_readme = "../../../crates/np-data/README.md";
     np_record_readme = "../../../crates/np-record/README.md";
     quick_start = "../../../docs/src/quick-start.md";

@@ -29,7 +29,7 @@
 //! [`Options`] holds what all optimizers share: parameter groups, clipping, accumulation, a schedule,
 //! rounding. [`Driver::state`] and [`Driver::load_state`] save and resume an optimizer bit by bit.
 //!
-//! On the CPU a step updates the parameters in place. It uses a rayon pool of this crate with as many
+//! On the CPU a step updates the parameters in place. It uses a rayon pool of its own with as many
 //! threads as the caller's pool, and its results do not depend on the number of threads. It may be called
 //! from rayon tasks, behind a lock or on shared parameters: the caller waits without running other tasks.
 //! candle's own matrix products do run other tasks while they hold locks. So a forward pass may deadlock
@@ -43,11 +43,13 @@
 //! [`Rounding`] has alternatives.
 
 #[macro_use]
-mod config;
+extern crate np_engine as _;
+
+mod any;
 #[cfg(feature = "conform")]
 pub mod conform;
-mod engine;
-mod error;
+#[cfg(test)]
+mod launched_tests;
 pub mod neuroplastic;
 #[macro_use]
 mod optim;
@@ -55,29 +57,19 @@ mod registry;
 pub mod torch;
 pub mod traced;
 
-pub use config::decay::{Decay, DecayKind};
-pub use config::hyper::HyperParameters;
-pub use config::options::{Accumulate, Clip, DecayScope, Group, Matrix, NonFinite, Options, Training};
-pub use config::plasticity::{Layer, NeuroPlasticGroup, Plasticity, Third};
-pub use config::rounding::{Rounding, Stochastic};
-pub use config::schedule::{self, Schedule};
-pub use engine::any::AnyOptimizer;
-pub use engine::apply::Apply;
-pub use engine::backend::Backend;
-pub use engine::buffer::Buffer;
-pub use engine::driver::Driver;
-pub use engine::elementwise::{Elementwise, StepInfo};
-pub use engine::input::{Closure, LayerRecord, Search, Searched, StepInput};
-pub use engine::optimizer_state::{OptimizerState, Piece, Pieces, STATE_VERSION};
-pub use engine::param_state::ParamState;
-pub use engine::param_step::ParamStep;
-pub use engine::report::{StepOutcome, StepReport};
-pub use engine::rule::{Rule, StepContext};
-pub use engine::weights::Weights;
-pub use error::{Error, Result};
+pub use any::AnyOptimizer;
 pub use neuroplastic::{NeuroPlastic, NeuroPlasticConfig};
+/// What all optimizers share, for authors of optimizers.
+pub use np_engine as engine;
+pub use np_engine::hyper_parameters;
 #[doc(inline)]
-pub use np_trace::{Float, Number};
+pub use np_engine::{
+    Accumulate, Apply, Backend, Buffer, Clip, Closure, Decay, DecayKind, DecayScope, Driver, Elementwise, Error, Float,
+    Group, HyperParameters, Layer, LayerRecord, Matrix, NeuroPlasticGroup, NonFinite, Number, OptimizerState, Options,
+    ParamState, ParamStep, Piece, Pieces, Plasticity, Result, Rounding, Rule, STATE_VERSION, Schedule, Search,
+    Searched, StepContext, StepInfo, StepInput, StepOutcome, StepReport, Stochastic, Third, Training, Weights,
+    schedule,
+};
 pub use optim::BaseConfig;
 pub use optim::muon::{Fallback, MuonScale, Precision};
 pub use registry::OptimizerConfig;

@@ -14,7 +14,7 @@ fn numbers(n: usize, scale: f32) -> Vec<f32> {
     (0..n).map(|i| ((i * 7919 % 1013) as f32 / 500.0 - 1.0) * scale).collect()
 }
 
-/// As np-core's CPU adds up: sixteen lanes a chunk, lanes in order, chunks in order.
+/// As np-engine's CPU adds up: sixteen lanes a chunk, lanes in order, chunks in order.
 fn expected(xs: &[f32], scale: f64) -> f64 {
     let chunk = |chunk: &[f32]| {
         let mut lanes = [0.0; sums::LANES];

@@ -36,7 +36,7 @@
 //! A [pass](mod@pass) computes one element, and sums over all elements of a tensor. [arithmetic] computes numbers of a tensor from these sums, between passes.
 //!
 //! This crate has no formula of its own, and launches nothing. Compile the text with NVRTC and launch its function ([`cuda::NAME`] for an expression) over the tables of
-//! [`np_cuda::table`]; a tensor has at most [`np_cuda::table::BUFFERS`] buffers. np-core does that for its optimizers.
+//! [`np_cuda::table`]; a tensor has at most [`np_cuda::table::BUFFERS`] buffers. np-engine does that for optimizers.
 
 pub mod arithmetic;
 pub mod cuda;

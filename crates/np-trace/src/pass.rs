@@ -1,7 +1,7 @@
 //! Passes with sums as CUDA kernels: the recorded formula of one element, in a loop whose sums have the CPU's order of additions.
 //!
 //! A block of threads processes a chunk; a warp of 32 threads, a block of 1024 of its elements; a thread, the elements of one lane. So the lanes are those of
-//! loops on the CPU that keep to [`LANES`], as np-core's do. Lanes are added in order, then blocks, then, by [`rows`](crate::arithmetic::rows), chunks. There are no atomic
+//! loops on the CPU that keep to [`LANES`], as np-engine's do. Lanes are added in order, then blocks, then, by [`rows`](crate::arithmetic::rows), chunks. There are no atomic
 //! additions and no fused multiply-adds.
 
 use np_cuda::table::CHUNK;
@@ -139,15 +139,14 @@ impl<N: Clone> Pass<N> {
         self.watched.as_ref().map(|_| self.outputs() - WATCHED + 3)
     }
 
-    /// Source text of the kernel for `recording`, whose results are those of this pass; empty if it has too few. States of the recording before [`BUFFERS`](np_cuda::table::BUFFERS) are
+    /// Source text of the kernel for `recording`, whose results are those of this pass; `None` if it has too few. States of the recording before [`BUFFERS`](np_cuda::table::BUFFERS) are
     /// buffers of a tensor, those from there on numbers of its row.
     #[must_use]
-    pub fn kernel(&self, recording: &Recording, storage: Storage) -> String {
+    pub fn kernel(&self, recording: &Recording, storage: Storage) -> Option<String> {
         let mut text = String::new();
-        if let Some(places) = self.of(&recording.results) {
-            // Writing to a string does not fail.
-            let _ = Writer { pass: &places, recording, storage, least: self.least() }.write(&mut text);
-        }
-        text
+        let places = self.of(&recording.results)?;
+        // Writing to a string does not fail.
+        let _ = Writer { pass: &places, recording, storage, least: self.least() }.write(&mut text);
+        Some(text)
     }
 }

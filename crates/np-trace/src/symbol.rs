@@ -8,7 +8,10 @@ use crate::Number;
 
 /// A number that is not known yet. It belongs to the recording in which it was made, and must not be used in another.
 #[derive(Debug, Clone, Copy)]
-pub enum Symbol {
+pub struct Symbol(Kind);
+
+#[derive(Debug, Clone, Copy)]
+enum Kind {
     /// A constant of the formula.
     Constant(f64),
     /// The largest finite number of the type of the computation.
@@ -35,10 +38,10 @@ impl Tape {
     }
 
     fn place_of(&mut self, symbol: Symbol) -> usize {
-        match symbol {
-            Symbol::Constant(x) => self.place(Node::Constant(x.to_bits())),
-            Symbol::Largest => self.place(Node::Largest),
-            Symbol::Node(place) => place,
+        match symbol.0 {
+            Kind::Constant(x) => self.place(Node::Constant(x.to_bits())),
+            Kind::Largest => self.place(Node::Largest),
+            Kind::Node(place) => place,
         }
     }
 }
@@ -83,28 +86,28 @@ pub fn count(f: impl FnOnce()) -> usize {
 
 impl Symbol {
     fn node(node: Node) -> Self {
-        TAPE.with_borrow_mut(|tape| Self::Node(tape.place(node)))
+        TAPE.with_borrow_mut(|tape| Self(Kind::Node(tape.place(node))))
     }
 
     /// Records the node that `make` returns for the indices of `operands`.
     fn of<const N: usize>(operands: [Self; N], make: impl FnOnce([usize; N]) -> Node) -> Self {
         TAPE.with_borrow_mut(|tape| {
             let places = operands.map(|operand| tape.place_of(operand));
-            Self::Node(tape.place(make(places)))
+            Self(Kind::Node(tape.place(make(places))))
         })
     }
 }
 
 impl Number for Symbol {
-    const ZERO: Self = Self::Constant(0.0);
-    const ONE: Self = Self::Constant(1.0);
-    const MAX: Self = Self::Largest;
+    const ZERO: Self = Self(Kind::Constant(0.0));
+    const ONE: Self = Self(Kind::Constant(1.0));
+    const MAX: Self = Self(Kind::Largest);
 
     fn from_f64(x: f64) -> Self {
         TAPE.with_borrow_mut(|tape| {
             tape.arguments.push(x);
             let node = Node::Argument(tape.arguments.len() - 1);
-            Self::Node(tape.place(node))
+            Self(Kind::Node(tape.place(node)))
         })
     }
 
@@ -125,9 +128,9 @@ impl Neg for Symbol {
     type Output = Self;
 
     fn neg(self) -> Self {
-        match self {
-            Self::Constant(x) => Self::Constant(-x),
-            Self::Largest | Self::Node(_) => Self::of([self], |[a]| Node::Negate(a)),
+        match self.0 {
+            Kind::Constant(x) => Self(Kind::Constant(-x)),
+            Kind::Largest | Kind::Node(_) => Self::of([self], |[a]| Node::Negate(a)),
         }
     }
 }

@@ -43,7 +43,7 @@ pub enum ConformError {
     MissingTensor(String),
     /// An error of the replay itself.
     #[error(transparent)]
-    Core(#[from] crate::Error),
+    Core(#[from] np_engine::Error),
 }
 
 impl From<candle_core::Error> for ConformError {

@@ -5,13 +5,13 @@ use std::fmt;
 
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor, Var};
+use np_engine::backend::Backend;
+use np_engine::weights::Weights;
 use safetensors::SafeTensors;
 
 use super::ConformError;
 use super::spec::Spec;
-use crate::engine::any::AnyOptimizer;
-use crate::engine::backend::Backend;
-use crate::engine::weights::Weights;
+use crate::any::AnyOptimizer;
 use crate::registry::OptimizerConfig;
 
 /// The result of a replay.

@@ -3,6 +3,16 @@
 
 use std::fmt;
 
+use candle_core::DType;
+use np_engine::apply::Apply;
+use np_engine::buffer::Buffer;
+use np_engine::elementwise::{Elementwise, StepInfo};
+use np_engine::error::{Result, check, fraction, positive, unit};
+use np_engine::input::StepInput;
+use np_engine::param_state::ParamState;
+use np_engine::param_step::ParamStep;
+use np_engine::rule::StepContext;
+use np_engine::state::State;
 use np_trace::{Float, Number};
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeSeed, Error as _, IntoDeserializer, MapAccess, Visitor};
@@ -10,19 +20,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::NeuroPlasticConfig;
 use super::formulation::Formulation;
-use crate::engine::any_rule::AnyMemory;
-use crate::engine::apply::Apply;
-use crate::engine::buffer::Buffer;
-use crate::engine::elementwise::{Elementwise, StepInfo};
-use crate::engine::input::StepInput;
-use crate::engine::param_state::{ParamState, State};
-use crate::engine::param_step::ParamStep;
-use crate::engine::rule::StepContext;
-use crate::error::{Result, check, fraction, positive, unit};
+use crate::any::rule::AnyMemory;
 use crate::optim::BaseConfig;
 use crate::optim::adam::{self, AdamWConfig};
 use crate::optim::sgd::{self, SgdConfig};
-use candle_core::DType;
 
 /// The base optimizer of a hybrid: gives the direction b, and the average of gradients μ where it keeps one.
 ///
@@ -274,21 +275,8 @@ fn lend(param: &mut ParamState, weight_decay: f64) -> ParamState {
     };
     let mut settings = param.settings;
     settings.weight_decay = Some(settings.weight_decay.unwrap_or(weight_decay));
-    ParamState {
-        name: param.name.clone(),
-        var: param.var.clone(),
-        index: param.index,
-        steps: param.steps,
-        state,
-        buffers: param.buffers[TRACES..].to_vec(),
-        numbers: std::mem::take(&mut param.numbers),
-        compensation: None,
-        set_aside: None,
-        loaded: None,
-        settings,
-        accumulated: None,
-        has_gradient: false,
-    }
+    let numbers = std::mem::take(&mut param.numbers);
+    param.with_state(settings, state, param.buffers[TRACES..].to_vec(), numbers)
 }
 
 fn take_back(param: &mut ParamState, lent: ParamState) {

@@ -1,11 +1,11 @@
 //! The plasticity coefficient α.
 
+use np_engine::error::{check, not_negative, positive};
+use np_engine::rule::StepContext;
 use np_trace::{Float, Number};
 use serde::{Deserialize, Serialize};
 
 use super::signals::Signals;
-use crate::engine::rule::StepContext;
-use crate::error::{check, not_negative, positive};
 
 hyper_parameters! {
     /// How the signals become the coefficient α.

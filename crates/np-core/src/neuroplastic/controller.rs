@@ -1,10 +1,9 @@
 //! The learning-rate controller: multiplies η of all tensors, or of a layer group, by a factor that depends on the coefficients.
 
+use np_engine::config::plasticity::Layer;
+use np_engine::error::{check, not_negative, positive};
 use np_trace::Number;
 use serde::{Deserialize, Serialize};
-
-use crate::config::plasticity::Layer;
-use crate::error::{check, not_negative, positive};
 
 hyper_parameters! {
     /// A controller of the learning rate: η is multiplied by c.

@@ -4,12 +4,12 @@
 
 use std::collections::BTreeMap;
 
+use np_engine::chain::Total;
+use np_engine::config::plasticity::Layer;
 use np_trace::Number;
 
 use super::layers::{Position, Scope};
 use super::passes::Sums;
-use crate::config::plasticity::Layer;
-use crate::engine::chain::Total;
 
 /// Indices of the totals.
 const ELEMENTS: usize = 0;

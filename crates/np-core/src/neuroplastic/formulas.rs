@@ -2,6 +2,9 @@
 //! tensor's row of numbers.
 
 use np_cuda::table::BUFFERS;
+use np_engine::chain::{Block, Formula};
+use np_engine::cpu::sums::square_sum;
+use np_engine::elementwise::Elementwise;
 use np_trace::pass::{Pass, Target, Term};
 use np_trace::{Float, Number};
 
@@ -13,9 +16,7 @@ use super::passes::{Combination, Modulation, Shape, Watch};
 use super::scalars::{Stage, finite};
 use super::step::{A, ALPHA_AT, B, M, MU, SECOND, Step, V, X, factors_at};
 use super::traces::{Decays, memory};
-use crate::engine::chain::{Block, Formula};
-use crate::engine::cpu::sums::square_sum;
-use crate::engine::elementwise::Elementwise;
+use crate::optim::sgd::SgdConfig;
 
 /// The pass that updates the traces, computes the base optimizer's direction, and sums the signals.
 pub(super) struct Traces<'a>(pub(super) &'a Step<'a>);
@@ -47,7 +48,7 @@ impl Formula for Traces<'_> {
             }
             Some(BaseScalars::Sgd { k, weight_decay }) => {
                 let g = if self.decays(tensor) { g + weight_decay * theta } else { g };
-                let (b, [mu]) = crate::SgdConfig::direction(&k, theta, g, [state[MU]]);
+                let (b, [mu]) = SgdConfig::direction(&k, theta, g, [state[MU]]);
                 writes.extend([(MU, mu), (B, b)]);
                 terms.push(Term::Square(b));
             }

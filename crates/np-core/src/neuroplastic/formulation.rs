@@ -1,12 +1,12 @@
 //! Formulations: how the coefficient α enters the update u.
 
+use np_engine::config::decay::DecayKind;
+use np_engine::error::{Result, check, not_negative, positive};
+use np_engine::rule::StepContext;
 use serde::{Deserialize, Serialize};
 
 use super::base::{Base, BaseAdamw};
 use super::layers::Scope;
-use crate::config::decay::DecayKind;
-use crate::engine::rule::StepContext;
-use crate::error::{Result, check, not_negative, positive};
 use crate::optim::BaseConfig;
 
 tagged! {

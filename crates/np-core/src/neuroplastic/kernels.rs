@@ -3,6 +3,9 @@
 //! Every loop is over a few slices and has no branch. Sums are separate loops. All functions are inlined into the caller, which selects the instruction set.
 
 // Seven sums of 16 lanes still fit in the registers.
+use np_engine::chain::{Block, Total};
+use np_engine::cpu::sums::{GROUP, add_to_lanes, dot, fused_sums, in_range, reduce_lanes, square_sum, sum};
+use np_engine::elementwise::Elementwise;
 use np_trace::pass::{WATCH_LANES, about};
 use np_trace::{Float, Number};
 
@@ -10,9 +13,7 @@ use super::base::BaseScalars;
 use super::coefficient::Alpha;
 use super::passes::{Combination, Modulation, Shape};
 use super::traces::{Decays, memory};
-use crate::engine::chain::{Block, Total};
-use crate::engine::cpu::sums::{GROUP, add_to_lanes, dot, fused_sums, in_range, reduce_lanes, square_sum, sum};
-use crate::engine::elementwise::Elementwise;
+use crate::optim::sgd::SgdConfig;
 
 /// Updates the traces, and writes q = |m|/(√v + ε) to x; returns Σ|g|, Σa, Σq, Σg².
 #[inline(always)]
@@ -60,7 +61,7 @@ pub(super) fn base_update<T: Float>(base: &BaseScalars<T>, block: &mut Block<'_,
             let (momentum, wd) = (&mut mu[..n], *weight_decay);
             for i in 0..n {
                 let g = if wd == T::ZERO { g[i] } else { g[i] + wd * theta[i] };
-                (b[i], [momentum[i]]) = crate::SgdConfig::direction(k, theta[i], g, [momentum[i]]);
+                (b[i], [momentum[i]]) = SgdConfig::direction(k, theta[i], g, [momentum[i]]);
             }
         }
         BaseScalars::Given => {}

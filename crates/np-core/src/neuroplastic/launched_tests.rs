@@ -5,18 +5,18 @@ use std::collections::BTreeMap;
 use candle_core::{DType, Var};
 use np_cuda::machine::Machine;
 use np_cuda::table::CHUNK;
+use np_engine::apply::Apply;
+use np_engine::chain::launched::Held;
+use np_engine::gradient_map::GradientMap;
+use np_engine::param_step::ParamStep;
 use np_trace::Outcome;
 
 use super::diagnostics::{Seen, TOTALS};
 use super::step::Step;
 use super::{Diagnostics, Memory, NeuroPlasticConfig};
-use crate::engine::apply::Apply;
-use crate::engine::chain::launched::Held;
-use crate::engine::elementwise::host::{Host, compiler};
-use crate::engine::gradient_map::GradientMap;
-use crate::engine::launch_tests::with_work as with_work_of;
-use crate::engine::launch_tests::{Compiler, bits, clipped, places, tensor};
-use crate::engine::param_step::ParamStep;
+use crate::launched_tests::host::{Host, compiler};
+use crate::launched_tests::with_work as with_work_of;
+use crate::launched_tests::{Compiler, bits, clipped, places, tensor};
 use crate::{Backend, Driver, OptimizerConfig, Options, Rule, StepContext};
 
 /// A chunk and some, part of a block, an empty one, part of a lane.

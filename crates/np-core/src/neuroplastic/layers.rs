@@ -1,9 +1,8 @@
 //! Layer groups: which part of the network a tensor belongs to. Its position in model order decides, as in the paper, unless a parameter group
 //! names the part.
 
+use np_engine::config::plasticity::{Layer, Third};
 use serde::{Deserialize, Serialize};
-
-use crate::config::plasticity::{Layer, Third};
 
 /// The part of the network that a hybrid modulates.
 ///
@@ -26,35 +25,6 @@ pub enum Scope {
     LateBlocks,
 }
 
-impl Layer {
-    pub(super) const ALL: [Self; 4] = [Self::Stem, Self::EarlyBlocks, Self::LateBlocks, Self::Classifier];
-
-    /// The first of classifier, early and late blocks that a tensor is in; the stem is what is left.
-    pub(super) fn of(at: Position) -> Self {
-        let is_in = |scope: Scope| scope.contains(at);
-        if let Some(layer) = at.layer {
-            layer
-        } else if is_in(Scope::ClassifierOnly) {
-            Self::Classifier
-        } else if is_in(Scope::EarlyBlocks) {
-            Self::EarlyBlocks
-        } else if is_in(Scope::LateBlocks) {
-            Self::LateBlocks
-        } else {
-            Self::Stem
-        }
-    }
-
-    pub(super) fn name(self) -> &'static str {
-        match self {
-            Self::Stem => "stem",
-            Self::EarlyBlocks => "early_blocks",
-            Self::LateBlocks => "late_blocks",
-            Self::Classifier => "classifier",
-        }
-    }
-}
-
 /// A tensor's position in its model.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Position {
@@ -70,6 +40,22 @@ pub(super) struct Position {
 }
 
 impl Position {
+    /// The first of classifier, early and late blocks that the tensor is in; the stem is what is left.
+    pub(super) fn layer(self) -> Layer {
+        let is_in = |scope: Scope| scope.contains(self);
+        if let Some(layer) = self.layer {
+            layer
+        } else if is_in(Scope::ClassifierOnly) {
+            Layer::Classifier
+        } else if is_in(Scope::EarlyBlocks) {
+            Layer::EarlyBlocks
+        } else if is_in(Scope::LateBlocks) {
+            Layer::LateBlocks
+        } else {
+            Layer::Stem
+        }
+    }
+
     pub(super) fn third(self) -> Third {
         if let Some(third) = self.third {
             third
@@ -114,7 +100,7 @@ mod tests {
     #[test]
     fn a_named_layer_comes_before_position() {
         let named = Position { layer: Some(Layer::Stem), third: Some(Third::Late), ..at(0, 8) };
-        assert_eq!((Layer::of(named), named.third()), (Layer::Stem, Third::Late));
+        assert_eq!((named.layer(), named.third()), (Layer::Stem, Third::Late));
         assert!(!Scope::EarlyBlocks.contains(named) && Scope::All.contains(named));
         let named = Position { layer: Some(Layer::Classifier), ..at(0, 8) };
         assert!(Scope::ClassifierOnly.contains(named) && !Scope::EarlyBlocks.contains(named));

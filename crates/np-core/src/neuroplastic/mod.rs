@@ -23,9 +23,16 @@ pub(crate) mod traces;
 use std::collections::BTreeMap;
 
 use candle_core::Tensor;
+use np_engine::apply::Apply;
+use np_engine::buffer::Buffer;
+use np_engine::chain;
+use np_engine::driver::Driver;
+use np_engine::error::{Result, not_negative};
+use np_engine::param_step::ParamStep;
+use np_engine::rule::{Rule, StepContext};
 use np_trace::Outcome;
 
-pub use crate::config::decay::DecayKind;
+use crate::any::rule::AnyMemory;
 pub use base::{Base, BaseAdamw, BaseSgd};
 pub use coefficient::{Coefficient, Granularity, RuleKind};
 pub use controller::{Controller, ControllerMode};
@@ -34,18 +41,10 @@ pub use formulation::{
     BoundedResidual, Direct, Formulation, Hybrid, OrthogonalResidual, Phase, ResidualNorm, ResidualSchedule, Target,
 };
 pub use layers::Scope;
+pub use np_engine::config::decay::DecayKind;
 pub use signals::{Normalization, Signals};
 pub use stabilizer::{LayerScale, RmsGain, Stabilizer};
 pub use traces::Traces;
-
-use crate::engine::any_rule::AnyMemory;
-use crate::engine::apply::Apply;
-use crate::engine::buffer::Buffer;
-use crate::engine::chain;
-use crate::engine::driver::Driver;
-use crate::engine::param_step::ParamStep;
-use crate::engine::rule::{Rule, StepContext};
-use crate::error::{Result, not_negative};
 
 optimizer! {
     /// NeuroPlastic: a gradient step that is scaled element by element by a plasticity coefficient α, computed from three normalised signals,

@@ -1,6 +1,9 @@
 //! The scalar arithmetic of a tensor's step, between the passes over its elements. It is generic over the number type: on the host it computes, for a
 //! device it is recorded and becomes a kernel.
 
+use np_engine::apply::Apply;
+use np_engine::config::decay::DecayKind;
+use np_engine::config::plasticity::{Layer, Plasticity};
 use np_trace::Number;
 
 use super::base::{Base, BaseScalars};
@@ -11,9 +14,6 @@ use super::layers::Position;
 use super::passes::{Combination, Modulation, Shape, Sums};
 use super::stabilizer::held;
 use super::{NeuroPlasticConfig, RuleKind};
-use crate::config::decay::DecayKind;
-use crate::config::plasticity::{Layer, Plasticity};
-use crate::engine::apply::Apply;
 
 /// What is the same for all tensors of a step: the configuration, and what its schedules give at this step.
 pub(super) struct Plan<'a> {
@@ -269,7 +269,7 @@ impl Plan<'_> {
         if let Some(c) = &config.controller {
             let low = N::select_lt(real(c.low), multiplier, N::ZERO, N::ONE);
             let high = N::select_lt(multiplier, real(c.high), N::ZERO, N::ONE);
-            seen.controlled(Layer::of(place.at), signal, multiplier, [low, high]);
+            seen.controlled(place.at.layer(), signal, multiplier, [low, high]);
         }
         ([keep, factor], seen)
     }

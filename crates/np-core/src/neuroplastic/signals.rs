@@ -1,9 +1,8 @@
 //! Signals: the inputs of the plasticity coefficient, their weights and normalisation.
 
+use np_engine::error::{check, not_negative, positive};
 use np_trace::Number;
 use serde::{Deserialize, Serialize};
-
-use crate::error::{check, not_negative, positive};
 
 hyper_parameters! {
     /// Weights of the three signals, and their normalisation.

@@ -2,14 +2,14 @@
 
 use std::fmt;
 
+use np_engine::config::plasticity::Third;
+use np_engine::error::{Result, check, not_negative, positive};
 use np_trace::Number;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{MapAccess, Unexpected, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::layers::Position;
-use crate::config::plasticity::Third;
-use crate::error::{Result, check, not_negative, positive};
 
 hyper_parameters! {
     /// A clip of each tensor's update norm, then a gain that depends on its root mean square. `null` disables either.

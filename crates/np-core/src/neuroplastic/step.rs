@@ -2,6 +2,13 @@
 //! (see `engine::chain`).
 
 use np_cuda::table::BUFFERS;
+use np_engine::apply::Apply;
+use np_engine::chain::{self, Arithmetic, Chain, Given, Numbers, To, Total};
+use np_engine::config::plasticity::{Layer, Plasticity};
+use np_engine::error::Result;
+use np_engine::param_state::ParamState;
+use np_engine::param_step::ParamStep;
+use np_engine::rule::StepContext;
 use np_trace::{Number, Outcome};
 
 use super::base::BaseScalars;
@@ -13,13 +20,6 @@ use super::layers::Position;
 use super::passes::{Sums, Watch};
 use super::scalars::{Found, Place, Plan, Stage};
 use super::{Memory, NeuroPlasticConfig, base};
-use crate::config::plasticity::{Layer, Plasticity};
-use crate::engine::apply::Apply;
-use crate::engine::chain::{self, Arithmetic, Chain, Given, Numbers, To, Total};
-use crate::engine::param_state::ParamState;
-use crate::engine::param_step::ParamStep;
-use crate::engine::rule::StepContext;
-use crate::error::Result;
 
 /// Indices into a tensor's state, as the passes see it: the traces a, m, v; the base optimizer's two buffers; scratch x; scratch b of a hybrid.
 pub(super) const A: usize = 0;
@@ -121,7 +121,7 @@ impl<'a> Step<'a> {
         let mut places: Vec<Place> = work.iter().zip(based).map(place).collect();
         if let Some(controller) = &config.controller {
             let mut counts = [0; Layer::ALL.len()];
-            let sums: Vec<Option<usize>> = places.iter().map(|place| controller.sum_for(Layer::of(place.at))).collect();
+            let sums: Vec<Option<usize>> = places.iter().map(|place| controller.sum_for(place.at.layer())).collect();
             sums.iter().flatten().for_each(|sum| counts[*sum] += 1);
             places.iter_mut().zip(sums).for_each(|(place, sum)| place.steered = sum.map(|sum| (sum, counts[sum])));
         }
@@ -189,14 +189,14 @@ impl chain::Step for Step<'_> {
         if self.plan.config.controller.is_some() {
             chain.arithmetic(&Signals(self))?;
             let sums = (SIGNALS_AT..SEEN_AT).map(|column| (column, Total::Sum));
-            chain.totals(sums, To::Shared(SIGNALS_AT));
+            chain.totals(sums, To::Shared(SIGNALS_AT))?;
         }
         chain.arithmetic(&Ends(self))?;
         let squares = (self.watch == Watch::Diagnostics).then_some(THETA2_AT);
         if chain.finish(&Given, X, APPLY_AT, squares)? {
             chain.arithmetic(&Parameters(self))?;
         }
-        chain.totals((0..TOTALS).map(|place| (SEEN_AT + place, total_of(place))), To::Kept);
+        chain.totals((0..TOTALS).map(|place| (SEEN_AT + place, total_of(place))), To::Kept)?;
         Ok(())
     }
 }
@@ -253,7 +253,7 @@ impl Arithmetic for Ends<'_> {
         let place = &places[tensor];
         let flags = [*watch == Watch::Diagnostics, place.base.keep == 1.0];
         let flags: u32 = (0..).zip(flags).map(|(k, flag)| u32::from(flag) << k).sum();
-        ("ends", flags | (plan.scopes(place.at) | place.sum() << 8 | (Layer::of(place.at) as u32) << 16) << 2)
+        ("ends", flags | (plan.scopes(place.at) | place.sum() << 8 | (place.at.layer() as u32) << 16) << 2)
     }
 
     fn of<N: Number>(&self, tensor: usize, numbers: Numbers<'_, N>) -> Vec<(usize, N)> {

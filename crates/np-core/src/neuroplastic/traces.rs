@@ -1,8 +1,7 @@
 //! Traces: the running averages that NeuroPlastic keeps of each parameter's gradient.
 
+use np_engine::error::fraction;
 use np_trace::Number;
-
-use crate::error::fraction;
 
 hyper_parameters! {
     /// The three running averages, none with a bias correction.

@@ -1,18 +1,17 @@
 //! Adafactor: Adam's second moment of a matrix, stored as two vectors.
 
-use crate::config::decay::Decay;
-use crate::engine::apply::Apply;
-use crate::engine::buffer::Buffer;
-use crate::engine::chain::memory::Memory;
-use crate::engine::cpu::sums::square_sum;
-use crate::engine::driver::Driver;
-use crate::engine::host;
-use crate::engine::host::{HostRule, Whole, WholeTensors};
-use crate::engine::matrix::Real;
-use crate::engine::param_step::ParamStep;
-use crate::engine::rule::{Rule, StepContext};
-use crate::error::{Result, not_negative, not_positive, one_or_more, optional, positive};
 use candle_core::{D, DType, Tensor};
+use np_engine::apply::Apply;
+use np_engine::buffer::Buffer;
+use np_engine::chain::memory::Memory;
+use np_engine::cpu::sums::square_sum;
+use np_engine::driver::Driver;
+use np_engine::error::{Result, not_negative, not_positive, one_or_more, optional, positive};
+use np_engine::host;
+use np_engine::host::{HostRule, Whole, WholeTensors};
+use np_engine::matrix::Real;
+use np_engine::param_step::ParamStep;
+use np_engine::rule::{Rule, StepContext};
 use np_trace::{Float, Number};
 
 optimizer! {
@@ -88,8 +87,8 @@ impl Rule for AdafactorConfig {
 }
 
 impl HostRule for AdafactorConfig {
-    fn decay(&self) -> Decay {
-        Decay::Decoupled(self.weight_decay)
+    fn weight_decay(&self) -> f64 {
+        self.weight_decay
     }
 
     fn direct<T: Real>(&self, whole: Whole<'_, T>) -> Result<Apply> {
@@ -123,7 +122,7 @@ impl HostRule for AdafactorConfig {
 
     /// What is worked out of sums, max(ε₂, RMS(θ)) over max(1, RMS(u)/d), stays on the device, and is in the direction.
     fn direct_tensors(&self, whole: WholeTensors<'_>) -> Result<(Tensor, Apply)> {
-        let WholeTensors { dims, theta, g, buffers, t, lr, weight_decay } = whole;
+        let WholeTensors { dims, theta, g, buffers, t, lr, weight_decay, .. } = whole;
         let t = t as f64;
         let fresh = t.powf(self.beta2_decay);
         let eps = self.eps1(if g.dtype() == DType::F64 { f64::EPSILON } else { f32::EPSILON.into() });
@@ -189,5 +188,5 @@ fn factored<T: Real>(g: &mut [T], row: &mut [T], column: &mut [T], fresh: T, eps
 
 /// Σx², block by block.
 fn squares<T: Real>(xs: &[T]) -> f64 {
-    xs.chunks(crate::engine::element::BLOCK).map(square_sum).sum()
+    xs.chunks(np_trace::pass::BLOCK).map(square_sum).sum()
 }

@@ -1,11 +1,10 @@
 //! Adagrad: steps that shrink with the sum of squared gradients.
 
+use np_engine::config::decay::{Decay, DecayKind};
+use np_engine::driver::Driver;
+use np_engine::elementwise::{Elementwise, StepInfo};
+use np_engine::error::{not_negative, positive};
 use np_trace::Number;
-
-use crate::config::decay::{Decay, DecayKind};
-use crate::engine::driver::Driver;
-use crate::engine::elementwise::{Elementwise, StepInfo};
-use crate::error::{not_negative, positive};
 
 optimizer! {
     /// Adagrad: every element's step is divided by the root of the sum of its squared gradients.

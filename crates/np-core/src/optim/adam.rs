@@ -1,12 +1,11 @@
 //! Adam and AdamW: the same formula with two kinds of weight decay.
 
+use np_engine::buffer::Buffer;
+use np_engine::config::decay::Decay;
+use np_engine::driver::Driver;
+use np_engine::elementwise::{Elementwise, StepInfo};
+use np_engine::error::{fraction, not_negative, positive};
 use np_trace::Number;
-
-use crate::config::decay::Decay;
-use crate::engine::buffer::Buffer;
-use crate::engine::driver::Driver;
-use crate::engine::elementwise::{Elementwise, StepInfo};
-use crate::error::{fraction, not_negative, positive};
 
 optimizer! {
     /// Adam, with coupled weight decay (L2 regularisation).

@@ -1,11 +1,11 @@
 //! Adamax: Adam with a decaying maximum of |g| in place of the second moment.
 
+use np_engine::config::decay::{Decay, DecayKind};
+use np_engine::driver::Driver;
+use np_engine::elementwise::{Elementwise, StepInfo};
+use np_engine::error::{fraction, not_negative, positive};
 use np_trace::Number;
 
-use crate::config::decay::{Decay, DecayKind};
-use crate::engine::driver::Driver;
-use crate::engine::elementwise::{Elementwise, StepInfo};
-use crate::error::{fraction, not_negative, positive};
 use crate::optim::average::{Average, correction};
 
 optimizer! {

@@ -1,11 +1,11 @@
 //! Adan: Adam with an average of gradient differences.
 
+use np_engine::config::decay::Decay;
+use np_engine::driver::Driver;
+use np_engine::elementwise::{Elementwise, StepInfo};
+use np_engine::error::{fraction, not_negative, positive};
 use np_trace::Number;
 
-use crate::config::decay::Decay;
-use crate::engine::driver::Driver;
-use crate::engine::elementwise::{Elementwise, StepInfo};
-use crate::error::{fraction, not_negative, positive};
 use crate::optim::average::{Average, correction};
 
 optimizer! {

@@ -1,10 +1,10 @@
 //! Averaged stochastic gradient descent.
 
-use crate::config::decay::Decay;
-use crate::engine::driver::Driver;
-use crate::engine::elementwise::{Elementwise, StepInfo};
-use crate::error::{Result, not_negative};
 use candle_core::Tensor;
+use np_engine::config::decay::Decay;
+use np_engine::driver::Driver;
+use np_engine::elementwise::{Elementwise, StepInfo};
+use np_engine::error::{Result, not_negative};
 use np_trace::Number;
 
 optimizer! {

@@ -6,21 +6,21 @@ use candle_core::{DType, Tensor, Var};
 use np_cuda::machine::Machine;
 use np_cuda::replay::{Launching, Replaying, Replays};
 use np_cuda::table::{BUFFERS, CHUNK};
+use np_engine::apply::{Apply, Seeing, apply_all};
+use np_engine::chain::launched::Held;
+use np_engine::chain::{self, Block, Chain, Formula};
+use np_engine::config::decay::DecayKind;
+use np_engine::gradient_map::GradientMap;
+use np_engine::param_step::ParamStep;
 use np_trace::pass::{Pass, Term};
 use np_trace::{Float, Number, Outcome};
 
 use super::lamb::LambConfig;
 use super::lars::LarsConfig;
 use super::prodigy::ProdigyConfig;
-use crate::config::decay::DecayKind;
-use crate::engine::apply::{Apply, Seeing, apply_all};
-use crate::engine::chain::launched::Held;
-use crate::engine::chain::{self, Block, Chain, Formula};
-use crate::engine::elementwise::host::{Host, compiler};
-use crate::engine::gradient_map::GradientMap;
-use crate::engine::launch_tests::with_work as with_work_of;
-use crate::engine::launch_tests::{Compiler, bits, clipped, places, tensor};
-use crate::engine::param_step::ParamStep;
+use crate::launched_tests::host::{Host, compiler};
+use crate::launched_tests::with_work as with_work_of;
+use crate::launched_tests::{Compiler, bits, clipped, places, tensor};
 use crate::{Backend, Driver, Options, Result, Rule, StepContext};
 
 /// A matrix of a chunk and some, part of a block, an empty one, part of a lane, zeros.

@@ -2,16 +2,13 @@
 
 use candle_core::backprop::GradStore;
 use candle_core::{DType, Device, Tensor, Var};
+use np_engine::host;
 
-use crate::engine::host::tests::AS_ON_A_DEVICE;
 use crate::{AnyOptimizer, Backend, OptimizerConfig};
 
 /// As on a device, or in the host's memory.
 fn with<T>(as_on_a_device: bool, f: impl FnOnce() -> T) -> T {
-    AS_ON_A_DEVICE.set(as_on_a_device);
-    let out = f();
-    AS_ON_A_DEVICE.set(false);
-    out
+    if as_on_a_device { host::as_on_a_device(f) } else { f() }
 }
 
 #[cfg(feature = "conform")]

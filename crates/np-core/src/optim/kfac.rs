@@ -2,17 +2,18 @@
 
 use std::collections::HashMap;
 
-use crate::engine::apply::Apply;
-use crate::engine::buffer::Buffer;
-use crate::engine::driver::Driver;
-use crate::engine::input::{LayerRecord, StepInput};
-use crate::engine::matrix::power;
-use crate::engine::param_state::{ParamState, compute_dtype};
-use crate::engine::param_step::ParamStep;
-use crate::engine::rule::{Rule, StepContext};
-use crate::engine::{cpu, gradients};
-use crate::error::{Error, Result, at_least_one, fraction, not_negative, optional, positive};
 use candle_core::{DType, Device, Tensor};
+use np_engine::apply::Apply;
+use np_engine::buffer::Buffer;
+use np_engine::driver::Driver;
+use np_engine::error::{Error, Result, at_least_one, fraction, not_negative, optional, positive};
+use np_engine::input::{LayerRecord, StepInput};
+use np_engine::matrix::power;
+use np_engine::param_state::ParamState;
+use np_engine::param_step::ParamStep;
+use np_engine::rule::{Rule, StepContext};
+use np_engine::state::compute_dtype;
+use np_engine::{cpu, gradients};
 
 optimizer! {
     /// K-FAC: the gradient, multiplied by the inverse of a Fisher matrix that is approximated layer by layer. Every linear or convolutional layer moves along

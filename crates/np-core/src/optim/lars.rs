@@ -1,19 +1,18 @@
 //! LARS: SGD with momentum whose gradients are scaled to a share of each tensor's norm.
 
 use np_cuda::table::BUFFERS;
+use np_engine::apply::Apply;
+use np_engine::buffer::Buffer;
+use np_engine::chain::memory::Memory;
+use np_engine::chain::{self, Arithmetic, Block, Chain, Formula, Numbers, Of};
+use np_engine::config::decay::Decay;
+use np_engine::cpu::sums::square_sum;
+use np_engine::driver::Driver;
+use np_engine::error::{Result, check, not_negative, positive, unit};
+use np_engine::param_step::ParamStep;
+use np_engine::rule::{Rule, StepContext};
 use np_trace::pass::{Pass, Target};
 use np_trace::{Float, Number, Outcome};
-
-use crate::config::decay::Decay;
-use crate::engine::apply::Apply;
-use crate::engine::buffer::Buffer;
-use crate::engine::chain::memory::Memory;
-use crate::engine::chain::{self, Arithmetic, Block, Chain, Formula, Numbers, Of};
-use crate::engine::cpu::sums::square_sum;
-use crate::engine::driver::Driver;
-use crate::engine::param_step::ParamStep;
-use crate::engine::rule::{Rule, StepContext};
-use crate::error::{Result, check, not_negative, positive, unit};
 
 optimizer! {
     /// LARS: SGD with momentum, where the gradient of each weight matrix is first scaled to a share of the norm of the weights; for large batches.

@@ -1,11 +1,10 @@
 //! Lion: the sign of an average of gradients.
 
+use np_engine::config::decay::Decay;
+use np_engine::driver::Driver;
+use np_engine::elementwise::{Elementwise, StepInfo};
+use np_engine::error::{fraction, not_negative};
 use np_trace::Number;
-
-use crate::config::decay::Decay;
-use crate::engine::driver::Driver;
-use crate::engine::elementwise::{Elementwise, StepInfo};
-use crate::error::{fraction, not_negative};
 
 optimizer! {
     /// Lion: every element moves by η, in the direction of the sign of an average of gradients.

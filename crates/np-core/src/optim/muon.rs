@@ -3,21 +3,20 @@
 mod device;
 
 use candle_core::Tensor;
+use np_engine::apply::Apply;
+use np_engine::buffer::Buffer;
+use np_engine::cpu::sums;
+use np_engine::driver::Driver;
+use np_engine::error::{Result, check, fraction, not_negative, positive};
+use np_engine::host;
+use np_engine::host::{HostRule, Whole, WholeTensors};
+use np_engine::matrix::{Real, product, view};
+use np_engine::param_step::ParamStep;
+use np_engine::rule::{Rule, StepContext};
 use np_gemm::Destination;
 use np_trace::Number;
 use serde::{Deserialize, Serialize};
 
-use crate::config::decay::Decay;
-use crate::engine::apply::Apply;
-use crate::engine::buffer::Buffer;
-use crate::engine::cpu::sums;
-use crate::engine::driver::Driver;
-use crate::engine::host;
-use crate::engine::host::{HostRule, Whole, WholeTensors};
-use crate::engine::matrix::{Real, product, view};
-use crate::engine::param_step::ParamStep;
-use crate::engine::rule::{Rule, StepContext};
-use crate::error::{Result, check, fraction, not_negative, positive};
 use crate::optim::adam;
 use device::Memory;
 
@@ -181,8 +180,8 @@ impl<N: Number> Averaging<N> {
 }
 
 impl HostRule for MuonConfig {
-    fn decay(&self) -> Decay {
-        Decay::Decoupled(self.weight_decay)
+    fn weight_decay(&self) -> f64 {
+        self.weight_decay
     }
 
     fn keeps_squares(&self, dims: &[usize]) -> bool {

@@ -1,19 +1,19 @@
 //! Prodigy: Adam with an estimated step size.
 
 use np_cuda::table::BUFFERS;
+use np_engine::apply::Apply;
+use np_engine::buffer::Buffer;
+use np_engine::chain::memory::Memory;
+use np_engine::chain::{self, Arithmetic, Block, Chain, Formula, Numbers, To, Total};
+use np_engine::config::decay::{Decay, DecayKind};
+use np_engine::cpu::sums;
+use np_engine::driver::Driver;
+use np_engine::error::{Result, fraction, not_negative, one_or_more, optional, positive};
+use np_engine::param_step::ParamStep;
+use np_engine::rule::{Rule, StepContext};
 use np_trace::pass::{Pass, Target, Term};
 use np_trace::{Float, Number, Outcome};
 
-use crate::config::decay::{Decay, DecayKind};
-use crate::engine::apply::Apply;
-use crate::engine::buffer::Buffer;
-use crate::engine::chain::memory::Memory;
-use crate::engine::chain::{self, Arithmetic, Block, Chain, Formula, Numbers, To, Total};
-use crate::engine::cpu::sums;
-use crate::engine::driver::Driver;
-use crate::engine::param_step::ParamStep;
-use crate::engine::rule::{Rule, StepContext};
-use crate::error::{Result, fraction, not_negative, one_or_more, optional, positive};
 use crate::optim::average::{Average, power};
 
 optimizer! {
@@ -194,7 +194,7 @@ impl chain::Step for Step<'_> {
     fn run(&self, chain: &mut impl Chain) -> Result<()> {
         chain.arithmetic(&Before(self))?;
         chain.pass(&Moments(self), SUMS_AT)?;
-        chain.totals([(SUMS_AT, Total::Sum), (SUMS_AT + 1, Total::Sum)], To::Shared(SUMS_AT));
+        chain.totals([(SUMS_AT, Total::Sum), (SUMS_AT + 1, Total::Sum)], To::Shared(SUMS_AT))?;
         chain.arithmetic(&After(self))?;
         chain.keep(&Next(self))?;
         chain.finish(&Direction, 4, APPLY_AT, None).map(drop)

@@ -1,11 +1,11 @@
 //! QHAdam: Adam whose moments are mixed with the current gradient.
 
+use np_engine::config::decay::{Decay, DecayKind};
+use np_engine::driver::Driver;
+use np_engine::elementwise::{Elementwise, StepInfo};
+use np_engine::error::{fraction, not_negative, positive, unit};
 use np_trace::Number;
 
-use crate::config::decay::{Decay, DecayKind};
-use crate::engine::driver::Driver;
-use crate::engine::elementwise::{Elementwise, StepInfo};
-use crate::error::{fraction, not_negative, positive, unit};
 use crate::optim::average::{Average, correction};
 
 optimizer! {

@@ -1,11 +1,11 @@
 //! RAdam: Adam that starts with momentum steps until the second moment has a bounded variance.
 
+use np_engine::config::decay::{Decay, DecayKind};
+use np_engine::driver::Driver;
+use np_engine::elementwise::{Elementwise, StepInfo};
+use np_engine::error::{fraction, not_negative, positive};
 use np_trace::Number;
 
-use crate::config::decay::{Decay, DecayKind};
-use crate::engine::driver::Driver;
-use crate::engine::elementwise::{Elementwise, StepInfo};
-use crate::error::{fraction, not_negative, positive};
 use crate::optim::average::{Average, correction};
 
 optimizer! {

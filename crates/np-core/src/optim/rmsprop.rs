@@ -1,12 +1,12 @@
 //! RMSprop: gradients divided by their running root mean square.
 
+use np_engine::buffer::Buffer;
+use np_engine::config::decay::{Decay, DecayKind};
+use np_engine::driver::Driver;
+use np_engine::elementwise::{Elementwise, StepInfo};
+use np_engine::error::{fraction, not_negative, positive};
 use np_trace::Number;
 
-use crate::config::decay::{Decay, DecayKind};
-use crate::engine::buffer::Buffer;
-use crate::engine::driver::Driver;
-use crate::engine::elementwise::{Elementwise, StepInfo};
-use crate::error::{fraction, not_negative, positive};
 use crate::optim::average::Average;
 
 optimizer! {

@@ -1,12 +1,11 @@
 //! Rprop: step sizes that adapt to changes of the gradient's sign.
 
+use np_engine::buffer::Buffer;
+use np_engine::config::decay::Decay;
+use np_engine::driver::Driver;
+use np_engine::elementwise::{Elementwise, StepInfo};
+use np_engine::error::{check, not_negative, open_fraction, positive};
 use np_trace::Number;
-
-use crate::config::decay::Decay;
-use crate::engine::buffer::Buffer;
-use crate::engine::driver::Driver;
-use crate::engine::elementwise::{Elementwise, StepInfo};
-use crate::error::{check, not_negative, open_fraction, positive};
 
 optimizer! {
     /// Rprop: every element has its own step size, which grows while the sign of its gradient stays the same and shrinks when it changes.

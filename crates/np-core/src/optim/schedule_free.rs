@@ -1,12 +1,13 @@
 //! Schedule-free AdamW and SGD: an average of the weights in place of a learning-rate schedule.
 
-use crate::config::decay::Decay;
-use crate::engine::driver::Driver;
-use crate::engine::elementwise::{Elementwise, StepInfo};
-use crate::error::{Result, fraction, not_negative, open_fraction, positive};
-use crate::optim::average::{Average, correction};
 use candle_core::Tensor;
+use np_engine::config::decay::Decay;
+use np_engine::driver::Driver;
+use np_engine::elementwise::{Elementwise, StepInfo};
+use np_engine::error::{Result, fraction, not_negative, open_fraction, positive};
 use np_trace::Number;
+
+use crate::optim::average::{Average, correction};
 
 optimizer! {
     /// Schedule-free AdamW: gradients are taken at a point y between the iterate z and its average x, which is used for evaluation.

@@ -1,12 +1,11 @@
 //! Stochastic gradient descent with momentum.
 
+use np_engine::buffer::Buffer;
+use np_engine::config::decay::{Decay, DecayKind};
+use np_engine::driver::Driver;
+use np_engine::elementwise::{Elementwise, StepInfo};
+use np_engine::error::{check, not_negative, unit};
 use np_trace::Number;
-
-use crate::config::decay::{Decay, DecayKind};
-use crate::engine::buffer::Buffer;
-use crate::engine::driver::Driver;
-use crate::engine::elementwise::{Elementwise, StepInfo};
-use crate::error::{check, not_negative, unit};
 
 optimizer! {
     /// Stochastic gradient descent, with momentum, dampening, Nesterov's look-ahead and weight decay.

@@ -1,20 +1,19 @@
 //! Shampoo: a preconditioner for each dimension of a tensor.
 
-use crate::config::decay::Decay;
-use crate::engine::apply::Apply;
-use crate::engine::buffer::Buffer;
-use crate::engine::chain::memory::Memory;
-use crate::engine::device_matrix;
-use crate::engine::driver::Driver;
-use crate::engine::gradients::norm;
-use crate::engine::host;
-use crate::engine::host::{HostRule, Whole, WholeTensors};
-use crate::engine::matrix::{Mode, Real, power, view};
-use crate::engine::param_step::ParamStep;
-use crate::engine::range::squarable;
-use crate::engine::rule::{Rule, StepContext};
-use crate::error::{Result, at_least_one, check, fraction, not_negative, positive};
 use candle_core::Tensor;
+use np_engine::apply::Apply;
+use np_engine::buffer::Buffer;
+use np_engine::chain::memory::Memory;
+use np_engine::device_matrix;
+use np_engine::driver::Driver;
+use np_engine::error::{Result, at_least_one, check, fraction, not_negative, positive};
+use np_engine::gradients::norm;
+use np_engine::host;
+use np_engine::host::{HostRule, Whole, WholeTensors};
+use np_engine::matrix::{Mode, Real, power, view};
+use np_engine::param_step::ParamStep;
+use np_engine::range::squarable;
+use np_engine::rule::{Rule, StepContext};
 use np_trace::tensors::largest;
 
 optimizer! {
@@ -120,8 +119,8 @@ impl ShampooConfig {
 }
 
 impl HostRule for ShampooConfig {
-    fn decay(&self) -> Decay {
-        Decay::Coupled(self.weight_decay)
+    fn weight_decay(&self) -> f64 {
+        self.weight_decay
     }
 
     fn check(&self, w: &ParamStep<'_>, gradient: f64) -> Result<()> {
@@ -138,7 +137,7 @@ impl HostRule for ShampooConfig {
     }
 
     fn direct<T: Real>(&self, whole: Whole<'_, T>) -> Result<Apply> {
-        let Whole { dims, theta, u, buffers, work, t, lr, weight_decay } = whole;
+        let Whole { dims, theta, u, buffers, work, t, lr, weight_decay, .. } = whole;
         let apply = Apply { keep: 1.0, factor: lr };
         let [spare, ..] = work else { return Ok(apply) };
         if u.is_empty() {
@@ -173,7 +172,7 @@ impl HostRule for ShampooConfig {
     }
 
     fn direct_tensors(&self, whole: WholeTensors<'_>) -> Result<(Tensor, Apply)> {
-        let WholeTensors { dims, theta, g, buffers, t, lr, weight_decay } = whole;
+        let WholeTensors { dims, theta, g, buffers, t, lr, weight_decay, .. } = whole;
         let mut u = if weight_decay == 0.0 { g } else { (g + (theta * weight_decay)?)? };
         let (momentum, preconditioners) = buffers.split_at_mut(usize::from(self.momentum > 0.0));
         let modes: Vec<Mode> = self.modes(dims).collect();

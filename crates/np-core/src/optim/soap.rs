@@ -1,18 +1,17 @@
 //! SOAP: Adam in the eigenbasis of Shampoo's preconditioners.
 
-use crate::config::decay::Decay;
-use crate::engine::apply::Apply;
-use crate::engine::buffer::Buffer;
-use crate::engine::chain::memory::Memory;
-use crate::engine::device_matrix;
-use crate::engine::driver::Driver;
-use crate::engine::host;
-use crate::engine::host::{HostRule, Whole, WholeTensors};
-use crate::engine::matrix::{Mode, Real, eigen, falling, orthonormal, product, view};
-use crate::engine::param_step::ParamStep;
-use crate::engine::rule::{Rule, StepContext};
-use crate::error::{Result, at_least_one, fraction, not_negative, optional, positive};
 use candle_core::Tensor;
+use np_engine::apply::Apply;
+use np_engine::buffer::Buffer;
+use np_engine::chain::memory::Memory;
+use np_engine::device_matrix;
+use np_engine::driver::Driver;
+use np_engine::error::{Result, at_least_one, fraction, not_negative, optional, positive};
+use np_engine::host;
+use np_engine::host::{HostRule, Whole, WholeTensors};
+use np_engine::matrix::{Mode, Real, eigen, falling, orthonormal, product, view};
+use np_engine::param_step::ParamStep;
+use np_engine::rule::{Rule, StepContext};
 use np_gemm::Destination;
 use np_trace::Number;
 
@@ -137,8 +136,8 @@ fn turn<T: Real>(modes: &[Mode], pairs: &[Vec<T>], way: Turn, x: &mut [T], spare
 }
 
 impl HostRule for SoapConfig {
-    fn decay(&self) -> Decay {
-        Decay::Decoupled(self.weight_decay)
+    fn weight_decay(&self) -> f64 {
+        self.weight_decay
     }
 
     fn direct<T: Real>(&self, whole: Whole<'_, T>) -> Result<Apply> {

@@ -44,7 +44,7 @@ macro_rules! config_enum {
             }
 
             /// The rule that it configures.
-            pub(crate) fn rule(&self) -> &dyn $crate::engine::any_rule::AnyRule {
+            pub(crate) fn rule(&self) -> &dyn $crate::any::rule::AnyRule {
                 match self { $(Self::$variant(config) => config,)* }
             }
 
@@ -54,8 +54,8 @@ macro_rules! config_enum {
             }
 
             /// The documentation of its optimizer and of its settings.
-            pub(crate) fn documentation(&self) -> $crate::config::documented::Documentation {
-                match self { $(Self::$variant(_) => <$crate::$($path)+::$config as $crate::config::documented::Documented>::DOCUMENTATION,)* }
+            pub(crate) fn documentation(&self) -> np_engine::config::documented::Documentation {
+                match self { $(Self::$variant(_) => <$crate::$($path)+::$config as np_engine::config::documented::Documented>::DOCUMENTATION,)* }
             }
         }
     };

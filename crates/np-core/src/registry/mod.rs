@@ -4,12 +4,12 @@ mod candle;
 mod size;
 
 use candle_core::Var;
+use np_engine::backend::Backend;
+use np_engine::config::options::Options;
+use np_engine::error::Result;
 use np_trace::{Outcome, Traced};
 
-use crate::config::options::Options;
-use crate::engine::any::AnyOptimizer;
-use crate::engine::backend::Backend;
-use crate::error::Result;
+use crate::any::AnyOptimizer;
 
 optimizers! {
     config_enum!

@@ -3,9 +3,9 @@
 //! Deserialise one of these structs, and convert it with `into()` to a configuration of this crate, where the settings are documented. Their
 //! defaults are those of the Python code.
 
+use np_engine::config::decay::DecayKind;
 use serde::Deserialize;
 
-use crate::config::decay::DecayKind;
 use crate::neuroplastic::NeuroPlasticConfig;
 use crate::neuroplastic::base::{Base, BaseAdamw, BaseSgd};
 use crate::neuroplastic::coefficient::{Coefficient, Granularity, RuleKind};

@@ -1,8 +1,8 @@
 //! Arguments of further optimizers, under the names of PyTorch and of the packages `pytorch_optimizer`, `schedulefree` and `prodigyopt`.
 
+use np_engine::config::decay::DecayKind;
 use serde::Deserialize;
 
-use crate::config::decay::DecayKind;
 use crate::optim::adabelief::AdaBeliefConfig;
 use crate::optim::adadelta::AdadeltaConfig;
 use crate::optim::adafactor::AdafactorConfig;

@@ -1,6 +1,6 @@
 //! A line search for the strong Wolfe conditions.
 
-use crate::error::Result;
+use np_engine::error::Result;
 
 /// φ and φ′ at t, with the whole gradient there.
 #[derive(Debug, Clone)]

@@ -2,8 +2,8 @@
 
 use std::collections::VecDeque;
 
-use crate::engine::optimizer_state::{Piece, Pieces};
-use crate::error::Result;
+use np_engine::error::Result;
+use np_engine::optimizer_state::{Piece, Pieces};
 
 /// What is remembered from iteration to iteration: vectors over all parameters that took part.
 #[derive(Debug, Clone, Default)]

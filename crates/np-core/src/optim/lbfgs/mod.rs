@@ -4,19 +4,20 @@ mod line_search;
 mod memory;
 
 use candle_core::{DType, Tensor};
+use np_engine::apply::Apply;
+use np_engine::buffer::Buffer;
+use np_engine::config::options::NonFinite;
+use np_engine::driver::Driver;
+use np_engine::error::{Error, Result, at_least_one, not_negative};
+use np_engine::gradients;
+use np_engine::input::{Closure, Search, Searched, StepInput};
+use np_engine::optimizer_state::{Piece, Pieces};
+use np_engine::param_state::ParamState;
+use np_engine::param_step::ParamStep;
+use np_engine::report::StepOutcome;
+use np_engine::rule::{Rule, StepContext};
+use np_engine::state::compute_dtype;
 
-use crate::config::options::NonFinite;
-use crate::engine::apply::Apply;
-use crate::engine::buffer::Buffer;
-use crate::engine::driver::Driver;
-use crate::engine::gradients;
-use crate::engine::input::{Closure, Search, Searched, StepInput};
-use crate::engine::optimizer_state::{Piece, Pieces};
-use crate::engine::param_state::{ParamState, compute_dtype};
-use crate::engine::param_step::ParamStep;
-use crate::engine::report::StepOutcome;
-use crate::engine::rule::{Rule, StepContext};
-use crate::error::{Error, Result, at_least_one, not_negative};
 use line_search::{Evaluation, strong_wolfe};
 use memory::{Memory, dot, largest};
 

@@ -2,19 +2,19 @@
 //! Nothing is copied to the host.
 
 use candle_core::{DType, Tensor};
+use np_engine::apply::Apply;
+use np_engine::chain;
+use np_engine::config::decay::Decay;
+use np_engine::config::hyper::HyperParameters;
+use np_engine::elementwise::device::Launches;
+use np_engine::elementwise::{Elementwise, StepInfo};
+use np_engine::error::Result;
+use np_engine::param_step::ParamStep;
+use np_engine::rule::{Rule, StepContext};
+use np_engine::state::State;
 use np_trace::Number;
 
 use super::{Averaging, Fallback, MuonConfig, Precision};
-use crate::config::decay::Decay;
-use crate::config::hyper::HyperParameters;
-use crate::engine::apply::Apply;
-use crate::engine::chain;
-use crate::engine::elementwise::device::Launches;
-use crate::engine::elementwise::{Elementwise, StepInfo};
-use crate::engine::param_state::State;
-use crate::engine::param_step::ParamStep;
-use crate::engine::rule::{Rule, StepContext};
-use crate::error::Result;
 use crate::optim::adam::AdamWConfig;
 
 /// What is kept on a device from step to step.
