@@ -27,17 +27,17 @@ pub enum Error {
         /// What it was given.
         got: String,
     },
-    /// A gradient does not fit its parameter.
+    /// A gradient cannot be used: it does not fit its parameter, is not finite, or is too large.
     #[error("gradient of `{name}`: expected {expected}, got {got}")]
     Gradient {
         /// Name of the parameter.
         name: String,
-        /// Shape or data type of the parameter.
+        /// What a gradient must be.
         expected: String,
-        /// Shape or data type of the gradient.
+        /// What was found.
         got: String,
     },
-    /// Saved state does not fit this optimizer.
+    /// Saved state does not fit this optimizer, or a rule sets state or a direction of another shape.
     #[error("state `{name}`: expected {expected}, got {got}")]
     State {
         /// Name of the entry.
@@ -50,7 +50,7 @@ pub enum Error {
     /// The code of an optimizer breaks a contract of this crate; its settings are not at fault.
     #[error("the code of `{name}`: expected {expected}, got {got}")]
     Rule {
-        /// Name of the optimizer's kind, or of the pass.
+        /// What is at fault: the optimizer's kind, a pass, or the rule of a parameter.
         name: String,
         /// What the contract asks for.
         expected: String,

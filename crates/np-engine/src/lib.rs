@@ -24,7 +24,7 @@
 //!     type Scalars<T: Number> = ();
 //!
 //!     fn weight_decay(&self) -> Decay {
-//!         Decay::Coupled(0.0)
+//!         Decay::Coupled(0.0) // none, unless a group sets some: then wd·θ is added to g
 //!     }
 //!
 //!     fn scalars<T: Number>(&self, _: &mut StepInfo<'_>) {}
@@ -46,8 +46,9 @@
 //!
 //! Optimizers whose elements are coupled through sums are steps of a [`chain`]; those of whole matrices work on slices of the host's memory or on
 //! tensors of a device ([`host`]). From the bottom up: settings; a parameter's state; elements and the ways to compute (`cpu`, `matrix`, and those of
-//! [`np_trace`]); updates; rules; the driver, and passes over elements. No two modules import each other. What is at the root, and the ranges in [`error`], are
-//! for every author of an optimizer; the other modules are for those who write passes themselves, as np-core does, and change more often.
+//! [`np_trace`]); updates; rules; the driver, and passes over elements. No modules at the root import each other in a circle. What is at the root, and the ranges in
+//! [`error`], are for every author of an optimizer. Authors of rules with norms also need [`chain`] and [`cpu::sums`]; authors of rules of whole matrices, [`host`]
+//! and [`matrix`]. These and the other modules may change more often.
 
 #[macro_use]
 pub mod config;

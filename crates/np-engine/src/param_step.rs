@@ -14,11 +14,11 @@ use crate::state::compute_dtype;
 pub struct ParamStep<'a> {
     /// The parameter and its state.
     pub param: &'a mut ParamState,
-    /// Its gradient, before `map`.
+    /// Its gradient as it was given, or the mean of those accumulated; neither clipped nor converted. [`ParamStep::gradient`] is both.
     pub grad: Tensor,
     /// η of this parameter: schedule and group included.
     pub lr: f64,
-    /// Clipping.
+    /// Clipping that is still to be applied to `grad`.
     pub map: GradientMap,
 }
 

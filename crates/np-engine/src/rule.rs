@@ -32,7 +32,8 @@ pub trait Rule: HyperParameters {
         self.validate()
     }
 
-    /// The tensors of state kept for a parameter of shape `shape`. Their names and those of [`Rule::numbers`] must differ, and must not be `steps`,
+    /// The tensors of state kept for a parameter. `shape` is its shape, or one dimension where a group sets `matrix: off`; in a step
+    /// [`ParamState::dims`] is the same. Their names and those of [`Rule::numbers`] must differ, and must not be `steps`,
     /// `accumulated`, `compensation` or `trained`.
     fn buffers(&self, shape: &[usize]) -> Vec<Buffer>;
 
@@ -66,7 +67,8 @@ pub trait Rule: HyperParameters {
     fn directions(&self, cx: &StepContext, work: &mut [ParamStep<'_>], memory: &mut Self::Memory)
     -> Result<Vec<Apply>>;
 
-    /// One step over `work`: [`Rule::directions`], then θ ← keep·θ − factor·u.
+    /// One step over `work`. By default it calls [`Rule::directions`] and then applies θ ← keep·θ − factor·u. Implement it to do both at once, as rules with
+    /// a chain do: on CUDA devices the default has to wait for keep and factor.
     ///
     /// # Errors
     /// Those of [`Rule::directions`].

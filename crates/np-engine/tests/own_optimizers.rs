@@ -1,5 +1,5 @@
-//! Optimizers written outside the crate, with nothing but what is public: one of elements and one of norms, each held to plain arithmetic and to itself
-//! on the other backends.
+//! Optimizers written with only what is public. `Signum` treats every element alike; `Normalised` needs a norm. Each is compared with plain arithmetic on
+//! every backend. Then: rules with faults.
 #![allow(clippy::unwrap_used)]
 
 use candle_core::{DType, Device, Tensor, Var};
@@ -54,23 +54,24 @@ hyper_parameters! {
 /// η of each tensor.
 struct Step(Vec<f64>);
 
-/// Columns of a row: keep and factor, then the norm's.
+/// Columns of a tensor's row: 0 is keep, 1 is factor, and those of the norm, up to three, start at 2.
 const NORM_AT: usize = 2;
 
 impl chain::Step for Step {
     const COLUMNS: usize = NORM_AT + 3;
 
     fn run(&self, chain: &mut impl Chain) -> Result<()> {
-        chain.pass(&Copy, NORM_AT)?;
+        chain.pass(&CopyGradient, NORM_AT)?;
         chain.arithmetic(&Length { step: self, norm_columns: chain.norm_columns() })?;
+        // u is in state 0, the first scratch, for there are no buffers; keep and factor are in columns 0 and 1; Σθ² is not wanted.
         chain.finish(&chain::Given, 0, 0, None).map(drop)
     }
 }
 
 /// Writes u = g, and gives ‖u‖.
-struct Copy;
+struct CopyGradient;
 
-impl Formula for Copy {
+impl Formula for CopyGradient {
     fn form(&self, _: usize) -> (&'static str, u32) {
         ("copy", 0)
     }

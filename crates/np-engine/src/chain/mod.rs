@@ -3,7 +3,15 @@
 //!
 //! Every tensor has a **row** of numbers in double precision, and one more row is shared by all. A pass writes its sums into columns of its tensor's row;
 //! arithmetic computes further columns; totals add columns up over all tensors; and later passes read the numbers of their row. An optimizer describes this
-//! once, as a [`Step`]. It runs on the host, on slices or by tensor operations ([`host`]), or as kernel launches on a device without waiting (`launched`).
+//! sequence once, as a [`Step`]. It runs on the CPU, block by block; by tensor operations; or as kernel launches on a CUDA device, for which the host does not
+//! wait.
+//!
+//! A step ends in θ ← keep·θ − factor·u. Arithmetic writes keep and factor to two neighbouring columns. A pass writes the direction u to the first *scratch*, a
+//! tensor of the parameter's shape that is not saved. The *states* of a formula are the parameter's buffers, then its scratch. A `tensor` is an index into the
+//! `work` that the step was made for.
+//!
+//! To use a step, implement [`Rule`](crate::Rule) with [`memory::Memory`] as its `Memory`. Let `directions` call [`take`] or [`take_each`] with
+//! `Outcome::Direction`, and `step` the same with `Outcome::Step`. `tests/own_optimizers.rs` of this crate has an example.
 mod derived;
 pub(crate) mod host;
 mod in_place;
@@ -64,7 +72,8 @@ pub trait Chain {
     /// As [`Chain::pass`].
     fn arithmetic(&mut self, arithmetic: &impl Arithmetic) -> Result<()>;
 
-    /// Runs arithmetic once, on the shared row; writes to the numbers that are kept between steps.
+    /// Runs arithmetic once, on the shared row; writes to the numbers that are kept between steps. An index beyond those that
+    /// [`Memory::keep_first`](memory::Memory::keep_first) has set panics on the CPU.
     ///
     /// # Errors
     /// As [`Chain::pass`].
@@ -118,8 +127,9 @@ pub trait Formula: Sync {
     /// The formula for one element; `numbers` is the tensor's row.
     fn pass<N: Number>(&self, tensor: usize, theta: N, g: N, state: [N; BUFFERS], numbers: &[N]) -> Pass<N>;
 
-    /// The formula for a block. Adds to `sums`: first the square of each norm, then the sums of the pass. Mark it `#[inline(always)]`: it becomes the body of
-    /// vectorised loops.
+    /// The same formula for a block: the operations of [`Formula::pass`], in the same order. Adds to `sums` first Σx² of each norm, by
+    /// [`square_sum`](crate::cpu::sums::square_sum), then the sums of the pass, by the functions of [`cpu::sums`](crate::cpu::sums), which add in the order of the
+    /// kernels, so that all devices give the same bits. Mark it `#[inline(always)]`: it becomes the body of vectorised loops.
     fn block<T: Float>(&self, tensor: usize, block: Block<'_, T>, numbers: &[f64], sums: &mut [f64]);
 }
 
@@ -262,7 +272,7 @@ pub fn take(
 }
 
 /// [`take`] for optimizers in which no parameter's step depends on another's: on the CPU each parameter goes through all passes before the next, while it is
-/// in the caches.
+/// in the caches. Such a step has no kept numbers and no totals. `step` is called with the tensors that it is for, on the CPU one at a time.
 ///
 /// # Errors
 /// Those of [`take`].

@@ -41,10 +41,12 @@ macro_rules! optimizer {
 
 /// Defines a struct of settings, and keeps the documentation of its fields.
 ///
-/// Each field has its default and, after a comma, its range: a function of its name and value, such as those of [`error`](crate::error). A field with a range is
-/// `Copy`. Fields end in `;`, and struct and fields are `pub`. `check |config| { … }` after the struct looks at what several fields say together.
+/// Each field has its default and may have, after a comma, its range: a function of its name and value, such as [`not_negative`](crate::error::not_negative). A
+/// field with a range is `Copy`. Fields end in `;`, and struct and fields are `pub`. `check |config| { … }` after the struct looks at what several fields say together.
 ///
-/// With `= "kind"` after the name, a literal, it implements [`HyperParameters`](crate::HyperParameters) for an optimizer's settings: the field `lr`, an `f64`, is η.
+/// With `= "kind"` after the name it implements [`HyperParameters`](crate::HyperParameters) for an optimizer's settings: the literal is the optimizer's name in
+/// saved state, and there must be a field `lr: f64`, which is η. The struct also gets `Default`, `Debug`, `Clone`, `PartialEq`, serde's two traits, and `in_range`,
+/// which checks the ranges.
 ///
 /// The struct is serialised by serde: the crate that calls the macro depends on `serde`, under this name and with its feature `derive`. The crate's documentation
 /// opens with an example.

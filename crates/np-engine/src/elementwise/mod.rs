@@ -76,7 +76,8 @@ pub trait Elementwise: HyperParameters {
         at.lr
     }
 
-    /// The scalars of a tensor's step. It is called once for every tensor and step, and may update `at.numbers`.
+    /// The scalars of a tensor's step. They depend on `self` and `at` alone: in one step this may be called several times for a tensor, or once for several
+    /// tensors. It may update `at.numbers`. [`Elementwise::step_size`] is called before it, and sees the numbers as the last step left them.
     fn scalars<T: Number>(&self, at: &mut StepInfo<'_>) -> Self::Scalars<T>;
 
     /// The direction u of one element and its new state, from the parameter `theta`, its gradient `g` (coupled weight decay already added) and its
