@@ -62,8 +62,9 @@ pub fn apply_all(work: &mut [ParamStep<'_>], applies: &[Apply], seeing: Seeing) 
 
 /// `Ok` if there is one of `applies` for each of `work`.
 pub(crate) fn one_each(work: &[ParamStep<'_>], applies: &[Apply]) -> Result<()> {
-    let expected = format!("the scalars of {} updates from `directions`", work.len());
-    contract(applies.len() == work.len(), "rule", expected, applies.len())
+    contract(applies.len() == work.len(), "rule", || {
+        (format!("the scalars of {} updates from `directions`", work.len()), applies.len().to_string())
+    })
 }
 
 fn apply_one(w: &mut ParamStep<'_>, how: Apply, seeing: Seeing) -> Result<f64> {

@@ -37,9 +37,10 @@ pub(crate) fn row(stream: &CudaStream, w: &ParamStep<'_>) -> Result<(Row, Vec<u6
     // Kernels go by the gradient's length and type.
     let var = &w.param.var;
     let fits = var.elem_count() == w.grad.elem_count() && var.dtype() == w.grad.dtype();
-    let (expected, got) =
-        (format!("a gradient like the parameter, {:?} {:?}", var.dtype(), var.shape()), w.grad.shape());
-    contract(fits, &w.param.name, expected, format!("{:?} {got:?}", w.grad.dtype()))?;
+    contract(fits, &w.param.name, || {
+        let of = |tensor: &Tensor| format!("{:?} {:?}", tensor.dtype(), tensor.shape());
+        (format!("a gradient like the parameter, {}", of(var.as_tensor())), of(&w.grad))
+    })?;
     let kept = compute_dtype(var.dtype());
     if let State::Tensors(tensors) = &w.param.state {
         for tensor in tensors {

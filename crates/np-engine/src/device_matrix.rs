@@ -13,12 +13,18 @@ fn unfold(mode: Mode, x: &Tensor) -> candle_core::Result<Tensor> {
 }
 
 /// Σ X Xᵀ, X the tensor's matrices along a dimension.
+///
+/// # Errors
+/// Those of candle.
 pub fn gram(mode: Mode, x: &Tensor) -> candle_core::Result<Tensor> {
     let x = unfold(mode, x)?;
     x.matmul(&x.t()?)
 }
 
 /// The tensor `x` with every vector along a dimension multiplied with `m`.
+///
+/// # Errors
+/// Those of candle.
 pub fn multiply(mode: Mode, m: &Tensor, x: &Tensor) -> candle_core::Result<Tensor> {
     let product = m.matmul(&unfold(mode, x)?)?.reshape((mode.size, mode.before, mode.after))?;
     let product = if mode.before == 1 { product } else { product.transpose(0, 1)?.contiguous()? };

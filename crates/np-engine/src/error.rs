@@ -108,41 +108,65 @@ impl Error {
 }
 
 /// `Ok` if `x` is a finite number that is not negative, else [`Error::Config`] for `key`.
+///
+/// # Errors
+/// [`Error::Config`] if it is not.
 pub fn not_negative(key: &str, x: f64) -> Result<()> {
     check(x.is_finite() && x >= 0.0, key, "a number ≥ 0", x)
 }
 
 /// `Ok` if `x` is finite and > 0.
+///
+/// # Errors
+/// [`Error::Config`] if it is not.
 pub fn positive(key: &str, x: f64) -> Result<()> {
     check(x.is_finite() && x > 0.0, key, "a number > 0", x)
 }
 
 /// `Ok` if `x` lies in [0, 1).
+///
+/// # Errors
+/// [`Error::Config`] if it is not.
 pub fn fraction(key: &str, x: f64) -> Result<()> {
     check((0.0..1.0).contains(&x), key, "a number in [0, 1)", x)
 }
 
 /// `Ok` if `x` lies in (0, 1).
+///
+/// # Errors
+/// [`Error::Config`] if it is not.
 pub fn open_fraction(key: &str, x: f64) -> Result<()> {
     check(x > 0.0 && x < 1.0, key, "a number in (0, 1)", x)
 }
 
 /// `Ok` if `x` lies in [0, 1].
+///
+/// # Errors
+/// [`Error::Config`] if it is not.
 pub fn unit(key: &str, x: f64) -> Result<()> {
     check((0.0..=1.0).contains(&x), key, "a number in [0, 1]", x)
 }
 
 /// `Ok` if `x` is finite and ≤ 0.
+///
+/// # Errors
+/// [`Error::Config`] if it is not.
 pub fn not_positive(key: &str, x: f64) -> Result<()> {
     check(x.is_finite() && x <= 0.0, key, "a number ≤ 0", x)
 }
 
 /// `Ok` if `x` is finite and ≥ 1.
+///
+/// # Errors
+/// [`Error::Config`] if it is not.
 pub fn one_or_more(key: &str, x: f64) -> Result<()> {
     check(x.is_finite() && x >= 1.0, key, "a number ≥ 1", x)
 }
 
 /// `Ok` if `n` ≥ 1.
+///
+/// # Errors
+/// [`Error::Config`] if it is not.
 pub fn at_least_one<N: From<u8> + PartialOrd + std::fmt::Display>(key: &str, n: N) -> Result<()> {
     check(n >= N::from(1), key, "a number ≥ 1", n)
 }
@@ -153,6 +177,9 @@ pub fn optional(range: impl Fn(&str, f64) -> Result<()>) -> impl Fn(&str, Option
 }
 
 /// `Ok` if `ok`, else [`Error::Config`] for `key`.
+///
+/// # Errors
+/// [`Error::Config`] if it is not.
 pub fn check(ok: bool, key: &str, expected: &str, got: impl std::fmt::Display) -> Result<()> {
     if ok {
         return Ok(());
@@ -160,10 +187,12 @@ pub fn check(ok: bool, key: &str, expected: &str, got: impl std::fmt::Display) -
     Err(Error::Config { key: key.to_string(), expected: expected.to_string(), got: got.to_string() })
 }
 
-/// `Ok` if `ok`, else [`Error::Rule`] for `name`.
-pub(crate) fn contract(ok: bool, name: &str, expected: impl Into<String>, got: impl std::fmt::Display) -> Result<()> {
+/// `Ok` if `ok`, else [`Error::Rule`] for `name`, with what was expected and what was found. A step asks this for every parameter, so that nothing is written
+/// down where all is well.
+pub(crate) fn contract(ok: bool, name: &str, say: impl FnOnce() -> (String, String)) -> Result<()> {
     if ok {
         return Ok(());
     }
-    Err(Error::Rule { name: name.to_string(), expected: expected.into(), got: got.to_string() })
+    let (expected, got) = say();
+    Err(Error::Rule { name: name.to_string(), expected, got })
 }

@@ -19,6 +19,9 @@ use crate::range::squarable;
 use crate::state::compute_dtype;
 
 /// The checked gradient of each parameter; `None` if the loss does not depend on the parameter or the parameter is frozen.
+///
+/// # Errors
+/// [`Error::Gradient`] for one that does not fit its parameter; those of candle.
 pub fn find(params: &[ParamState], grads: &GradStore) -> Result<Vec<Option<Tensor>>> {
     let own: HashSet<*const Storage> = params.iter().map(|s| memory(s.var.as_tensor())).collect();
     let of = |param: &ParamState| match param.settings.training {
@@ -109,12 +112,18 @@ fn finite(name: &str, sum: f64) -> Result<()> {
 }
 
 /// ‖g‖ of all gradients together.
+///
+/// # Errors
+/// Those of candle.
 pub fn norm(found: &[Option<Tensor>]) -> Result<f64> {
     Ok(Squares::of(found)?.norm())
 }
 
 /// An upper bound of the norm of each clipped gradient; or an error that names the first gradient that is not finite. For optimizers that cannot use such gradients,
 /// whatever [`NonFinite`] says.
+///
+/// # Errors
+/// Those of candle.
 pub fn norms(work: &[ParamStep<'_>]) -> Result<Vec<f64>> {
     let found: Vec<_> = work.iter().map(|w| Some(w.grad.clone())).collect();
     let sums = Squares::of(&found)?;

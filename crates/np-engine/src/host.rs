@@ -103,7 +103,11 @@ fn unseen(cx: &StepContext, work: &[ParamStep<'_>]) -> bool {
 }
 
 /// The directions of all of `work`.
+///
+/// # Errors
+/// Those of the rule; [`Error::Rule`](crate::Error::Rule) for a rule without scratch.
 pub fn directions(rule: &impl HostRule, cx: &StepContext, work: &mut [ParamStep<'_>]) -> Result<Vec<Apply>> {
+    work.iter().try_for_each(|w| w.param.has_scratch())?;
     if on_device(work) {
         check(rule, cx, work)?;
         return work.iter_mut().map(|w| on_tensors_of_device(rule, w)).collect();
@@ -114,6 +118,9 @@ pub fn directions(rule: &impl HostRule, cx: &StepContext, work: &mut [ParamStep<
 }
 
 /// A step over all of `work`, whose directions have been found: on a CUDA device, launches for all parameters.
+///
+/// # Errors
+/// Those of candle and of a device.
 pub fn finish(cx: &StepContext, work: &mut [ParamStep<'_>], applies: &[Apply], memory: &mut Memory) -> Result<()> {
     chain::take(&Found(applies), cx, work, memory, Outcome::Step).map(drop)
 }
@@ -146,6 +153,9 @@ impl Arithmetic for Found<'_> {
 }
 
 /// Refuses what a step cannot be taken with, but where that would have to be waited for.
+///
+/// # Errors
+/// [`Error::Gradient`](crate::Error::Gradient) for a gradient that is not finite or too large; those of the rule.
 pub fn check(rule: &impl HostRule, cx: &StepContext, work: &[ParamStep<'_>]) -> Result<()> {
     if unseen(cx, work) {
         return Ok(());
@@ -186,7 +196,7 @@ fn on_cpu<E: Element<Compute: Real>>(rule: &impl HostRule, w: &mut ParamStep<'_>
     let (g, theta) = (cpu::slice::<E>(g, g_layout)?, cpu::slice::<E>(theta, theta_layout)?);
     let count = w.param.buffers.len();
     let (buffers, scratch) = E::buffers(&mut w.param.state).split_at_mut(count);
-    let [u, work @ ..] = scratch else { unreachable!("has been checked") };
+    let [u, work @ ..] = scratch else { unreachable!("`directions` has looked for it") };
     let zero = <E::Compute as Number>::ZERO;
     let mut wide = [zero; BLOCK];
     for (u, g) in u.chunks_mut(BLOCK).zip(g.chunks(BLOCK)) {

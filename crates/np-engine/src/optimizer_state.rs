@@ -19,11 +19,10 @@ const OWN: [&str; 4] = ["steps", "accumulated", COMPENSATION, TRAINED];
 pub(crate) fn names_differ<'a>(kind: &str, names: impl Iterator<Item = &'a str>) -> Result<()> {
     let mut seen = HashSet::from(OWN);
     for name in names {
-        let expected = format!(
-            "names of buffers and numbers that differ, also from {}",
-            OWN.map(|own| format!("`{own}`")).join(", ")
-        );
-        contract(seen.insert(name), kind, expected, format!("`{name}` again"))?;
+        contract(seen.insert(name), kind, || {
+            let own = OWN.map(|own| format!("`{own}`")).join(", ");
+            (format!("names of buffers and numbers that differ, also from {own}"), format!("`{name}` again"))
+        })?;
     }
     Ok(())
 }

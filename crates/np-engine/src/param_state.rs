@@ -70,7 +70,9 @@ impl ParamState {
     /// `Ok` if the state has a first scratch tensor, which directions go to.
     pub(crate) fn has_scratch(&self) -> Result<()> {
         let scratch = self.state.count().saturating_sub(self.buffers.len());
-        contract(scratch > 0, &self.name, "a scratch tensor for the direction (`Rule::scratch` ≥ 1)", "none")
+        contract(scratch > 0, &self.name, || {
+            ("a scratch tensor for the direction (`Rule::scratch` ≥ 1)".to_string(), "none".to_string())
+        })
     }
 
     /// The same parameter with other settings and another state, as an optimizer within an optimizer needs it.

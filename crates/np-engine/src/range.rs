@@ -12,6 +12,9 @@ pub(crate) fn most(dtype: DType) -> f64 {
 }
 
 /// Checks that the squares of a gradient of this norm fit in the state; the error names the parameter.
+///
+/// # Errors
+/// [`Error::Gradient`] if they do not.
 pub fn squarable(name: &str, dtype: DType, norm: f64) -> Result<()> {
     let most = most(dtype);
     if norm > most || norm.is_nan() {

@@ -19,6 +19,9 @@ impl ParamState {
     }
 
     /// The parameter in the type of the computation, with its accumulated rounding errors added.
+    ///
+    /// # Errors
+    /// Those of candle.
     pub fn theta(&self) -> Result<Tensor> {
         let theta = self.var.as_detached_tensor().to_dtype(compute_dtype(self.var.dtype()))?;
         match &self.compensation {
@@ -31,6 +34,9 @@ impl ParamState {
     }
 
     /// Sets the parameter to `value`, given in the type of the computation and rounded as the settings say.
+    ///
+    /// # Errors
+    /// Those of candle.
     pub fn write(&mut self, value: &Tensor) -> Result<()> {
         let dtype = self.var.dtype();
         let rounded = match self.settings.rounding {

@@ -81,7 +81,9 @@ impl<R: Rule> Driver<R> {
         for (name, x) in self.rule.shared(&self.memory)? {
             let first = put(name, x.to_string()).is_none();
             let file = ["format", "version", "optimizer"].contains(&name);
-            contract(first && !file, R::KIND, "names of shared numbers that are free", format!("`{name}`"))?;
+            contract(first && !file, R::KIND, || {
+                ("names of shared numbers that are free".to_string(), format!("`{name}`"))
+            })?;
         }
         Ok(OptimizerState { kind: R::KIND.to_string(), tensors, numbers })
     }

@@ -71,6 +71,9 @@ impl State {
     }
 
     /// The sum of the diagonal of buffer `k`, an n×n matrix.
+    ///
+    /// # Errors
+    /// Those of candle.
     pub fn trace(&self, k: usize, n: usize) -> Result<f64> {
         Ok(match self {
             Self::F32(buffers) => buffers[k].iter().step_by(n + 1).map(|x| f64::from(*x)).sum(),
@@ -83,6 +86,9 @@ impl State {
     }
 
     /// Sets buffer `k` to `value`, whose shape has been checked.
+    ///
+    /// # Errors
+    /// Those of candle.
     pub fn set(&mut self, k: usize, value: &Tensor) -> Result<()> {
         match self {
             Self::F32(buffers) => overwrite(&mut buffers[k], value.to_dtype(DType::F32)?.flatten_all()?.to_vec1()?),

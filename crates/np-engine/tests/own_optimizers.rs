@@ -7,6 +7,8 @@ use np_engine::chain::memory::Memory;
 use np_engine::chain::{self, Arithmetic, BUFFERS, Block, Chain, Formula, Numbers, Of, Pass, Target};
 use np_engine::cpu::sums::square_sum;
 use np_engine::error::{fraction, not_negative};
+use np_engine::host::{self, HostRule, Whole, WholeTensors};
+use np_engine::matrix::Real;
 use np_engine::{
     Apply, Backend, Buffer, Decay, DecayKind, Driver, Elementwise, Float, HyperParameters, Number, Outcome, ParamStep,
     Result, Rule, StepContext, StepInfo, hyper_parameters,
@@ -203,6 +205,10 @@ enum Fault {
     Place,
     /// It has no scratch.
     Scratch,
+    /// It is a rule of whole parameters, and has no scratch.
+    HostScratch,
+    /// It keeps a number where none has been set.
+    Kept,
     /// It returns the scalars of no update.
     Applies,
     /// It has two buffers of a name.
@@ -236,6 +242,43 @@ impl chain::Step for Short {
     }
 }
 
+/// A step that keeps a number.
+struct Keeping;
+
+impl chain::Step for Keeping {
+    const COLUMNS: usize = 2;
+
+    fn run(&self, chain: &mut impl Chain) -> Result<()> {
+        chain.keep(&One)
+    }
+}
+
+struct One;
+
+impl Arithmetic for One {
+    fn form(&self, _: usize) -> (&'static str, u32) {
+        ("one", 0)
+    }
+
+    fn of<N: Number>(&self, _: usize, _: Numbers<'_, N>) -> Vec<(usize, N)> {
+        vec![(0, N::ONE)]
+    }
+}
+
+impl HostRule for Faulty {
+    fn direct<T: Real>(&self, whole: Whole<'_, T>) -> Result<Apply> {
+        Ok(Apply { keep: 1.0, factor: whole.lr })
+    }
+
+    fn direct_tensors(&self, whole: WholeTensors<'_>) -> Result<(Tensor, Apply)> {
+        Ok((whole.g, Apply { keep: 1.0, factor: whole.lr }))
+    }
+
+    fn weight_decay(&self) -> f64 {
+        0.0
+    }
+}
+
 impl Rule for Faulty {
     type Memory = Memory;
 
@@ -249,13 +292,15 @@ impl Rule for Faulty {
     }
 
     fn scratch(&self) -> usize {
-        usize::from(self.0 != Fault::Scratch)
+        usize::from(!matches!(self.0, Fault::Scratch | Fault::HostScratch))
     }
 
     fn directions(&self, cx: &StepContext, work: &mut [ParamStep<'_>], memory: &mut Memory) -> Result<Vec<Apply>> {
         let plan = |work: &[ParamStep<'_>]| Step(work.iter().map(ParamStep::lr).collect());
         match self.0 {
             Fault::Columns => chain::take_each(|work| Short(plan(work)), cx, work, memory, Outcome::Direction),
+            Fault::Kept => chain::take(&Keeping, cx, work, memory, Outcome::Direction),
+            Fault::HostScratch => host::directions(self, cx, work),
             Fault::Place => chain::take_each(plan, cx, work, memory, Outcome::Direction),
             _ => {
                 for w in work.iter_mut() {
@@ -276,12 +321,14 @@ fn a_rule_that_breaks_a_contract_is_told() {
         optimizer.step_report(&w.as_tensor().sqr()?.sum_all()?.backward()?).map(drop)
     };
     for (fault, says) in [
-        (Fault::Columns, "the code of `copy`: expected columns within the 4 of the step, got 5"),
+        (Fault::Columns, "the code of `copy`: expected columns or kept numbers within the 4 of the step, got 5"),
         (Fault::Place, "the code of `given`: expected u in the first scratch, place 1, of `w`, got Some(0)"),
         (
             Fault::Scratch,
             "the code of `w`: expected a scratch tensor for the direction (`Rule::scratch` ≥ 1), got none",
         ),
+        (Fault::HostScratch, "the code of `w`: expected a scratch tensor for the direction"),
+        (Fault::Kept, "the code of `one`: expected columns or kept numbers within the 0 of the step, got 1"),
         (Fault::Applies, "the code of `rule`: expected the scalars of 1 updates from `directions`, got 0"),
         (Fault::Names, "the code of `faulty`: expected names of buffers and numbers that differ"),
         (Fault::Reserved, "also from `steps`, `accumulated`, `compensation`, `trained`, got `steps` again"),

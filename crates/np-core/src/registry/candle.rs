@@ -7,7 +7,7 @@ use np_engine::candle::numbered;
 use crate::any::AnyOptimizer;
 use crate::registry::OptimizerConfig;
 
-/// As for [`Driver`](crate::Driver)(crate::Driver).
+/// As for [`Driver`](crate::Driver).
 impl candle_nn::Optimizer for Box<dyn AnyOptimizer> {
     type Config = OptimizerConfig;
 

@@ -6,7 +6,7 @@ use np_trace::pass::{Pass, Term};
 use np_trace::{Float, Number, Outcome};
 use rayon::prelude::*;
 
-use super::{Arithmetic, Block, Chain, Formula, Numbers, Of, Step, To, Total, first_scratch, in_place, in_row};
+use super::{Arithmetic, Block, Chain, Formula, Numbers, Of, Step, To, Total, first_scratch, in_place, within};
 use crate::apply::{Apply, Seeing, apply_all};
 use crate::cpu;
 use crate::cpu::CHUNK;
@@ -234,9 +234,11 @@ impl Chain for Host<'_, '_> {
         let takes: Vec<usize> = (0..self.work.len()).filter(|tensor| formula.takes(*tensor)).collect();
         let Some(first) = takes.first() else { return Ok(()) };
         let outputs = self.outputs(formula, *first);
-        let name = formula.form(*first).0;
-        contract(outputs.count <= MOST, name, format!("at most {MOST} norms and sums"), outputs.count)?;
-        in_row(name, column + (NORM - 1) * outputs.norms + outputs.count, self.columns)?;
+        let name = || formula.form(*first).0;
+        contract(outputs.count <= MOST, name(), || {
+            (format!("at most {MOST} norms and sums"), outputs.count.to_string())
+        })?;
+        within(column + (NORM - 1) * outputs.norms + outputs.count, self.columns, name)?;
         for dtype in [DType::F32, DType::F64, DType::F16, DType::BF16] {
             let (by_operations, on_cpu): (Vec<usize>, Vec<usize>) = takes
                 .iter()
@@ -265,7 +267,7 @@ impl Chain for Host<'_, '_> {
         let (rows, shared) = self.rows.split_at_mut(self.work.len() * self.columns);
         for (tensor, own) in rows.chunks_mut(self.columns).enumerate() {
             for (column, x) in arithmetic.of(tensor, Numbers { own, shared, kept: self.kept }) {
-                in_row(arithmetic.form(tensor).0, column + 1, self.columns)?;
+                within(column + 1, self.columns, || arithmetic.form(tensor).0)?;
                 own[column] = x;
             }
         }
@@ -276,6 +278,7 @@ impl Chain for Host<'_, '_> {
         let (tensors, kept) = (self.work.len(), &*self.kept);
         let own = &self.rows[tensors * self.columns..];
         for (place, x) in arithmetic.of(tensors, Numbers { own, shared: own, kept }) {
+            within(place + 1, self.kept.len(), || arithmetic.form(tensors).0)?;
             self.kept[place] = x;
         }
         Ok(())
@@ -284,9 +287,10 @@ impl Chain for Host<'_, '_> {
     fn totals(&mut self, entries: impl IntoIterator<Item = (usize, Total)>, to: To) -> Result<()> {
         let (rows, shared) = self.rows.split_at_mut(self.work.len() * self.columns);
         for (k, (column, total)) in entries.into_iter().enumerate() {
-            in_row("totals", column + 1, self.columns)?;
-            if let To::Shared(first) = to {
-                in_row("totals", first + k + 1, self.columns)?;
+            within(column + 1, self.columns, || "totals")?;
+            match to {
+                To::Shared(first) => within(first + k + 1, self.columns, || "totals")?,
+                To::Kept => within(k + 1, self.kept.len(), || "totals")?,
             }
             let each = rows.chunks(self.columns).map(|row| row[column]);
             let add = |sum, x| total.add(sum, x);
@@ -304,7 +308,7 @@ impl Chain for Host<'_, '_> {
         }
         for (tensor, (places, w)) in self.places.iter().zip(&*self.work).enumerate() {
             let name = formula.form(tensor).0;
-            in_row(name, at + 2, self.columns)?;
+            within(squares.map_or(at + 2, |column| (at + 2).max(column + 1)), self.columns, || name)?;
             first_scratch(name, places[u], w.param)?;
         }
         let apply = |tensor| Apply { keep: self.row(tensor)[at], factor: self.row(tensor)[at + 1] };

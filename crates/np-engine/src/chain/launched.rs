@@ -14,7 +14,7 @@ use np_trace::symbol::record_all;
 
 use super::derived::{Finish, with_norms};
 use super::queue::{Launch, Sums};
-use super::{Arithmetic, Chain, Formula, Step, To, Total, in_row};
+use super::{Arithmetic, Chain, Formula, Step, To, Total, within};
 use crate::apply::Apply;
 use crate::elementwise::plan::storage_of;
 use crate::error::Result;
@@ -294,7 +294,7 @@ impl<M: Machine> Chain for Launched<'_, M> {
         let known = known.unwrap_or_else(|| self.known_pass(formula, 0));
         let Known { form, what: Kernel { outputs, least, .. }, .. } = &self.held.passes[known];
         let (outputs, least) = (*outputs, *least);
-        in_row(form.name.0, column + outputs, self.columns)?;
+        within(column + outputs, self.columns, || form.name.0)?;
         let (forms, members): (Vec<usize>, Vec<Vec<usize>>) = groups.into_iter().unzip();
         let mut first = 0;
         for (known, members) in forms.into_iter().zip(&members) {
@@ -340,14 +340,14 @@ impl<M: Machine> Chain for Launched<'_, M> {
         self.add_sums();
         let (at_entries, mut count) = (self.held.table.section(), 0);
         for (column, total) in entries {
-            in_row("totals", column + 1, self.columns)?;
+            within(column + 1, self.columns, || "totals")?;
             self.held.table.u32(u32::try_from(column).unwrap_or(u32::MAX));
             self.held.table.u32(total as u32);
             count += 1;
         }
         match to {
-            To::Shared(first) => in_row("totals", first + count, self.columns)?,
-            To::Kept => in_row("totals", count, self.kept.0)?,
+            To::Shared(first) => within(first + count, self.columns, || "totals")?,
+            To::Kept => within(count, self.kept.0, || "totals")?,
         }
         self.launches.push(Launch::Totals { at_entries, count, to });
         Ok(())

@@ -12,6 +12,7 @@
 //!
 //! To use a step, implement [`Rule`](crate::Rule) with [`memory::Memory`] as its `Memory`. Let `directions` call [`take`] or [`take_each`] with
 //! `Outcome::Direction`, and `step` the same with `Outcome::Step`. `tests/own_optimizers.rs` of this crate has an example.
+
 mod derived;
 pub(crate) mod host;
 mod in_place;
@@ -72,24 +73,24 @@ pub trait Chain {
     /// As [`Chain::pass`].
     fn arithmetic(&mut self, arithmetic: &impl Arithmetic) -> Result<()>;
 
-    /// Runs arithmetic once, on the shared row; writes to the numbers that are kept between steps. An index beyond those that
-    /// [`Memory::keep_first`](memory::Memory::keep_first) has set panics on the CPU.
+    /// Runs arithmetic once, on the shared row; writes to the numbers that are kept between steps, whose count
+    /// [`Memory::keep_first`](memory::Memory::keep_first) sets.
     ///
     /// # Errors
-    /// As [`Chain::pass`].
+    /// As [`Chain::pass`], and for an index beyond the kept numbers.
     fn keep(&mut self, arithmetic: &impl Arithmetic) -> Result<()>;
 
     /// Adds columns up over all tensors, in the tensors' order.
     ///
     /// # Errors
-    /// [`crate::Error::Rule`] for a column beyond [`Step::COLUMNS`].
+    /// [`crate::Error::Rule`] for a column beyond [`Step::COLUMNS`], or more totals than kept numbers.
     fn totals(&mut self, entries: impl IntoIterator<Item = (usize, Total)>, to: To) -> Result<()>;
 
     /// Runs the last pass, which makes u and sums nothing, for all tensors; then, unless only directions are wanted, θ ← keep·θ − factor·u. keep and factor are in
     /// columns `at` and `at` + 1. Directions are in state `u`; after a step, it may hold anything. Returns whether column `squares` now has Σθ², of θ before the update.
     ///
     /// # Errors
-    /// As [`Chain::pass`], and if u is not the first scratch.
+    /// As [`Chain::pass`], and on the CPU if u is not the first scratch.
     fn finish(&mut self, formula: &impl Formula, u: usize, at: usize, squares: Option<usize>) -> Result<bool>;
 }
 
@@ -238,15 +239,21 @@ fn norm<N: Number>(sums: &[N]) -> N {
     N::select_lt(N::MAX, plain, smaller.sqrt() / small, near)
 }
 
-/// `Ok` if a row of `columns` columns has the first `needed`.
-fn in_row(name: &str, needed: usize, columns: usize) -> Result<()> {
-    contract(needed <= columns, name, format!("columns within the {columns} of the step"), needed)
+/// `Ok` if of `count` columns or kept numbers there are the first `needed`, which `name` writes to.
+fn within(needed: usize, count: usize, name: impl FnOnce() -> &'static str) -> Result<()> {
+    if needed <= count {
+        return Ok(());
+    }
+    let say = || (format!("columns or kept numbers within the {count} of the step"), needed.to_string());
+    contract(false, name(), say)
 }
 
 /// `Ok` if the place of u is the first scratch, from where it is applied.
 fn first_scratch(name: &str, u: Option<usize>, param: &ParamState) -> Result<()> {
-    let expected = format!("u in the first scratch, place {}, of `{}`", param.buffers.len(), param.name);
-    contract(u == Some(param.buffers.len()), name, expected, format!("{u:?}"))
+    let first = param.buffers.len();
+    contract(u == Some(first), name, || {
+        (format!("u in the first scratch, place {first}, of `{}`", param.name), format!("{u:?}"))
+    })
 }
 
 /// The first `K` norms in `columns`, each of which has `each` columns.

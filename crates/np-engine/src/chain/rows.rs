@@ -7,7 +7,7 @@ use np_trace::symbol::record_all;
 
 use super::launched::{Known, Launched, known};
 use super::queue::Launch;
-use super::{Arithmetic, Numbers, in_row};
+use super::{Arithmetic, Numbers, within};
 use crate::error::Result;
 
 impl<M: Machine> Launched<'_, M> {
@@ -42,7 +42,7 @@ impl<M: Machine> Launched<'_, M> {
                 Writes::Row => self.columns,
                 Writes::Kept => self.kept.0,
             };
-            to.iter().try_for_each(|place| in_row(form.name.0, place + 1, most))?;
+            to.iter().try_for_each(|place| within(place + 1, most, || form.name.0))?;
             parts.push([*i, forms.partition_point(|form| form < known), count]);
             count += arguments;
             self.held.list((form, arguments), |_| {

@@ -7,7 +7,8 @@ use candle_core::{CpuStorage, Layout, Tensor};
 use rayon::prelude::*;
 
 use crate::element::Element;
-pub use threads::{on_threads, parallel};
+pub use threads::on_threads;
+pub(crate) use threads::parallel;
 
 /// Elements of a chunk: the work of a task, and the unit of sums. It is part of the arithmetic: another value would give other rounding errors.
 pub(crate) const CHUNK: usize = 16 * 1024;

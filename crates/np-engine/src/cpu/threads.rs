@@ -44,7 +44,7 @@ fn workers(threads: usize) -> Option<Arc<Workers>> {
 }
 
 /// Whether work that is split here runs on several threads: inside [`on_threads`], if its pool has more than one.
-pub fn parallel() -> bool {
+pub(crate) fn parallel() -> bool {
     OWN.get() && rayon::current_num_threads() > 1
 }
 

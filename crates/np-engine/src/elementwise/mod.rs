@@ -134,12 +134,15 @@ impl<R: Elementwise> Rule for R {
     fn check(&self) -> Result<()> {
         // A fault of the rule, not of its settings, and one that would show as parameters that never move.
         let ([fewest, most], buffers) = (R::COUNTS, Elementwise::buffers(self));
-        let expected = format!("{fewest} to {most} buffers, as `Elementwise::COUNTS` says, and 4 at most");
         let fits = (fewest..=most).contains(&buffers.len()) && most <= 4;
-        contract(fits, R::KIND, expected, buffers.len())?;
-        for buffer in buffers {
-            let expected = format!("buffer `{}` of the parameter's shape", buffer.name());
-            contract(buffer.shape.is_none(), R::KIND, expected, format!("{:?}", buffer.shape))?;
+        contract(fits, R::KIND, || {
+            let expected = format!("{fewest} to {most} buffers, as `Elementwise::COUNTS` says, and 4 at most");
+            (expected, buffers.len().to_string())
+        })?;
+        for Buffer { name, shape, .. } in &buffers {
+            contract(shape.is_none(), R::KIND, || {
+                (format!("buffer `{name}` of the parameter's shape"), format!("{shape:?}"))
+            })?;
         }
         self.validate()
     }
